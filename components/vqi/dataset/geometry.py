@@ -1,0 +1,100 @@
+"""One invertible geometry: region of interest, resize, centre crop; and the way back for maps and boxes.
+
+Coordinates are pixel edges: x in [0, W]. The centre of the first pixel lies at 0.5, as in torch's `align_corners=False`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vqi.platform.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """`region` (x1, y1, x2, y2 in original pixels; None = all) -> resize to `size` (height, width) -> centre `crop` (height, width; None = none)."""
+
+    size: tuple[int, int]
+    crop: tuple[int, int] | None = None
+    region: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 32 or max(self.size) > 4096:
+            raise BadInput(f"image.size is {list(self.size)}; height and width must each lie between 32 and 4096.")
+        if self.crop and (min(self.crop) < 32 or self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
+            raise BadInput(f"image.crop is {list(self.crop)}; each side must be at least 32 and at most image.size {list(self.size)}.")
+        if self.region and not (0 <= self.region[0] < self.region[2] and 0 <= self.region[1] < self.region[3]):
+            raise BadInput(f"image.region is {list(self.region)}; it must be x1, y1, x2, y2 with 0 <= x1 < x2 and 0 <= y1 < y2.")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network sees."""
+        return self.crop or self.size
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if value else None for key, value in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(value: dict[str, Any]) -> Geometry:
+        return Geometry(tuple(value["size"]), tuple(value["crop"]) if value["crop"] else None, tuple(value["region"]) if value["region"] else None)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [h, w, 3], antialiased bilinear."""
+        return self._apply(Image.fromarray(image), Image.Resampling.BILINEAR)
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
+        """The mask in the network's geometry: bool [H, W] -> bool [h, w], nearest."""
+        return self._apply(Image.fromarray(mask.astype(np.uint8)), Image.Resampling.NEAREST) > 0
+
+    def _apply(self, picture: Image.Image, resampling: Image.Resampling) -> np.ndarray:
+        if self.region:
+            if self.region[2] > picture.width or self.region[3] > picture.height:
+                raise BadInput(f"image.region {list(self.region)} reaches outside an image of {picture.width} x {picture.height} pixels.")
+            picture = picture.crop(self.region)
+        height, width = self.size
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), resampling)
+        if self.crop:
+            top, left = self._crop_corner()
+            picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))
+        return np.asarray(picture)
+
+    def _crop_corner(self) -> tuple[int, int]:
+        crop = self.crop or self.size
+        return (self.size[0] - crop[0]) // 2, (self.size[1] - crop[1]) // 2
+
+    def _seen(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The rectangle of an original of (height, width) that the network sees: x1, y1, x2, y2."""
+        x1, y1, x2, y2 = self.region or (0, 0, original[1], original[0])
+        scale_y, scale_x = (y2 - y1) / self.size[0], (x2 - x1) / self.size[1]
+        top, left = self._crop_corner()
+        height, width = self.input_size
+        return x1 + left * scale_x, y1 + top * scale_y, x1 + (left + width) * scale_x, y1 + (top + height) * scale_y
+
+    def invert_map(self, values: np.ndarray, original: tuple[int, int]) -> np.ndarray:
+        """An anomaly map [h, w] laid over the original: float32 [H, W] of `original` = (height, width); NaN where the network saw nothing."""
+        x1, y1, x2, y2 = self._seen(original)
+        height, width = values.shape
+        left, top, right, bottom = round(x1), round(y1), round(x2), round(y2)
+        box = ((left - x1) / (x2 - x1) * width, (top - y1) / (y2 - y1) * height, (right - x1) / (x2 - x1) * width, (bottom - y1) / (y2 - y1) * height)
+        box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
+        picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+        out = np.full(original, np.nan, dtype=np.float32)
+        out[top:bottom, left:right] = np.asarray(picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box))
+        return out
+
+    def invert_box(self, box: tuple[float, float, float, float], original: tuple[int, int]) -> tuple[float, float, float, float]:
+        """A box (x1, y1, x2, y2) of the network's pixels in the pixels of an original of (height, width)."""
+        x1, y1, x2, y2 = self._seen(original)
+        height, width = self.input_size
+        sx, sy = (x2 - x1) / width, (y2 - y1) / height
+        return x1 + box[0] * sx, y1 + box[1] * sy, x1 + box[2] * sx, y1 + box[3] * sy
+
+
+def to_input(image: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] -> float32 [3, h, w] in [0, 1]: what every detector and every exported graph takes."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)

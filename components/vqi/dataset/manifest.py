@@ -1,0 +1,106 @@
+"""The Dataset contract: one manifest, a row a sample, beside plain tar shards that hold the files as they came."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from vqi.platform.errors import BadInput
+from vqi.platform.files import canonical_json
+
+FORMAT = "vqi-dataset/1"
+MANIFEST = "manifest.json"
+
+Split = Literal["train", "calibration", "validation", "test"]
+Label = Literal["good", "defect", "unknown"]
+SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a file's bytes lie: shard file name, byte offset of the content (not of the tar header), length in bytes."""
+
+    shard: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photograph.
+
+    `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type ("good" for normals; nested folders
+    keep their slashes). `width` and `height` are pixels as read from the header, both 0 where the header could not be read.
+    """
+
+    path: str
+    sha256: str
+    split: Split
+    label: Label
+    defect: str
+    width: int
+    height: int
+    image: Extent
+    mask_path: str | None = None
+    mask_sha256: str | None = None
+    mask: Extent | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `ingest` makes: the samples in a fixed order (by path), how they were split, and the fingerprint of the whole.
+
+    `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits.
+    `notes` are sentences for the report: what ingest decided or left out.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    seed: int
+    calibration_fraction: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the content and roles of the samples, not over where they came from: same content, same fingerprint."""
+        rows = sorted((s.path, s.sha256, s.split, s.label, s.defect, s.mask_sha256) for s in self.samples)
+        return hashlib.sha256(canonical_json([FORMAT, [list(row) for row in rows]])).hexdigest()
+
+    def to_json(self) -> str:
+        value = {
+            "format": FORMAT,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "seed": self.seed,
+            "calibration_fraction": self.calibration_fraction,
+            "notes": list(self.notes),
+        }
+        rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
+        head = json.dumps(value, indent=1, ensure_ascii=False)
+        return f'{head[:-2]},\n "samples": [\n{rows}\n]}}\n'
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and verify the manifest of a Dataset folder.
+
+    Raises BadInput where it is missing, of another format, or does not match its own fingerprint.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.get("format") != FORMAT:
+            raise BadInput(f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again.")
+        samples = tuple(
+            Sample(**{**row, "image": Extent(**row["image"]), "mask": Extent(**row["mask"]) if row["mask"] else None}) for row in value["samples"]
+        )
+        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]))
+    except FileNotFoundError as error:
+        raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again.") from error
+    if manifest.fingerprint != value["fingerprint"]:
+        raise BadInput(f"{path} does not match its fingerprint: it was edited or damaged; run ingest again.")
+    return manifest

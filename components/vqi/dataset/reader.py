@@ -1,0 +1,50 @@
+"""Reading a Dataset: shards are mapped into memory and files decoded by offset; nothing is unpacked."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vqi.dataset.images import decode_mask, decode_rgb
+from vqi.dataset.manifest import Extent, Label, Manifest, Sample, Split, read_manifest
+from vqi.platform.errors import BadInput
+
+
+class Dataset:
+    """A Dataset folder opened for reading; safe to read from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+        self._shards: dict[str, mmap.mmap] = {}
+
+    def samples(self, split: Split | Sequence[Split] | None = None, label: Label | None = None) -> list[Sample]:
+        """The samples of one split (or several) and label, in the manifest's order."""
+        splits = None if split is None else {split} if isinstance(split, str) else set(split)
+        return [s for s in self.manifest.samples if (splits is None or s.split in splits) and (label is None or s.label == label)]
+
+    def bytes_of(self, extent: Extent) -> memoryview:
+        """The file's content as it came, without a copy. Raises BadInput where the shard is missing or too short."""
+        if extent.shard not in self._shards:
+            if "/" in extent.shard or extent.shard.startswith("."):
+                raise BadInput(f"The manifest of {self.folder} names the shard {extent.shard!r} outside the Dataset; run ingest again.")
+            try:
+                with open(self.folder / extent.shard, "rb") as file:
+                    self._shards[extent.shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise BadInput(f"The shard {self.folder / extent.shard} cannot be read ({error}); run ingest again.") from error
+        shard = self._shards[extent.shard]
+        if extent.offset < 0 or extent.offset + extent.length > len(shard):
+            raise BadInput(f"The shard {self.folder / extent.shard} is shorter than its manifest says; run ingest again.")
+        return memoryview(shard)[extent.offset : extent.offset + extent.length]
+
+    def image(self, sample: Sample) -> np.ndarray:
+        """The photograph as RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be decoded."""
+        return decode_rgb(self.bytes_of(sample.image), sample.path)
+
+    def mask(self, sample: Sample) -> np.ndarray | None:
+        """The defect mask, bool [H, W] (True = defect), or None where the sample has none. Raises BadInput where it cannot be decoded."""
+        return None if sample.mask is None else decode_mask(self.bytes_of(sample.mask), sample.mask_path or sample.path)

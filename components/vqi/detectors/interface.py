@@ -1,0 +1,79 @@
+"""The Detector contract: what every method is, to training, evaluation, export and serving.
+
+A detector takes images in [0, 1] and returns raw scores. Normalisation belongs to the backbone's weights and happens inside; geometry, thresholds,
+metrics and pictures stay outside. It knows no dataset layout, no file store, no KFP, no MLflow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Scores(NamedTuple):
+    """Raw scores, higher = more anomalous, never clamped or normalised.
+
+    `image`: float32 [N], the image score. `map`: float32 [N, H, W], the anomaly map at the input's size.
+    """
+
+    image: Tensor
+    map: Tensor
+
+
+class ImageBatches(Protocol):
+    """Normal images, as often as they are asked for, in the same order: batches of float32 [n, 3, H, W] in [0, 1] on the CPU."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int:
+        """The number of images (not of batches)."""
+        ...
+
+
+class Detector(nn.Module, ABC):
+    """One method. Its state is in two parts: the network (parameters and buffers of `self.backbone` and what training made) and the index.
+
+    The index (PCA, Gaussians, memory bank) is a mapping of plain tensors, kept apart from the network so that an exported graph can take it as an
+    input: it lies beside the graph, never baked into it, and may grow without a new export. Methods without one leave it empty.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(self, settings: Any, backbone: nn.Module, input_size: tuple[int, int], seed: int = 0) -> None:
+        super().__init__()
+        self.settings, self.backbone, self.input_size, self.seed = settings, backbone, input_size, seed
+        self.index: dict[str, Tensor] = {}
+
+    def train_network(self, normals: ImageBatches) -> None:
+        """Learn the network from normals. Methods with a frozen backbone have nothing to do."""
+        return
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """What the index is built from and compared with: float32 [N, 3, H, W] -> float32 [N, ...]."""
+
+    @abstractmethod
+    def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
+        """Build an index from the embeddings of `images` normals, in batches; does not change `self`. Deterministic for `self.seed`."""
+
+    @abstractmethod
+    def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
+        """Scores of embedded images against an index. Only torch operations: this is traced into the exported graph."""
+
+    def build_index(self, normals: ImageBatches) -> None:
+        """Build and keep the index of all `normals`, streaming."""
+        self.index = self.fit(self.embedded(normals), len(normals))
+
+    @torch.inference_mode()
+    def embedded(self, normals: ImageBatches) -> Iterator[Tensor]:
+        """The embeddings of `normals`, batch by batch."""
+        for batch in normals:
+            yield self.embed(batch)
+
+    def forward(self, images: Tensor) -> Scores:
+        """Raw scores of float32 [N, 3, H, W] in [0, 1]; any N, and the result does not depend on N."""
+        return self.score(self.embed(images), self.index)
