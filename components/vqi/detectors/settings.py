@@ -31,7 +31,9 @@ class PatchcoreSettings:
 class PadimSettings:
     """PaDiM, Defard et al., arXiv 2011.08785."""
 
-    channels: int = setting(100, "channels chosen at random from all layers' (100 for ResNet-18, 550 for WideResNet-50-2 in the paper); 0 = all", low=0, high=4096)
+    channels: int = setting(
+        100, "channels chosen at random from all layers' (100 for ResNet-18, 550 for WideResNet-50-2 in the paper); 0 = all", low=0, high=4096
+    )
     regularisation: float = setting(0.01, "added to the diagonal of every covariance", low=1e-9, high=10.0)
     smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
 
@@ -78,10 +80,29 @@ def _coerced(name: str, value: Any, kind: Any, metadata: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise BadInput(f"{name} is {value!r}; it must be {'a whole number' if kind is int else 'a number' if kind is float else f'a {kind.__name__}'}.")
+        raise BadInput(
+            f"{name} is {value!r}; it must be {'a whole number' if kind is int else 'a number' if kind is float else f'a {kind.__name__}'}."
+        )
     low, high, choices = metadata.get("low"), metadata.get("high"), metadata.get("choices")
     if kind in (int, float) and not ((low is None or value >= low) and (high is None or value <= high)):
         raise BadInput(f"{name} is {value}; it must lie between {low:g} and {high:g}.")
     if choices and value not in choices:
         raise BadInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
     return value
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """Which network the features come from.
+
+    `name`: a torchvision model or `filterbank`. `weights`: `imagenet` (torchvision's own download), a file path, an `s3://` address, or `random`
+    (seeded; for tests only). `sha256` of the weights file, checked where given. `layers`: node names; empty = the method's own default.
+    `mean`, `std`: the normalisation the weights were trained with, of RGB in [0, 1].
+    """
+
+    name: str = "resnet18"
+    weights: str = "imagenet"
+    sha256: str = ""
+    layers: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -1,0 +1,50 @@
+"""The one place that knows devices and precisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vqi.platform.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always), images a batch."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.device.split(":")[0] not in DEVICES:
+            raise BadInput(f"compute.device is {self.device!r}; it must be one of {', '.join(DEVICES)}.")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"compute.precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}.")
+        if not 1 <= self.batch_size <= 4096:
+            raise BadInput(f"compute.batch_size is {self.batch_size}; it must lie between 1 and 4096.")
+
+
+def torch_device(compute: Compute) -> torch.device:
+    """The torch device of `compute`, checked to be there. Raises BadInput where it is not."""
+    import torch
+
+    kind = compute.device.split(":")[0]
+    if kind == "auto":
+        kind = next((name for name in ("cuda", "xpu") if getattr(torch, name).is_available()), "cpu")
+        return torch.device(kind)
+    if kind == "hpu":
+        try:
+            import habana_frameworks.torch  # noqa: F401
+        except ImportError as error:
+            raise BadInput("compute.device is hpu, but habana_frameworks is not installed; use the Gaudi image, or compute.device=cpu.") from error
+        return torch.device(compute.device)
+    if kind in ("cuda", "xpu") and not getattr(torch, kind).is_available():
+        raise BadInput(f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu.")
+    return torch.device(compute.device)

@@ -1,0 +1,27 @@
+"""Self-contained HTML pages: one style, escaped, readable from 500 px wide (KFP's panel) to a full window."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+
+def render(template: str, package: str, **values: Any) -> str:
+    """Render `template` of `package`'s own folder; every value is escaped unless it is Markup. It may extend `page.html.jinja` of this package."""
+    from jinja2 import ChoiceLoader
+
+    loader = ChoiceLoader([PackageLoader(package, ""), PackageLoader("vqi.platform", "")])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(template).render(**values)
+
+
+def data_uri(picture: np.ndarray, quality: int = 85) -> Markup:
+    """A picture, uint8 [H, W, 3], as a `data:` address (WebP) for an `img` element."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality)
+    return Markup("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
