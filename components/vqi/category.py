@@ -1,0 +1,256 @@
+"""One product category's configuration: what a factory edits, strict when parsed.
+
+The same object is a YAML file in the catalog (nested sections) and the parameters of a pipeline run (flat scalars, `data.source` becoming
+`data_source`): KFP's form shows flat scalars well and everything else badly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from vqi.dataset.geometry import Geometry
+from vqi.detectors.settings import BackboneSettings, method_names, parse_settings
+from vqi.platform.devices import DEVICES, PRECISIONS, Compute
+from vqi.platform.errors import BadInput, closest
+
+Layout = Literal["auto", "mvtec", "folders"]
+
+
+def _numbers(value: Any) -> Any:
+    """`256`, `"256,256"`, `"256x256"`, `"[256, 256]"` and lists are the same list of numbers; "" and null are none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        parts = [part for part in re.split(r"[\s,;x\[\]()]+", value.strip()) if part]
+        try:
+            value = [float(part) for part in parts]
+        except ValueError:
+            return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = [value[0], value[0]]
+    if isinstance(value, (list, tuple)):
+        return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in value)
+    return value
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part for part in re.split(r"[\s,]+", value.strip("[] ")) if part)
+    return value
+
+
+def _fraction(value: Any) -> Any:
+    return None if value in (None, "", "auto") else value
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(_numbers)]
+OptionalSize = Annotated[tuple[int, int] | None, BeforeValidator(_numbers)]
+Region = Annotated[tuple[int, int, int, int] | None, BeforeValidator(_numbers)]
+Triple = Annotated[tuple[float, float, float] | None, BeforeValidator(_numbers)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
+    layout: Layout = Field("auto", description="how the source is laid out")
+    mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
+    calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
+        None, ge=0, le=0.9, description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0 below 100 normals, else 0.2"
+    )
+
+
+class Image(_Section):
+    size: Size = Field((256, 256), description="height, width the photograph is resized to")
+    crop: OptionalSize = Field(None, description="height, width of the centre crop after resizing")
+    region: Region = Field(None, description="x1, y1, x2, y2 in original pixels, cut out first")
+
+
+class Backbone(_Section):
+    name: str = Field("resnet18", description="a torchvision model, or filterbank (no weights needed)")
+    weights: str = Field("imagenet", description="imagenet, a file, s3://..., or random (tests only)")
+    sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="of the weights file; checked where given")
+    layers: Names = Field((), description="node names; empty = the method's own default")
+    mean: Triple = Field(None, description="normalisation the weights were trained with; empty = ImageNet's")
+    std: Triple = Field(None, description="likewise")
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not all(math.isfinite(v) and v > 0 for v in value):
+            raise ValueError("must be three numbers above 0")
+        return value
+
+
+class Method(_Section):
+    name: str = Field("patchcore", description="the detector")
+    settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+
+
+class Threshold(_Section):
+    false_reject_rate: float = Field(0.01, gt=0, lt=1, description="share of good parts that may be rejected")
+
+
+class ComputeSection(_Section):
+    device: str = Field("auto", description="auto, cpu, cuda, xpu or hpu")
+    precision: str = Field("float32", description="of the network's forward pass")
+    batch_size: int = Field(8, ge=1, le=4096, description="images a batch")
+
+
+class Tracking(_Section):
+    uri: str = Field("", description="MLflow address; empty = MLFLOW_TRACKING_URI, or none")
+    experiment: str = Field("vqi", min_length=1, max_length=200, description="MLflow experiment")
+
+
+class Export(_Section):
+    tolerance: float = Field(1e-3, gt=0, le=1, description="largest relative deviation of exported scores that passes the parity gate")
+
+
+class Category(_Section):
+    """A product category. `parse` and `from_parameters` check all of it, method settings and geometry included."""
+
+    name: str = Field("category", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, '.', '_' and '-'")
+    data: Data = Data()
+    image: Image = Image()
+    backbone: Backbone = Backbone()
+    method: Method = Method()
+    threshold: Threshold = Threshold()
+    compute: ComputeSection = ComputeSection()
+    tracking: Tracking = Tracking()
+    export: Export = Export()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @staticmethod
+    def parse(value: Any, where: str = "The category") -> Category:
+        """A category from nested plain values. Raises BadInput with one sentence: the key, what is wrong, and a near match."""
+        if not isinstance(value, Mapping):
+            raise BadInput(f"{where} must be a mapping of keys such as name, data and method.")
+        try:
+            category = Category.model_validate(value)
+        except ValidationError as error:
+            raise BadInput(f"{where}: {_sentence(error)}") from error
+        category.check()
+        return category
+
+    @staticmethod
+    def from_parameters(parameters: Mapping[str, Any]) -> Category:
+        """A category from a pipeline's flat parameters (the inverse of `parameters`)."""
+        nested: dict[str, Any] = {}
+        for name, value in parameters.items():
+            section, _, key = name.partition("_")
+            if name == "method_settings":
+                try:
+                    value = json.loads(value or "{}")
+                except ValueError as error:
+                    raise BadInput(f'method_settings is {value!r}, which is not JSON ({error}); write it as {{"coreset_ratio": 0.01}}.') from error
+            if name in ("name", "seed"):
+                nested[name] = value
+            else:
+                nested.setdefault(section, {})[key] = value
+        return Category.parse(nested, "The parameters of this run")
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """The flat parameters of a run, every one of them, so that a run can be cloned."""
+        flat: dict[str, str | int | float] = {"name": self.name, "seed": self.seed}
+        for section, value in self:
+            if isinstance(value, _Section):
+                flat.update({f"{section}_{key}": _scalar(item) for key, item in value})
+        flat["data_calibration_fraction"] = "auto" if self.data.calibration_fraction is None else str(self.data.calibration_fraction)
+        return dict(sorted(flat.items()))
+
+    def check(self) -> None:
+        """What no single field can say: the method's settings, the geometry, device and precision."""
+        parse_settings(self.method.name, self.method.settings)
+        if self.data.layout not in get_args(Layout):
+            raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
+        self.geometry, self.placement, self.backbone_settings  # noqa: B018 each raises where it cannot be made
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.image.size, self.image.crop, self.image.region)
+
+    @property
+    def placement(self) -> Compute:
+        return Compute(self.compute.device, self.compute.precision, self.compute.batch_size)
+
+    @property
+    def backbone_settings(self) -> BackboneSettings:
+        defaults = {item.name: item.default for item in fields(BackboneSettings)}
+        values = {key: value for key, value in self.backbone if value is not None}
+        return BackboneSettings(**{**defaults, **values})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The method's settings, defaults filled in."""
+        return asdict(parse_settings(self.method.name, self.method.settings))
+
+
+def choices() -> dict[str, list[str]]:
+    """The parameters that a form should offer as a drop-down, and what it offers."""
+    return {
+        "data_layout": list(get_args(Layout)),
+        "method_name": method_names(),
+        "compute_device": list(DEVICES),
+        "compute_precision": list(PRECISIONS),
+    }
+
+
+def keys() -> list[str]:
+    """Every key of a category as `--set` and the catalog name it."""
+    names = ["name", "seed"]
+    for section, field in Category.model_fields.items():
+        if isinstance(field.default, _Section):
+            names += [f"{section}.{key}" for key in type(field.default).model_fields]
+    return names
+
+
+_SHAPES = {
+    "image.size": "two whole numbers, height and width in pixels, such as 256,256",
+    "image.crop": "two whole numbers, height and width in pixels, such as 224,224, or empty",
+    "image.region": "four whole numbers, x1,y1,x2,y2 in pixels of the original image, or empty",
+    "backbone.mean": "three numbers, such as 0.5,0.5,0.5, or empty",
+    "backbone.std": "three numbers, such as 0.5,0.5,0.5, or empty",
+    "name": "letters, digits, '.', '_' and '-', at most 63, and begin with a letter or digit",
+}
+
+
+def _scalar(value: Any) -> str | int | float:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, tuple):
+        return ",".join(str(v) for v in value)
+    return value
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        siblings = [key.rpartition(".")[2] for key in keys() if key.rpartition(".")[0] == ".".join(path[:-1])]
+        if len(path) == 1:
+            siblings = [*sorted(Category.model_fields)]
+        return f"{where} is no key here.{closest(path[-1], siblings)}"
+    given = first.get("input")
+    if first["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", str(first["ctx"]["expected"]))
+        return f"{where} is {given!r}.{closest(str(given), known)}"
+    shape = _SHAPES.get(".".join(path[:2]))
+    if shape and first["type"] not in ("value_error",):
+        return f"{'.'.join(path[:2])} must be {shape}."
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where} is {given!r}: {'it ' if message.startswith('should') else ''}{message[0].lower()}{message[1:]}."

@@ -1,0 +1,36 @@
+"""The KFP face of export."""
+
+from kfp import dsl
+
+from vqi.steps.images import image
+
+
+@dsl.component(base_image=image("export"), install_kfp_package=False)
+def export(
+    dataset: dsl.Input[dsl.Dataset],
+    network: dsl.Input[dsl.Model],
+    index: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    bundle: dsl.Output[dsl.Model],
+    fingerprint: str,
+    export_tolerance: float,
+):
+    """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
+    from vqi.steps.running import step
+
+    with step("export") as this:
+        from pathlib import Path
+
+        from vqi.category import Category
+        from vqi.steps.export.step import export as run
+
+        category = Category.from_parameters({"export_tolerance": export_tolerance})
+        this.outputs["bundle"] = bundle.path
+        run(
+            dataset=Path(dataset.path),
+            network=Path(network.path),
+            index=Path(index.path),
+            evaluation=Path(evaluation.path),
+            tolerance=category.export.tolerance,
+            bundle=Path(bundle.path),
+        )

@@ -1,0 +1,76 @@
+"""What surrounds every step: errors become one sentence and an exit code, and the step says how long it took and what memory it needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vqi.platform.errors import VqiError
+from vqi.platform.files import write_json
+
+# A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
+REPORTS = "VQI_STEP_REPORTS"
+
+
+class Step:
+    """What a step tells about itself beyond its artefacts; `outputs` maps an output's name to where it lies."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, str] = {}
+        self.facts: dict[str, Any] = {}
+
+
+@contextmanager
+def step(name: str) -> Iterator[Step]:
+    """Run a step's body. A VqiError ends the process with its sentence on standard error and its exit code; anything else keeps its traceback."""
+    started = time.monotonic()
+    this = Step()
+    _report(name, {"state": "running"})
+    try:
+        yield this
+    except VqiError as error:
+        print(f"vqi {name}: {error}", file=sys.stderr, flush=True)
+        _report(name, {"state": "failed", "error": str(error), "exit_code": error.exit_code, **_cost(started), "outputs": this.outputs})
+        sys.exit(error.exit_code)
+    except MemoryError:
+        sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"
+        print(f"vqi {name}: {sentence}", file=sys.stderr, flush=True)
+        _report(name, {"state": "failed", "error": sentence, "exit_code": 1, **_cost(started)})
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        sentence = f"{name} met an error of its own ({type(error).__name__}: {error}); the traceback is in its log"
+        _report(name, {"state": "failed", "error": sentence, "exit_code": 1, **_cost(started)})
+        sys.exit(1)
+    cost = _cost(started)
+    print(f"vqi {name}: {cost['seconds']:.1f} s, peak {cost['peak_mib']:.0f} MiB", file=sys.stderr, flush=True)
+    _report(name, {"state": "succeeded", **cost, "outputs": this.outputs, "facts": this.facts})
+
+
+def peak_mib() -> float:
+    """The most memory this process has held, MiB (VmHWM; a child's `ru_maxrss` would include its parent's on Linux)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024)
+
+
+def _cost(started: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - started, 3), "peak_mib": round(peak_mib(), 1)}
+
+
+def _report(name: str, value: dict[str, Any]) -> None:
+    folder = os.environ.get(REPORTS)
+    if folder:
+        write_json(Path(folder) / f"{name}.json", {"step": name, **value})

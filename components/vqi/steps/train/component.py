@@ -1,0 +1,51 @@
+"""The KFP face of train."""
+
+from kfp import dsl
+
+from vqi.steps.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def train(
+    dataset: dsl.Input[dsl.Dataset],
+    network: dsl.Output[dsl.Model],
+    fingerprint: str,
+    backbone_layers: str,
+    backbone_mean: str,
+    backbone_name: str,
+    backbone_sha256: str,
+    backbone_std: str,
+    backbone_weights: str,
+    compute_batch_size: int,
+    compute_device: str,
+    compute_precision: str,
+    image_crop: str,
+    image_region: str,
+    image_size: str,
+    method_name: str,
+    method_settings: str,
+    seed: int,
+):
+    """Learn the network from normals; methods with a frozen backbone prepare and store it."""
+    parameters = {key: value for key, value in locals().items() if key not in ("dataset", "network", "fingerprint")}
+    from vqi.steps.running import step
+
+    with step("train") as this:
+        from pathlib import Path
+
+        from vqi.category import Category
+        from vqi.steps.train.step import train as run
+
+        category = Category.from_parameters(parameters)
+        this.outputs["network"] = network.path
+        run(
+            dataset=Path(dataset.path),
+            method=category.method.name,
+            settings=category.settings,
+            backbone=category.backbone_settings,
+            geometry=category.geometry,
+            compute=category.placement,
+            seed=category.seed,
+            network=Path(network.path),
+        )
+        network.metadata["method"] = category.method.name

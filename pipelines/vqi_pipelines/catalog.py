@@ -1,0 +1,94 @@
+"""The catalog: one YAML file a product category, found by name, overridable value by value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqi.category import Category, keys
+from vqi.platform.errors import BadInput, closest
+
+
+def catalog_folders() -> list[Path]:
+    """Where categories are looked for: `$VQI_CATALOG`, `./pipelines/catalog`, `./catalog`, and the checkout the package runs from."""
+    named = os.environ.get("VQI_CATALOG")
+    here = Path(__file__).resolve().parents[1] / "catalog"
+    folders = [Path(named)] if named else [Path("pipelines/catalog"), Path("catalog"), here]
+    return [folder for folder in dict.fromkeys(path.resolve() for path in folders) if folder.is_dir()]
+
+
+def category_names() -> list[str]:
+    """The categories of the catalog, sorted."""
+    return sorted({path.stem for folder in catalog_folders() for path in folder.glob("*.yaml")})
+
+
+def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
+    """The category `name` of the catalog (or a YAML file's path), with `overrides` ("path=value") laid over it.
+
+    A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file.
+    Raises BadInput with one sentence for anything else.
+    """
+    path = _find(name)
+    values: dict[str, Any] = {}
+    if path:
+        values = _read(path)
+        values.setdefault("name", path.stem)
+    for override in overrides:
+        _set(values, override)
+    if not path:
+        if not values.get("data", {}).get("source"):
+            raise BadInput(
+                f"There is no category {name!r} in the catalog.{closest(name, category_names())} "
+                "Without a file it needs --set data.source=FOLDER at least."
+            )
+        values.setdefault("name", name)
+    return Category.parse(values, str(path.name) if path else "The category")
+
+
+def _find(name: str) -> Path | None:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if not Path(name).is_file():
+            raise BadInput(f"The category file {name} does not exist.")
+        return Path(name)
+    for folder in catalog_folders():
+        candidate = folder / f"{name}.yaml"
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} must be a mapping of keys such as name, data and method.")
+    return value
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise BadInput(f"--set {override!r} must be written path=value, such as --set method.settings.coreset_ratio=0.1.")
+    known = keys()
+    if key not in known and not key.startswith("method.settings."):
+        raise BadInput(f"--set {key} is no key of a category.{closest(key, known)}")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {override!r} has a value that is not YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(value, str) and key == "method.settings":
+        raise BadInput('--set method.settings takes a mapping, such as --set method.settings="{coreset_ratio: 0.1}".')
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise BadInput(f"--set {key} cannot be laid over {section}, which is {inner!r} in the category's file.")
+        values = inner
+    values[last] = value

@@ -1,0 +1,53 @@
+"""Compiling the DAGs into the packages people upload, with drop-downs where a parameter is a choice."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqi.category import choices
+from vqi.platform.files import write_whole
+
+PACKAGES = {"train_category": "vqi_pipelines.train_category:train_category"}
+
+
+def package_text(name: str) -> str:
+    """The compiled package of the pipeline `name` as YAML; the same code gives the same text."""
+    from importlib import import_module
+
+    from kfp import compiler
+
+    module, _, function = PACKAGES[name].partition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yaml"
+        compiler.Compiler().compile(getattr(import_module(module), function), str(path))
+        documents = list(yaml.safe_load_all(path.read_text()))
+    with_choices(documents[0])
+    head = f"# The {name} pipeline, compiled by `vqi compile`; upload it to Kubeflow Pipelines. Do not edit: a test fails when it is stale.\n"
+    return head + "---\n".join(yaml.safe_dump(document, sort_keys=True, width=150, allow_unicode=True) for document in documents)
+
+
+def with_choices(package: dict[str, Any]) -> None:
+    """Write `literals` into the pipeline's parameters: KFP's form shows a drop-down for them and its server refuses anything else.
+
+    The SDK has no way to say it (kubeflow/pipelines#11385).
+    """
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    for name, allowed in choices().items():
+        if name in parameters:
+            parameters[name]["literals"] = allowed
+
+
+def compile_packages(folder: Path, only_check: bool = False) -> list[Path]:
+    """Write every package into `folder`; the paths that were missing or stale. With `only_check` nothing is written."""
+    stale = []
+    for name in PACKAGES:
+        path, text = Path(folder) / f"{name}.yaml", package_text(name)
+        if not path.is_file() or path.read_text() != text:
+            stale.append(path)
+            if not only_check:
+                write_whole(path, text)
+    return stale

@@ -1,0 +1,74 @@
+"""The DAG of one product category: ingest, check_dataset, train, build_index, evaluate, export.
+
+Parameters come in the form's alphabetical order under prefixes (`data_*`, `method_*`), all with defaults: KFP's form greys out Start until every
+parameter without one is filled in. Their names are `Category.parameters()`, and a test holds the two together.
+"""
+
+from kfp import dsl
+
+from vqi.steps.build_index.component import build_index
+from vqi.steps.check_dataset.component import check_dataset
+from vqi.steps.evaluate.component import evaluate
+from vqi.steps.export.component import export
+from vqi.steps.ingest.component import ingest
+from vqi.steps.train.component import train
+
+DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported defect detector.
+
+**Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set `backbone_name` to `filterbank`,
+which needs none). Everything else has a default. `method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
+
+**Look at** the `report` of *evaluate*; a set that fails stops at *check dataset*, whose `page` says why."""
+
+
+@dsl.pipeline(name="train-category", description=DESCRIPTION)
+def train_category(
+    backbone_layers: str = "",
+    backbone_mean: str = "",
+    backbone_name: str = "resnet18",
+    backbone_sha256: str = "",
+    backbone_std: str = "",
+    backbone_weights: str = "imagenet",
+    compute_batch_size: int = 8,
+    compute_device: str = "auto",
+    compute_precision: str = "float32",
+    data_calibration_fraction: str = "auto",
+    data_layout: str = "auto",
+    data_mask_suffix: str = "_mask",
+    data_source: str = "",
+    export_tolerance: float = 0.001,
+    image_crop: str = "",
+    image_region: str = "",
+    image_size: str = "256,256",
+    method_name: str = "patchcore",
+    method_settings: str = "{}",
+    name: str = "category",
+    seed: int = 0,
+    threshold_false_reject_rate: float = 0.01,
+    tracking_experiment: str = "vqi",
+    tracking_uri: str = "",
+):
+    parameters = dict(locals())
+
+    def only(*prefixes: str) -> dict:
+        return {key: value for key, value in parameters.items() if key.startswith(prefixes)}
+
+    # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs changed.
+    ingested = ingest(**parameters).set_caching_options(False).set_display_name("1 ingest")
+    dataset, fingerprint = ingested.outputs["dataset"], ingested.outputs["fingerprint"]
+
+    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **only("image_", "threshold_")).set_display_name("2 check dataset")
+    trained = (
+        train(dataset=dataset, fingerprint=fingerprint, seed=seed, **only("backbone_", "compute_", "image_", "method_"))
+        .after(checked)
+        .set_display_name("3 train")
+    )
+    network = trained.outputs["network"]
+    indexed = build_index(dataset=dataset, network=network, fingerprint=fingerprint, **only("compute_")).set_display_name("4 build index")
+    index = indexed.outputs["index"]
+    evaluated = evaluate(
+        dataset=dataset, network=network, index=index, fingerprint=fingerprint, **only("compute_", "threshold_", "tracking_")
+    ).set_display_name("5 evaluate")
+    export(
+        dataset=dataset, network=network, index=index, evaluation=evaluated.outputs["evaluation"], fingerprint=fingerprint, **only("export_")
+    ).set_display_name("6 export")
