@@ -1,0 +1,126 @@
+"""Ingest: photographs from wherever they lie into the Dataset contract (a manifest and tar shards)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqi.dataset.images import header_size
+from vqi.dataset.layouts.detection import read_layout
+from vqi.dataset.layouts.listing import Photograph, counted
+from vqi.dataset.manifest import MANIFEST, Extent, Manifest, Sample, Split
+from vqi.dataset.shards import ShardWriter
+from vqi.dataset.sources import opened
+from vqi.dataset.splits import TEST_FRACTION, held_out, resolve_calibration_fraction
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.files import whole_folder, write_whole
+from vqi.platform.progress import tracked
+
+# A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A file that was written to a shard."""
+
+    sha256: str
+    extent: Extent
+    width: int
+    height: int
+
+
+def ingest(*, name: str, source: str, layout: str, mask_suffix: str, calibration_fraction: float | None, seed: int, dataset: Path) -> Manifest:
+    """Write the Dataset of `source` to the folder `dataset` and return its manifest.
+
+    `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training normals held out for
+    thresholds; None lets their number decide. The same content and seed give the same bytes, whatever the source.
+    Raises BadInput where the source cannot be read as the layout says; RunFailed where it cannot be reached or the disk is full.
+    """
+    resolve_calibration_fraction(calibration_fraction, 0)
+    try:
+        with opened(source) as files, whole_folder(dataset) as folder:
+            reading = read_layout(files, layout, mask_suffix)
+            if not any(photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs):
+                raise BadInput(f"The source {source} holds no normal photographs to train on.")
+            photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
+            stored = _write_shards(photographs, files, reading.top, folder)
+            manifest = _divide(name, photographs, stored, calibration_fraction, seed, reading.notes)
+            write_whole(folder / MANIFEST, manifest.to_json())
+            return manifest
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunFailed(f"The disk is full while the photographs of {source} are brought in; free space or choose another folder.") from error
+        raise BadInput(f"The source {source} cannot be read: {error.strerror or error} ({error.filename or 'no file named'}).") from error
+
+
+def _write_shards(photographs: list[Photograph], files: Mapping[str, Path], top: str, folder: Path) -> dict[str, _Stored]:
+    """Photographs in order, each with its mask after it, and what became of every file by its path."""
+    stored: dict[str, _Stored] = {}
+    with ShardWriter(folder) as shards:
+        for photograph in tracked(photographs, "ingest: photographs"):
+            for path in filter(None, (photograph.path, photograph.mask)):
+                if path not in stored:
+                    content = _content(files[top + path], path)
+                    width, height = _size(content, path)
+                    stored[path] = _Stored(hashlib.sha256(content).hexdigest(), shards.add(path, content), width, height)
+    return stored
+
+
+def _content(file: Path, path: str) -> bytes:
+    with open(file, "rb") as opened_file:
+        content = opened_file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is no photograph.")
+    return content
+
+
+def _size(content: bytes, path: str) -> tuple[int, int]:
+    """Width and height, or zeros for what is no readable image: the dataset check names it with everything else that is wrong."""
+    try:
+        return header_size(content, path)
+    except BadInput:
+        return 0, 0
+
+
+def _divide(name: str, photographs: list[Photograph], stored: dict[str, _Stored], asked: float | None, seed: int, found: tuple[str, ...]) -> Manifest:
+    """Give every normal its split and put the manifest together."""
+    notes = list(found)
+    splits: dict[str, Split] = {photograph.path: photograph.split for photograph in photographs if photograph.split}
+    undivided = {photograph.path: stored[photograph.path].sha256 for photograph in photographs if photograph.split is None}
+    if undivided:
+        test = held_out(undivided, TEST_FRACTION, seed, "test")
+        splits.update({path: "test" if path in test else "train" for path in undivided})
+        notes.append(
+            f"The layout has no split of its own: {len(test)} of {counted(len(undivided), 'normal')} are kept for test, chosen by seed {seed}."
+        )
+    train = {path: stored[path].sha256 for path, split in splits.items() if split == "train"}
+    fraction = resolve_calibration_fraction(asked, len(train))
+    calibration = held_out(train, fraction, seed, "calibration")
+    splits.update(dict.fromkeys(calibration, "calibration"))
+    if calibration:
+        notes.append(f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by seed {seed}.")
+    else:
+        notes.append(f"All {counted(len(train), 'training normal')} are trained on: thresholds come from k-fold refits.")
+    samples = []
+    for photograph in photographs:
+        image, mask = stored[photograph.path], stored[photograph.mask] if photograph.mask else None
+        samples.append(
+            Sample(
+                path=photograph.path,
+                sha256=image.sha256,
+                split=splits[photograph.path],
+                label=photograph.label,
+                defect=photograph.defect,
+                width=image.width,
+                height=image.height,
+                image=image.extent,
+                mask_path=photograph.mask,
+                mask_sha256=mask.sha256 if mask else None,
+                mask=mask.extent if mask else None,
+            )
+        )
+    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes))
