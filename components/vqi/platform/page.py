@@ -7,15 +7,16 @@ import io
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 
 def render(template: str, package: str, **values: Any) -> str:
-    """Render `template` of `package`'s own folder; every value is escaped unless it is Markup. It may extend `page.html.jinja` of this package."""
-    from jinja2 import ChoiceLoader
+    """Render `template` of `package`'s own folder; every value is escaped unless it is Markup. It may extend `page.html.jinja` of this package.
 
+    The page runs no script and loads nothing from outside (its Content-Security-Policy forbids both): styles, SVG and `data:` pictures only.
+    """
     loader = ChoiceLoader([PackageLoader(package, ""), PackageLoader("vqi.platform", "")])
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(template).render(**values)
 

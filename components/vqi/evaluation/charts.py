@@ -1,0 +1,132 @@
+"""Charts as inline SVG: they need no library in the page, stay sharp in print, and escape what they show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+COLOURS = {"good": "#0072b2", "defect": "#d55e00", "unknown": "#6b7280"}
+# Distances may spread over decades; a linear axis would press all normals into one bar.
+LOG_SPREAD = 30.0
+
+
+def histogram(labels: Sequence[str], scores: Sequence[float], bins: int = 40) -> dict[str, Any]:
+    """Scores counted by label, as JSON: {"edges": [bins + 1], "log": bool, "counts": {label: [bins]}}.
+
+    Edges are spaced by ratio where positive scores spread widely ("log"). Scores that are not finite are left out; with none left, `edges` is empty.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return {"edges": [], "log": False, "counts": {}}
+    low, high = float(values[finite].min()), float(values[finite].max())
+    log = low > 0 and high / max(float(np.median(values[finite])), low) > LOG_SPREAD
+    if high <= low:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+    edges[0], edges[-1] = low, high
+    names = np.asarray(labels)
+    counts = {str(name): np.histogram(values[finite & (names == name)], edges)[0].tolist() for name in sorted(set(names.tolist()))}
+    return {"edges": edges.tolist(), "log": bool(log), "counts": counts}
+
+
+def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
+    """`histogram`'s counts, one row of bars a label on a shared axis, with the threshold as a line through all rows."""
+    edges, counts = data["edges"], {label: data["counts"][label] for label in ("good", "defect", "unknown") if label in data["counts"]}
+    if len(edges) < 2 or not counts:
+        return Markup()
+    log = bool(data.get("log"))
+    marked = threshold is not None and math.isfinite(threshold) and (threshold > 0 or not log)
+    low, high = float(edges[0]), float(edges[-1])
+    if marked and threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+
+    left, right, top, row, gap = 70, 460, 24, 72, 14
+    bottom = top + len(counts) * (row + gap)
+
+    def across(value: float) -> float:
+        place = (math.log(value / low) / math.log(high / low)) if log else (value - low) / (high - low)
+        return left + place * (right - left)
+
+    parts = []
+    for index, (label, values) in enumerate(counts.items()):
+        base = top + index * (row + gap) + row
+        tallest = max(max(values), 1)
+        for start, end, count in zip(edges[:-1], edges[1:], values, strict=True):
+            if count:
+                height = max(1.5, count / tallest * row)
+                x, width = across(start), max(across(end) - across(start) - 0.8, 0.8)
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{COLOURS[label]}">'
+                    f"<title>{count} from {start:.4g} to {end:.4g}</title></rect>"
+                )
+        parts.append(f'<line x1="{left}" x2="{right}" y1="{base}" y2="{base}" stroke="#aab2bd"/>')
+        parts.append(f'<text x="{left - 10}" y="{base - row / 2}" text-anchor="end" font-weight="600" fill="{COLOURS[label]}">{escape(label)}</text>')
+        parts.append(f'<text x="{left - 10}" y="{base - row / 2 + 15}" text-anchor="end" class="faint">{sum(values)}</text>')
+    for tick in _log_ticks(low, high) if log else _ticks(low, high):
+        parts.append(f'<line x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{bottom - gap}" y2="{bottom - gap + 4}" stroke="#aab2bd"/>')
+        parts.append(f'<text x="{across(tick):.1f}" y="{bottom - gap + 17}" text-anchor="middle" class="faint">{tick:.4g}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 20}" text-anchor="end" class="faint">image score{", log scale" if log else ""}</text>')
+    if marked and threshold is not None:
+        x = across(threshold)
+        anchor, shift = ("end", -5) if x > (left + right) / 2 else ("start", 5)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom - gap}" stroke="#1c2430" stroke-width="1.6" stroke-dasharray="5 3"/>')
+        parts.append(f'<text x="{x + shift:.1f}" y="15" text-anchor="{anchor}">threshold {threshold:.4g}</text>')
+    return _svg(480, bottom + 26, "Histogram of image scores by label", parts)
+
+
+def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, float] | None) -> Markup:
+    """The ROC of [false-positive rate, true-positive rate, ...] points; `operating` is the (fpr, tpr) at the threshold in use."""
+    curve = [(float(p[0]), float(p[1])) for p in points if p[0] is not None and p[1] is not None]
+    if len(curve) < 2:
+        return Markup()
+    left, top, side = 48, 12, 260
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return left + point[0] * side, top + (1 - point[1]) * side
+
+    parts = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = place((tick, tick))
+        parts.append(f'<path d="M{x} {top}V{top + side}M{left} {y}H{left + side}" stroke="#e3e7ec" fill="none"/>')
+        parts.append(f'<text x="{x}" y="{top + side + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" class="faint">{tick:g}</text>')
+    parts.append(f'<path d="M{left} {top + side}L{left + side} {top}" stroke="#aab2bd" stroke-dasharray="4 4"/>')
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(place, curve))
+    parts.append(f'<path d="M{line}" fill="none" stroke="{COLOURS["good"]}" stroke-width="2.2" stroke-linejoin="round"/>')
+    if operating is not None:
+        x, y = place(operating)
+        inside = operating[0] < 0.5
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS["defect"]}" stroke="#fff" stroke-width="1.5"/>')
+        parts.append(
+            f'<text x="{x + (10 if inside else -10):.1f}" y="{y + 16:.1f}" text-anchor="{"start" if inside else "end"}">at the threshold</text>'
+        )
+    parts.append(f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle" class="faint">good parts rejected</text>')
+    middle = top + side / 2
+    parts.append(f'<text x="10" y="{middle}" text-anchor="middle" class="faint" transform="rotate(-90 10 {middle})">defects found</text>')
+    return _svg(left + side + 16, top + side + 42, "ROC curve", parts)
+
+
+def _svg(width: float, height: float, title: str, parts: list[str]) -> Markup:
+    body = "".join(parts)
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" aria-label="{escape(title)}">{body}</svg>'
+    )
+
+
+def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+    return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high], or the ends where there is no more than one."""
+    powers = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    return powers if len(powers) > 1 else [low, high]

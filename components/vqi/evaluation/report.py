@@ -1,0 +1,296 @@
+"""The one page a person opens after a run: what was measured, at which threshold, and what it looks like. It needs nothing but itself."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from vqi.evaluation.charts import histogram_chart, roc_chart
+from vqi.evaluation.pictures import TRUTH, Example, Scale, colour_table, outline, views
+from vqi.platform.files import write_whole
+from vqi.platform.page import data_uri, render
+
+SHOWN = 24
+SIDE = 320
+
+# What is shown as it stands in results.json, and left out where it is not there.
+RECORD = ("counts", "notes", "settings", "backbone", "weights", "geometry", "versions")
+
+# What the engineer who reads the page is told about every number; the order is that of the table.
+METRICS = {
+    "image_auroc": ("image AUROC", "how often a defective part scores above a good one; 0.5 is chance"),
+    "image_aupr": ("image AUPR", "precision averaged over recall, defects as the positive class"),
+    "image_f1_max": ("image F1, best", "highest F1 any threshold could reach on this test set"),
+    "accuracy": ("accuracy", "share of right decisions at the threshold in use"),
+    "balanced_accuracy": ("balanced accuracy", "mean of the shares right among defects and among good parts"),
+    "pixel_auroc": ("pixel AUROC", "the same as image AUROC, pixel by pixel"),
+    "pixel_aupr": ("pixel AUPR", "precision averaged over recall, pixel by pixel"),
+    "pixel_f1_max": ("pixel F1, best", "highest pixel F1 any threshold could reach"),
+    "aupro": ("AUPRO 0.3", "overlap with each defect region, averaged up to 30 % false-positive pixels"),
+    "aupro_05": ("AUPRO 0.05", "the same up to 5 % false-positive pixels: finer outlines count more"),
+}
+LOUD_WEIGHTS = {
+    "random": "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product.",
+    "filterbank": "No pretrained weights were used: features come from a fixed bank of oriented filters. Pretrained weights usually find more.",
+}
+
+
+class ExampleChooser:
+    """Keeps the few examples worth showing while scored images stream by; never holds more than some dozens, scaled down.
+
+    Usage, for every scored sample::
+
+        if chooser.wants(label=sample.label, defect=sample.defect, score=score):   # cheap: before decoding and inverting the map
+            chooser.offer(Example(...))
+        ...
+        write_report(report, results, chooser.chosen())
+
+    Kept are the worst misses (defects passed, lowest score first; good parts rejected, highest first), the right decisions closest to the
+    threshold, typical right decisions of every defect type, and the highest-scored unlabelled images.
+    """
+
+    MISSED, REJECTED, CLOSE, UNLABELLED, TYPICAL, TYPES = 6, 5, 3, 4, 3, 32
+
+    def __init__(self, threshold: float, limit: int = SHOWN) -> None:
+        self.threshold = threshold
+        self.limit = limit
+        # Group -> heap of (worth, tie-breaker, example); the least worthy is on top and leaves first.
+        self._groups: dict[str, list[tuple[float, int, Example]]] = {}
+        self._arrivals = itertools.count()
+
+    def wants(self, *, label: str, defect: str, score: float) -> bool:
+        """Whether an image with this label, defect type and raw score would be kept."""
+        return any(self._has_room(group, worth, size) for group, worth, size in self._places(label, defect, score))
+
+    def offer(self, example: Example) -> None:
+        """Take an example in, scaled down, where one of the groups wants it."""
+        small: Example | None = None
+        for group, worth, size in self._places(example.label, example.defect, example.score):
+            if not self._has_room(group, worth, size):
+                continue
+            small = small or example.resized(SIDE)
+            heap = self._groups.setdefault(group, [])
+            heapq.heappush(heap, (worth, -next(self._arrivals), small))
+            if len(heap) > size:
+                heapq.heappop(heap)
+
+    def chosen(self) -> list[Example]:
+        """The examples to show, at most `limit`: misses first, then close calls, then one typical of every defect type, then second ones."""
+
+        def best(group: str) -> list[Example]:
+            return [example for *_, example in sorted(self._groups.get(group, []), key=lambda entry: entry[:2], reverse=True)]
+
+        typical = []
+        for group in sorted(name for name in self._groups if name.startswith("typical/")):
+            by_score = sorted(best(group), key=lambda example: example.score)
+            typical.append(by_score[len(by_score) // 2 :] + by_score[: len(by_score) // 2])
+        rounds = [example for turn in itertools.zip_longest(*typical) for example in turn if example is not None]
+        ordered = [*best("missed"), *best("rejected"), *best("close"), *best("unlabelled"), *rounds]
+        return list({example.path: example for example in reversed(ordered[: self._cut(ordered)])}.values())[::-1]
+
+    def _cut(self, ordered: list[Example]) -> int:
+        """How many leading entries hold `limit` different paths."""
+        seen: set[str] = set()
+        for index, example in enumerate(ordered):
+            seen.add(example.path)
+            if len(seen) > self.limit:
+                return index
+        return len(ordered)
+
+    def _places(self, label: str, defect: str, score: float) -> list[tuple[str, float, int]]:
+        """The groups this image belongs to, with its worth in each and the group's size."""
+        margin = score - self.threshold
+        if label == "unknown":
+            return [("unlabelled", score, self.UNLABELLED)]
+        if (label == "defect") != (score > self.threshold):
+            return [("missed", -margin, self.MISSED)] if label == "defect" else [("rejected", margin, self.REJECTED)]
+        places = [("close", -abs(margin), self.CLOSE)]
+        typical = f"typical/{defect}"
+        if typical in self._groups or sum(name.startswith("typical/") for name in self._groups) < self.TYPES:
+            places.append((typical, 0.0, self.TYPICAL))
+        return places
+
+    def _has_room(self, group: str, worth: float, size: int) -> bool:
+        heap = self._groups.get(group, [])
+        return len(heap) < size or worth > heap[0][0]
+
+
+def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Example]) -> None:
+    """Write the page for `results` (the content of results.json) and the chosen `examples`, atomically.
+
+    Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that chart is left out.
+    Metrics may be null, masks missing, and any label absent.
+    """
+    metrics, threshold = results["metrics"], results["threshold"]
+    confusion = metrics.get("confusion") or {}
+    scale = Scale(threshold["pixel"])
+    write_whole(
+        report,
+        render(
+            "report.html.jinja",
+            "vqi.evaluation",
+            title=f"{results['name']}: {results['method']}",
+            results={key: results.get(key) or {} for key in RECORD} | results,
+            threshold=threshold,
+            backbone=_backbone(results.get("backbone")),
+            weights=str((results.get("weights") or {}).get("label") or ""),
+            warning=_weights_warning(results),
+            verdict=_verdict(confusion),
+            tiles=_tiles(metrics, confusion),
+            metric_rows=_metric_rows(metrics, results.get("notes", [])),
+            confusion=confusion,
+            rates=_rates(confusion),
+            defects=_defect_table(results.get("per_defect") or {}),
+            roc=roc_chart(results.get("roc") or [], _operating_point(confusion)),
+            histogram=histogram_chart(results["histogram"], threshold["image"]) if results.get("histogram") else "",
+            sections=_sections(examples, scale),
+            gradient=_gradient(),
+            flat=_flat,
+            number=_number,
+        ),
+    )
+
+
+def _number(value: Any) -> str:
+    """Four decimals for fractions, whole numbers as they are, an en dash for what is missing or not finite."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _backbone(backbone: Any) -> str:
+    if not isinstance(backbone, Mapping):
+        return str(backbone or "")
+    layers = backbone.get("layers") or ()
+    return f"{backbone.get('name', '')} {'+'.join(layers)}".strip()
+
+
+def _weights_warning(results: Mapping[str, Any]) -> str | None:
+    kind = str((results.get("weights") or {}).get("kind", ""))
+    return LOUD_WEIGHTS.get(kind) or (LOUD_WEIGHTS["filterbank"] if _backbone(results.get("backbone")).startswith("filterbank") else None)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g} %"
+
+
+def _wilson(part: int, whole: int) -> str:
+    """The 95 % Wilson score interval of a share (E. B. Wilson, 1927), as text."""
+    z = 1.959964
+    middle = (part + z * z / 2) / (whole + z * z)
+    half = z / (whole + z * z) * math.sqrt(part * (whole - part) / whole + z * z / 4)
+    return f"{100 * max(middle - half, 0):.0f} to {100 * min(middle + half, 1):.0f} %"
+
+
+def _totals(confusion: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """Defects found, all defects, good parts rejected, all good parts."""
+    found, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
+    return found, found + (confusion.get("false_negative") or 0), rejected, rejected + (confusion.get("true_negative") or 0)
+
+
+def _verdict(confusion: Mapping[str, int]) -> dict[str, Any]:
+    """The result in one sentence of plain language, and whether nothing went wrong."""
+    found, defects, rejected, good = _totals(confusion)
+    if not defects and not good:
+        return {"fine": False, "text": "No labelled image was tested: how well this detector works is not known."}
+    passed = "no good part was tested" if not good else f"{rejected or 'none'} of {good} good part{'s' * (good != 1)} would be rejected"
+    if not defects:
+        return {"fine": False, "text": f"No defective part was tested, so nothing is known about what is found; at the threshold {passed}."}
+    caught = f"{'all' if found == defects else found or 'none'} of {defects} defective part{'s' * (defects != 1)}"
+    return {"fine": found == defects and not rejected, "text": f"At the threshold this detector finds {caught}, and {passed}."}
+
+
+def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tuple[str, str]]:
+    found, defects, rejected, good = _totals(confusion)
+    tiles = [
+        (f"{found} / {defects}" if defects else "–", "defects found"),
+        (f"{rejected} / {good}" if good else "–", "good parts rejected"),
+    ]
+    return tiles + [(_number(metrics.get(key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")]
+
+
+def _metric_rows(metrics: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of every metric; where the value is missing, the note that names the metric is its meaning."""
+    rows = []
+    for key, (name, meaning) in METRICS.items():
+        if key not in metrics:
+            continue
+        if metrics[key] is None:
+            meaning = next((note for note in notes if key in note or name in note), "could not be computed; the notes below say why")
+        rows.append((name, _number(metrics[key]), meaning))
+    known = {*METRICS, "confusion"}
+    return rows + [
+        (key.replace("_", " "), _number(value), "") for key, value in metrics.items() if key not in known and not isinstance(value, Mapping)
+    ]
+
+
+def _rates(confusion: Mapping[str, int]) -> list[str]:
+    found, defects, rejected, good = _totals(confusion)
+    rates = []
+    if defects:
+        rates.append(f"Defects found: {_share(found, defects)} (95 % interval {_wilson(found, defects)}).")
+    if good:
+        rates.append(f"Good parts rejected: {_share(rejected, good)} (95 % interval {_wilson(rejected, good)}).")
+    return rates
+
+
+def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None:
+    found, defects, rejected, good = _totals(confusion)
+    return (rejected / good, found / defects) if defects and good else None
+
+
+def _defect_table(per_defect: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Header and rows of the table of defect types: the columns are whatever was measured, counts first."""
+    keys = list(dict.fromkeys(key for row in per_defect.values() for key, value in row.items() if not isinstance(value, (Mapping, list))))
+    keys.sort(key=lambda key: not all(isinstance(row.get(key), int) for row in per_defect.values()))
+    head = [METRICS[key][0] if key in METRICS else key.replace("_", " ") for key in keys]
+    return {"head": head, "rows": [(name, [_number(row.get(key)) for key in keys]) for name, row in per_defect.items()]}
+
+
+def _sections(examples: Iterable[Example], scale: Scale) -> list[dict[str, Any]]:
+    """The examples under the headings they belong to, each with its pictures ready to show."""
+    sections = {
+        "Missed defects": "Defective parts that would pass, the lowest score first.",
+        "Good parts rejected": "Good parts that would be rejected, the highest score first.",
+        "Right decisions": "Those closest to the threshold first, then typical ones of every type.",
+        "Unlabelled": "Images without a label, so there is no right or wrong.",
+    }
+    shown: dict[str, list[dict[str, Any]]] = {title: [] for title in sections}
+    for example in itertools.islice(examples, SHOWN):
+        if example.right is None:
+            title = "Unlabelled"
+        elif example.right:
+            title = "Right decisions"
+        else:
+            title = "Missed defects" if example.label == "defect" else "Good parts rejected"
+        shown[title].append({"example": example, "pictures": _pictures(example, scale)})
+    return [{"title": title, "text": sections[title], "items": items} for title, items in shown.items() if items]
+
+
+def _pictures(example: Example, scale: Scale) -> list[tuple[str, Markup]]:
+    """Photograph, heatmap, and what was found with the truth over it, as (alternative text, data address)."""
+    small = example.resized(SIDE)
+    pictures = {name: picture for name, picture in views(small, scale) if name != "truth"}
+    if small.mask is not None:
+        pictures["found"] = outline(pictures["found"], small.mask, TRUTH, dashed=True)
+    return [(name, data_uri(picture, quality=80)) for name, picture in pictures.items()]
+
+
+def _gradient() -> Markup:
+    """The colour table as CSS stops for the legend."""
+    return Markup(", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table()[:: 255 // 15]))
+
+
+def _flat(value: Any) -> str:
+    """A value of the run's record as one line: nested mappings and lists are spelt out, None is an en dash."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return " × ".join(map(_flat, value)) if value and all(isinstance(v, (int, float)) for v in value) else ", ".join(map(_flat, value)) or "–"
+    return "–" if value is None or value == "" else str(value)
