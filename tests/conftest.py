@@ -27,3 +27,14 @@ def imagenet_resnet18() -> Path:
     if not file.is_file():
         pytest.skip("the ImageNet weights are not beside this checkout (../shared/weights)")
     return file
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a small detector (tests/toy_bundle.py); copy it before changing it."""
+    from toy_bundle import write_toy_bundle
+
+    folder = tmp_path_factory.mktemp("toy") / "bundle"
+    folder.mkdir()
+    write_toy_bundle(folder)
+    return folder

@@ -1,0 +1,198 @@
+"""The Bundle: a folder with the graphs, the index and one JSON sidecar that says everything a prediction needs. It runs without torch.
+
+    bundle.json           this module: preprocessing, inputs and outputs, thresholds and their guarantee, fingerprints, versions, hashes
+    model.onnx            the graph: `images` and the index tensors in, `score` and `map` out
+    openvino/model.xml    the same graph for OpenVINO, with its weights in model.bin
+    index.safetensors     the index tensors, where the method has any
+
+A bundle may come from anywhere: its sidecar is parsed strictly, its files have fixed names and are checked against their hashes before use.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from vqi.dataset.geometry import Geometry
+from vqi.platform.errors import BadInput
+from vqi.platform.files import sha256_of, write_json
+
+FORMAT: Literal["vqi-bundle/1"] = "vqi-bundle/1"
+SIDECAR = "bundle.json"
+ONNX = "model.onnx"
+OPENVINO = "openvino/model.xml"
+OPENVINO_WEIGHTS = "openvino/model.bin"
+INDEX = "index.safetensors"
+FILES = (ONNX, OPENVINO, OPENVINO_WEIGHTS, INDEX)
+
+# What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank of 16,000 are 65 MB an image.
+BATCH_BYTES = 512 * 2**20
+MAX_BATCH = 8
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Part(BaseModel):
+    """Strict and immutable: an unknown key is an error, a string is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FileEntry(Part):
+    sha256: str = Sha256
+    bytes: int = Field(ge=0)
+
+
+class IndexTensor(Part):
+    """One named graph input beside `images`; `grows`: its first axis is dynamic, so that a longer index needs no new graph."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    dtype: Literal["float32", "float64", "int64", "int32", "bool"]
+    shape: list[int]
+    grows: bool
+
+
+class Graph(Part):
+    """`bytes_per_image`: the largest intermediate tensor of one image, with the index of this bundle; what a batch must be bounded by."""
+
+    input: Literal["images"] = "images"
+    input_shape: list[int | None]
+    outputs: tuple[Literal["score"], Literal["map"]] = ("score", "map")
+    index: list[IndexTensor]
+    precision: Literal["float32"] = "float32"
+    opset: int
+    bytes_per_image: int = Field(gt=0)
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch that keep the largest intermediate below BATCH_BYTES, at least 1."""
+        return max(1, min(MAX_BATCH, BATCH_BYTES // self.bytes_per_image))
+
+
+class GeometryEntry(Part):
+    size: list[int] = Field(min_length=2, max_length=2)
+    crop: list[int] | None = Field(min_length=2, max_length=2)
+    region: list[int] | None = Field(min_length=4, max_length=4)
+
+
+class Preprocessing(Part):
+    """How a photograph becomes `images`; the backbone's normalisation is inside the graph."""
+
+    colour: Literal["RGB"] = "RGB"
+    range: tuple[Literal[0], Literal[1]] = (0, 1)
+    resize: Literal["antialiased bilinear"] = "antialiased bilinear"
+    normalisation: Literal["inside the graph"] = "inside the graph"
+    geometry: GeometryEntry
+
+
+class Thresholds(Part):
+    """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes are drawn)."""
+
+    image: FiniteFloat
+    pixel: FiniteFloat | None
+
+
+class Calibration(Part):
+    """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that guarantees."""
+
+    kind: Literal["split", "cross"]
+    images: int
+    folds: int | None
+    requested_false_reject_rate: float
+    false_reject_rate: float
+    guarantee: str
+
+
+class Weights(Part):
+    kind: str
+    label: str
+    sha256: str
+
+
+class DatasetEntry(Part):
+    name: str
+    fingerprint: str = Sha256
+
+
+class Sidecar(Part):
+    """`bundle.json`. `parity` is what the gate measured; `metrics` are the test set's, for people."""
+
+    format: Literal["vqi-bundle/1"] = FORMAT
+    name: str
+    method: str
+    settings: dict[str, Any]
+    backbone: dict[str, Any]
+    weights: Weights
+    seed: int
+    dataset: DatasetEntry
+    preprocessing: Preprocessing
+    graph: Graph
+    thresholds: Thresholds
+    calibration: Calibration
+    metrics: dict[str, Any]
+    parity: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[Literal["model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"], FileEntry]
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry.from_dict(self.preprocessing.geometry.model_dump())
+
+
+def file_entries(folder: Path) -> dict[Any, FileEntry]:
+    """Hash and size of every file of the bundle that is in `folder`, by its name in the bundle."""
+    present = [(name, folder / name) for name in FILES if (folder / name).is_file()]
+    return {name: FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present}
+
+
+def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
+    """Write `bundle.json`, the last file of a bundle."""
+    write_json(Path(folder) / SIDECAR, sidecar.model_dump(mode="json"))
+
+
+def read_sidecar(folder: Path) -> Sidecar:
+    """Parse `bundle.json` strictly and check every file of the bundle against its hash.
+
+    Raises BadInput where the sidecar is missing, of another format or malformed, and where a file is missing or differs.
+    """
+    folder = Path(folder)
+    path = folder / SIDECAR
+    try:
+        text = path.read_text(encoding="utf-8")
+        sidecar = _parsed(text, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadInput(f"{folder} is no bundle: {SIDECAR} is missing; give the folder the export step wrote.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read ({type(error).__name__}); export again.") from error
+    needed = {ONNX, OPENVINO, OPENVINO_WEIGHTS} | ({INDEX} if sidecar.graph.index else set())
+    if missing := sorted(needed - set(sidecar.files)):
+        raise BadInput(f"{path} names no {missing[0]}; export again.")
+    for name, entry in sidecar.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise BadInput(f"The bundle {folder} lacks its file {name}; copy it whole or export again.")
+        if file.stat().st_size != entry.bytes or sha256_of(file) != entry.sha256:
+            raise BadInput(f"The file {name} of the bundle {folder} is not the one that was exported (its SHA-256 differs); export again.")
+    return sidecar
+
+
+def _parsed(text: str, path: Path) -> Sidecar:
+    try:
+        value = json.loads(text)
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise BadInput(f"{path} has format {found!r}, this version reads {FORMAT!r}; export again.")
+        # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about everything else.
+        sidecar = Sidecar.model_validate_json(text)
+        height, width = sidecar.geometry.input_size
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{path} is malformed at {'.'.join(map(str, first['loc']))} ({first['msg']}); export again.") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not readable JSON ({type(error).__name__}); export again.") from error
+    if sidecar.graph.input_shape != [None, 3, height, width]:
+        raise BadInput(f"{path} contradicts itself: the graph takes {sidecar.graph.input_shape}, the geometry {height} x {width}; export again.")
+    return sidecar

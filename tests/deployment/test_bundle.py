@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from vqi.deployment.bundle import Graph, read_sidecar
+from vqi.deployment.graph_runtime import open_graph
+from vqi.platform.errors import BadInput
+from vqi.platform.files import sha256_of
+
+
+@pytest.fixture
+def bundle(toy_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+
+
+def change(bundle: Path, *keys: str, value) -> None:
+    whole = json.loads((bundle / "bundle.json").read_text())
+    part = whole
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    (bundle / "bundle.json").write_text(json.dumps(whole))
+
+
+def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
+    value = json.loads((bundle / "bundle.json").read_text())
+    assert value["format"] == "vqi-bundle/1"
+    assert value["preprocessing"] == {
+        "colour": "RGB",
+        "range": [0, 1],
+        "resize": "antialiased bilinear",
+        "normalisation": "inside the graph",
+        "geometry": {"size": [64, 64], "crop": [48, 56], "region": None},
+    }
+    assert value["graph"]["precision"] == "float32"
+    assert set(value["files"]) == {"model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"}
+    assert value["files"]["model.onnx"]["sha256"] == sha256_of(bundle / "model.onnx")
+    assert read_sidecar(bundle).calibration.guarantee == "At most 1 of 9 normals is rejected."
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "sentence"),
+    [
+        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/1'"),
+        (("surprise",), 1, "malformed at surprise"),
+        (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
+        (("thresholds", "image"), float("nan"), "malformed at thresholds.image"),
+        (("files", "../../etc/passwd"), {"sha256": "0" * 64, "bytes": 1}, "malformed at files"),
+        (("files",), {}, "names no index.safetensors"),
+        (("files", "model.onnx", "sha256"), "0" * 64, "model.onnx of the bundle .* is not the one that was exported"),
+        (("preprocessing", "colour"), "BGR", "malformed at preprocessing.colour"),
+        (("preprocessing", "geometry", "crop"), None, "contradicts itself"),
+        (("preprocessing", "geometry", "size"), [9, 10**9], "between 32 and 4096"),
+        (("graph", "precision"), "bfloat16", "malformed at graph.precision"),
+        (("graph", "bytes_per_image"), 0, "malformed at graph.bytes_per_image"),
+    ],
+)
+def test_a_sidecar_that_was_tampered_with_is_refused_in_one_sentence(bundle: Path, keys, value, sentence: str) -> None:
+    change(bundle, *keys, value=value)
+    with pytest.raises(BadInput, match=sentence) as caught:
+        read_sidecar(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/1"}'])
+def test_a_sidecar_that_is_none_is_refused(bundle: Path, content: bytes) -> None:
+    (bundle / "bundle.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"bundle\.json"):
+        read_sidecar(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"])
+def test_a_missing_and_a_changed_file_are_refused(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BadInput, match=f"{name} .* SHA-256"):
+        read_sidecar(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BadInput, match=f"lacks its file {name}"):
+        read_sidecar(bundle)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no bundle"):
+        read_sidecar(tmp_path / "absent")
+
+
+def test_an_index_that_does_not_fit_its_sidecar_is_refused(bundle: Path) -> None:
+    sidecar = read_sidecar(bundle)
+    save_file({"bank": np.zeros((3, 16), np.float32)}, bundle / "index.safetensors")
+    with pytest.raises(BadInput, match="does not hold the index tensors"):
+        open_graph(bundle, sidecar)
+    (bundle / "index.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(BadInput, match="no readable index"):
+        open_graph(bundle, sidecar)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "sentence"),
+    [("openvin", "cpu", "Did you mean 'openvino'"), ("openvino", "tpu", "no device 'tpu' here; it has cpu"), ("onnxruntime", "tpu", "it has cpu")],
+)
+def test_an_unknown_backend_or_device_is_refused(bundle: Path, backend: str, device: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        open_graph(bundle, read_sidecar(bundle), backend, device)
+
+
+@pytest.mark.parametrize(("bytes_per_image", "batch"), [(1, 8), (512 * 2**20 // 3, 3), (2**40, 1)])
+def test_the_batch_is_bounded_by_the_largest_tensor(bytes_per_image: int, batch: int) -> None:
+    assert Graph(input_shape=[None, 3, 32, 32], index=[], opset=20, bytes_per_image=bytes_per_image).batch_size == batch

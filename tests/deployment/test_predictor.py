@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_bundle import GEOMETRY, photograph, toy_detector
+from vqi.dataset.geometry import to_input
+from vqi.deployment.graph_runtime import BACKENDS
+from vqi.deployment.predictor import Prediction, Predictor, Unreadable
+from vqi.platform.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plates")
+    for number in range(10):
+        Image.fromarray(photograph(40 + number, number % 3 == 2)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:900])
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def predictor(toy_bundle: Path, request: pytest.FixtureRequest) -> Predictor:
+    return Predictor(toy_bundle, request.param, batch_size=4)
+
+
+def test_predictions_are_the_detectors(predictor: Predictor, folder: Path) -> None:
+    files = [folder / f"{number}.png" for number in range(10)]
+    detector, found = toy_detector(), list(predictor.predict(files))
+    for number, prediction in enumerate(found):
+        assert isinstance(prediction, Prediction)
+        with torch.inference_mode():
+            expected = detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(40 + number, number % 3 == 2)))[None]))
+        assert prediction.name == str(files[number])
+        assert prediction.score == pytest.approx(float(expected.image[0]), rel=1e-4)
+        assert prediction.decision == ("defect" if number % 3 == 2 else "good")
+        np.testing.assert_allclose(prediction.map, GEOMETRY.invert_map(expected.map[0].numpy(), (80, 96)), rtol=1e-3, atol=1e-4)
+
+
+def test_a_defect_is_boxed_where_it_lies_in_the_photograph(predictor: Predictor) -> None:
+    (good, bad) = predictor.predict([photograph(71), photograph(72, defect=True)])
+    assert isinstance(good, Prediction)
+    assert isinstance(bad, Prediction)
+    assert good.boxes == []
+    x1, y1, x2, y2, _ = bad.boxes[0]
+    assert x1 < 45 < 55 < x2
+    assert y1 < 35 < 45 < y2
+    # The crop leaves an edge of the photograph unseen.
+    assert bad.map.shape == (80, 96)
+    assert np.isnan(bad.map[:8]).all()
+
+
+def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predictor: Predictor, folder: Path) -> None:
+    names = ["0.png", "broken.png", "absent.png", "1.png", "text.png", "2.png", "3.png"]
+    found = list(predictor.predict(folder / name for name in names))
+    assert [Path(result.name).name for result in found] == names
+    assert [type(result) for result in found] == [Prediction, Unreadable, Unreadable, Prediction, Unreadable, Prediction, Prediction]
+    assert "cannot be decoded" in found[1].reason  # type: ignore[union-attr]
+    assert "is no file" in found[2].reason  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("array", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+def test_an_array_that_is_no_photograph_is_named(predictor: Predictor, array: np.ndarray) -> None:
+    (result,) = predictor.predict([array])
+    assert isinstance(result, Unreadable)
+    assert result.reason.startswith("image 0 is ")
+
+
+def test_no_images_give_no_predictions(predictor: Predictor) -> None:
+    assert list(predictor.predict([])) == []
+
+
+def test_images_are_taken_as_they_are_needed(predictor: Predictor) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield photograph(taken)
+
+    results = predictor.predict(endless())
+    for _ in range(9):
+        next(results)
+    results.close()
+    assert taken <= 8 + 3 * predictor.batch_size
+
+
+def test_the_score_does_not_depend_on_the_batch(toy_bundle: Path, folder: Path) -> None:
+    files = [folder / f"{number}.png" for number in range(10)]
+    one, many = ([r.score for r in Predictor(toy_bundle, batch_size=size).predict(files)] for size in (1, 8))  # type: ignore[union-attr]
+    np.testing.assert_allclose(one, many, rtol=1e-5)
+
+
+def test_a_score_that_is_no_number_is_never_good(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        predictor.graph, "run", lambda images: (np.full(len(images), np.nan, np.float32), np.zeros((len(images), 48, 56), np.float32))
+    )
+    (result,) = predictor.predict([photograph(1)])
+    assert isinstance(result, Unreadable)
+    assert "decides nothing" in result.reason
+
+
+def test_a_batch_out_of_range_is_refused(toy_bundle: Path) -> None:
+    with pytest.raises(BadInput, match="The batch is -1"):
+        Predictor(toy_bundle, batch_size=-1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_prediction_works_where_torch_cannot_be_imported(toy_bundle: Path, folder: Path, backend: str) -> None:
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "sklearn", "matplotlib"), None))
+from vqi.deployment.predictor import Predictor
+print([p.decision for p in Predictor({str(toy_bundle)!r}, {backend!r}).predict([{str(folder / "1.png")!r}, {str(folder / "2.png")!r}])])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ended.stdout == "['good', 'defect']\n", ended.stderr

@@ -1,0 +1,100 @@
+"""A small detector with a memory bank, and its bundle: real graphs of both backends in a few kilobytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from vqi.dataset.geometry import Geometry, to_input
+from vqi.deployment.bundle import (
+    Calibration,
+    DatasetEntry,
+    GeometryEntry,
+    Graph,
+    Preprocessing,
+    Sidecar,
+    Thresholds,
+    Weights,
+    file_entries,
+    write_sidecar,
+)
+from vqi.deployment.graph_export import export_graphs
+from vqi.detectors.interface import Detector, Scores
+
+GEOMETRY = Geometry((64, 64), (48, 56))
+
+
+class ToyDetector(Detector):
+    """Nearest neighbour of 8 x 8 cells in a bank of normal cells."""
+
+    method = "toy"
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.backbone(images).flatten(2).transpose(1, 2)
+
+    def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
+        return {"bank": torch.cat([batch.flatten(0, 1) for batch in embeddings]).contiguous()}
+
+    def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
+        bank = index["bank"]
+        images, cells, width = embedding.shape
+        query = embedding.reshape(-1, width)
+        squared = query.square().sum(1, keepdim=True) - 2 * query @ bank.T + bank.square().sum(1)
+        height, across = self.input_size
+        nearest = squared.amin(1).clamp_min(0).sqrt().reshape(images, 1, height // 8, across // 8)
+        scaled = nn.functional.interpolate(nearest, size=self.input_size, mode="bilinear", align_corners=False)
+        return Scores(nearest.flatten(1).amax(1), scaled[:, 0])
+
+
+def photograph(seed: int, defect: bool = False) -> np.ndarray:
+    """A grey plate, uint8 [80, 96, 3]; the defect is a bright red patch at rows 30-50, columns 40-60."""
+    plate = np.random.default_rng(seed).normal(120, 6, (80, 96, 3)).clip(0, 255).astype(np.uint8)
+    if defect:
+        plate[30:50, 40:60] = (230, 40, 40)
+    return plate
+
+
+def toy_detector(kind: type[Detector] = ToyDetector) -> Detector:
+    torch.manual_seed(0)
+    detector = kind(None, nn.Conv2d(3, 16, 8, stride=8), GEOMETRY.input_size).eval()
+    normals = [torch.from_numpy(to_input(GEOMETRY.apply(photograph(seed)))[None]) for seed in range(8)]
+    detector.build_index(normals)  # type: ignore[arg-type]
+    return detector
+
+
+def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
+    return Sidecar(
+        name="plates",
+        method="toy",
+        settings={},
+        backbone={"name": "conv"},
+        weights=Weights(kind="random", label="random (seed 0)", sha256=""),
+        seed=0,
+        dataset=DatasetEntry(name="plates", fingerprint="0" * 64),
+        preprocessing=Preprocessing(geometry=GeometryEntry(**GEOMETRY.to_dict())),
+        graph=graph,
+        thresholds=Thresholds(image=threshold, pixel=threshold),
+        calibration=Calibration(
+            kind="split",
+            images=8,
+            folds=None,
+            requested_false_reject_rate=0.01,
+            false_reject_rate=1 / 9,
+            guarantee="At most 1 of 9 normals is rejected.",
+        ),
+        metrics={},
+        parity={},
+        versions={"vqi": "0"},
+        files=file_entries(folder),
+    )
+
+
+def write_toy_bundle(folder: Path) -> None:
+    """A complete bundle whose threshold lies between the normals' scores and the defects'."""
+    detector = toy_detector()
+    with torch.inference_mode():
+        scores = [float(detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(99, defect)))[None])).image) for defect in (False, True)]
+    write_sidecar(folder, toy_sidecar(folder, export_graphs(detector, folder), sum(scores) / 2))
