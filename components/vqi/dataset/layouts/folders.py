@@ -36,7 +36,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
     unlabelled = 0
     for path in photograph_paths:
         folder, stem = parent_and_stem(path)
-        label, defect = ("good", "good") if _is_flat(listing) else role_of(folder)
+        label, defect = role_of(GOOD_FOLDERS[0] if _is_flat(listing) else folder)
         unlabelled += not folder and not _is_flat(listing)
         mask = masks.take(folder, stem) if label == "defect" else None
         photographs.append(Photograph(path, None if label == "good" else "test", label, defect, mask))
@@ -51,7 +51,8 @@ def _is_flat(listing: Listing) -> bool:
 
 def _apart(listing: Listing, suffix: str) -> tuple[list[str], list[str]]:
     """Mask files and photographs. A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm."""
-    masks, photographs = [], []
+    masks: list[str] = []
+    photographs: list[str] = []
     for path in listing.paths:
         folder, stem = parent_and_stem(path)
         in_mask_folder = any(part.lower() in MASK_FOLDERS for part in folder.split("/"))

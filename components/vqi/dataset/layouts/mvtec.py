@@ -20,6 +20,7 @@ from vqi.dataset.layouts.listing import (
     parent_and_stem,
     role_of,
 )
+from vqi.dataset.manifest import Split
 from vqi.platform.errors import BadInput
 
 
@@ -50,7 +51,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
                 abnormal_train.append(path)
         elif first.lower() == "test" or first.lower() in VALIDATION_FOLDERS:
             label, defect = role_of(folder)
-            split = "test" if first.lower() == "test" else "validation"
+            split: Split = "test" if first.lower() == "test" else "validation"
             mask = None
             if label == "defect":
                 mask = masks.take(f"{first}/{folder}", stem) or masks.take(folder, stem)

@@ -54,7 +54,8 @@ def ingest(*, name: str, source: str, layout: str, mask_suffix: str, calibration
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFailed(f"The disk is full while the photographs of {source} are brought in; free space or choose another folder.") from error
-        raise BadInput(f"The source {source} cannot be read: {error.strerror or error} ({error.filename or 'no file named'}).") from error
+        reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
+        raise RunFailed(f"The photographs of {source} cannot be brought in: {reason}.") from error
 
 
 def _write_shards(photographs: list[Photograph], files: Mapping[str, Path], top: str, folder: Path) -> dict[str, _Stored]:
