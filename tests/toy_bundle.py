@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.deployment.bundle import (
     Calibration,
@@ -40,7 +41,7 @@ class ToyDetector(Detector):
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         bank = index["bank"]
-        images, cells, width = embedding.shape
+        images, _, width = embedding.shape
         query = embedding.reshape(-1, width)
         squared = query.square().sum(1, keepdim=True) - 2 * query @ bank.T + bank.square().sum(1)
         height, across = self.input_size

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
 from vqi.deployment.bundle import Graph, read_sidecar
 from vqi.deployment.graph_runtime import open_graph
 from vqi.platform.errors import BadInput

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from toy_bundle import GEOMETRY, ToyDetector, photograph, toy_detector
 from vqi.dataset.geometry import to_input
 from vqi.deployment.bundle import FILES, read_sidecar

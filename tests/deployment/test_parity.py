@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from vqi.dataset.manifest import Extent, Sample
 from vqi.deployment.parity import Deviation, deviations, judge, largest_deviation, parity_samples
 from vqi.platform.errors import GateRefused

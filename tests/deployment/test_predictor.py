@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from toy_bundle import GEOMETRY, photograph, toy_detector
 from vqi.dataset.geometry import to_input
 from vqi.deployment.graph_runtime import BACKENDS

@@ -1,0 +1,113 @@
+"""export: make the Bundle, and refuse it where it does not say what the detector says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.reader import Dataset
+from vqi.deployment.bundle import (
+    Calibration,
+    DatasetEntry,
+    GeometryEntry,
+    Graph,
+    Preprocessing,
+    Sidecar,
+    Thresholds,
+    Weights,
+    file_entries,
+    write_sidecar,
+)
+from vqi.deployment.graph_runtime import BACKENDS, open_graph
+from vqi.deployment.parity import deviations, judge, parity_samples
+from vqi.platform.errors import BadInput
+from vqi.platform.files import whole_folder
+
+RESULTS = "results.json"
+RESULTS_FORMAT = "vqi-results/1"
+PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
+
+
+def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, tolerance: float, bundle: Path) -> None:
+    """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it was trained.
+
+    `tolerance` is the largest deviation the parity gate lets pass (formula: vqi.deployment.parity).
+    Raises BadInput where the artefacts do not belong together, GateRefused where the gate says no: then nothing is written.
+    """
+    import torch
+
+    from vqi.deployment.graph_export import export_graphs
+    from vqi.detectors.storage import load_detector, read_network_notes
+
+    data = Dataset(dataset)
+    results = read_results(evaluation)
+    notes = read_network_notes(network)
+    for name, fingerprint in (("evaluation", results["dataset_fingerprint"]), ("network", notes["notes"]["dataset_fingerprint"])):
+        if fingerprint != data.manifest.fingerprint:
+            raise BadInput(f"The {name} was made from another Dataset ({fingerprint[:12]}) than {dataset} ({data.manifest.fingerprint[:12]}).")
+    geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    detector = load_detector(network, index).eval()
+    with whole_folder(bundle) as folder:
+        graph = export_graphs(detector, folder)
+        sidecar = _sidecar(results, notes, data, geometry, graph, folder)
+        samples = parity_samples(data.manifest.samples)
+        images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
+        with torch.inference_mode():
+            parts = [detector(torch.from_numpy(image[None])) for image in images]
+        reference = (torch.cat([part.image for part in parts]).numpy(), torch.cat([part.map for part in parts]).numpy())
+        measured = [
+            deviation
+            for backend in BACKENDS
+            for deviation in deviations(reference, backend, open_graph(folder, sidecar, backend).run, images, sidecar.thresholds.image)
+        ]
+        parity = judge(measured, tolerance, len(images))
+        write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
+    worst = max(max(deviation.score, deviation.map) for deviation in measured)
+    print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
+
+
+def read_results(evaluation: Path) -> dict[str, Any]:
+    """`results.json` of an evaluation. Raises BadInput where it is missing or of another format."""
+    path = Path(evaluation) / RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if results["format"] != RESULTS_FORMAT:
+            raise BadInput(f"{path} has format {results['format']!r}, this version reads {RESULTS_FORMAT!r}; evaluate again.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is no readable result of an evaluation ({type(error).__name__}); evaluate again.") from error
+    return results
+
+
+def _sidecar(results: dict[str, Any], notes: dict[str, Any], data: Dataset, geometry: Geometry, graph: Graph, folder: Path) -> Sidecar:
+    threshold = results["threshold"]
+    backbone = {key: value for key, value in notes["backbone"].items() if key not in ("weights", "sha256")}
+    return Sidecar(
+        name=data.manifest.name,
+        method=notes["method"],
+        settings=notes["settings"],
+        backbone=backbone,
+        weights=Weights(**notes["weights"]),
+        seed=notes["seed"],
+        dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
+        preprocessing=Preprocessing(geometry=GeometryEntry(**geometry.to_dict())),
+        graph=graph,
+        thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"]),
+        calibration=Calibration(
+            kind=threshold["kind"],
+            images=threshold["calibration_images"],
+            folds=threshold["folds"],
+            requested_false_reject_rate=threshold["requested_false_reject_rate"],
+            false_reject_rate=threshold["false_reject_rate"],
+            guarantee=threshold["guarantee"],
+        ),
+        metrics={name: value for name, value in results["metrics"].items() if value is not None},
+        parity={},
+        versions={package: version(package) for package in PACKAGES},
+        files=file_entries(folder),
+    )

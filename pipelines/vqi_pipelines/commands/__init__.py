@@ -1,0 +1,1 @@
+"""One module a command of `vqi`; heavy imports lie inside the functions."""

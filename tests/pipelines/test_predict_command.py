@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from toy_bundle import photograph
+from vqi.platform.errors import BadInput
+from vqi_pipelines.commands.predict import matched, predict
+
+application = typer.Typer()
+application.command()(predict)
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in with photographs in `line`: three good, one defect in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "line" / "late").mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(photograph(number)).save(tmp_path / "line" / f"{number}.png")
+    Image.fromarray(photograph(7, defect=True)).save(tmp_path / "line" / "late" / "7.PNG")
+    (tmp_path / "line" / "notes.txt").write_text("no photograph")
+    return tmp_path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+def test_a_folder_is_predicted_and_everything_written(line: Path, toy_bundle: Path) -> None:
+    result = run(toy_bundle, "line", "--out", "found")
+    assert result.exit_code == 0, result.output
+    assert "4 images: 3 good, 1 defect, 0 unreadable." in result.stdout
+    assert "At most 1 of 9 normals is rejected." in result.stdout
+    written = json.loads((line / "found" / "predictions.json").read_text())
+    assert [(Path(p["image"]).name, p["decision"]) for p in written["predictions"]] == [
+        ("0.png", "good"),
+        ("1.png", "good"),
+        ("2.png", "good"),
+        ("7.PNG", "defect"),
+    ]
+    assert all((line / "found" / p["picture"]).is_file() for p in written["predictions"])
+    assert len((line / "found" / "predictions.csv").read_text().splitlines()) == 5
+
+
+def test_json_is_all_there_is_on_standard_output(line: Path, toy_bundle: Path) -> None:
+    result = run(toy_bundle, "line/*.png", "--json", "--backend", "onnxruntime", "--batch", "2", "--no-pictures")
+    assert result.exit_code == 0
+    value = json.loads(result.stdout)
+    assert value == json.loads((line / "predictions" / "predictions.json").read_text())
+    assert (value["backend"], value["counts"]["images"]) == ("onnxruntime", 3)
+    assert not (line / "predictions" / "pictures").exists()
+
+
+def test_a_bad_image_is_named_and_the_exit_code_says_so(line: Path, toy_bundle: Path) -> None:
+    (line / "line" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = run(toy_bundle, "line", "absent.png", "--json")
+    assert result.exit_code == 2
+    value = json.loads(result.stdout)
+    assert value["counts"] == {"images": 5, "good": 2, "defect": 1, "unreadable": 2}
+    assert "vqi predict: absent.png names no file." in result.stderr
+    assert "1.png is not an image" in result.stderr
+
+
+@pytest.mark.parametrize("images", ["absent.png", "absent/*.png", "empty"])
+def test_nothing_to_predict_is_bad_input(line: Path, toy_bundle: Path, images: str) -> None:
+    (line / "empty").mkdir()
+    result = run(toy_bundle, images)
+    assert isinstance(result.exception, BadInput)
+    assert str(result.exception).startswith(f"There is nothing to predict: {images} ")
+    assert not (line / "predictions").exists()
+
+
+def test_what_is_given_twice_is_predicted_once_and_results_are_never_input(line: Path) -> None:
+    (line / "predictions").mkdir()
+    Image.fromarray(photograph(1)).save(line / "predictions" / "panel.png")
+    Image.fromarray(photograph(1)).save(line / "[0].png")
+    files, missing = matched([".", "line/0.png", "line/**/*.PNG", "[0].png"], line / "predictions")
+    assert [str(file) for file in files] == ["[0].png", "line/0.png", "line/1.png", "line/2.png", "line/late/7.PNG"]
+    assert missing == []
+
+
+def test_a_folder_of_other_things_is_not_replaced(line: Path, toy_bundle: Path) -> None:
+    result = run(toy_bundle, "line", "--out", "line")
+    assert isinstance(result.exception, BadInput)
+    assert (line / "line" / "0.png").is_file()
+
+
+def test_a_failed_run_keeps_the_earlier_predictions(line: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(toy_bundle, "line").exit_code == 0
+    before = (line / "predictions" / "predictions.json").read_text()
+
+    def fails(self, result):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("vqi.deployment.prediction_writer.PredictionWriter.add", fails)
+    assert run(toy_bundle, "line/late").exit_code == 1
+    assert (line / "predictions" / "predictions.json").read_text() == before
+    assert sorted(os.listdir(line)) == ["line", "predictions"]
+
+
+def test_the_command_runs_where_torch_cannot_be_imported(line: Path, toy_bundle: Path) -> None:
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "kfp", "matplotlib"), None))
+import typer
+from vqi_pipelines.commands.predict import predict
+typer.run(predict)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, toy_bundle, "line", "--json"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"]["defect"] == 1
