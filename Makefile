@@ -1,12 +1,15 @@
 # Every target does its own set-up through `setup`, which costs a second when nothing changed.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 EXTRAS ?= dev
+# Photographs and weights of your own for the demo: make demo DATA=folder WEIGHTS=file
+DATA ?=
+WEIGHTS ?=
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +17,30 @@ help:  ## this list
 setup: $(STAMP)  ## make .venv with everything in it, from exact pins
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not on the PATH; name one with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: Python 3.11 is needed; name it with PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help setup
+demo: setup  ## the main job: parts with defects through the whole DAG (DATA= and WEIGHTS= for photographs of your own)
+	@$(BIN)/vqi demo --data '$(DATA)' --weights '$(WEIGHTS)'
+
+test: setup  ## the tests
+	@$(BIN)/python -m pytest
+
+lint: setup  ## ruff and the type checker
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+compile: setup  ## the packages for Kubeflow Pipelines
+	@$(BIN)/vqi compile
+
+pins: setup  ## resolve constraints.txt again
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --no-header --no-annotate --quiet -o constraints.txt
+
+clean:  ## remove what make made here; runs are kept
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
+
+.PHONY: help setup demo test lint compile pins clean

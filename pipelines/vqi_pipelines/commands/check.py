@@ -1,0 +1,48 @@
+"""`vqi check`: is a set of photographs fit to learn from?"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="Folder, tar or zip file, or s3://bucket/prefix.")],
+    out: Annotated[Path, typer.Option(help="Folder for verdict.json and check.html.")] = Path("dataset-check"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value of a category, such as data.layout=folders or image.size=[256,256].")
+    ] = None,
+) -> None:
+    """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not pass."""
+    from vqi.steps.check_dataset.step import check_dataset
+    from vqi.steps.ingest.step import ingest
+    from vqi_pipelines.catalog import load_category
+
+    category = load_category("check", [f"data.source={source}", *(set_ or [])])
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = Path(folder) / "dataset"
+        manifest = ingest(
+            name=category.name,
+            source=category.data.source,
+            layout=category.data.layout,
+            mask_suffix=category.data.mask_suffix,
+            calibration_fraction=category.data.calibration_fraction,
+            seed=category.seed,
+            dataset=dataset,
+        )
+        try:
+            verdict = check_dataset(
+                dataset=dataset,
+                geometry=category.geometry,
+                false_reject_rate=category.threshold.false_reject_rate,
+                page=out / "check.html",
+                verdict=out / "verdict.json",
+            )
+        finally:
+            typer.echo(f"Page: {out / 'check.html'}\nVerdict: {out / 'verdict.json'}")
+    for finding in verdict.findings:
+        typer.echo(f"{finding.severity}: {finding.sentence}")
+    typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")

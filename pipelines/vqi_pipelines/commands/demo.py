@@ -1,0 +1,55 @@
+"""`vqi demo`: a set of parts made here, or photographs of one's own, through the whole DAG with PatchCore."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NO_WEIGHTS = (
+    "ImageNet weights could not be downloaded here, so the demo runs on the weightless filterbank; give --weights FILE for the real backbone."
+)
+
+
+def demo(
+    data: Annotated[str, typer.Option(help="Photographs of your own: folder, archive or s3://...; empty = parts rendered here.")] = "",
+    weights: Annotated[str, typer.Option(help="A ResNet-18 weights file; empty = torchvision's download, else the filterbank.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the rendered parts and the runs.")] = Path("demo"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+) -> None:
+    """Render parts with defects, run the whole DAG on them, and print where the report is."""
+    from vqi.category import Category
+    from vqi_pipelines.commands.run import errors_as_json, execute
+
+    with errors_as_json(json_output):
+        backbone: dict[str, Any] = {"name": "resnet18", "weights": weights or "imagenet"}
+        if not weights and not _imagenet_at_hand():
+            print(NO_WEIGHTS, file=sys.stderr)
+            backbone = {"name": "filterbank"}
+        values = {
+            "name": Path(data.rstrip("/")).name.split(".")[0] if data else "flange",
+            "data": {"source": data or str(_rendered(out))},
+            "backbone": backbone,
+            "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.1}},
+        }
+        execute(Category.parse(values, "The demo"), out, json_output)
+
+
+def _rendered(out: Path) -> Path:
+    """The demo's parts, rendered unless this folder has them already."""
+    folder = out / "parts"
+    if not (folder / "train").is_dir():
+        from vqi.dataset.generator import generate
+
+        print(f"Rendering parts into {folder} ...", file=sys.stderr)
+        generate(folder, seed=0, normals=60, test_normals=20, defects_each=6, size=(320, 320))
+    return folder
+
+
+def _imagenet_at_hand() -> bool:
+    """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which alone loads torch."""
+    asked = "from vqi.platform.weights import load_weights; load_weights('resnet18', 'imagenet')"
+    return subprocess.run([sys.executable, "-c", asked], capture_output=True).returncode == 0

@@ -1,0 +1,59 @@
+"""`vqi run`: the DAG of one category on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqi.platform.errors import VqiError
+
+if TYPE_CHECKING:
+    from vqi.category import Category
+
+
+def run(
+    category: Annotated[str, typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that runs are kept in, each in a folder of its own, with their MLflow database.")] = Path("runs"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+) -> None:
+    """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
+    from vqi_pipelines.catalog import load_category
+
+    with errors_as_json(json_output):
+        execute(load_category(category, set_ or []), out, json_output)
+
+
+def execute(category: Category, out: Path, json_output: bool) -> None:
+    """Run a category, then print its summary: a table, or JSON alone on standard output."""
+    from vqi_pipelines.local_run import run_category
+    from vqi_pipelines.summary import print_summary
+
+    real_output = sys.stdout
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    summary = run_category(category, out, say)
+    if json_output:
+        print(summary.to_json(), file=real_output)
+    else:
+        print_summary(category, summary)
+
+
+@contextmanager
+def errors_as_json(wanted: bool) -> Iterator[None]:
+    """With `--json` an error is on standard output too: `{"error": sentence, "exit_code": n}`; the sentence goes to standard error as ever."""
+    try:
+        yield
+    except VqiError as error:
+        if wanted:
+            import json
+
+            print(json.dumps({"error": str(error), "exit_code": error.exit_code}, indent=2))
+        raise

@@ -1,0 +1,198 @@
+"""Running train_category on this machine through kfp.local: the same components, folders instead of a store."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vqi.category import Category
+from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
+from vqi.platform.files import write_json
+from vqi.steps.running import REPORTS
+
+STEPS = ("ingest", "check_dataset", "train", "build_index", "evaluate", "export")
+
+
+@dataclass
+class Summary:
+    """What a local run left behind; `to_json` is what `vqi run --json` prints. Paths are absolute; a step that did not run is absent."""
+
+    name: str
+    run_dir: str
+    report: str = ""
+    bundle: str = ""
+    check_page: str = ""
+    fingerprint: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    threshold: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    tracking_uri: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+def run_category(category: Category, out: Path, say: Callable[[str], None]) -> Summary:
+    """Run the DAG of one category under a new folder of `out`; `say` is given what a person should see as it goes.
+
+    Raises what the step that failed raised (BadInput, GateRefused, RunFailed), with its own sentence.
+    """
+    if not category.data.source:
+        raise BadInput("data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set data.source=FOLDER.")
+    out = Path(out).resolve()
+    run_dir = _new_run_folder(out, category.name)
+    reports = run_dir / "steps"
+    reports.mkdir()
+    parameters = category.parameters()
+    if "://" not in category.data.source:
+        parameters["data_source"] = str(Path(category.data.source).expanduser().resolve())
+    weights = category.backbone.weights
+    if weights not in ("imagenet", "random") and "://" not in weights:
+        parameters["backbone_weights"] = str(Path(weights).expanduser().resolve())
+    if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
+        parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
+    write_json(run_dir / "parameters.json", parameters)
+    say(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
+    started = time.monotonic()
+    try:
+        _run_pipeline(parameters, run_dir, reports, say)
+    except RuntimeError as error:
+        raise _failure(reports, run_dir, error) from error
+    summary = summarise(category.name, run_dir)
+    summary.tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    summary.seconds["total"] = round(time.monotonic() - started, 3)
+    write_json(run_dir / "summary.json", asdict(summary))
+    return summary
+
+
+def summarise(name: str, run_dir: Path) -> Summary:
+    """Collect a run's summary from its steps' reports, and put links to the report and the bundle at the top of the run's folder."""
+    summary = Summary(name, str(run_dir))
+    outputs: dict[str, str] = {}
+    for step in STEPS:
+        report = _report(run_dir / "steps", step)
+        if "seconds" in report:
+            summary.seconds[step], summary.peak_mib[step] = report["seconds"], report["peak_mib"]
+        outputs.update(report.get("outputs", {}))
+        summary.fingerprint = report.get("facts", {}).get("fingerprint", summary.fingerprint)
+    summary.report = _link(run_dir / "report.html", outputs.get("report"))
+    summary.bundle = _link(run_dir / "bundle", outputs.get("bundle"))
+    summary.check_page = _link(run_dir / "dataset-check.html", outputs.get("page"))
+    if "evaluation" in outputs:
+        results = json.loads((Path(outputs["evaluation"]) / "results.json").read_text())
+        summary.metrics, summary.threshold = results["metrics"], results["threshold"]
+        summary.weights, summary.notes = results["weights"], results["notes"]
+    return summary
+
+
+def _new_run_folder(out: Path, name: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        run_dir = out / (f"{name}-{stamp}" + (f"-{attempt + 1}" if attempt else ""))
+        try:
+            run_dir.mkdir(parents=True)
+            return run_dir
+        except FileExistsError:
+            if not out.is_dir():
+                break
+        except OSError as error:
+            raise BadInput(f"--out {out} cannot be written ({error.strerror}); choose another folder.") from error
+    raise BadInput(f"--out {out} is not a folder that runs can be kept in; choose another.")
+
+
+def _link(link: Path, target: str | None) -> str:
+    if not target or not Path(target).exists():
+        return ""
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(target, link.parent))
+    return str(link)
+
+
+def _report(reports: Path, step: str) -> dict[str, Any]:
+    path = reports / f"{step}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _failure(reports: Path, run_dir: Path, error: RuntimeError) -> VqiError:
+    """The error of the step that failed, as that step told it."""
+    for step in STEPS:
+        report = _report(reports, step)
+        if report.get("state") == "failed":
+            kind = {2: BadInput, 3: GateRefused}.get(report["exit_code"], RunFailed)
+            page = report.get("outputs", {}).get("page")
+            where = f" See {page}." if page and Path(page).is_file() else ""
+            return kind(f"{step}: {report['error']}{where}")
+        if report.get("state") == "running":
+            return RunFailed(f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}.")
+    return RunFailed(f"The run failed before its first step ({error}); its log is {run_dir / 'run.log'}.")
+
+
+def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from kfp import local
+
+        from vqi_pipelines.train_category import train_category
+
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "artifacts"), raise_on_error=True)
+        variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+        with _environment(variables), open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, say)):
+            train_category(**parameters)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    # The steps run as `python3`: it must be the interpreter that carries the package, first on the PATH.
+    path = os.environ.get("PATH", "")
+    os.environ.update(values, PATH=f"{Path(sys.executable).parent}{os.pathsep}{path}")
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = path
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+class _Console(io.TextIOBase):
+    """Standard output of kfp.local: all of it to the log, and the steps' own lines (indented by kfp) to the person."""
+
+    def __init__(self, log: io.TextIOBase | Any, say: Callable[[str], None]) -> None:
+        self.log, self.say, self.line, self.in_executor_input = log, say, "", False
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        self.log.flush()
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            self._show(line)
+        return len(text)
+
+    def _show(self, line: str) -> None:
+        started = re.search(r"Executing task .*'([a-z-]+)'", line)
+        if started:
+            self.say(f"{started[1].replace('-', '_')} ...")
+        if not line.startswith("    ") or "[KFP Executor" in line:
+            # kfp's executor prints the step's whole input as JSON after its first lines.
+            self.in_executor_input = "[KFP Executor" in line
+            return
+        body = line[4:]
+        if self.in_executor_input and (not body.strip() or body[0] in ' {}[]"'):
+            return
+        self.in_executor_input = False
+        if body.strip():
+            self.say(f"  {body.rstrip()}")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vqi.category import Category, choices, keys
+from vqi.platform.errors import BadInput
+from vqi_pipelines.catalog import load_category
+
+CATALOG = Path(__file__).resolve().parents[2] / "pipelines" / "catalog"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VQI_CATALOG", str(tmp_path))
+    (tmp_path / "gear.yaml").write_text("data:\n  source: s3://photos/gear\nmethod:\n  name: padim\n  settings: {channels: 50}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", sorted(CATALOG.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_category_of_the_catalog_parses(path: Path) -> None:
+    category = Category.parse(yaml.safe_load(path.read_text()), path.name)
+    assert category.name == path.stem
+
+
+def test_a_file_and_overrides(catalog: Path) -> None:
+    category = load_category("gear", ["method.settings.channels=70", "image.size=[224, 320]", "data.calibration_fraction=0", "seed=3"])
+    assert category.name == "gear"
+    assert category.data.source == "s3://photos/gear"
+    assert category.settings["channels"] == 70
+    assert category.geometry.size == (224, 320)
+    assert (category.data.calibration_fraction, category.seed) == (0.0, 3)
+
+
+def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None:
+    category = load_category("bolt", ["data.source=photos", "method.name=dfm"])
+    assert (category.name, category.method.name) == ("bolt", "dfm")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "sentence"),
+    [
+        ("gaer", [], "Did you mean 'gear'?"),
+        ("missing/file.yaml", [], "does not exist"),
+        ("gear", ["method.nmae=dfm"], "Did you mean 'method.name'?"),
+        ("gear", ["method.name"], "path=value"),
+        ("gear", ["method.name=patchcor"], "Did you mean 'patchcore'?"),
+        ("gear", ["method.settings.chanels=3"], "Did you mean 'channels'?"),
+        ("gear", ["method.settings.channels=many"], "must be a whole number"),
+        ("gear", ["method.settings.channels=-1"], "must lie between"),
+        ("gear", ["data.layout=mvtc"], "Did you mean 'mvtec'?"),
+        ("gear", ["image.size=big"], "height and width"),
+        ("gear", ["image.size=[256, 8]"], "between 32 and 4096"),
+        ("gear", ["image.crop=[300, 300]"], "at most image.size"),
+        ("gear", ["compute.device=gpu"], "must be one of"),
+        ("gear", ["threshold.false_reject_rate=1.5"], "less than 1"),
+        ("gear", ["backbone.std=[0, 1, 1]"], "above 0"),
+        ("gear", ["backbone.sha256=abc"], "backbone.sha256"),
+        ("gear", ["seed=1.5"], "seed"),
+        ("gear", ["name=../escape"], "letters, digits"),
+        ("gear", ["data.source={a: 1}"], "data.source"),
+    ],
+)
+def test_bad_input_is_one_sentence(catalog: Path, name: str, overrides: list[str], sentence: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_category(name, overrides)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n- b\n", "must be a mapping"),
+        ("data: [\n", "not readable YAML"),
+        ("data: 3\n", "data"),
+        ("datta:\n  source: x\n", "Did you mean 'data'?"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(catalog: Path, text: str, sentence: str) -> None:
+    (catalog / "bad.yaml").write_text(text)
+    with pytest.raises(BadInput) as caught:
+        load_category("bad")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_and_back() -> None:
+    category = Category.parse(
+        {
+            "name": "a",
+            "data": {"source": "x", "calibration_fraction": 0.0},
+            "image": {"size": [256, 320], "crop": [224, 224], "region": [1, 2, 300, 400]},
+            "backbone": {"layers": ["layer2", "layer3"], "mean": [0.5, 0.5, 0.5]},
+            "method": {"name": "padim", "settings": {"channels": 7}},
+        }
+    )
+    assert Category.from_parameters(category.parameters()) == category
+    # KFP hands every number over as a float.
+    floats = {key: float(value) if isinstance(value, int) else value for key, value in category.parameters().items()}
+    assert Category.from_parameters(floats) == category
+
+
+def test_every_choice_is_a_parameter() -> None:
+    assert set(choices()) <= set(Category().parameters())
+    assert {key.replace(".", "_", 1) for key in keys()} == set(Category().parameters())

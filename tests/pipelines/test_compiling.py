@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from vqi.category import Category, choices
+from vqi_pipelines.compiling import PACKAGES, compile_packages, package_text
+from vqi_pipelines.train_category import train_category
+
+COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
+
+
+@pytest.fixture(scope="module")
+def package() -> dict:
+    return yaml.safe_load((COMPILED / "train_category.yaml").read_text())
+
+
+def test_compiled_packages_are_fresh() -> None:
+    assert compile_packages(COMPILED, only_check=True) == [], "run `vqi compile` and commit the result"
+
+
+def test_there_is_no_other_package() -> None:
+    assert {path.stem for path in COMPILED.glob("*.yaml")} == set(PACKAGES)
+
+
+def test_stale_and_missing_are_told_apart_from_fresh(tmp_path: Path) -> None:
+    assert compile_packages(tmp_path, only_check=True) == [tmp_path / "train_category.yaml"]
+    assert not any(tmp_path.iterdir())
+    compile_packages(tmp_path)
+    assert compile_packages(tmp_path, only_check=True) == []
+    (tmp_path / "train_category.yaml").write_text("edited")
+    assert compile_packages(tmp_path, only_check=True) == [tmp_path / "train_category.yaml"]
+
+
+def test_the_text_does_not_depend_on_the_process() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('ignore'); from vqi_pipelines.compiling import package_text as t; print(t('train_category'), end='')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin"})
+    assert done.stdout == package_text("train_category")
+
+
+def test_the_package_parses_strictly(package: dict) -> None:
+    spec = json_format.ParseDict(package, pipeline_spec_pb2.PipelineSpec())
+    assert set(spec.root.dag.tasks) == {"ingest", "check-dataset", "train", "build-index", "evaluate", "export"}
+
+
+def test_parameters_are_the_category_s() -> None:
+    signature = inspect.signature(train_category.pipeline_func)
+    assert {name: parameter.default for name, parameter in signature.parameters.items()} == Category().parameters()
+
+
+def test_every_parameter_has_a_default_and_choices_are_drop_downs(package: dict) -> None:
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == set(Category().parameters())
+    assert all("defaultValue" in parameter for parameter in parameters.values())
+    for name, allowed in choices().items():
+        assert parameters[name]["literals"] == allowed
+        assert parameters[name]["defaultValue"] in allowed
+
+
+def test_steps_pass_the_fingerprint_and_ingest_is_never_cached(package: dict) -> None:
+    tasks = package["root"]["dag"]["tasks"]
+    assert not tasks["ingest"]["cachingOptions"].get("enableCache")
+    for name, task in tasks.items():
+        if name != "ingest":
+            assert task["inputs"]["parameters"]["fingerprint"]["taskOutputParameter"]["producerTask"] == "ingest"
+
+
+def test_training_waits_for_the_check(package: dict) -> None:
+    assert "check-dataset" in package["root"]["dag"]["tasks"]["train"]["dependentTasks"]
+
+
+def test_few_outputs_one_report_and_images_tagged_by_version(package: dict) -> None:
+    outputs = [
+        artefact["artifactType"]["schemaTitle"]
+        for name, component in package["components"].items()
+        for artefact in component.get("outputDefinitions", {}).get("artifacts", {}).values()
+    ]
+    assert len(outputs) <= 12
+    assert outputs.count("system.Metrics") == outputs.count("system.ClassificationMetrics") == 1
+    images = [executor["container"]["image"] for executor in package["deploymentSpec"]["executors"].values()]
+    assert len(set(images)) == 6
+    assert not any(image.endswith(":latest") or ":" not in image for image in images)
+    assert "pip install" not in str(package["deploymentSpec"])

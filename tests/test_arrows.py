@@ -1,0 +1,79 @@
+"""The arrows between packages point one way (docs/design.md), and the light parts stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"vqi": ROOT / "components" / "vqi", "vqi_pipelines": ROOT / "pipelines" / "vqi_pipelines"}
+
+# What each package may import besides itself.
+ALLOWED = {
+    "vqi.platform": set(),
+    "vqi.dataset": {"vqi.platform"},
+    "vqi.detectors": {"vqi.platform"},
+    "vqi.evaluation": {"vqi.platform"},
+    "vqi.deployment": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
+    "vqi.category": {"vqi.platform", "vqi.dataset", "vqi.detectors"},
+    "vqi.steps": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation", "vqi.deployment", "vqi.category"},
+    "vqi_pipelines": {"vqi.platform", "vqi.dataset", "vqi.steps", "vqi.category", "vqi.deployment"},
+}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            found.append((".".join([package, *path.relative_to(folder).with_suffix("").parts]), path))
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[0] if module.startswith("vqi_pipelines") else ".".join(module.split(".")[:2])
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def test_every_room_is_governed() -> None:
+    assert {room(name) for name, path in modules() if room(name) != "vqi.__init__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_imports_point_one_way(module: str, path: Path) -> None:
+    if module == "vqi.__init__":
+        return
+    here = room(module)
+    for name in imports(path):
+        if name.split(".")[0] in SOURCES:
+            assert room(name) in ALLOWED[here] | {here}, f"{module} imports {name}"
+        if name.split(".")[0] == "kfp":
+            assert here == "vqi_pipelines" or module.endswith(".component"), f"{module} imports kfp"
+        if name.split(".")[0] in ("torch", "torchvision"):
+            assert here not in ("vqi_pipelines", "vqi.dataset", "vqi.evaluation", "vqi.category"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import vqi_pipelines.command, vqi_pipelines.local_run, vqi_pipelines.train_category",
+        "import vqi.steps.ingest.step, vqi.steps.check_dataset.step",
+        "import vqi.deployment.predictor",
+    ],
+)
+def test_what_must_be_light_needs_no_torch(statement: str) -> None:
+    blocked = "import sys\nfor name in ('torch', 'torchvision', 'sklearn', 'mlflow'):\n    sys.modules[name] = None\n"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", blocked + statement], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
