@@ -112,10 +112,8 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
 
 
 def _svg(width: float, height: float, title: str, parts: list[str]) -> Markup:
-    body = "".join(parts)
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    )
+    size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
+    return Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>')
 
 
 def _ticks(low: float, high: float, about: int = 5) -> list[float]:

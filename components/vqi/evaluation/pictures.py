@@ -194,7 +194,7 @@ def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:
         "image": "photograph",
         "truth": f"truth: {example.defect}",
         "heatmap": "heatmap",
-        "found": f"found: {example.decision}, score {example.score:.4g}",
+        "found": f"judged {example.decision}, score {example.score:.4g}",
     }
     height, width = shown[0][1].shape[:2]
     margin, band = 8, 26
@@ -224,7 +224,7 @@ def safe_name(text: str, longest: int = 48) -> str:
 
 
 def picture_name(example: Example) -> Path:
-    """Where an example's picture goes, relative and without a suffix: ok|wrong (or, unlabelled, the decision), defect type, a readable unique name."""
+    """Where an example's picture goes, relative, without a suffix: ok or wrong (unlabelled: the decision), defect type, a readable unique name."""
     verdict = {True: "ok", False: "wrong", None: example.decision}[example.right]
     kind = [] if example.label == "unknown" else [safe_name(part) for part in example.defect.split("/")[:4]]
     stem = example.path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]

@@ -136,7 +136,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             "report.html.jinja",
             "vqi.evaluation",
             title=f"{results['name']}: {results['method']}",
-            results={key: results.get(key) or {} for key in RECORD} | results,
+            results={**dict(results), **{key: results.get(key) or {} for key in RECORD}},
             threshold=threshold,
             backbone=_backbone(results.get("backbone")),
             weights=str((results.get("weights") or {}).get("label") or ""),

@@ -1,0 +1,292 @@
+"""The report says what happened in plain words, whatever is missing, and nothing that comes from data can act in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vqi.evaluation.charts import histogram, histogram_chart, roc_chart
+from vqi.evaluation.pictures import Example
+from vqi.evaluation.report import ExampleChooser, write_report
+
+HOSTILE = """"'><img src=x onerror=alert(1)></script></style></svg><script>alert(2)</script>{{ 7*7 }}.png"""
+
+
+class Page(HTMLParser):
+    """A page's elements, its text, and its rows of tables as text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def row(self, first: str) -> list[str]:
+        return next([cell.strip() for cell in row] for row in self.rows if row and row[0].strip() == first)
+
+
+def example(
+    path: str = "test/scratch/001.png", label="defect", score: float = 3.0, threshold: float = 2.0, defect: str | None = None, side=64, mask=True
+):
+    values = np.full((side, side), 0.2, np.float32)
+    values[10:20, 30:50] = score
+    decision: Any = "defect" if score > threshold else "good"
+    defect = defect or ("scratch" if label == "defect" else label)
+    truth = values > 0.3 if mask and label == "defect" else None
+    return Example(path, label, defect, score, decision, np.full((side, side, 3), 128, np.uint8), values, truth)
+
+
+def results(**changes) -> dict[str, Any]:
+    value = {
+        "format": "vqi-results/1",
+        "name": "bracket",
+        "dataset_fingerprint": "0123456789abcdef" * 4,
+        "method": "patchcore",
+        "settings": {"coreset_ratio": 0.01, "neighbours": 9},
+        "backbone": {"name": "resnet18", "layers": ["layer2", "layer3"]},
+        "weights": {"kind": "file", "label": "ImageNet (file)", "sha256": "ab" * 32},
+        "geometry": {"size": [256, 256], "crop": None, "region": None},
+        "threshold": {
+            "image": 2.0,
+            "pixel": 1.5,
+            "kind": "cross",
+            "requested_false_reject_rate": 0.01,
+            "false_reject_rate": 0.05,
+            "calibration_images": 19,
+            "folds": 5,
+            "guarantee": "At most 5 % of good parts are rejected on average.",
+        },
+        "metrics": {
+            "image_auroc": 0.98765,
+            "pixel_auroc": 1.0,
+            "aupro": 0.5,
+            "aupro_05": None,
+            "confusion": {"true_positive": 9, "false_negative": 1, "false_positive": 0, "true_negative": 20},
+        },
+        "per_defect": {"scratch": {"images": 10, "image_auroc": 0.9, "aupro": None}},
+        "counts": {"train": 100, "test": {"good": 20, "defect": 10}},
+        "notes": ["aupro_05 is missing because no mask was drawn."],
+        "versions": {"vqi": "0.1.0"},
+        "roc": [[0.0, 0.0, None], [0.0, 0.9, 2.0], [1.0, 1.0, 0.1]],
+        "histogram": histogram(["good"] * 20 + ["defect"] * 10, [*np.linspace(0.5, 1.5, 20), *np.linspace(1.9, 4, 10)]),
+    }
+    return {**value, **changes}
+
+
+def written(tmp_path: Path, value: dict[str, Any], examples: list[Example] | None = None) -> Page:
+    write_report(tmp_path / "report.html", json.loads(json.dumps(value, allow_nan=False)), examples or [])
+    return Page(tmp_path / "report.html")
+
+
+def confusion(tp: int, fn: int, fp: int, tn: int) -> dict[str, Any]:
+    return {"image_auroc": None, "confusion": {"true_positive": tp, "false_negative": fn, "false_positive": fp, "true_negative": tn}}
+
+
+def test_the_page_holds_the_numbers(tmp_path: Path):
+    page = written(tmp_path, results(), [example()])
+    assert page.row("image AUROC")[1] == "0.9877"
+    assert page.row("AUPRO 0.05")[1:] == ["–", "aupro_05 is missing because no mask was drawn."]
+    assert page.row("is defect") == ["is defect", "9", "1"]
+    assert page.row("is good") == ["is good", "0", "20"]
+    assert page.row("scratch") == ["scratch", "10", "0.9000", "–"]
+    assert page.row("data set")[1] == "0123456789abcdef" * 4
+    for words in (
+        "patchcore",
+        "resnet18 layer2+layer3",
+        "ImageNet (file)",
+        "At most 5 % of good parts",
+        "positive class",
+        "vqi predict BUNDLE",
+        "256 × 256",
+    ):
+        assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ((9, 1, 0, 20), "finds 9 of 10 defective parts, and none of 20 good parts would be rejected"),
+        ((10, 0, 1, 0), "finds all of 10 defective parts, and 1 of 1 good part would be rejected"),
+        ((0, 1, 0, 0), "finds none of 1 defective part, and no good part was tested"),
+        ((0, 0, 2, 18), "nothing is known about what is found; at the threshold 2 of 20 good parts would be rejected"),
+        ((0, 0, 0, 0), "No labelled image was tested"),
+    ],
+)
+def test_the_verdict_is_one_plain_sentence(tmp_path: Path, counts, sentence: str):
+    page = written(tmp_path, results(metrics=confusion(*counts), per_defect={}, roc=[]))
+    assert sentence in page.text
+
+
+def test_a_share_comes_with_its_interval(tmp_path: Path):
+    # Wilson, 9 of 10 at 95 %: 0.596 to 0.982 (the textbook value).
+    assert "90 % (95 % interval 60 to 98 %)" in written(tmp_path, results()).text
+
+
+@pytest.mark.parametrize(
+    ("weights", "backbone", "words"),
+    [
+        ({"kind": "random", "label": "random"}, {"name": "resnet18", "layers": []}, "weights are random"),
+        ({"kind": "none", "label": "none needed"}, {"name": "filterbank", "layers": ["octave1"]}, "No pretrained weights were used"),
+    ],
+)
+def test_weights_that_are_none_are_said_loudly(tmp_path: Path, weights, backbone, words: str):
+    page = written(tmp_path, results(weights=weights, backbone=backbone))
+    assert words in page.text
+    assert page.text.index(words) < page.text.index("How well defects are found")
+    assert words not in written(tmp_path, results()).text
+
+
+def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
+    value = results(metrics={"image_auroc": None, "confusion": None}, per_defect={}, roc=[], notes=[], weights={}, settings={}, backbone="resnet18")
+    del value["histogram"], value["versions"]
+    examples = [example(f"a/{n}.png", "unknown", score) for n, score in enumerate((1.0, 5.0))]
+    page = written(tmp_path, value, examples)
+    assert "No labelled image was tested" in page.text
+    assert "Unlabelled" in page.text
+    assert sum(tag == "img" for tag, _ in page.tags) == 6
+
+
+def test_examples_stand_under_their_verdict(tmp_path: Path):
+    examples = [example("m.png", score=1.0), example("r.png", "good", 3.0), example("ok.png", mask=False)]
+    text = written(tmp_path, results(), examples).text
+    order = [text.index(words) for words in ("Missed defects", "m.png", "Good parts that would", "r.png", "Right decisions", "ok.png")]
+    assert order == sorted(order)
+    assert "no mask" in text
+
+
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path):
+    value = results(
+        name=HOSTILE,
+        per_defect={HOSTILE: {HOSTILE: 1}},
+        notes=[HOSTILE],
+        settings={HOSTILE: HOSTILE},
+        weights={"kind": HOSTILE, "label": HOSTILE},
+        counts={HOSTILE: 3},
+        histogram={"edges": [0, 1], "log": False, "counts": {HOSTILE: [1], "good": [1]}},
+    )
+    page = written(tmp_path, value, [example(HOSTILE, defect=HOSTILE)])
+    names = [tag for tag, _ in page.tags]
+    assert "script" not in names
+    assert names.count("style") == 1
+    assert names.count("img") == 3
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    sources = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
+    assert page.text.count("{{ 7*7 }}") >= 6
+
+
+def test_nothing_is_loaded_from_outside(tmp_path: Path):
+    page = written(tmp_path, results(), [example()])
+    for _, attributes in page.tags:
+        assert not set(attributes) & {"href", "srcset", "action", "data"}
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+
+
+def test_the_page_stays_small_with_large_noisy_photographs(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    values = np.zeros((700, 900), np.float32)
+    examples = [Example(f"{n}.png", "good", "good", 1.0, "good", noise, values) for n in range(60)]
+    page = written(tmp_path, results(), examples)
+    assert sum(tag == "img" for tag, _ in page.tags) == 72
+    assert len(page.source) < 6_000_000  # pure noise, which no photograph is
+
+
+def offer(chooser: ExampleChooser, label: str, score: float, path: str, defect: str | None = None) -> bool:
+    one = example(path, label, score, chooser.threshold, defect, side=24)
+    wanted = chooser.wants(label=one.label, defect=one.defect, score=score)
+    if wanted:
+        chooser.offer(one)
+    return wanted
+
+
+def test_the_chooser_keeps_the_worst_misses_first():
+    chooser = ExampleChooser(2.0)
+    for score in np.random.default_rng(0).permutation(np.linspace(0.1, 4, 200)):
+        offer(chooser, "defect", float(score), f"d{score:.3f}")
+        offer(chooser, "good", float(score), f"g{score:.3f}")
+    chosen = chooser.chosen()
+    missed = [e.score for e in chosen if e.label == "defect" and e.decision == "good"]
+    rejected = [e.score for e in chosen if e.label == "good" and e.decision == "defect"]
+    assert missed[0] == pytest.approx(0.1)
+    assert missed == sorted(missed)
+    assert rejected[0] == pytest.approx(4.0)
+    assert rejected == sorted(rejected, reverse=True)
+    assert [e.right for e in chosen[: len(missed) + len(rejected)]] == [False] * (len(missed) + len(rejected))
+    close = chosen[len(missed) + len(rejected)]
+    assert abs(close.score - 2.0) < 0.05
+    assert len(chosen) <= chooser.limit
+    assert len({e.path for e in chosen}) == len(chosen)
+
+
+def test_the_chooser_shows_every_type_and_holds_few_whatever_streams_by():
+    chooser = ExampleChooser(2.0)
+    kept = sum(offer(chooser, "defect", 3.0, f"{n}.png", f"type{n % 7}") for n in range(500))
+    assert kept < 40
+    assert {e.defect for e in chooser.chosen()} == {f"type{n}" for n in range(7)}
+    flood = ExampleChooser(2.0)
+    assert sum(offer(flood, "defect", 3.0, f"{n}.png", f"type{n}") for n in range(500)) < 40
+    assert len(flood.chosen()) == flood.limit
+
+
+def test_the_chooser_holds_examples_scaled_down_and_labels_that_are_unknown():
+    chooser = ExampleChooser(2.0)
+    chooser.offer(example("big.png", "unknown", 5.0, side=2000))
+    (one,) = chooser.chosen()
+    assert one.image.shape == (320, 320, 3)
+    assert one.path == "big.png"
+
+
+def test_a_histogram_counts_every_finite_score_once():
+    data = histogram(["good", "good", "defect", "defect"], [0.0, 1.0, 2.0, float("inf")], bins=4)
+    assert data["edges"] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert data["counts"] == {"defect": [0, 0, 0, 1], "good": [1, 0, 1, 0]}
+    assert histogram([], [])["edges"] == []
+    assert sum(histogram(["good"] * 3, [7.0] * 3)["counts"]["good"]) == 3
+
+
+def test_scores_over_decades_get_a_log_axis():
+    data = histogram(["good"] * 9 + ["defect"], [*np.linspace(1, 2, 9), 1e5])
+    assert data["log"]
+    assert sum(map(sum, data["counts"].values())) == 10
+    assert "log scale" in histogram_chart(data, 2.5)
+
+
+@pytest.mark.parametrize("threshold", [None, float("inf"), -5.0, 0.0, 1e9, 1.0])
+@pytest.mark.parametrize("scores", [[1.0], [-3.0, -2.0], [1e-9, 1.0, 1e9, 1e-9], [0.0, 0.0]])
+def test_charts_take_any_scores(scores: list[float], threshold: float | None):
+    chart = histogram_chart(histogram(["good"] * len(scores), scores), threshold)
+    assert "<rect" in chart
+    assert "nan" not in chart
+    assert "inf" not in chart
+
+
+def test_the_roc_marks_where_the_run_stands():
+    chart = roc_chart([[0, 0, None], [0, 1, 1.0], [1, 1, 0.0]], (0.0, 1.0))
+    assert "M48.0 272.0L48.0 12.0L308.0 12.0" in chart
+    assert 'cx="48.0" cy="12.0"' in chart
+    assert roc_chart([], None) == ""
