@@ -1,0 +1,61 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vqi.detectors.filterbank import ORIENTATIONS, STRIDE, FilterBank, gabor_pairs
+
+
+@pytest.fixture(scope="module")
+def bank() -> FilterBank:
+    return FilterBank().eval()
+
+
+def grating(wavelength: float, angle: float, size: int = 128, phase: float = 0.0, contrast: float = 0.3) -> Tensor:
+    """A grey sinusoid that varies along `angle`, float32 [1, 3, size, size] in [0, 1]."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    wave = torch.cos(2 * math.pi / wavelength * (x * math.cos(angle) + y * math.sin(angle)) + phase)
+    return (0.5 + contrast * wave).expand(1, 3, -1, -1).contiguous()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (100, 57), (256, 256)])
+def test_every_node_has_the_same_grid_and_the_channels_it_states(bank: FilterBank, size: tuple[int, int]) -> None:
+    features = bank(torch.rand(2, 3, *size))
+    assert tuple(features) == bank.nodes
+    for node, values in features.items():
+        assert values.shape == (2, bank.channels[node], math.ceil(size[0] / STRIDE), math.ceil(size[1] / STRIDE))
+        assert values.dtype == torch.float32
+        assert values.isfinite().all()
+    assert sum(bank.channels.values()) <= 300
+
+
+def test_only_the_nodes_asked_for_come_in_the_order_asked_and_with_the_same_values(bank: FilterBank) -> None:
+    images = torch.rand(1, 3, 64, 64)
+    asked = bank(images, (bank.nodes[2], bank.nodes[0]))
+    assert list(asked) == [bank.nodes[2], bank.nodes[0]]
+    assert torch.equal(asked[bank.nodes[2]], bank(images)[bank.nodes[2]])
+
+
+def test_nothing_is_learned_or_stored(bank: FilterBank) -> None:
+    assert not list(bank.parameters())
+    assert not bank.state_dict()
+
+
+def test_a_filter_answers_its_own_grating_with_the_amplitude_and_brightness_with_nothing() -> None:
+    even, odd = gabor_pairs().double().chunk(2)
+    size = even.shape[-1]
+    wave = grating(4.0, 0.0, 2 * size, contrast=0.3)[:, :1].double()
+    response = (nn.functional.conv2d(wave, even[:1]) ** 2 + nn.functional.conv2d(wave, odd[:1]) ** 2).sqrt()
+    assert response.numpy() == pytest.approx(np.full(response.shape, 0.3), rel=0.05)
+    assert even.sum((1, 2, 3)).abs().max() < 1e-6
+    assert odd.sum((1, 2, 3)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("turn", range(ORIENTATIONS))
+def test_the_orientation_of_a_grating_shows_and_its_phase_does_not(bank: FilterBank, turn: int) -> None:
+    angle = math.pi * turn / ORIENTATIONS
+    first, second = (bank(grating(4.0, angle, phase=phase))[bank.nodes[0]][0, :ORIENTATIONS, 4:-4, 4:-4] for phase in (0.0, 1.0))
+    assert (first.argmax(0) == turn).all()
+    torch.testing.assert_close(first.amax(0), second.amax(0), atol=0.05, rtol=0)
