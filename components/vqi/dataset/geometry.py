@@ -67,7 +67,7 @@ class Geometry:
         crop = self.crop or self.size
         return (self.size[0] - crop[0]) // 2, (self.size[1] - crop[1]) // 2
 
-    def _seen(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+    def seen(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
         """The rectangle of an original of (height, width) that the network sees: x1, y1, x2, y2."""
         x1, y1, x2, y2 = self.region or (0, 0, original[1], original[0])
         scale_y, scale_x = (y2 - y1) / self.size[0], (x2 - x1) / self.size[1]
@@ -77,9 +77,10 @@ class Geometry:
 
     def invert_map(self, values: np.ndarray, original: tuple[int, int]) -> np.ndarray:
         """An anomaly map [h, w] laid over the original: float32 [H, W] of `original` = (height, width); NaN where the network saw nothing."""
-        x1, y1, x2, y2 = self._seen(original)
+        x1, y1, x2, y2 = self.seen(original)
         height, width = values.shape
-        left, top, right, bottom = round(x1), round(y1), round(x2), round(y2)
+        left, top = min(round(x1), original[1] - 1), min(round(y1), original[0] - 1)
+        right, bottom = max(round(x2), left + 1), max(round(y2), top + 1)
         box = ((left - x1) / (x2 - x1) * width, (top - y1) / (y2 - y1) * height, (right - x1) / (x2 - x1) * width, (bottom - y1) / (y2 - y1) * height)
         box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
         picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
@@ -89,7 +90,7 @@ class Geometry:
 
     def invert_box(self, box: tuple[float, float, float, float], original: tuple[int, int]) -> tuple[float, float, float, float]:
         """A box (x1, y1, x2, y2) of the network's pixels in the pixels of an original of (height, width)."""
-        x1, y1, x2, y2 = self._seen(original)
+        x1, y1, x2, y2 = self.seen(original)
         height, width = self.input_size
         sx, sy = (x2 - x1) / width, (y2 - y1) / height
         return x1 + box[0] * sx, y1 + box[1] * sy, x1 + box[2] * sx, y1 + box[3] * sy

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageMode, ImageOps, UnidentifiedImageError
 
 from vqi.platform.errors import BadInput
 
 # A header may promise any size; a 100-megapixel photograph is larger than any camera on a line and takes 300 MB decoded.
 MAX_PIXELS = 100_000_000
+# Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
@@ -21,9 +25,17 @@ def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
     """
     with _opened(data, name) as image:
         width, height = image.size
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-            width, height = height, width
-        return width, height
+        return (height, width) if _orientation(image, data, name) in (5, 6, 7, 8) else (width, height)
+
+
+def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:
+    """How a photograph was saved: whether it is grey, and its EXIF orientation (1 = as stored).
+
+    Raises BadInput where the header is unreadable.
+    """
+    with _opened(data, name) as image:
+        # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with alpha or without.
+        return ImageMode.getmode(image.mode).basemode == "L", _orientation(image, data, name)
 
 
 def decode_rgb(data: bytes | memoryview, name: str) -> np.ndarray:
@@ -31,39 +43,61 @@ def decode_rgb(data: bytes | memoryview, name: str) -> np.ndarray:
 
     Raises BadInput where it is unreadable, truncated or too large.
     """
-    return np.asarray(_decoded(data, name, rgb=True))
+    return np.asarray(_decoded(data, name, wide_maximum=65535).convert("RGB"))
 
 
 def decode_mask(data: bytes | memoryview, name: str) -> np.ndarray:
     """Decode a defect mask to bool [H, W]: True where any channel is above half of its range (or non-zero for masks with values 0 and 1).
 
-    Raises BadInput where it is unreadable, truncated or too large.
+    Masks saved with 16 bits often hold 8-bit values; the range is then that of 8 bits. Raises BadInput where it is unreadable, truncated
+    or too large.
     """
-    grey = np.asarray(_decoded(data, name, rgb=False))
-    return grey > (0 if grey.size == 0 or grey.max() <= 1 else 127)
+    values = np.asarray(_decoded(data, name, wide_maximum=None).convert("RGB")).max(axis=2)
+    return values > (0 if values.max() <= 1 else 127)
 
 
-def _decoded(data: bytes | memoryview, name: str, rgb: bool) -> Image.Image:
+def _decoded(data: bytes | memoryview, name: str, wide_maximum: int | None) -> Image.Image:
+    """The upright picture with at most 8 bits a channel.
+
+    `wide_maximum` is the white of pictures with more bits. It is fixed for photographs: scaling each by its own maximum would make dark
+    ones bright. None takes 65535 for those that reach above 255, and 255 for the others.
+    """
     with _opened(data, name) as opened:
         try:
             opened.load()
             image = ImageOps.exif_transpose(opened)
-            if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
-                values = np.asarray(image).astype(np.int64)
-                image = Image.fromarray((values // 257 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8))
-            elif image.mode == "F":
+            if image.mode == "F":
                 raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
-            return image.convert("RGB" if rgb else "L")
+            if image.mode == "I" or image.mode.startswith("I;"):
+                values = np.asarray(image).astype(np.int64)
+                white = wide_maximum or (65535 if values.max() > 255 else 255)
+                image = Image.fromarray((values * 255 // white).clip(0, 255).astype(np.uint8))
+            # Lets Pillow's own complaint about an impossible conversion be met here.
+            return image if image.mode in ("L", "RGB") else image.convert("RGB")
         except BadInput:
             raise
         except Exception as error:  # Pillow's decoders raise whatever they meet: OSError, SyntaxError, struct.error, ValueError ...
             raise BadInput(f"{name} cannot be decoded ({error}); it is damaged or truncated.") from error
 
 
+def _orientation(image: Image.Image, data: bytes | memoryview, name: str) -> int:
+    # Pillow decodes a whole PNG to look for EXIF behind the pixels; most have none at all.
+    if image.format == "PNG" and not re.search(rb"eXIf|Raw profile type|XML:com\.adobe\.xmp", data):
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # whatever Pillow meets, as in _decoded
+        raise BadInput(f"{name} has metadata that cannot be read ({error}); it is damaged.") from error
+
+
 def _opened(data: bytes | memoryview, name: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is the limit
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{name} has more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
     if image.width * image.height > MAX_PIXELS:
         raise BadInput(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down.")

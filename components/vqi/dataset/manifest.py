@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json
@@ -93,14 +93,23 @@ def read_manifest(folder: Path) -> Manifest:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.get("format") != FORMAT:
             raise BadInput(f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again.")
-        samples = tuple(
-            Sample(**{**row, "image": Extent(**row["image"]), "mask": Extent(**row["mask"]) if row["mask"] else None}) for row in value["samples"]
-        )
+        samples = tuple(_sample(row) for row in value["samples"])
         manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again.") from error
     if manifest.fingerprint != value["fingerprint"]:
         raise BadInput(f"{path} does not match its fingerprint: it was edited or damaged; run ingest again.")
     return manifest
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    sample = Sample(**{**row, "image": _extent(row["image"]), "mask": _extent(row["mask"]) if row["mask"] else None})
+    if sample.split not in get_args(Split) or sample.label not in get_args(Label):
+        raise ValueError(f"{sample.path!r} has split {sample.split!r} and label {sample.label!r}")
+    return sample
+
+
+def _extent(row: dict[str, Any]) -> Extent:
+    return Extent(str(row["shard"]), int(row["offset"]), int(row["length"]))

@@ -37,7 +37,7 @@ class Dataset:
             except (OSError, ValueError) as error:
                 raise BadInput(f"The shard {self.folder / extent.shard} cannot be read ({error}); run ingest again.") from error
         shard = self._shards[extent.shard]
-        if extent.offset < 0 or extent.offset + extent.length > len(shard):
+        if min(extent.offset, extent.length) < 0 or extent.offset + extent.length > len(shard):
             raise BadInput(f"The shard {self.folder / extent.shard} is shorter than its manifest says; run ingest again.")
         return memoryview(shard)[extent.offset : extent.offset + extent.length]
 

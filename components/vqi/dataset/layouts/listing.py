@@ -98,8 +98,7 @@ class Masks:
     """The mask files of a source, found by the photograph they belong to.
 
     `files` are mask paths by the place they cover: (folder of the photograph, stem of the mask's own name).
-    A mask is named like its photograph, with `suffix` after the stem or without; a mask that lies in no subfolder covers
-    the one photograph of that stem, wherever it lies.
+    A mask is named like its photograph, with `suffix` after the stem or without.
     """
 
     def __init__(self, files: Mapping[tuple[str, str], Sequence[str]], suffix: str) -> None:
