@@ -26,6 +26,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.rows: list[list[str]] = []
+        self._in_cell = False
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
 
@@ -35,10 +36,15 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._in_cell = False
 
     def handle_data(self, data):
         self.words.append(data)
-        if self.rows and self.rows[-1]:
+        if self._in_cell:
             self.rows[-1][-1] += data
 
     @property
@@ -46,7 +52,7 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
     def row(self, first: str) -> list[str]:
-        return next([cell.strip() for cell in row] for row in self.rows if row and row[0].strip() == first)
+        return next(row for row in self.rows if row and row[0] == first)
 
 
 def example(
@@ -85,11 +91,14 @@ def results(**changes) -> dict[str, Any]:
             "pixel_auroc": 1.0,
             "aupro": 0.5,
             "aupro_05": None,
+            "precision": None,
+            "pixel_dice": 0.25,
             "confusion": {"true_positive": 9, "false_negative": 1, "false_positive": 0, "true_negative": 20},
         },
-        "per_defect": {"scratch": {"images": 10, "image_auroc": 0.9, "aupro": None}},
-        "counts": {"train": 100, "test": {"good": 20, "defect": 10}},
-        "notes": ["aupro_05 is missing because no mask was drawn."],
+        "per_defect": {"scratch": {"images": 10, "image_auroc": 0.9, "aupro": None}, "dent": {"images": 0, "image_auroc": None, "aupro": 0.5}},
+        "mean_scores": {"scratch": 3.0, "good": 1.0},
+        "counts": {"train": 100, "good": 20, "defect": 10},
+        "notes": ["aupro_05 and others are left out: no mask was drawn."],
         "versions": {"vqi": "0.1.0"},
         "roc": [[0.0, 0.0, None], [0.0, 0.9, 2.0], [1.0, 1.0, 0.1]],
         "histogram": histogram(["good"] * 20 + ["defect"] * 10, [*np.linspace(0.5, 1.5, 20), *np.linspace(1.9, 4, 10)]),
@@ -109,10 +118,16 @@ def confusion(tp: int, fn: int, fp: int, tn: int) -> dict[str, Any]:
 def test_the_page_holds_the_numbers(tmp_path: Path):
     page = written(tmp_path, results(), [example()])
     assert page.row("image AUROC")[1] == "0.9877"
-    assert page.row("AUPRO 0.05")[1:] == ["–", "aupro_05 is missing because no mask was drawn."]
+    assert page.row("AUPRO 0.05")[1:] == ["–", "no mask was drawn."]
+    assert page.row("precision")[1:] == ["–", "not defined on this test set"]
+    assert page.row("pixel Dice")[1] == "0.2500"
     assert page.row("is defect") == ["is defect", "9", "1"]
     assert page.row("is good") == ["is good", "0", "20"]
-    assert page.row("scratch") == ["scratch", "10", "0.9000", "–"]
+    assert page.row("type") == ["type", "images", "image AUROC", "AUPRO 0.3", "mean score"]
+    assert page.row("scratch") == ["scratch", "10", "0.9000", "–", "3.0000"]
+    assert page.row("dent") == ["dent", "0", "–", "0.5000", "–"]
+    assert page.row("good") == ["good", "20", "–", "–", "1.0000"]
+    assert page.row("false-reject rate")[1] == "asked for 1 %, guaranteed 5 %"
     assert page.row("data set")[1] == "0123456789abcdef" * 4
     for words in (
         "patchcore",
@@ -162,7 +177,7 @@ def test_weights_that_are_none_are_said_loudly(tmp_path: Path, weights, backbone
 
 def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
     value = results(metrics={"image_auroc": None, "confusion": None}, per_defect={}, roc=[], notes=[], weights={}, settings={}, backbone="resnet18")
-    del value["histogram"], value["versions"]
+    del value["histogram"], value["versions"], value["mean_scores"]
     examples = [example(f"a/{n}.png", "unknown", score) for n, score in enumerate((1.0, 5.0))]
     page = written(tmp_path, value, examples)
     assert "No labelled image was tested" in page.text

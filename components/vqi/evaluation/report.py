@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vqi.evaluation.charts import histogram_chart, roc_chart
-from vqi.evaluation.pictures import TRUTH, Example, Scale, colour_table, outline, views
+from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
 from vqi.platform.files import write_whole
 from vqi.platform.page import data_uri, render
 
@@ -34,6 +35,19 @@ METRICS = {
     "pixel_f1_max": ("pixel F1, best", "highest pixel F1 any threshold could reach"),
     "aupro": ("AUPRO 0.3", "overlap with each defect region, averaged up to 30 % false-positive pixels"),
     "aupro_05": ("AUPRO 0.05", "the same up to 5 % false-positive pixels: finer outlines count more"),
+}
+MORE_METRICS = {
+    "recall": ("recall", "share of defective images found at the threshold"),
+    "precision": ("precision", "share of images judged defective that are"),
+    "false_reject_rate": ("false-reject rate", "share of good test images rejected at the threshold"),
+    "f1": ("F1", "harmonic mean of precision and recall at the threshold"),
+    "kappa": ("Cohen's kappa", "agreement with the labels beyond chance"),
+    "pixel_accuracy": ("pixel accuracy", "share of right pixels at the pixel threshold"),
+    "pixel_iou": ("pixel IoU", "overlap of found and true defect pixels"),
+    "pixel_miou": ("pixel mean IoU", "mean of the IoU of defect and of background"),
+    "pixel_dice": ("pixel Dice", "F1 of defect pixels at the pixel threshold"),
+    "pixel_kappa": ("pixel kappa", "agreement with the masks beyond chance"),
+    "pixel_recall": ("pixel recall", "share of defect pixels found"),
 }
 LOUD_WEIGHTS = {
     "random": "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product.",
@@ -143,15 +157,17 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             warning=_weights_warning(results),
             verdict=_verdict(confusion),
             tiles=_tiles(metrics, confusion),
-            metric_rows=_metric_rows(metrics, results.get("notes", [])),
+            metric_rows=_metric_rows(METRICS, metrics, results.get("notes") or []),
+            more_rows=_metric_rows(MORE_METRICS, metrics, results.get("notes") or []),
             confusion=confusion,
             rates=_rates(confusion),
-            defects=_defect_table(results.get("per_defect") or {}),
+            defects=_defect_table(results),
             roc=roc_chart(results.get("roc") or [], _operating_point(confusion)),
             histogram=histogram_chart(results["histogram"], threshold["image"]) if results.get("histogram") else "",
             sections=_sections(examples, scale),
             gradient=_gradient(),
             flat=_flat,
+            percent=lambda rate: "–" if rate is None else f"{100 * rate:.3g} %",
             number=_number,
         ),
     )
@@ -215,19 +231,17 @@ def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tup
     return tiles + [(_number(metrics.get(key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")]
 
 
-def _metric_rows(metrics: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Name, value and meaning of every metric; where the value is missing, the note that names the metric is its meaning."""
+def _metric_rows(names: Mapping[str, tuple[str, str]], metrics: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of the metrics measured; where a value is missing, the reason a note gives stands for its meaning."""
     rows = []
-    for key, (name, meaning) in METRICS.items():
+    for key, (name, meaning) in names.items():
         if key not in metrics:
             continue
         if metrics[key] is None:
-            meaning = next((note for note in notes if key in note or name in note), "could not be computed; the notes below say why")
+            note = next((note for note in notes if re.search(rf"\b{key}\b", note)), "not defined on this test set")
+            meaning = note.split(": ", 1)[-1]
         rows.append((name, _number(metrics[key]), meaning))
-    known = {*METRICS, "confusion"}
-    return rows + [
-        (key.replace("_", " "), _number(value), "") for key, value in metrics.items() if key not in known and not isinstance(value, Mapping)
-    ]
+    return rows
 
 
 def _rates(confusion: Mapping[str, int]) -> list[str]:
@@ -245,12 +259,21 @@ def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None
     return (rejected / good, found / defects) if defects and good else None
 
 
-def _defect_table(per_defect: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Header and rows of the table of defect types: the columns are whatever was measured, counts first."""
-    keys = list(dict.fromkeys(key for row in per_defect.values() for key, value in row.items() if not isinstance(value, (Mapping, list))))
-    keys.sort(key=lambda key: not all(isinstance(row.get(key), int) for row in per_defect.values()))
-    head = [METRICS[key][0] if key in METRICS else key.replace("_", " ") for key in keys]
-    return {"head": head, "rows": [(name, [_number(row.get(key)) for key in keys]) for name, row in per_defect.items()]}
+def _defect_table(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Header and rows of the table of defect types, counts first, and good parts as the last row: the columns are whatever was measured."""
+    means = results.get("mean_scores") or {}
+    types = {kind: {**row, "mean score": means.get(kind)} for kind, row in (results.get("per_defect") or {}).items()}
+    if "good" in means and "good" not in types:
+        types["good"] = {"images": (results.get("counts") or {}).get("good"), "mean score": means["good"]}
+    measured = [
+        key
+        for key in dict.fromkeys(key for row in types.values() for key in row)
+        if any(isinstance(row.get(key), (int, float, str)) for row in types.values())
+    ]
+    keys = sorted(measured, key=lambda key: not any(isinstance(row.get(key), int) for row in types.values()))
+    names = {**METRICS, **MORE_METRICS}
+    head = [names[key][0] if key in names else key.replace("_", " ") for key in keys]
+    return {"head": head, "rows": [(kind, [_number(row.get(key)) for key in keys]) for kind, row in types.items()]}
 
 
 def _sections(examples: Iterable[Example], scale: Scale) -> list[dict[str, Any]]:
@@ -275,7 +298,7 @@ def _sections(examples: Iterable[Example], scale: Scale) -> list[dict[str, Any]]
 
 def _pictures(example: Example, scale: Scale) -> list[tuple[str, Markup]]:
     """Photograph, heatmap, and what was found with the truth over it, as (alternative text, data address)."""
-    small = example.resized(SIDE)
+    small = example.resized(SIDE, SMALLEST_SIDE)
     pictures = {name: picture for name, picture in views(small, scale) if name != "truth"}
     if small.mask is not None:
         pictures["found"] = outline(pictures["found"], small.mask, TRUTH, dashed=True)
