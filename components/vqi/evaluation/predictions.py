@@ -1,0 +1,42 @@
+"""One row an image: what was found, as a table a person opens in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COLUMNS = ("path", "split", "label", "defect", "score", "decision", "map_max", "boxes")
+# OWASP, "CSV Injection": spreadsheets run cells that begin so as formulas, and file and folder names are not trusted.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map above the pixel threshold."""
+
+    path: str
+    split: str
+    label: str
+    defect: str
+    score: float
+    decision: str
+    map_max: float
+    boxes: tuple[tuple[int, int, int, int, float], ...] = ()
+
+
+def predictions_csv(predictions: Iterable[Prediction]) -> str:
+    """The table as CSV with a header; scores with all their digits, boxes as JSON. A name that would run as a formula gets a leading apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in predictions:
+        names = [_inert(value) for value in (row.path, row.split, row.label, row.defect)]
+        writer.writerow([*names, repr(row.score), row.decision, repr(row.map_max), json.dumps(row.boxes)])
+    return text.getvalue()
+
+
+def _inert(cell: str) -> str:
+    return "'" + cell if cell.startswith(FORMULA) else cell

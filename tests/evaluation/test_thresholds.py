@@ -1,0 +1,138 @@
+"""Conformal thresholds: the right order statistic, and a promise that holds when it is tried."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold, read_calibration
+from vqi.platform.errors import BadInput, RunFailed
+
+
+def write(folder: Path, value: object) -> Path:
+    (folder / "calibration.json").write_text(json.dumps(value))
+    return folder
+
+
+def image(name: str = "a.png", score: float = 1.0, map_max: float = 2.0) -> dict[str, object]:
+    return {"path": name, "score": score, "map_max": map_max}
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "rank"),
+    [(99, 0.01, 99), (100, 0.01, 100), (199, 0.01, 198), (19, 0.05, 19), (999, 0.001, 999), (9, 0.3, 7), (99, 0.07, 93), (59, 0.15, 51)],
+)
+def test_the_threshold_is_the_right_order_statistic(n: int, rate: float, rank: int) -> None:
+    assert conformal_threshold(list(range(n, 0, -1)), rate) == (rank, rate)
+
+
+@pytest.mark.parametrize("n", [1, 5, 40, 98])
+def test_too_few_normals_promise_the_smallest_rate_they_can(n: int) -> None:
+    assert conformal_threshold(list(range(1, n + 1)), 0.01) == (n, 1 / (n + 1))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(BadInput, match="false_reject_rate"):
+        conformal_threshold([1.0, 2.0], rate)
+
+
+@pytest.mark.parametrize("n", [30, 60, 99, 150])
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_the_promise_holds_and_is_not_wasted(n: int, rate: float) -> None:
+    random = np.random.default_rng(n)
+    rejected, promised = [], 0.0
+    for _ in range(4000):
+        normals = random.lognormal(size=n)
+        threshold, promised = conformal_threshold(normals.tolist(), rate)
+        rejected.append(np.mean(random.lognormal(size=25) > threshold))
+    spread = float(np.std(rejected)) / np.sqrt(len(rejected))
+    assert np.mean(rejected) <= promised + 4 * spread
+    # For scores without ties the exact rate is floor((n + 1) rate) / (n + 1).
+    assert np.mean(rejected) >= promised - 1 / (n + 1) - 4 * spread
+
+
+def test_the_promise_holds_with_ties() -> None:
+    random = np.random.default_rng(0)
+    rejected = [np.mean(random.integers(0, 6, 25) > conformal_threshold(random.integers(0, 6, 49).tolist(), 0.1)[0]) for _ in range(4000)]
+    assert np.mean(rejected) <= 0.1 + 4 * np.std(rejected) / np.sqrt(4000)
+
+
+def test_no_normal_map_gets_a_mark_more_often_than_promised() -> None:
+    random = np.random.default_rng(1)
+    marked = []
+    for _ in range(3000):
+        maxima = random.gumbel(size=39)
+        threshold = calibrate(Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima)), 0.05).pixel
+        marked.append(np.mean(random.gumbel(size=20) > threshold))
+    assert np.mean(marked) <= 0.05 + 4 * np.std(marked) / np.sqrt(3000)
+
+
+def test_the_cross_threshold_of_a_distance_to_a_bank_stays_near_the_rate_asked_for() -> None:
+    """Nearest-neighbour scores, ten folds, and a detector of all normals: what the report says is on the safe side is."""
+    random = np.random.default_rng(2)
+    rejected = []
+    for _ in range(150):
+        normals = random.normal(size=(60, 3))
+        distances = np.linalg.norm(normals[:, None] - normals[None], axis=2)
+        fold = np.arange(60) % 10
+        distances[fold[:, None] == fold[None]] = np.inf
+        threshold, _ = conformal_threshold(distances.min(axis=1).tolist(), 0.1)
+        fresh = np.linalg.norm(random.normal(size=(200, 1, 3)) - normals[None], axis=2).min(axis=1)
+        rejected.append(np.mean(fresh > threshold))
+    assert np.mean(rejected) <= 0.1 + 4 * np.std(rejected) / np.sqrt(150)
+
+
+def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
+    scores = tuple(float(v) for v in range(199))
+    threshold = calibrate(Calibration("split", None, ("x",) * 199, scores, tuple(2 * s for s in scores)), 0.01)
+    assert (threshold.image, threshold.pixel) == (197, 394)
+    assert (threshold.false_reject_rate, threshold.calibration_images, threshold.folds) == (0.01, 199, None)
+    assert threshold.guarantee.startswith("At most 1 % of good parts")
+    assert "asked for" not in threshold.guarantee
+
+
+def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
+    threshold = calibrate(Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40), 0.01)
+    assert threshold.false_reject_rate == pytest.approx(1 / 41)
+    assert threshold.requested_false_reject_rate == 0.01
+    assert "2.44 %" in threshold.guarantee
+    assert "1 % was asked for, which takes at least 99 good photographs" in threshold.guarantee
+
+
+def test_refits_promise_no_more_than_they_can() -> None:
+    threshold = calibrate(Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120), 0.01)
+    assert "10 refits" in threshold.guarantee
+    assert "without an exact guarantee" in threshold.guarantee
+    assert "at most" not in threshold.guarantee.lower()
+
+
+def test_calibration_is_read_back(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"kind": "cross", "folds": 5, "images": [image("a.png", 1.5, 3.0), image("b.png", 2.5, 4.0)]})
+    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0))
+
+
+def test_no_calibration_scores_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds no calibration scores"):
+        read_calibration(write(tmp_path, {"kind": "split", "folds": None, "images": []}))
+
+
+@pytest.mark.parametrize(
+    "value", [[], {"kind": "split"}, {"kind": "other", "folds": None, "images": [image()]}, {"kind": "split", "folds": None, "images": [1]}]
+)
+def test_a_damaged_calibration_is_an_error(tmp_path: Path, value: object) -> None:
+    with pytest.raises(BadInput, match=r"calibration\.json cannot be read"):
+        read_calibration(write(tmp_path, value))
+
+
+def test_a_missing_calibration_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="run build_index again"):
+        read_calibration(tmp_path)
+
+
+def test_a_score_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"train/good/007\.png"):
+        read_calibration(write(tmp_path, {"kind": "split", "folds": None, "images": [image(), image("train/good/007.png", float("nan"))]}))
