@@ -25,7 +25,9 @@ def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
     """
     with _opened(data, name) as image:
         width, height = image.size
-        return (height, width) if _orientation(image, data, name) in (5, 6, 7, 8) else (width, height)
+        # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
+        turned = image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8)
+        return (height, width) if turned else (width, height)
 
 
 def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:

@@ -1,0 +1,60 @@
+"""Held-out normals: by content and seed, duplicates together."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from vqi.dataset.splits import held_out, resolve_calibration_fraction
+from vqi.platform.errors import BadInput
+
+
+def contents(count: int, copies: int = 1) -> dict[str, str]:
+    return {f"{index}-{copy}.png": hashlib.sha256(str(index).encode()).hexdigest() for index in range(count) for copy in range(copies)}
+
+
+def test_order_does_not_matter_and_the_seed_does() -> None:
+    normals = contents(100)
+    chosen = held_out(normals, 0.2, 0, "calibration")
+    assert len(chosen) == 20
+    assert held_out(dict(reversed(normals.items())), 0.2, 0, "calibration") == chosen
+    assert held_out(normals, 0.2, 1, "calibration") != chosen
+    assert held_out(normals, 0.2, 0, "test") != chosen
+
+
+def test_names_do_not_matter() -> None:
+    normals = contents(50)
+    renamed = {f"other/{path}": sha256 for path, sha256 in normals.items()}
+    assert {path.removeprefix("other/") for path in held_out(renamed, 0.2, 0, "test")} == held_out(normals, 0.2, 0, "test")
+
+
+def test_duplicates_stay_together() -> None:
+    normals = contents(30, copies=3)
+    chosen = held_out(normals, 0.2, 0, "test")
+    assert 0 < len(chosen) <= 18
+    assert not {normals[path] for path in chosen} & {normals[path] for path in set(normals) - chosen}
+
+
+@pytest.mark.parametrize(("count", "copies", "held"), [(1, 1, 0), (1, 5, 0), (2, 1, 1), (3, 1, 1), (2, 4, 4), (5, 1, 1)])
+def test_at_least_one_is_held_out_and_never_all(count: int, copies: int, held: int) -> None:
+    assert len(held_out(contents(count, copies), 0.2, 0, "test")) == held
+
+
+def test_never_all_even_at_the_largest_share() -> None:
+    assert len(held_out(contents(4), 0.9, 0, "calibration")) == 3
+
+
+def test_nothing_is_held_out_for_nothing() -> None:
+    assert held_out(contents(10), 0.0, 0, "calibration") == set()
+
+
+@pytest.mark.parametrize(("asked", "normals", "share"), [(None, 99, 0.0), (None, 100, 0.2), (0.0, 500, 0.0), (0.5, 3, 0.5)])
+def test_the_share_held_out(asked: float | None, normals: int, share: float) -> None:
+    assert resolve_calibration_fraction(asked, normals) == share
+
+
+@pytest.mark.parametrize("asked", [-0.1, 0.95, float("nan")])
+def test_impossible_shares_are_refused(asked: float) -> None:
+    with pytest.raises(BadInput, match="calibration_fraction"):
+        resolve_calibration_fraction(asked, 10)
