@@ -49,10 +49,8 @@ MORE_METRICS = {
     "pixel_kappa": ("pixel kappa", "agreement with the masks beyond chance"),
     "pixel_recall": ("pixel recall", "share of defect pixels found"),
 }
-LOUD_WEIGHTS = {
-    "random": "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product.",
-    "filterbank": "No pretrained weights were used: features come from a fixed bank of oriented filters. Pretrained weights usually find more.",
-}
+RANDOM_WEIGHTS = "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product."
+NO_WEIGHTS = "No pretrained weights were used: features come from a fixed bank of oriented filters. Pretrained weights usually find more."
 
 
 class ExampleChooser:
@@ -143,6 +141,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
     """
     metrics, threshold = results["metrics"], results["threshold"]
     confusion = metrics.get("confusion") or {}
+    weights, backbone = results.get("weights") or {}, _backbone(results.get("backbone"))
     scale = Scale(threshold["pixel"])
     write_whole(
         report,
@@ -152,9 +151,10 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             title=f"{results['name']}: {results['method']}",
             results={**dict(results), **{key: results.get(key) or {} for key in RECORD}},
             threshold=threshold,
-            backbone=_backbone(results.get("backbone")),
-            weights=str((results.get("weights") or {}).get("label") or ""),
-            warning=_weights_warning(results),
+            backbone=backbone,
+            weights=str(weights.get("label") or ""),
+            random_weights=RANDOM_WEIGHTS if weights.get("kind") == "random" else None,
+            weights_note=NO_WEIGHTS if backbone.startswith("filterbank") else None,
             verdict=_verdict(confusion),
             tiles=_tiles(metrics, confusion),
             metric_rows=_metric_rows(METRICS, metrics, results.get("notes") or []),
@@ -185,11 +185,6 @@ def _backbone(backbone: Any) -> str:
         return str(backbone or "")
     layers = backbone.get("layers") or ()
     return f"{backbone.get('name', '')} {'+'.join(layers)}".strip()
-
-
-def _weights_warning(results: Mapping[str, Any]) -> str | None:
-    kind = str((results.get("weights") or {}).get("kind", ""))
-    return LOUD_WEIGHTS.get(kind) or (LOUD_WEIGHTS["filterbank"] if _backbone(results.get("backbone")).startswith("filterbank") else None)
 
 
 def _share(part: int, whole: int) -> str:
