@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from toy_bundle import photograph
+from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.reader import Dataset
+from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.graph_runtime import BACKENDS
+from vqi.deployment.predictor import Prediction, Predictor
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings
+from vqi.detectors.storage import load_detector, save_index, save_network
+from vqi.platform.errors import BadInput, GateRefused
+from vqi.steps.export.step import export
+from vqi.steps.ingest.step import ingest
+
+GEOMETRY = Geometry((72, 80), (64, 72))
+
+
+class Normals:
+    """The training images as batches of two."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.images = [to_input(GEOMETRY.apply(dataset.image(sample))) for sample in dataset.samples("train")]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self):
+        return (torch.from_numpy(np.stack(self.images[start : start + 2])) for start in range(0, len(self.images), 2))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten normals and four images to test, two of them defects, through ingest."""
+    source = tmp_path_factory.mktemp("plates")
+    for kind, numbers in (("train/good", range(10)), ("test/good", range(20, 22)), ("test/spot", range(30, 32))):
+        (source / kind).mkdir(parents=True)
+        for number in numbers:
+            Image.fromarray(photograph(number, kind == "test/spot")).save(source / kind / f"{number}.png")
+    folder = tmp_path_factory.mktemp("dataset") / "dataset"
+    ingest(name="plates", source=str(source), layout="mvtec", mask_suffix="", calibration_fraction=0.0, seed=0, dataset=folder)
+    return folder
+
+
+def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettings) -> dict[str, Path]:
+    """What train, build_index and evaluate leave for export."""
+    data = Dataset(dataset)
+    detector = create(method, {}, backbone, GEOMETRY.input_size, 0)
+    detector.build_index(Normals(data))
+    for name in ("network", "index", "evaluation"):
+        (folder / name).mkdir()
+    save_network(detector, folder / "network", {"geometry": GEOMETRY.to_dict(), "dataset_fingerprint": data.manifest.fingerprint})
+    save_index(detector, folder / "index", folder / "network")
+    images = torch.from_numpy(np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")]))
+    with torch.inference_mode():
+        scores = detector(images).image
+    results = {
+        "format": "vqi-results/1",
+        "name": "plates",
+        "dataset_fingerprint": data.manifest.fingerprint,
+        "threshold": {
+            "image": float(scores.mean()),
+            "pixel": float(scores.mean()),
+            "kind": "cross",
+            "requested_false_reject_rate": 0.01,
+            "false_reject_rate": 0.1,
+            "calibration_images": 10,
+            "folds": 5,
+            "guarantee": "At most 1 of 10 normals is rejected.",
+        },
+        "metrics": {"image_auroc": 1.0, "pixel_auroc": None},
+    }
+    (folder / "evaluation" / "results.json").write_text(json.dumps(results))
+    return {"dataset": dataset, "network": folder / "network", "index": folder / "index", "evaluation": folder / "evaluation"}
+
+
+@pytest.fixture(scope="module")
+def padim(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> dict[str, Path]:
+    return artefacts(tmp_path_factory.mktemp("padim"), dataset, "padim", BackboneSettings(name="filterbank"))
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("patchcore", "resnet18"), ("padim", "filterbank"), ("dfm", "filterbank")])
+def test_every_method_exports_and_predicts_what_the_detector_says(tmp_path: Path, dataset: Path, method: str, backbone: str) -> None:
+    inputs = artefacts(tmp_path, dataset, method, BackboneSettings(name=backbone, weights="random"))
+    bundle = tmp_path / "bundle"
+    export(**inputs, tolerance=1e-3, bundle=bundle)
+    sidecar = read_sidecar(bundle)
+    assert {measured["backend"] for measured in sidecar.parity["measured"]} == {"onnxruntime", "openvino"}
+    assert {measured["batch"] for measured in sidecar.parity["measured"]} == {1, 5}
+    assert sidecar.metrics == {"image_auroc": 1.0}
+    detector = load_detector(inputs["network"], inputs["index"])
+    pixels = [photograph(33), photograph(34, defect=True), photograph(35)]
+    with torch.inference_mode():
+        expected = detector(torch.from_numpy(np.stack([to_input(GEOMETRY.apply(image)) for image in pixels])))
+    for backend in BACKENDS:
+        for image, score, values in zip(Predictor(bundle, backend).predict(pixels), expected.image, expected.map, strict=True):
+            assert isinstance(image, Prediction)
+            assert image.score == pytest.approx(float(score), rel=2e-3)
+            np.testing.assert_allclose(image.map, GEOMETRY.invert_map(values.numpy(), (80, 96)), rtol=2e-3, atol=1e-3 * float(values.max()))
+
+
+def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Path]) -> None:
+    with pytest.raises(GateRefused, match="the tolerance is 0; no bundle was written"):
+        export(**padim, tolerance=0.0, bundle=tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_artefacts_of_two_datasets_are_refused(tmp_path: Path, padim: dict[str, Path]) -> None:
+    results = json.loads((padim["evaluation"] / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({**results, "dataset_fingerprint": "f" * 64}))
+    with pytest.raises(BadInput, match="The evaluation was made from another Dataset"):
+        export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": "vqi-results/9"}'])
+def test_results_that_are_none_are_refused(tmp_path: Path, padim: dict[str, Path], content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(BadInput, match=r"results\.json"):
+        export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
