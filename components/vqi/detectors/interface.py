@@ -42,6 +42,8 @@ class Detector(nn.Module, ABC):
     """
 
     method: ClassVar[str]
+    # The backbone's nodes the method reads where none are named, by network family: a part of the network's name.
+    default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, settings: Any, backbone: nn.Module, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__()
@@ -72,7 +74,12 @@ class Detector(nn.Module, ABC):
     def embedded(self, normals: ImageBatches) -> Iterator[Tensor]:
         """The embeddings of `normals`, batch by batch."""
         for batch in normals:
-            yield self.embed(batch)
+            yield self.embed(batch.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies; images and embeddings are expected there."""
+        return next(iter([*self.backbone.parameters(), *self.backbone.buffers()])).device
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of float32 [N, 3, H, W] in [0, 1]; any N, and the result does not depend on N."""

@@ -23,7 +23,7 @@ class PatchcoreSettings:
     max_bank: int = setting(100_000, "absolute cap on the memory bank, patches", low=1, high=10_000_000)
     neighbours: int = setting(9, "bank neighbours of the nearest item that reweight the image score; 1 switches reweighting off", low=1, high=100)
     projection: int = setting(128, "dimensions of the random projection the coreset is chosen on; 0 = none", low=0, high=4096)
-    smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels at 224; 0 = none", low=0.0, high=64.0)
+    smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
     max_seconds: float = setting(0.0, "time budget of the coreset, seconds; 0 = none; what is chosen by then is the bank", low=0.0, high=1e9)
 
 
@@ -44,6 +44,10 @@ class DfmSettings:
 
     variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0)
     pool: int = setting(2, "average pooling of the feature map before it is flattened", low=1, high=64)
+    localisation: str = setting(
+        "patch", "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches", choices=("patch", "error")
+    )
+    smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
 
 
 SETTINGS: dict[str, type] = {"patchcore": PatchcoreSettings, "padim": PadimSettings, "dfm": DfmSettings}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vqi.platform.errors import BadInput
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
 PRECISIONS = ("float32", "bfloat16")
+# A detector: this package knows none, the arrows point the other way.
+Placeable = TypeVar("Placeable", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,18 @@ def torch_device(compute: Compute) -> torch.device:
     if kind in ("cuda", "xpu") and not getattr(torch, kind).is_available():
         raise BadInput(f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu.")
     return torch.device(compute.device)
+
+
+def place(detector: Placeable, compute: Compute) -> Placeable:
+    """Put a detector (network and index) where `compute` says, its network in the precision it says; the same detector is returned.
+
+    Only the network's forward pass runs in bfloat16 (autocast) and channels-last memory; what is scored is float32 always.
+    """
+    import torch
+
+    device = torch_device(compute)
+    detector.to(device=device)
+    detector.backbone.to(memory_format=torch.channels_last)
+    detector.backbone.precision = getattr(torch, compute.precision)
+    detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
+    return detector

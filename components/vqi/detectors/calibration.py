@@ -1,0 +1,86 @@
+"""Scores of normals that a detector was not fitted on: what thresholds are made from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from vqi.detectors.interface import Detector, ImageBatches
+from vqi.platform.errors import BadInput
+from vqi.platform.progress import Progress
+
+FOLDS = 10
+# Embeddings kept between the refits, bytes; above it they are computed again for every fold.
+EMBEDDING_MEMORY = 2**30
+
+
+class Embeddings:
+    """The embeddings of any of `count` normals, in any order: kept where they fit into `memory` bytes, computed again where they do not.
+
+    `normals(numbers)` gives the images of those numbers, in that order.
+    """
+
+    def __init__(
+        self, detector: Detector, normals: Callable[[Sequence[int]], ImageBatches], count: int, batch_size: int, memory: int = EMBEDDING_MEMORY
+    ) -> None:
+        self.detector, self.normals, self.count, self.batch_size, self.memory = detector, normals, count, batch_size, memory
+        self.kept: Tensor | None = None
+
+    def of(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        """The embeddings of those images, in batches."""
+        if self.kept is None and self.count:
+            self._keep()
+        if self.kept is None:
+            yield from self.detector.embedded(self.normals(numbers))
+        else:
+            for start in range(0, len(numbers), self.batch_size):
+                yield self.kept[list(numbers[start : start + self.batch_size])]
+
+    def _keep(self) -> None:
+        first = next(iter(self.detector.embedded(self.normals([0]))))
+        if first.numel() * first.element_size() * self.count > self.memory:
+            return
+        kept = torch.empty(self.count, *first.shape[1:], device=first.device)
+        progress, filled = Progress("features of normals", self.count), 0
+        for batch in self.detector.embedded(self.normals(range(self.count))):
+            kept[filled : filled + len(batch)] = batch
+            filled += len(batch)
+            progress.advance(len(batch))
+        self.kept = kept
+
+
+def folds_of(count: int, folds: int, seed: int) -> list[list[int]]:
+    """`count` numbers dealt into `folds` groups at random, from `seed`; sizes differ by one at most."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return [sorted(order[start::folds]) for start in range(folds)]
+
+
+def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS) -> tuple[int, list[tuple[float, float]]]:
+    """Image score and map maximum of every normal by an index it is not in (k-fold refits), and the number of folds used.
+
+    Raises BadInput where there are too few normals to leave any out.
+    """
+    count = embeddings.count
+    if count < 3:
+        raise BadInput(f"Thresholds from refits need at least 3 normals; there are {count}.")
+    folds = min(folds, count)
+    results: list[tuple[float, float]] = [(0.0, 0.0)] * count
+    for number, held_out in enumerate(folds_of(count, folds, detector.seed), 1):
+        left = sorted(set(range(count)) - set(held_out))
+        print(f"calibration: refit {number} of {folds} on {len(left)} normals", file=sys.stderr, flush=True)
+        index = detector.fit(embeddings.of(left), len(left))
+        scores = scored(detector, embeddings.of(held_out), index)
+        for place, score in zip(held_out, scores, strict=True):
+            results[place] = score
+    return folds, results
+
+
+@torch.inference_mode()
+def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[tuple[float, float]]:
+    """Image score and map maximum of embedded images."""
+    for embedding in embeddings:
+        image, anomaly_map = detector.score(embedding, index)
+        yield from zip(image.tolist(), anomaly_map.amax(dim=(1, 2)).tolist(), strict=True)

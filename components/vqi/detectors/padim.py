@@ -1,0 +1,92 @@
+"""PaDiM: Defard et al., "a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv 2011.08785."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vqi.detectors.backbones import Backbone
+from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.interface import Detector, Scores
+from vqi.detectors.maps import MapUpsampling
+from vqi.detectors.settings import PadimSettings
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.memory import announce
+
+# Positions factorised at once: bounds what the Cholesky needs beside the covariances themselves.
+POSITIONS = 256
+
+
+class Padim(Detector):
+    """A Gaussian of normal features at every position; a position is as anomalous as its Mahalanobis distance."""
+
+    method: ClassVar[str] = "padim"
+    default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"resnet": ("layer1", "layer2", "layer3")}
+
+    settings: PadimSettings
+    backbone: Backbone
+    chosen: Tensor
+
+    def __init__(self, settings: PadimSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+        super().__init__(settings, backbone, input_size, seed)
+        self.grid = finest_grid(backbone.shapes(input_size))
+        self.upsample = MapUpsampling(self.grid, input_size, settings.smoothing)
+        total = sum(backbone.channels.values())
+        count = min(settings.channels or total, total)
+        # Part of the network's state: a saved detector does not depend on torch drawing the same numbers for ever.
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("chosen", order[:count].sort().values)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Section III-A: the layers on the finest one's grid (nearest position), concatenated, reduced to the chosen channels.
+
+        float32 [N, 3, H, W] -> float32 [N, h, w, d].
+        """
+        return concatenated(self.backbone(images).values(), self.grid, "nearest").index_select(1, self.chosen).permute(0, 2, 3, 1)
+
+    def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
+        """Section III-B: `mean` [P, d] and `whitening` [P, d, d] = L⁻¹, where L Lᵀ is the regularised covariance (eq. 1), for P = h w positions.
+
+        One pass: mean and scatter are merged batch by batch (Chan, Golub & LeVeque 1979), and the scatter becomes the factor in place.
+        Raises BadInput where there are fewer than two normals.
+        """
+        if images < 2:
+            raise BadInput(f"padim needs at least 2 normals to estimate a covariance; there are {images}.")
+        positions, channels = self.grid[0] * self.grid[1], len(self.chosen)
+        announce(f"Gaussians of {channels} channels at {positions} positions", 4 * positions * channels**2)
+        mean = torch.zeros(positions, channels, device=self.chosen.device)
+        scatter = torch.zeros(positions, channels, channels, device=self.chosen.device)
+        seen = 0
+        for embedding in embeddings:
+            values = embedding.reshape(len(embedding), positions, channels)
+            batch_mean = values.mean(dim=0)
+            shift = batch_mean - mean
+            weight = seen * len(values) / (seen + len(values))
+            # The shift between the two means is one more observation, so that one product a position updates the scatter.
+            rows = torch.cat([values - batch_mean, weight**0.5 * shift[None]]).transpose(0, 1)
+            scatter.baddbmm_(rows.mT, rows)
+            seen += len(values)
+            mean += shift * (len(values) / seen)
+        return {"mean": mean, "whitening": self._factorised(scatter, seen)}
+
+    def _factorised(self, scatter: Tensor, seen: int) -> Tensor:
+        """Scatter matrices [P, d, d] of `seen` images -> L⁻¹ of their covariances, in place."""
+        identity = torch.eye(scatter.shape[1], device=scatter.device)
+        for start in range(0, len(scatter), POSITIONS):
+            covariance = scatter[start : start + POSITIONS] / (seen - 1) + self.settings.regularisation * identity
+            factor, failed = torch.linalg.cholesky_ex(covariance)
+            if failed.any():
+                raise RunFailed("A covariance of padim is not positive definite; raise method.settings.regularisation.")
+            scatter[start : start + POSITIONS] = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        return scatter
+
+    def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
+        """Eq. 2, the Mahalanobis distance, as |L⁻¹ (x - mean)|: float32 [N, h, w, d] -> maps, and their maxima as image scores."""
+        centred = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1]) - index["mean"]
+        whitened = centred.transpose(0, 1) @ index["whitening"].mT
+        distance = torch.linalg.vector_norm(whitened, dim=2).T
+        anomaly_map = self.upsample(distance.reshape(-1, *self.grid))
+        return Scores(anomaly_map.amax(dim=(1, 2)), anomaly_map)

@@ -1,0 +1,118 @@
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265. Equation numbers are the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqi.detectors.backbones import Backbone
+from vqi.detectors.coreset import greedy_k_center, random_projection
+from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.interface import Detector, Scores
+from vqi.detectors.maps import MapUpsampling
+from vqi.detectors.nearest import nearest, nearest_items
+from vqi.detectors.settings import PatchcoreSettings
+from vqi.platform.errors import BadInput
+from vqi.platform.memory import announce
+
+# Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced piece by piece.
+PATCH_MEMORY = 2 * 2**30
+# A piece keeps this many times its share of the bank, and the bank is chosen from what the pieces kept.
+OVERSAMPLING = 4
+
+
+class Patchcore(Detector):
+    """Patches of normal images in a memory bank; a patch is as anomalous as it is far from its nearest item."""
+
+    method: ClassVar[str] = "patchcore"
+    default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"resnet": ("layer2", "layer3")}
+
+    settings: PatchcoreSettings
+    backbone: Backbone
+
+    def __init__(self, settings: PatchcoreSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+        super().__init__(settings, backbone, input_size, seed)
+        self.grid = finest_grid(backbone.shapes(input_size))
+        self.upsample = MapUpsampling(self.grid, input_size, settings.smoothing)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Locally aware patch features (eq. 1-3): float32 [N, 3, H, W] -> float32 [N, h, w, C].
+
+        Every layer is averaged over 3 x 3 neighbourhoods; coarser layers are brought to the finest one's grid bilinearly; all are concatenated.
+        """
+        pooled = [F.avg_pool2d(feature, kernel_size=3, stride=1, padding=1) for feature in self.backbone(images).values()]
+        return concatenated(pooled, self.grid).permute(0, 2, 3, 1)
+
+    def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
+        """The coreset of all patches (eq. 5, algorithm 1): `memory_bank`, float32 [M, C], in the order it was chosen.
+
+        Raises BadInput where there are fewer patches than neighbours.
+        """
+        patches = images * self.grid[0] * self.grid[1]
+        target = min(round(patches * self.settings.coreset_ratio), self.settings.max_bank)
+        # The reweighting needs that many items, whatever the ratio.
+        target = max(target, self.settings.neighbours)
+        if patches < target:
+            raise BadInput(f"The normals give {patches} patches, fewer than method.settings.neighbours ({target}); lower it or add normals.")
+        pieces = self._pieces(embeddings, patches, target)
+        kept = next(pieces)
+        for piece in pieces:  # more patches than may be held: the bank is chosen from what every piece kept
+            kept = torch.cat([kept, piece])
+        return {"memory_bank": self._coreset(kept, target)}
+
+    def _pieces(self, embeddings: Iterable[Tensor], patches: int, target: int) -> Iterator[Tensor]:
+        """All patches [n, C] where they fit into PATCH_MEMORY; otherwise a coreset of each part that does."""
+        held = torch.empty(0)
+        filled = 0
+        for embedding in embeddings:
+            rows = embedding.reshape(-1, embedding.shape[-1])
+            if not filled:
+                capacity = min(patches, PATCH_MEMORY // (4 * rows.shape[1]))
+                projected = self.settings.projection or rows.shape[1]
+                announce(f"memory bank: {patches} patches, {capacity} at a time, to {target}", capacity * 4 * (rows.shape[1] + 2 * projected))
+                held = torch.empty(capacity, rows.shape[1], device=rows.device)
+            while len(rows):
+                if filled == len(held):
+                    yield self._share(held, patches, target)
+                    filled = 0
+                taken = rows[: len(held) - filled]
+                held[filled : filled + len(taken)] = taken
+                filled += len(taken)
+                rows = rows[len(taken) :]
+        yield held[:filled] if filled == patches else self._share(held[:filled], patches, target)
+
+    def _share(self, piece: Tensor, patches: int, target: int) -> Tensor:
+        """A coreset of one piece, OVERSAMPLING times its share of the bank and at most half of the piece."""
+        return self._coreset(piece, max(1, min(round(OVERSAMPLING * target * len(piece) / patches), len(piece) // 2)))
+
+    def _coreset(self, patches: Tensor, count: int) -> Tensor:
+        if count >= len(patches):
+            return patches.clone()
+        points = patches
+        if 0 < self.settings.projection < patches.shape[1]:
+            generator = torch.Generator().manual_seed(self.seed)
+            points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(patches.device)
+        return patches[greedy_k_center(points, count, self.settings.max_seconds, at_least=self.settings.neighbours)]
+
+    def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
+        """float32 [N, h, w, C] against `memory_bank` [M, C]: the map of nearest distances, and the reweighted worst of them (eq. 6 and 7)."""
+        bank = index["memory_bank"]
+        patches = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1])
+        distance, item = nearest(patches.reshape(-1, embedding.shape[-1]), bank)
+        distance = distance.reshape(-1, patches.shape[1])
+        # Eq. 6: m_test, the patch farthest from the bank, its nearest item m*, and their distance s*.
+        farthest, worst = distance.max(dim=1)
+        patch = patches.gather(1, worst[:, None, None].expand(-1, 1, patches.shape[2]))
+        image_score = farthest
+        if self.settings.neighbours > 1:
+            # Eq. 7: s = (1 - exp s* / sum of exp |m_test - m|) s*, the sum over the b items m nearest to m*, itself among them.
+            # In logarithms: exp overflows.
+            nearest_item = bank[item.reshape(-1, patches.shape[1]).gather(1, worst[:, None]).squeeze(1)]
+            neighbours = bank[nearest_items(nearest_item, bank, self.settings.neighbours)]
+            spread = torch.logsumexp(torch.linalg.vector_norm(patch - neighbours, dim=2), dim=1)
+            image_score = -torch.expm1(farthest - spread) * farthest
+        return Scores(image_score, self.upsample(distance.reshape(-1, *self.grid)))

@@ -1,0 +1,37 @@
+"""The methods by name, and detectors made from plain settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vqi.detectors.backbones import Backbone, create_backbone
+from vqi.detectors.dfm import Dfm
+from vqi.detectors.interface import Detector
+from vqi.detectors.padim import Padim
+from vqi.detectors.patchcore import Patchcore
+from vqi.detectors.settings import BackboneSettings, method_names, parse_settings
+from vqi.platform.errors import BadInput, closest
+
+METHODS: dict[str, type[Detector]] = {kind.method: kind for kind in (Patchcore, Padim, Dfm)}
+
+
+def detector_class(method: str) -> type[Detector]:
+    """The class of `method`. Raises BadInput with a hint where there is none."""
+    if method not in METHODS:
+        raise BadInput(f"method.name is {method!r}, which is no method here.{closest(method, method_names())}")
+    return METHODS[method]
+
+
+def create(method: str, settings: dict[str, Any] | Any, backbone: BackboneSettings, input_size: tuple[int, int], seed: int = 0) -> Detector:
+    """A detector with its weights and without an index. `settings`: plain values, parsed strictly, or the method's own dataclass.
+
+    Raises BadInput where the method, a setting, the network, a node or the weights cannot be had.
+    """
+    kind = detector_class(method)
+    parsed = parse_settings(method, settings) if isinstance(settings, dict) else settings
+    return assemble(method, parsed, create_backbone(backbone, kind.default_layers, seed), input_size, seed)
+
+
+def assemble(method: str, settings: Any, backbone: Backbone, input_size: tuple[int, int], seed: int) -> Detector:
+    """The detector of `method` around a backbone that is there."""
+    return detector_class(method)(settings, backbone, input_size, seed).eval()

@@ -1,0 +1,215 @@
+"""Detectors on disk: JSON, safetensors and faiss, strictly parsed; nothing is pickled.
+
+The network and the index are two artefacts. The network's `network.json` names the hash of its tensors, the index's `index.json` that of the
+network it was built with and of its own files: what does not belong together is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqi.detectors.settings import BackboneSettings, parse_settings
+from vqi.platform.errors import BadInput, VqiError
+from vqi.platform.files import sha256_of, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vqi.detectors.interface import Detector
+
+NETWORK_FORMAT = "vqi-network/1"
+INDEX_FORMAT = "vqi-index/1"
+NETWORK, INDEX = "network.json", "index.json"
+NETWORK_TENSORS, INDEX_TENSORS, MEMORY_BANK = "network.safetensors", "index.safetensors", "memory_bank.faiss"
+# faiss's file of a flat L2 index: "IxF2", dimension, rows, two unused numbers, trained, metric, then the number of values, then float32 rows.
+_FAISS_HEADER = np.dtype(
+    [("kind", "S4"), ("d", "<i4"), ("rows", "<i8"), ("unused", "<i8", 2), ("trained", "u1"), ("metric", "<i4"), ("values", "<u8")]
+)
+_METRIC_L2 = 1
+
+
+def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> None:
+    """Write the network artefact into the existing `folder`. `notes`: JSON values to be found again (geometry, the set's fingerprint)."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    save_file({name: tensor.cpu().contiguous().clone() for name, tensor in detector.state_dict().items()}, folder / NETWORK_TENSORS)
+    backbone: Any = detector.backbone
+    value = {
+        "format": NETWORK_FORMAT,
+        "method": detector.method,
+        "settings": dataclasses.asdict(detector.settings),
+        "backbone": _plain(dataclasses.asdict(backbone.settings)),
+        "weights": dataclasses.asdict(backbone.origin),
+        "input_size": list(detector.input_size),
+        "seed": detector.seed,
+        "notes": dict(notes),
+        "tensors_sha256": sha256_of(folder / NETWORK_TENSORS),
+        "versions": versions(),
+    }
+    write_json(folder / NETWORK, value)
+
+
+def read_network_notes(folder: Path) -> dict[str, Any]:
+    """What `network.json` says, checked; needs no torch.
+
+    Keys: method, settings, backbone (with its layers), weights (kind, label, sha256), input_size, seed, notes, tensors_sha256, versions.
+    """
+    value = _read_json(Path(folder) / NETWORK, NETWORK_FORMAT, "train")
+    types = {"method": str, "settings": dict, "backbone": dict, "weights": dict, "input_size": list, "seed": int, "notes": dict}
+    _check_types(Path(folder) / NETWORK, value, types | {"tensors_sha256": str, "versions": dict})
+    _check_types(Path(folder) / NETWORK, value["weights"], {"kind": str, "label": str, "sha256": str})
+    return value
+
+
+def load_network(folder: Path, device: str = "cpu") -> Detector:
+    """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another version."""
+    from vqi.detectors.backbones import empty_backbone
+    from vqi.detectors.registry import assemble, detector_class
+    from vqi.platform.weights import WeightsOrigin
+
+    folder = Path(folder)
+    value = read_network_notes(folder)
+    _check_hash(folder / NETWORK_TENSORS, value["tensors_sha256"])
+    kind = detector_class(value["method"])
+    size = value["input_size"]
+    if len(size) != 2 or not all(isinstance(side, int) and 32 <= side <= 4096 for side in size):
+        raise BadInput(f"{folder / NETWORK} has input_size {size}; it must be height and width.")
+    backbone = empty_backbone(_backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"])
+    backbone.origin = WeightsOrigin(value["weights"]["kind"], value["weights"]["label"], value["weights"]["sha256"])
+    detector = assemble(value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"])
+    try:
+        detector.load_state_dict(_read_tensors(folder / NETWORK_TENSORS), strict=True)
+    except RuntimeError as error:
+        raise BadInput(f"{folder / NETWORK_TENSORS} does not fit {value['backbone'].get('name')}: {str(error).splitlines()[-1].strip()}") from error
+    return detector.to(device)
+
+
+def save_index(detector: Detector, folder: Path, network: Path) -> None:
+    """Write the index of `detector` into the existing `folder`, tied to the `network` artefact it was built with."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in detector.index.items()}
+    value: dict[str, Any] = {"format": INDEX_FORMAT, "method": detector.method, "network_sha256": sha256_of(Path(network) / NETWORK)}
+    value["tensors"] = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
+    bank = tensors.pop("memory_bank", None)
+    if bank is not None:
+        import faiss
+
+        flat = faiss.IndexFlatL2(bank.shape[1])
+        flat.add(bank.numpy())
+        faiss.write_index(flat, str(folder / MEMORY_BANK))
+    if tensors:
+        save_file(tensors, folder / INDEX_TENSORS)
+    value["files"] = {name: sha256_of(folder / name) for name in (MEMORY_BANK, INDEX_TENSORS) if (folder / name).is_file()}
+    write_json(folder / INDEX, value | {"versions": versions()})
+
+
+def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
+    """The whole detector. Raises BadInput where an artefact is damaged, or the index was built with another network."""
+    import torch
+
+    index = Path(index)
+    value = _read_json(index / INDEX, INDEX_FORMAT, "build_index")
+    _check_types(index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict})
+    if value["network_sha256"] != sha256_of(_existing(Path(network) / NETWORK, "train")):
+        raise BadInput(f"The index {index} was built with another network than {network}; run build_index with this one.")
+    detector = load_network(network, device)
+    tensors: dict[str, Tensor] = {}
+    for name, sha256 in value["files"].items():
+        if name not in (MEMORY_BANK, INDEX_TENSORS):
+            raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
+        _check_hash(index / name, sha256)
+        tensors |= {"memory_bank": torch.from_numpy(read_flat_index(index / name))} if name == MEMORY_BANK else _read_tensors(index / name)
+    found = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
+    if found != value["tensors"]:
+        raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
+    detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return detector
+
+
+def read_flat_index(path: Path) -> np.ndarray:
+    """The vectors, float32 [M, C], of a faiss IndexFlatL2 file.
+
+    Only the header and the rows are read, here: faiss's own reader follows whatever kind of index an untrusted file claims to be.
+    """
+    size = _existing(path, "build_index").stat().st_size
+    head = np.fromfile(path, dtype=_FAISS_HEADER, count=1)
+    if len(head) == 1:
+        kind, dimensions, rows, metric, values = (head[0][name] for name in ("kind", "d", "rows", "metric", "values"))
+        body = size - _FAISS_HEADER.itemsize
+        flat = kind == b"IxF2" and metric == _METRIC_L2 and dimensions > 0 and rows > 0
+        if flat and int(rows) * int(dimensions) * 4 == body and int(values) == body // 4:
+            return np.fromfile(path, dtype="<f4", offset=_FAISS_HEADER.itemsize).reshape(int(rows), int(dimensions))
+    raise BadInput(f"{path} is no flat L2 faiss index, or is damaged; run build_index again.")
+
+
+def versions() -> dict[str, str]:
+    """What may matter to whoever compares two runs."""
+    found = {"python": platform.python_version()}
+    for name in ("vqi", "torch", "torchvision", "numpy", "faiss-cpu", "scikit-learn", "scikit-learn-intelex"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+
+
+def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
+    _check_types(path, value, {"name": str, "weights": str, "sha256": str, "layers": list, "mean": list, "std": list})
+    if len(value) != 6 or not all(isinstance(layer, str) for layer in value["layers"]) or any(len(value[key]) != 3 for key in ("mean", "std")):
+        raise BadInput(f"{path} has a backbone that cannot be read; run train again.")
+    mean, std = (tuple(float(item) for item in value[key]) for key in ("mean", "std"))
+    return BackboneSettings(value["name"], value["weights"], value["sha256"], tuple(value["layers"]), mean, std)  # type: ignore[arg-type]
+
+
+def _existing(path: Path, step: str) -> Path:
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: {path.parent} is no output of the {step} step.")
+    return path
+
+
+def _read_json(path: Path, form: str, step: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_existing(path, step).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not readable JSON ({error}); run {step} again.") from error
+    found = value.get("format") if isinstance(value, dict) else None
+    if found != form:
+        raise BadInput(f"{path} has format {found!r}, this version reads {form!r}; run {step} again.")
+    return value
+
+
+def _check_types(path: Path, value: dict[str, Any], types: dict[str, type]) -> None:
+    for key, kind in types.items():
+        if not isinstance(value.get(key), kind) or isinstance(value.get(key), bool):
+            raise BadInput(f"{path} has no usable {key!r}; it was edited or damaged.")
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    if sha256_of(_existing(path, "train or build_index")) != sha256:
+        raise BadInput(f"{path} does not match the hash its artefact names: it was edited or damaged.")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except VqiError:
+        raise
+    except Exception as error:  # safetensors raises its own error for any damage
+        raise BadInput(f"{path} cannot be read ({type(error).__name__}); it is damaged.") from error

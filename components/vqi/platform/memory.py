@@ -1,0 +1,32 @@
+"""How much memory work will take, said before it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+MIB = 2**20
+
+
+def available_memory() -> int:
+    """Bytes this process may still take: the machine's free memory, or what is left of the container's limit where that is less."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):  # no such file outside a container, "max" where there is no limit
+        pass
+    return max(free, 0)
+
+
+def announce(what: str, size: int) -> None:
+    """Say on standard error that `what` will take about `size` bytes, and warn where that is more than there is."""
+    free = available_memory()
+    warning = f", more than the {free / MIB:.0f} MiB that are free: it may be killed" if size > free else ""
+    print(f"{what}: about {max(size / MIB, 1):.0f} MiB of memory{warning}", file=sys.stderr, flush=True)

@@ -1,0 +1,53 @@
+"""build_index: what normal looks like (memory bank, Gaussians, subspace), and the scores of normals it was not built from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.detectors.calibration import Embeddings, cross_scores, scored
+from vqi.detectors.storage import load_network, read_network_notes, save_index
+from vqi.platform.devices import Compute, place
+from vqi.platform.errors import BadInput
+from vqi.platform.files import whole_folder, write_json
+from vqi.steps.scoring import TensorBatches
+
+CALIBRATION = "calibration.json"
+
+
+def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) -> None:
+    """Write the index artefact, built from all train normals, and beside it `calibration.json`.
+
+    Calibration scores come from the calibration split where there is one, else from refits: each train normal scored by an index it is not in.
+    Raises BadInput where the network was trained on another Dataset, or there are too few normals.
+    """
+    opened = Dataset(dataset)
+    notes = read_network_notes(network)["notes"]
+    if notes.get("dataset_fingerprint") != opened.manifest.fingerprint:
+        raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
+    geometry = Geometry.from_dict(notes["geometry"])
+    detector = place(load_network(network), compute)
+    normals = opened.samples("train", "good")
+
+    def batches(numbers: Sequence[int]) -> TensorBatches:
+        return TensorBatches(opened, [normals[number] for number in numbers], geometry, compute.batch_size)
+
+    held_out = opened.samples("calibration", "good")
+    # Features are worth keeping only where refits will ask for them again.
+    embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out else {}))
+    detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
+    if held_out:
+        folds, samples = None, held_out
+        scores = list(scored(detector, detector.embedded(TensorBatches(opened, held_out, geometry, compute.batch_size)), detector.index))
+    else:
+        samples = normals
+        folds, scores = cross_scores(detector, embeddings)
+    images: list[dict[str, Any]] = [
+        {"path": sample.path, "score": score, "map_max": map_max} for sample, (score, map_max) in zip(samples, scores, strict=True)
+    ]
+    with whole_folder(index) as folder:
+        save_index(detector, folder, Path(network))
+        write_json(folder / CALIBRATION, {"kind": "split" if held_out else "cross", "folds": folds, "images": images})
