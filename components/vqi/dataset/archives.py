@@ -81,13 +81,6 @@ class _MeteredStream:
         return data
 
     def seek(self, position: int) -> int:
-        # Forward in steps: a compressed stream is decompressed to be skipped, and a member of terabytes must not take hours.
-        while position - self._stream.tell() > _PIECE:
-            before = self._stream.tell()
-            self._stream.seek(before + _PIECE)
-            self._count()
-            if self._stream.tell() == before:
-                break
         self._stream.seek(position)
         self._count()
         return position

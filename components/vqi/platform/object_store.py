@@ -34,7 +34,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 PARALLEL = 8
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-PIECE = 1 << 20
+# What a broken connection loses at most.
+PIECE = 1 << 16
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL")
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidTokenId", "TokenRefreshRequired"}
 _PASSING = {"SlowDown", "SlowDownRead", "SlowDownWrite", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "TooManyRequests"}

@@ -1,0 +1,191 @@
+"""Ingest from every kind of source: one Dataset, byte for byte."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+from photograph_folders import mask, mvtec_files, photograph, write_files
+from s3_server import KEY, SECRET, Server, bad_network
+from vqi.dataset.manifest import Manifest
+from vqi.dataset.reader import Dataset
+from vqi.platform.errors import BadInput
+from vqi.platform.files import sha256_of
+from vqi.platform.object_store import Address, ObjectStore
+from vqi.steps.ingest.step import ingest
+
+
+def run(source: object, dataset: Path, **changes: object) -> Manifest:
+    values = {"name": "part", "layout": "auto", "mask_suffix": "_mask", "calibration_fraction": None, "seed": 0} | changes
+    return ingest(source=str(source), dataset=dataset, **values)  # type: ignore[arg-type]
+
+
+def checksums(dataset: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in dataset.iterdir()}
+
+
+def new_bucket(server: Server) -> str:
+    name = f"ingest-{uuid.uuid4().hex[:12]}"
+    Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "part", mvtec_files())
+
+
+def archives_of(folder: Path, out: Path) -> list[Path]:
+    out.mkdir()
+    for name, mode, inner in (("a.tar", "w", "."), ("b.tar.gz", "w:gz", "part"), ("c.tgz", "w:gz", "some/top"), ("d.tar.xz", "w:xz", "part")):
+        with tarfile.open(out / name, mode) as tar:  # type: ignore[call-overload]
+            tar.add(folder, inner)
+    shutil.make_archive(str(out / "e"), "zip", folder)
+    shutil.make_archive(str(out / "f"), "zip", folder.parent, folder.name)
+    return sorted(out.iterdir())
+
+
+def test_the_same_content_gives_the_same_bytes_from_folder_and_archives(folder: Path, tmp_path: Path) -> None:
+    manifest = run(folder, tmp_path / "dataset")
+    expected = checksums(tmp_path / "dataset")
+    assert set(expected) == {"manifest.json", "shard-00000.tar"}
+    for archive in archives_of(folder, tmp_path / "archives"):
+        again = run(archive, tmp_path / f"dataset-{archive.name}")
+        assert again.fingerprint == manifest.fingerprint
+        assert checksums(tmp_path / f"dataset-{archive.name}") == expected
+
+
+def test_the_same_content_gives_the_same_bytes_from_an_object_store(folder: Path, tmp_path: Path, s3: Server) -> None:
+    run(folder, tmp_path / "dataset")
+    bucket, store = new_bucket(s3), ObjectStore.from_environment()
+    store.upload_folder(folder, Address(bucket, "parts/flange"))
+    archive = archives_of(folder, tmp_path / "archives")[1]
+    store.upload_file(archive, Address(bucket, "archives/b.tar.gz"))
+    for source in ("parts/flange", "parts/flange/", "parts", "archives/b.tar.gz"):
+        run(f"s3://{bucket}/{source}", tmp_path / "stored")
+        assert checksums(tmp_path / "stored") == checksums(tmp_path / "dataset")
+
+
+def test_a_bad_network_changes_nothing(folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(folder, tmp_path / "dataset")
+    bucket = new_bucket(s3)
+    ObjectStore.from_environment().upload_folder(folder, Address(bucket, ""))
+    with bad_network(s3) as network:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", network.endpoint)
+        run(f"s3://{bucket}", tmp_path / "stored")
+        assert network.spoilt >= 6
+    assert checksums(tmp_path / "stored") == checksums(tmp_path / "dataset")
+
+
+def test_the_content_is_what_was_given(folder: Path, tmp_path: Path) -> None:
+    manifest = run(folder, tmp_path / "dataset")
+    dataset, files = Dataset(tmp_path / "dataset"), mvtec_files()
+    assert dataset.manifest == manifest
+    for sample in manifest.samples:
+        assert bytes(dataset.bytes_of(sample.image)) == files[sample.path]
+        assert dataset.image(sample).shape == (sample.height, sample.width, 3)
+        assert (sample.mask is None) == (dataset.mask(sample) is None)
+        if sample.mask and sample.mask_path:
+            assert bytes(dataset.bytes_of(sample.mask)) == files[sample.mask_path]
+    assert "test/dent/<img src=x onerror=alert(1)>.png" in {sample.path for sample in manifest.samples}
+    counts = Counter((sample.split, sample.label, sample.mask is not None) for sample in manifest.samples)
+    assert counts == {
+        ("train", "good", False): 10,
+        ("test", "good", False): 3,
+        ("test", "defect", True): 2,
+        ("test", "defect", False): 2,
+        ("test", "unknown", False): 1,
+        ("validation", "good", False): 1,
+        ("validation", "defect", True): 1,
+    }
+
+
+def test_plain_folders_are_divided(tmp_path: Path) -> None:
+    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {"dent/1.png": photograph(100), "dent/1_mask.png": mask()}
+    manifest = run(write_files(tmp_path / "plain", files), tmp_path / "dataset")
+    assert Counter((sample.split, sample.label) for sample in manifest.samples) == {("train", "good"): 16, ("test", "good"): 4, ("test", "defect"): 1}
+    assert any("4 of 20 normals are kept for test, chosen by seed 0" in note for note in manifest.notes)
+
+
+def test_small_sets_train_on_every_normal_and_large_ones_hold_a_fifth_out(tmp_path: Path) -> None:
+    for normals, calibration, fraction in ((99, 0, 0.0), (100, 20, 0.2)):
+        files = {f"train/good/{index}.png": photograph(index, side=8) for index in range(normals)}
+        manifest = run(write_files(tmp_path / f"{normals}", files), tmp_path / "dataset")
+        assert sum(sample.split == "calibration" for sample in manifest.samples) == calibration
+        assert manifest.calibration_fraction == fraction
+
+
+def test_a_share_that_is_asked_for_is_held_out_without_tearing_duplicates(tmp_path: Path) -> None:
+    files = {f"train/good/{index}-{copy}.png": photograph(index) for index in range(10) for copy in range(2)}
+    manifest = run(write_files(tmp_path / "part", files), tmp_path / "dataset", calibration_fraction=0.3)
+    held = {sample.sha256 for sample in manifest.samples if sample.split == "calibration"}
+    assert len(held) == 3
+    assert not held & {sample.sha256 for sample in manifest.samples if sample.split == "train"}
+
+
+def test_damaged_photographs_come_along_without_a_size(folder: Path, tmp_path: Path) -> None:
+    write_files(folder, {"train/good/broken.png": b"no image", "train/good/empty.png": b""})
+    sizes = {sample.path: (sample.width, sample.height) for sample in run(folder, tmp_path / "dataset").samples}
+    assert sizes["train/good/broken.png"] == sizes["train/good/empty.png"] == (0, 0)
+    assert sizes["train/good/000.png"] == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "holds no images"),
+        ({"notes.txt": b"x"}, "holds no images"),
+        ({"test/good/0.png": photograph(0)}, "layout of the source cannot be told"),
+        ({"scratch/0.png": photograph(0), "dent/1.png": photograph(1)}, "layout of the source cannot be told"),
+    ],
+)
+def test_a_source_without_normals_is_refused_and_leaves_nothing(tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+    (tmp_path / "part").mkdir()
+    with pytest.raises(BadInput, match=sentence):
+        run(write_files(tmp_path / "part", files), tmp_path / "out" / "dataset")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    for source, sentence in (
+        (tmp_path / "missing", "does not exist"),
+        (tmp_path / "file.txt", "neither a folder nor an archive"),
+        ("https://example.org/x.zip", "give a folder, an archive"),
+        ("", "give a folder, an archive"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            run(source, tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_a_failed_run_keeps_the_dataset_that_was_there(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "dataset")
+    before = checksums(tmp_path / "dataset")
+    with pytest.raises(BadInput, match="Did you mean 'folders'"):
+        run(folder, tmp_path / "dataset", layout="folder")
+    assert checksums(tmp_path / "dataset") == before
+
+
+def test_links_to_folders_are_followed_but_never_for_ever(folder: Path, tmp_path: Path) -> None:
+    expected = run(folder, tmp_path / "dataset").fingerprint
+    (tmp_path / "linked").mkdir()
+    for name in ("train", "test", "ground_truth", "validation"):
+        (tmp_path / "linked" / name).symlink_to(folder / name)
+    (tmp_path / "linked" / "again").symlink_to(tmp_path / "linked")
+    assert run(tmp_path / "linked", tmp_path / "dataset").fingerprint == expected
+
+
+@pytest.mark.photographs
+@pytest.mark.parametrize(("name", "train", "calibration", "test", "masks"), [("cookie", 31, 0, 46, 32), ("magnetic_tile", 200, 50, 468, 388)])
+def test_real_photographs(photographs: Path, tmp_path: Path, name: str, train: int, calibration: int, test: int, masks: int) -> None:
+    manifest = run(photographs / name, tmp_path / "dataset")
+    assert Counter(sample.split for sample in manifest.samples) == Counter(train=train, calibration=calibration, test=test)
+    assert sum(sample.mask is not None for sample in manifest.samples) == masks
+    assert all(sample.width > 0 for sample in manifest.samples)
