@@ -1,0 +1,102 @@
+"""The page of a dataset check: the findings, what the set holds, and what its images look like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from vqi.dataset.checks import Verdict
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.manifest import SPLITS, Manifest
+from vqi.dataset.observation import Observation
+from vqi.platform.page import data_uri, render
+
+_MOST_BARS = 12
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a histogram: its label, its count and its length as a share of the longest."""
+
+    label: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample for a person to look at; `address` is None where it could not be decoded."""
+
+    path: str
+    defect: str
+    good: bool
+    address: Markup | None
+
+
+def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> str:
+    """The self-contained HTML page of a verdict; every name from the data is escaped."""
+    by_path = {observation.sample.path: observation for observation in observations}
+    pictures = {split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]}
+    contents = {
+        f"{split}: {defect}": count
+        for split in SPLITS
+        for defect, count in sorted(verdict.defects[split].items(), key=lambda item: item[0] != "good")
+    }
+    looks = [observation.look for observation in observations if observation.look]
+    areas = [
+        100 * observation.mask.pixels / (observation.look.size[0] * observation.look.size[1])
+        for observation in observations
+        if observation.look and observation.mask and observation.mask.pixels and observation.mask.size == observation.look.size
+    ]
+    histograms = {
+        "Images of each split and defect": _bars(contents),
+        **_size_histogram([look.size for look in looks]),
+        "Brightness (mean grey level, 0 to 255)": _bars(_binned([look.brightness for look in looks], np.linspace(0, 256, 17), "{:.0f} to {:.0f}")),
+        "Defect area (share of the image)": _bars(_binned(areas, np.array([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100.001]), "{:g} to {:.4g} %")),
+    }
+    return render(
+        "check.html.jinja",
+        "vqi.dataset",
+        title=f"Dataset check: {manifest.name}",
+        verdict=verdict,
+        manifest=manifest,
+        splits=[split for split in SPLITS if sum(verdict.counts[split].values())],
+        input_size=geometry.input_size,
+        framed=bool(geometry.crop or geometry.region),
+        histograms={title: bars for title, bars in histograms.items() if bars},
+        pictures=pictures,
+    )
+
+
+def _picture(observation: Observation) -> Picture:
+    look = observation.look
+    address = None if look is None or look.picture is None else data_uri(look.picture, quality=80)
+    return Picture(observation.sample.path, observation.sample.defect, observation.sample.label == "good", address)
+
+
+def _size_histogram(sizes: Sequence[tuple[int, int]]) -> dict[str, list[Bar]]:
+    """Every size where they are few; else the longer sides in bins."""
+    counts = Counter(sizes)
+    if len(counts) <= _MOST_BARS:
+        return {"Image sizes (width x height, pixels)": _bars({f"{width} x {height}": count for (height, width), count in counts.most_common()})}
+    longer = [max(size) for size in sizes]
+    edges = np.unique(np.linspace(min(longer), max(longer) + 1, 9).round())
+    return {"Image sizes (longer side, pixels)": _bars(_binned(longer, edges, "{:.0f} to {:.0f}"))}
+
+
+def _bars(counts: dict[str, int]) -> list[Bar]:
+    longest = max(counts.values(), default=0)
+    return [Bar(label, count, count / longest) for label, count in counts.items() if longest]
+
+
+def _binned(values: Sequence[float], edges: np.ndarray, label: str) -> dict[str, int]:
+    """Counts between edges, empty bins at either end left out."""
+    counts, _ = np.histogram(values, edges)
+    filled = np.flatnonzero(counts)
+    if not len(filled):
+        return {}
+    return {label.format(edges[bin], edges[bin + 1]): int(counts[bin]) for bin in range(filled[0], filled[-1] + 1)}

@@ -1,0 +1,400 @@
+"""Whether a Dataset is fit to learn from: findings in sentences, and the verdict.
+
+An error stops the run: something would be learnt or measured wrongly. A warning does not: the figures mean less than they seem to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
+from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates
+from vqi.dataset.observation import Look, Observation
+
+FORMAT = "vqi-dataset-check/1"
+# Two normals are the least that have a spread; with fewer than ten the spread is guesswork.
+FEWEST_NORMALS, FEW_NORMALS = 2, 10
+SHOWN = 10
+_BLANK_DEVIATION = 1.5
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. `paths` holds the files it is about: a tuple each, of one file or of several that belong together."""
+
+    severity: Severity
+    code: str
+    sentence: str
+    paths: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), and the paths pictured (`shown`)."""
+
+    name: str
+    fingerprint: str
+    findings: tuple[Finding, ...]
+    counts: dict[str, dict[str, int]]
+    defects: dict[str, dict[str, int]]
+    shown: dict[str, tuple[str, ...]]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+    @property
+    def check_pass(self) -> bool:
+        return not self.errors
+
+    @property
+    def reasons(self) -> str:
+        """The first errors as text; empty where the set passes."""
+        more = len(self.errors) - 3
+        return " ".join(finding.sentence for finding in self.errors[:3]) + (f" And {more} more." if more > 0 else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON values."""
+        labels = {defect for by_defect in self.defects.values() for defect in by_defect} - {"unknown"}
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "done_flag": True,
+            "check_pass": self.check_pass,
+            "error": None if self.check_pass else {"type": self.errors[0].code, "message": self.reasons},
+            "num_classes": len(labels),
+            "attributes": {
+                split: {
+                    "samples": sum(self.counts[split].values()),
+                    "labels": self.counts[split],
+                    "defects": self.defects[split],
+                    "sample_paths": list(self.shown[split]),
+                }
+                for split in SPLITS
+            },
+            "findings": [
+                {"severity": f.severity, "code": f.code, "sentence": f.sentence, "paths": [list(group) for group in f.paths]} for f in self.findings
+            ],
+        }
+
+
+def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    """Up to SHOWN paths of every split for a person to look at: from every defect type in turn, spread evenly over each."""
+    chosen: dict[str, tuple[str, ...]] = {}
+    for split in SPLITS:
+        by_defect: dict[str, list[str]] = defaultdict(list)
+        for sample in manifest.samples:
+            if sample.split == split:
+                by_defect[sample.defect].append(sample.path)
+        picks: list[str] = []
+        share = math.ceil(SHOWN / max(len(by_defect), 1))
+        queues = [[paths[round(at)] for at in np.linspace(0, len(paths) - 1, min(share, len(paths)))] for _, paths in sorted(by_defect.items())]
+        for turn in range(share):
+            picks += [queue[turn] for queue in queues if turn < len(queue)]
+        chosen[split] = tuple(picks[:SHOWN])
+    return chosen
+
+
+def judge(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry, false_reject_rate: float) -> Verdict:
+    """The verdict on a Dataset from one observation of every sample; `false_reject_rate` lies in (0, 1)."""
+    looks = [(observation.sample, observation.look) for observation in observations if observation.look]
+    findings = [
+        *_unreadable(observations),
+        *_splits(manifest, looks, false_reject_rate),
+        *_copies(manifest.samples),
+        *_near_copies(looks),
+        *_masks(observations, geometry),
+        *_geometry(looks, geometry),
+        *_likeness(looks),
+    ]
+    counts: dict[str, dict[str, int]] = {split: dict.fromkeys(("good", "defect", "unknown"), 0) for split in SPLITS}
+    defects: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for sample in manifest.samples:
+        counts[sample.split][sample.label] += 1
+        defects[sample.split][sample.defect] += 1
+    ordered = sorted(findings, key=lambda finding: finding.severity != "error")
+    by_split: dict[str, dict[str, int]] = {split: dict(sorted(defects[split].items())) for split in SPLITS}
+    return Verdict(manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest))
+
+
+def _unreadable(observations: Sequence[Observation]) -> Iterator[Finding]:
+    bad = [observation for observation in observations if observation.problem]
+    if bad:
+        sentence = bad[0].problem or ""
+        sentence = sentence if len(bad) == 1 else f"{len(bad)} images cannot be used; the first: {sentence}"
+        yield Finding("error", "unreadable-image", sentence, _alone(observation.sample for observation in bad))
+
+
+def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reject_rate: float) -> Iterator[Finding]:
+    usable: Counter[tuple[str, str]] = Counter((sample.split, sample.label) for sample, _ in looks)
+    normals = usable["train", "good"]
+    if normals < FEWEST_NORMALS:
+        held = "is empty: it holds no readable normal image" if normals == 0 else "holds a single readable normal image"
+        yield Finding("error", "empty-train", f"The train split {held}; give at least {FEWEST_NORMALS} images of good parts, better {FEW_NORMALS}.")
+    elif normals < FEW_NORMALS:
+        yield Finding(
+            "warning", "few-normals", f"Only {normals} normal images to learn from; with fewer than {FEW_NORMALS} what is normal is guesswork."
+        )
+    intruders = [sample for sample in manifest.samples if sample.split in ("train", "calibration") and sample.label != "good"]
+    if intruders:
+        yield Finding(
+            "error",
+            "defect-in-train",
+            f"{_images(intruders)} in the train or calibration split {_by_number(intruders, 'is', 'are')} not labelled good; they belong to test.",
+            _alone(intruders),
+        )
+    if not any(split == "test" for split, _ in usable):
+        yield Finding(
+            "error",
+            "empty-test",
+            "The test split is empty, so nothing can be measured; add test images, or give one plain folder of normals (some are kept for test).",
+        )
+    else:
+        for label, what in (("good", "no false rejects can be counted"), ("defect", "how well defects are found cannot be measured")):
+            if not usable["test", label]:
+                yield Finding("warning", f"no-{label}-test", f"The test split holds no {label} image: {what}.")
+    unknown = [sample for sample in manifest.samples if sample.split in ("validation", "test") and sample.label == "unknown"]
+    if unknown:
+        yield Finding("warning", "unknown-label", f"{_images(unknown)} without a label: scored, but left out of every metric.", _alone(unknown))
+    calibrating = usable["calibration", "good"] if manifest.calibration_fraction > 0 else normals
+    smallest = 1 / (calibrating + 1)
+    if calibrating and false_reject_rate < smallest:
+        yield Finding(
+            "warning",
+            "few-for-threshold",
+            f"A false-reject rate of {false_reject_rate:.2%} was asked for, but {calibrating} normal images for the threshold allow {smallest:.2%} "
+            f"at the least, which is used instead; {math.ceil(1 / false_reject_rate) - 1} are needed for what was asked.",
+        )
+
+
+def _copies(samples: Sequence[Sample]) -> Iterator[Finding]:
+    by_content: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_content[sample.sha256].append(sample)
+    copies = [group for group in by_content.values() if len(group) > 1]
+    leaked = [group for group in copies if len({sample.split for sample in group}) > 1]
+    contradictory = [group for group in copies if len({sample.label for sample in group} - {"unknown"}) > 1 and group not in leaked]
+    inside = [group for group in copies if group not in leaked and group not in contradictory]
+    if leaked:
+        yield Finding(
+            "error",
+            "leakage",
+            f"{_occur(leaked, 'image')} in more than one split ({_between(leaked)}): what is measured on an image that was learnt from is worth "
+            "nothing; keep each in one split.",
+            _together(leaked),
+        )
+    if contradictory:
+        yield Finding(
+            "error",
+            "contradictory-label",
+            f"{_occur(contradictory, 'image')} both as good and as defect; keep the right one.",
+            _together(contradictory),
+        )
+    if inside:
+        yield Finding(
+            "warning",
+            "duplicate",
+            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and make thresholds from refits too low.",
+            _together(inside),
+        )
+
+
+def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+    if len(looks) < 2:
+        return
+    pairs = near_duplicates(np.stack([look.thumbnail for _, look in looks]), np.array([look.size[1] / look.size[0] for _, look in looks]))
+    at_least = "At least " if len(pairs) >= MOST_PAIRS else ""
+    distinct = [(first, second) for first, second in pairs if looks[first][0].sha256 != looks[second][0].sha256]
+    alike = [[looks[member][0] for member in group] for group in groups(distinct)]
+    across = [group for group in alike if len({sample.split for sample in group}) > 1]
+    inside = [group for group in alike if group not in across]
+    if across:
+        yield Finding(
+            "warning",
+            "near-leakage",
+            f"{at_least}{_occur(across, 'photograph')} again in another split almost pixel for pixel ({_between(across)}): the same picture saved "
+            "twice, or a part that was not moved between two; test figures may look too good.",
+            _together(across),
+        )
+    if inside:
+        yield Finding(
+            "warning",
+            "near-duplicate",
+            f"{at_least}{_occur(inside, 'photograph')} again in its own split almost pixel for pixel; copies add weight, not knowledge.",
+            _together(inside),
+        )
+
+
+def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:
+    masked = [(observation.sample, observation.mask, observation.look) for observation in observations if observation.mask and observation.look]
+    unreadable = [(sample, mask) for sample, mask, _ in masked if mask.problem]
+    if unreadable:
+        more = f" ({len(unreadable)} masks in all)" if len(unreadable) > 1 else ""
+        yield Finding("error", "unreadable-mask", f"{unreadable[0][1].problem}{more}", _masks_of(sample for sample, _ in unreadable))
+    readable = [entry for entry in masked if not entry[1].problem]
+    other = [(sample, mask, look) for sample, mask, look in readable if mask.size != look.size]
+    if other:
+        sample, mask, look = other[0]
+        more = f" ({len(other)} masks in all)" if len(other) > 1 else ""
+        yield Finding(
+            "error",
+            "mask-size",
+            f"The mask {sample.mask_path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; save masks at the images' size.",
+            _masks_of(sample for sample, _, _ in other),
+        )
+    fitting = [(sample, mask, look) for sample, mask, look in readable if mask.size == look.size]
+    empty = [sample for sample, mask, _ in fitting if sample.label == "defect" and not mask.pixels]
+    if empty:
+        yield Finding(
+            "error",
+            "empty-mask",
+            f"{_images(empty)} labelled defect {_by_number(empty, 'has', 'have')} a mask that marks no pixel; draw the defect or drop the mask.",
+            _masks_of(empty),
+        )
+    good = [sample for sample, mask, _ in fitting if sample.label == "good" and mask.pixels]
+    if good:
+        yield Finding(
+            "error",
+            "mask-on-good",
+            f"{_images(good)} labelled good {_by_number(good, 'has', 'have')} a mask that marks a defect; correct the label or the mask.",
+            _masks_of(good),
+        )
+    missing = [o.sample for o in observations if o.sample.label == "defect" and o.sample.mask is None]
+    if missing:
+        defects = sum(observation.sample.label == "defect" for observation in observations)
+        which = f"None of the {defects} defect images has" if len(missing) == defects else f"{len(missing)} of {defects} defect images have"
+        what = "no pixel metric can be computed" if len(missing) == defects else "pixel metrics leave them out"
+        yield Finding("warning", "mask-missing", f"{which} {'a' if len(missing) == defects else 'no'} mask: {what}.", _alone(missing))
+    visible = [(sample, mask) for sample, mask, look in fitting if mask.pixels and look.holds(geometry)]
+    lost = [(sample, 1 - mask.pixels_seen / mask.pixels) for sample, mask in visible if mask.pixels_seen < mask.pixels]
+    if lost:
+        whole = sum(share == 1 for _, share in lost)
+        samples = [sample for sample, _ in lost]
+        yield Finding(
+            "warning",
+            "defect-outside",
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} defect pixels outside what the network sees (image.crop, image.region): "
+            f"{np.mean([share for _, share in lost]):.0%} of the defect is lost on average" + (f", all of it in {whole}." if whole else "."),
+            _alone(samples),
+        )
+    vanished = [sample for sample, mask in visible if mask.pixels_seen and not mask.pixels_at_input]
+    if vanished:
+        yield Finding(
+            "warning",
+            "defect-vanishes",
+            f"{_images(vanished)} {_by_number(vanished, 'has', 'have')} a defect that vanishes at the {_pixels(geometry.input_size)} pixels the "
+            "network sees; use a larger image.size.",
+            _alone(vanished),
+        )
+
+
+def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Iterator[Finding]:
+    outside = [(sample, look) for sample, look in looks if not look.holds(geometry)]
+    if outside:
+        samples = [sample for sample, _ in outside]
+        yield Finding(
+            "error",
+            "region-outside",
+            f"image.region {list(geometry.region or ())} reaches outside {_images(samples)} (the first has {_pixels(outside[0][1].size)} pixels); "
+            "make the region smaller or leave these images out.",
+            _alone(samples),
+        )
+    seen = geometry.region and (geometry.region[3] - geometry.region[1], geometry.region[2] - geometry.region[0])
+    small = [sample for sample, look in looks if (seen or look.size)[0] < geometry.size[0] or (seen or look.size)[1] < geometry.size[1]]
+    if small:
+        yield Finding(
+            "warning",
+            "enlarged",
+            f"{_images(small)} {_by_number(small, 'is', 'are')} smaller than the {_pixels(geometry.size)} pixels of image.size: "
+            "enlarging adds cost, not detail.",
+            _alone(small),
+        )
+
+
+def _likeness(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+    if not looks:
+        return
+    sizes = Counter(look.size for _, look in looks)
+    if len(sizes) > 1:
+        usual, count = sizes.most_common(1)[0]
+        odd = [sample for sample, look in looks if look.size != usual]
+        aspects = [width / height for height, width in sizes]
+        stretched = " Their shapes differ too, so that resizing distorts each in its own way." if max(aspects) > 1.03 * min(aspects) else ""
+        if 2 * count >= len(looks):
+            sentence = f"{_images(odd)} {_by_number(odd, 'is', 'are')} not of the usual {_pixels(usual)} pixels ({len(sizes)} sizes in all)."
+        else:
+            smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
+            sentence = f"The images come in {len(sizes)} sizes, from {_pixels(smallest)} to {_pixels(largest)} pixels."
+            odd = []
+        yield Finding("warning", "mixed-sizes", sentence + stretched, _alone(odd))
+    grey = [sample for sample, look in looks if look.grey]
+    colour = [sample for sample, look in looks if not look.grey]
+    if grey and colour:
+        fewer = min(grey, colour, key=len)
+        yield Finding(
+            "warning",
+            "mixed-channels",
+            f"{len(grey)} images are stored grey and {len(colour)} in colour; a camera's mode that differs between splits is learnt as a defect.",
+            _alone(fewer),
+        )
+    turned = [sample for sample, look in looks if look.orientation != 1]
+    if turned:
+        masks = " Masks must be drawn on the turned image." if any(sample.mask for sample in turned) else ""
+        yield Finding(
+            "warning",
+            "turned",
+            f"{_images(turned)} {_by_number(turned, 'is', 'are')} turned by {_by_number(turned, 'its', 'their')} EXIF orientation before use.{masks}",
+            _alone(turned),
+        )
+    blank = [sample for sample, look in looks if look.thumbnail.std() < _BLANK_DEVIATION]
+    if blank:
+        yield Finding("warning", "blank", f"{_images(blank)} of nearly one colour: a covered lens or a light that was off?", _alone(blank))
+
+
+def _alone(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
+    return tuple((sample.path,) for sample in samples)
+
+
+def _masks_of(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
+    return tuple((sample.mask_path or sample.path,) for sample in samples)
+
+
+def _together(found: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sample.path for sample in group) for group in found)
+
+
+def _between(found: Sequence[Sequence[Sample]]) -> str:
+    """Which splits share images, in the order of a run."""
+    shared: set[Split] = {sample.split for group in found for sample in group}
+    return " and ".join(split for split in SPLITS if split in shared)
+
+
+def _images(samples: Sequence[Sample]) -> str:
+    return "1 image" if len(samples) == 1 else f"{len(samples)} images"
+
+
+def _occur(found: Sequence[object], what: str) -> str:
+    return f"1 {what} occurs" if len(found) == 1 else f"{len(found)} {what}s occur"
+
+
+def _by_number(samples: Sequence[Sample], one: str, many: str) -> str:
+    return one if len(samples) == 1 else many
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    """(height, width) as people write it: width x height."""
+    return f"{size[1]} x {size[0]}"

@@ -1,0 +1,138 @@
+"""What one look at a sample tells the dataset check: each file is read and decoded once, in a few threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.images import decode_mask, decode_rgb, stored_form
+from vqi.dataset.manifest import Extent, Sample
+from vqi.dataset.near_duplicates import thumbnail
+from vqi.dataset.reader import Dataset
+from vqi.platform.errors import BadInput
+from vqi.platform.progress import tracked
+
+PICTURE_SIDE = 320
+CONTOUR = (255, 0, 220)
+FRAME = (0, 150, 255)
+
+
+@dataclass(frozen=True)
+class MaskObservation:
+    """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those the network
+    sees (in original pixels) and those left in the network's geometry."""
+
+    problem: str | None = None
+    size: tuple[int, int] = (0, 0)
+    pixels: int = 0
+    pixels_seen: int = 0
+    pixels_at_input: int = 0
+
+
+@dataclass(frozen=True)
+class Look:
+    """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its EXIF orientation,
+    its thumbnail (uint8), and, where one was asked for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
+
+    size: tuple[int, int]
+    grey: bool
+    orientation: int
+    thumbnail: np.ndarray
+    picture: np.ndarray | None
+
+    @property
+    def brightness(self) -> float:
+        """Mean grey level, 0 to 255."""
+        return float(self.thumbnail.mean())
+
+    def holds(self, geometry: Geometry) -> bool:
+        """Whether the region of interest lies inside the photograph."""
+        return geometry.region is None or (geometry.region[2] <= self.size[1] and geometry.region[3] <= self.size[0])
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A sample and what was found: `problem` says why there is no `look`."""
+
+    sample: Sample
+    problem: str | None
+    look: Look | None
+    mask: MaskObservation | None
+
+
+def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str], threads: int = 2) -> list[Observation]:
+    """Look at every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
+    with ThreadPoolExecutor(threads) as pool:
+        looks = pool.map(lambda sample: _observe(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples)
+        return list(tracked(looks, "check: looking at images", len(dataset.manifest.samples)))
+
+
+def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Observation:
+    try:
+        content = _content(dataset, sample.image, sample.sha256, sample.path)
+        image = decode_rgb(content, sample.path)
+        grey, orientation = stored_form(content, sample.path)
+    except BadInput as error:
+        return Observation(sample, str(error), None, None)
+    mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
+    look = Look(image.shape[:2], grey, orientation, thumbnail(image), None)
+    if pictured:
+        look = replace(look, picture=_picture(image, mask, geometry if look.holds(geometry) else None))
+    return Observation(sample, None, look, seen)
+
+
+def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) -> memoryview:
+    content = dataset.bytes_of(extent)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BadInput(f"{path} is not what its manifest recorded: the Dataset was damaged after ingest; run ingest again.")
+    return content
+
+
+def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry) -> tuple[np.ndarray | None, MaskObservation | None]:
+    if sample.mask is None:
+        return None, None
+    path = sample.mask_path or sample.path
+    try:
+        mask = decode_mask(_content(dataset, sample.mask, sample.mask_sha256, path), path)
+    except BadInput as error:
+        return None, MaskObservation(problem=str(error))
+    if mask.shape != size:
+        return None, MaskObservation(size=mask.shape)
+    if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
+        return mask, MaskObservation(None, size, np.count_nonzero(mask))
+    left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
+    seen = MaskObservation(
+        None, size, np.count_nonzero(mask), np.count_nonzero(mask[top:bottom, left:right]), np.count_nonzero(geometry.apply_mask(mask))
+    )
+    return mask, seen
+
+
+def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:
+    """A photograph scaled to PICTURE_SIDE, its defects outlined; a frame shows what the network sees where that is not all."""
+    height, width = image.shape[:2]
+    scale = min(1.0, PICTURE_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    if mask is not None and mask.any():
+        # Any touch of the defect counts: a scratch of one pixel must survive the scaling.
+        small = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX)) > 0
+        picture[_grown(_grown(small)) & ~small] = CONTOUR
+    if geometry and (geometry.region or geometry.crop):
+        left, top, right, bottom = (round(edge * scale) for edge in geometry.seen((height, width)))
+        frame = np.zeros(picture.shape[:2], dtype=bool)
+        frame[top:bottom, left:right] = True
+        frame[top + 2 : bottom - 2, left + 2 : right - 2] = False
+        picture[frame] = FRAME
+    return picture
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """A mask and its four neighbours."""
+    padded = np.pad(mask, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

@@ -1,0 +1,32 @@
+"""Check a Dataset before anything is learnt from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vqi.dataset.check_page import check_page
+from vqi.dataset.checks import Verdict, chosen_samples, judge
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.observation import observe
+from vqi.dataset.reader import Dataset
+from vqi.platform.errors import BadInput
+from vqi.platform.files import write_json, write_whole
+
+
+def check_dataset(*, dataset: Path, geometry: Geometry, false_reject_rate: float, page: Path, verdict: Path) -> Verdict:
+    """Look at every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
+
+    `false_reject_rate` is the one the threshold will be asked for, in (0, 1).
+    Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
+    """
+    if not 0 < false_reject_rate < 1:
+        raise BadInput(f"threshold.false_reject_rate is {false_reject_rate}; it must lie between 0 and 1.")
+    data = Dataset(dataset)
+    pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
+    observations = observe(data, geometry, pictured)
+    outcome = judge(data.manifest, observations, geometry, false_reject_rate)
+    write_whole(page, check_page(outcome, data.manifest, observations, geometry))
+    write_json(verdict, outcome.to_dict())
+    if not outcome.check_pass:
+        raise BadInput(f"The data set {data.manifest.name} does not pass its check: {outcome.reasons} The whole list is in {page}.")
+    return outcome
