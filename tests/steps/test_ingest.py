@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 import uuid
@@ -189,3 +190,20 @@ def test_real_photographs(photographs: Path, tmp_path: Path, name: str, train: i
     assert Counter(sample.split for sample in manifest.samples) == Counter(train=train, calibration=calibration, test=test)
     assert sum(sample.mask is not None for sample in manifest.samples) == masks
     assert all(sample.width > 0 for sample in manifest.samples)
+
+
+def test_a_name_that_is_not_utf8_is_refused(folder: Path, tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/train/good/\xff.png")).write_bytes(photograph(0))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(BadInput, match="is not UTF-8; rename it"):
+        run(folder, tmp_path / "dataset")
+
+
+def test_a_store_that_cannot_be_cached_is_read_all_the_same(folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = new_bucket(s3)
+    ObjectStore.from_environment().upload_folder(folder, Address(bucket, "part"))
+    (tmp_path / "no folder").write_text("a file where the cache should be")
+    monkeypatch.setenv("VQI_CACHE", str(tmp_path / "no folder"))
+    assert run(f"s3://{bucket}/part", tmp_path / "dataset").fingerprint == run(folder, tmp_path / "other").fingerprint
