@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
@@ -169,10 +169,14 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class _Console(io.TextIOBase):
-    """Standard output of kfp.local: all of it to the log, and the steps' own lines (indented by kfp) to the person."""
+    """Standard output of kfp.local: all of it to the log, and the steps' own lines to the person.
 
-    def __init__(self, log: io.TextIOBase | Any, say: Callable[[str], None]) -> None:
-        self.log, self.say, self.line, self.in_executor_input = log, say, "", False
+    kfp indents what a step prints, after the step's whole input as JSON and before a listing of its outputs; neither is worth reading.
+    """
+
+    def __init__(self, log: TextIO, say: Callable[[str], None]) -> None:
+        self.log, self.say = log, say
+        self.line, self.in_step, self.in_input = "", False, False
 
     def write(self, text: str) -> int:
         self.log.write(text)
@@ -185,14 +189,14 @@ class _Console(io.TextIOBase):
     def _show(self, line: str) -> None:
         started = re.search(r"Executing task .*'([a-z-]+)'", line)
         if started:
+            self.in_step = True
             self.say(f"{started[1].replace('-', '_')} ...")
-        if not line.startswith("    ") or "[KFP Executor" in line:
-            # kfp's executor prints the step's whole input as JSON after its first lines.
-            self.in_executor_input = "[KFP Executor" in line
-            return
-        body = line[4:]
-        if self.in_executor_input and (not body.strip() or body[0] in ' {}[]"'):
-            return
-        self.in_executor_input = False
-        if body.strip():
-            self.say(f"  {body.rstrip()}")
+        elif " finished with status " in line:
+            self.in_step = False
+        elif "[KFP Executor" in line:
+            self.in_input = "Got executor_input" in line
+        elif self.in_step and line.startswith("    "):
+            body = line[4:].rstrip()
+            self.in_input = self.in_input and (not body or body[0] in ' {}[]"')
+            if body and not self.in_input:
+                self.say(f"  {body.strip()}")
