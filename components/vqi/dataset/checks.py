@@ -234,7 +234,7 @@ def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "near-duplicate",
-            f"{at_least}{_occur(inside, 'photograph')} again in its own split almost pixel for pixel; copies add weight, not knowledge.",
+            f"{at_least}{_occur(inside, 'photograph')} again in the same split almost pixel for pixel; copies add weight, not knowledge.",
             _together(inside),
         )
 

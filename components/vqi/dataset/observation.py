@@ -105,11 +105,9 @@ def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geo
     if mask.shape != size:
         return None, MaskObservation(size=mask.shape)
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
-        return mask, MaskObservation(None, size, np.count_nonzero(mask))
+        return mask, MaskObservation(None, size, _count(mask))
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
-    seen = MaskObservation(
-        None, size, np.count_nonzero(mask), np.count_nonzero(mask[top:bottom, left:right]), np.count_nonzero(geometry.apply_mask(mask))
-    )
+    seen = MaskObservation(None, size, _count(mask), _count(mask[top:bottom, left:right]), _count(geometry.apply_mask(mask)))
     return mask, seen
 
 
@@ -130,6 +128,11 @@ def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | No
         frame[top + 2 : bottom - 2, left + 2 : right - 2] = False
         picture[frame] = FRAME
     return picture
+
+
+def _count(mask: np.ndarray) -> int:
+    # A sum over booleans is many times slower.
+    return int(np.count_nonzero(mask))
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,272 @@
+"""What the dataset check finds, on small sets brought in through ingest with one thing made wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqi.dataset.checks import Finding, Verdict, chosen_samples, judge
+from vqi.dataset.generator import generate
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates, thumbnail
+from vqi.dataset.observation import CONTOUR, FRAME, observe
+from vqi.dataset.reader import Dataset
+from vqi.steps.ingest.step import ingest
+
+SIZE = (128, 128)
+
+
+@pytest.fixture(scope="module")
+def flanges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flanges") / "source"
+    generate(folder, seed=5, normals=12, test_normals=3, defects_each=2, size=SIZE)
+    return folder
+
+
+@pytest.fixture
+def source(flanges: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(flanges, tmp_path / "source"))
+
+
+@pytest.fixture
+def check(source: Path, tmp_path: Path) -> Callable[..., Verdict]:
+    def run(geometry: Geometry | None = None, rate: float = 0.1, calibration: float = 0.0) -> Verdict:
+        folder = tmp_path / "dataset"
+        ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=calibration, seed=0, dataset=folder)
+        dataset, geometry = Dataset(folder), geometry or Geometry(SIZE)
+        return judge(dataset.manifest, observe(dataset, geometry, ()), geometry, rate)
+
+    return run
+
+
+def found(verdict: Verdict) -> dict[str, Finding]:
+    assert len({finding.code for finding in verdict.findings}) == len(verdict.findings)
+    return {finding.code: finding for finding in verdict.findings}
+
+
+def test_a_sound_set_passes_without_a_word(check: Callable[..., Verdict]) -> None:
+    verdict = check()
+    assert verdict.findings == ()
+    assert verdict.check_pass
+    assert verdict.counts["train"] == {"good": 12, "defect": 0, "unknown": 0}
+    assert verdict.counts["test"] == {"good": 3, "defect": 10, "unknown": 0}
+    assert verdict.defects["test"] == {"good": 3, "chipped_edge": 2, "dent": 2, "missing_hole": 2, "scratch": 2, "stain": 2}
+    assert verdict.to_dict()["num_classes"] == 6
+
+
+def test_truncated_and_unreadable_images_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
+    (source / "train/good/001.png").write_bytes(b"no picture at all")
+    Image.open(source / "train/good/002.png").save(source / "train/good/002.jpg")
+    (source / "train/good/002.png").unlink()
+    whole = (source / "train/good/002.jpg").read_bytes()
+    (source / "train/good/002.jpg").write_bytes(whole[: len(whole) // 2])
+    verdict = check()
+    finding = found(verdict)["unreadable-image"]
+    assert not verdict.check_pass
+    assert finding.paths == (("train/good/001.png",), ("train/good/002.jpg",))
+    assert "2 images" in finding.sentence
+    assert "train/good/001.png" in verdict.reasons
+
+
+def test_an_image_larger_than_any_camera_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
+    Image.new("1", (20_000, 10_000)).save(source / "test/good/001.png")
+    assert "megapixels" in found(check())["unreadable-image"].sentence
+
+
+def test_masks_of_another_size_empty_or_unreadable_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
+    masks = source / "ground_truth"
+    Image.open(masks / "dent/000_mask.png").resize((64, 64)).save(masks / "dent/000_mask.png")
+    Image.new("L", SIZE).save(masks / "scratch/001_mask.png")
+    (masks / "stain/000_mask.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    verdict = check()
+    findings = found(verdict)
+    assert findings["mask-size"].paths == (("ground_truth/dent/000_mask.png",),)
+    assert "64 x 64" in findings["mask-size"].sentence
+    assert "128 x 128" in findings["mask-size"].sentence
+    assert findings["empty-mask"].paths == (("ground_truth/scratch/001_mask.png",),)
+    assert findings["unreadable-mask"].paths == (("ground_truth/stain/000_mask.png",),)
+    assert {finding.code for finding in verdict.errors} == {"mask-size", "empty-mask", "unreadable-mask"}
+
+
+def test_missing_masks_only_warn(source: Path, check: Callable[..., Verdict]) -> None:
+    (source / "ground_truth/dent/000_mask.png").unlink()
+    verdict = check()
+    assert verdict.check_pass
+    assert found(verdict)["mask-missing"].sentence == "1 of 10 defect images have no mask: pixel metrics leave them out."
+    shutil.rmtree(source / "ground_truth")
+    assert found(check())["mask-missing"].sentence == "None of the 10 defect images has a mask: no pixel metric can be computed."
+
+
+def test_the_same_file_in_train_and_test_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
+    shutil.copy(source / "train/good/003.png", source / "test/good/copy.png")
+    verdict = check()
+    assert found(verdict)["leakage"].paths == (("test/good/copy.png", "train/good/003.png"),)
+    assert not verdict.check_pass
+    assert "near-leakage" not in found(verdict)
+
+
+def test_the_same_file_as_good_and_as_defect_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
+    shutil.copy(source / "test/good/000.png", source / "test/dent/copy.png")
+    assert found(check())["contradictory-label"].severity == "error"
+
+
+def test_copies_inside_a_split_warn(source: Path, check: Callable[..., Verdict]) -> None:
+    shutil.copy(source / "train/good/003.png", source / "train/good/copy.png")
+    finding = found(check())["duplicate"]
+    assert finding.severity == "warning"
+    assert finding.paths == (("train/good/003.png", "train/good/copy.png"),)
+
+
+def test_a_photograph_saved_again_warns_across_splits(source: Path, check: Callable[..., Verdict]) -> None:
+    Image.open(source / "train/good/003.png").save(source / "test/good/again.jpg", quality=80)
+    verdict = check()
+    assert verdict.check_pass
+    assert found(verdict)["near-leakage"].paths == (("test/good/again.jpg", "train/good/003.png"),)
+    assert "train and test" in found(verdict)["near-leakage"].sentence
+
+
+def test_empty_splits_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
+    shutil.rmtree(source / "test")
+    shutil.rmtree(source / "ground_truth")
+    for image in sorted((source / "train/good").iterdir()):
+        image.write_bytes(b"")
+    verdict = check()
+    assert {"empty-train", "empty-test"} <= {finding.code for finding in verdict.errors}
+    assert "12 images cannot be used" in verdict.reasons
+
+
+def test_a_test_split_of_one_kind_warns(source: Path, check: Callable[..., Verdict]) -> None:
+    shutil.rmtree(source / "test/good")
+    assert found(check())["no-good-test"].severity == "warning"
+
+
+def test_few_normals_warn_and_one_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
+    for number in range(4, 12):
+        (source / f"train/good/{number:03}.png").unlink()
+    assert found(check(rate=0.3))["few-normals"].severity == "warning"
+    for number in range(1, 4):
+        (source / f"train/good/{number:03}.png").unlink()
+    assert found(check(rate=0.6))["empty-train"].severity == "error"
+
+
+def test_too_few_images_for_the_false_reject_rate_name_the_smallest_possible(check: Callable[..., Verdict]) -> None:
+    refits = found(check(rate=0.01))["few-for-threshold"].sentence
+    assert "12 normal images" in refits
+    assert "7.69%" in refits
+    assert "99 are needed" in refits
+    held_out = found(check(rate=0.1, calibration=0.25))["few-for-threshold"].sentence
+    assert "3 normal images" in held_out
+    assert "25.00%" in held_out
+
+
+def test_geometry_that_does_not_fit_the_images(check: Callable[..., Verdict]) -> None:
+    outside = found(check(Geometry((64, 64), region=(0, 0, 129, 64))))
+    assert outside["region-outside"].severity == "error"
+    assert len(outside["region-outside"].paths) == 25
+    half = found(check(Geometry((64, 64), region=(0, 0, 64, 128))))["defect-outside"]
+    assert half.severity == "warning"
+    assert 0 < len(half.paths) < 10
+    assert found(check(Geometry((256, 256))))["enlarged"].severity == "warning"
+    assert "enlarged" not in found(check(Geometry((128, 128), crop=(96, 96))))
+
+
+def test_a_defect_smaller_than_a_pixel_of_the_network_warns(source: Path, check: Callable[..., Verdict]) -> None:
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    mask[40, 40] = 255
+    Image.fromarray(mask).save(source / "ground_truth/dent/001_mask.png")
+    assert found(check(Geometry((32, 32))))["defect-vanishes"].paths == (("test/dent/001.png",),)
+
+
+def test_mixed_sizes_channels_orientation_and_blank_images_warn(source: Path, check: Callable[..., Verdict]) -> None:
+    Image.open(source / "train/good/000.png").resize((200, 150)).save(source / "train/good/000.png")
+    Image.open(source / "train/good/001.png").convert("L").save(source / "train/good/001.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(source / "train/good/002.png").save(source / "train/good/002.png", exif=exif)
+    Image.new("RGB", SIZE, (3, 3, 3)).save(source / "train/good/003.png")
+    verdict = check()
+    findings = found(verdict)
+    assert verdict.check_pass
+    assert findings["mixed-sizes"].paths == (("train/good/000.png",),)
+    assert "distorts" in findings["mixed-sizes"].sentence
+    assert findings["mixed-channels"].paths == (("train/good/001.png",),)
+    assert findings["turned"].paths == (("train/good/002.png",),)
+    assert findings["blank"].paths == (("train/good/003.png",),)
+
+
+def test_a_shard_changed_after_ingest_is_noticed(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    sample = Dataset(folder).samples("train")[0]
+    shard = folder / sample.image.shard
+    content = bytearray(shard.read_bytes())
+    content[sample.image.offset + sample.image.length - 30] ^= 1
+    shard.write_bytes(content)
+    observations = observe(Dataset(folder), Geometry(SIZE), ())
+    assert [o.sample.path for o in observations if o.problem] == [sample.path]
+
+
+def test_labels_that_do_not_belong(source: Path, tmp_path: Path) -> None:
+    """Layouts keep defects out of train and masks off good images; a manifest made by other means may not."""
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    dataset = Dataset(folder)
+    labels = {"train/good/000.png": "defect", "test/good/000.png": "unknown", "test/dent/001.png": "good"}
+    observations = [
+        replace(o, sample=replace(o.sample, label=labels.get(o.sample.path, o.sample.label))) for o in observe(dataset, Geometry(SIZE), ())
+    ]
+    manifest = replace(dataset.manifest, samples=tuple(o.sample for o in observations))
+    findings = found(judge(manifest, observations, Geometry(SIZE), 0.1))
+    assert findings["defect-in-train"].severity == "error"
+    assert findings["defect-in-train"].paths == (("train/good/000.png",),)
+    assert findings["mask-on-good"].severity == "error"
+    assert findings["mask-on-good"].paths == (("ground_truth/dent/001_mask.png",),)
+    assert findings["unknown-label"].severity == "warning"
+    assert findings["unknown-label"].paths == (("test/good/000.png",),)
+
+
+def test_pictures_show_the_defect_and_what_the_network_sees(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    dataset = Dataset(folder)
+    chosen = chosen_samples(dataset.manifest)
+    assert len(chosen["train"]) == len(chosen["test"]) == 10
+    assert {path.split("/")[1] for path in chosen["test"]} == {"good", "chipped_edge", "dent", "missing_hole", "scratch", "stain"}
+    path = "test/stain/000.png"
+    looked = {o.sample.path: o.look for o in observe(dataset, Geometry((128, 128), crop=(96, 96)), {path})}
+    assert [name for name, look in looked.items() if look and look.picture is not None] == [path]
+    picture = looked[path].picture  # type: ignore[union-attr]
+    mask = np.asarray(Image.open(source / "ground_truth/stain/000_mask.png")) > 0
+    outline = (picture == CONTOUR).all(axis=2)
+    assert outline.any()
+    assert not (outline & mask).any()
+    assert (picture[16, 16:112] == FRAME).all()
+
+
+def test_near_duplicates_are_found_among_many_alike() -> None:
+    """Images that share one scene and differ in texture are no duplicates; one that was saved again is."""
+    rng = np.random.default_rng(0)
+    scene = rng.uniform(60, 190, (32, 32))
+    images = np.clip(scene + rng.normal(0, 12, (3000, 32, 32)), 0, 255).astype(np.uint8)
+    images[2900] = np.clip(images[17].astype(int) + rng.integers(-1, 2, (32, 32)), 0, 255)
+    images[2901] = np.clip(images[18] * 0.8, 0, 255)
+    flat = np.ones(len(images))
+    assert near_duplicates(images, flat) == [(17, 2900)]
+    flat[17] = 1.5
+    assert near_duplicates(images, flat) == []
+
+
+def test_copies_of_one_image_do_not_explode() -> None:
+    image = thumbnail(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    assert len(near_duplicates(np.repeat(image[None], 1500, axis=0), np.ones(1500))) == MOST_PAIRS
+    assert near_duplicates(np.full((5, 32, 32), 9, dtype=np.uint8), np.ones(5)) == []
+
+
+def test_groups_join_pairs() -> None:
+    assert groups([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]

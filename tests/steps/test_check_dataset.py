@@ -1,0 +1,88 @@
+"""The check_dataset step: page, verdict and exit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vqi.dataset.generator import generate
+from vqi.dataset.geometry import Geometry
+from vqi.platform.errors import BadInput
+from vqi.steps.check_dataset.step import check_dataset
+from vqi.steps.ingest.step import ingest
+
+MARKUP = "<img src=x onerror=alert(1)>.png"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    generate(tmp_path / "source", seed=6, normals=10, test_normals=2, defects_each=1, size=(96, 96))
+    return tmp_path / "source"
+
+
+def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), layout="auto", mask_suffix="_mask", calibration_fraction=None, seed=0, dataset=folder)
+    check_dataset(dataset=folder, geometry=Geometry((96, 96)), false_reject_rate=rate, page=tmp_path / "page.html", verdict=tmp_path / "verdict.json")
+
+
+def test_a_sound_set_gets_a_verdict_and_a_page_of_its_own(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path)
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["done_flag"]
+    assert verdict["check_pass"]
+    assert verdict["error"] is None
+    assert verdict["num_classes"] == 6
+    assert verdict["attributes"]["train"]["samples"] == 10
+    assert len(verdict["attributes"]["train"]["sample_paths"]) == 10
+    assert len(set(verdict["attributes"]["test"]["sample_paths"])) == 7
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<img src="data:image/webp;base64,') == 17
+    assert "Passes" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_bad_set_is_refused_after_page_and_verdict_are_written(source: Path, tmp_path: Path) -> None:
+    (source / "train/good/000.png").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"flanges does not pass its check: train/good/000\.png is not an image"):
+        run(source, tmp_path)
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["done_flag"]
+    assert not verdict["check_pass"]
+    assert verdict["error"]["type"] == "unreadable-image"
+    assert "train/good/000.png" in verdict["error"]["message"]
+    page = (tmp_path / "page.html").read_text()
+    assert "Does not pass: 1 error" in page
+    assert "cannot be shown" in page
+
+
+def test_names_with_markup_are_escaped(source: Path, tmp_path: Path) -> None:
+    (source / "train/good/000.png").rename(source / "train/good" / MARKUP)
+    (source / "train/good/001.png").rename(source / "train/good" / f"damaged {MARKUP}")
+    Image.open(source / "train/good/002.png").convert("L").save(source / "train/good" / f"grey {MARKUP}")
+    (source / "train/good" / f"damaged {MARKUP}").write_bytes(b"damaged")
+    (source / "test/dent").rename(source / "test" / "<script>alert(2)</script>".replace("/", "_"))
+    with pytest.raises(BadInput):
+        run(source, tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_rate_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        run(source, tmp_path, rate=0.0)
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.photographs
+def test_real_photographs_pass(photographs: Path, tmp_path: Path) -> None:
+    run(photographs / "hazelnut", tmp_path, rate=0.05)
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["check_pass"]
+    assert [finding["code"] for finding in verdict["findings"]] == []
