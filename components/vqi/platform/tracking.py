@@ -1,0 +1,227 @@
+"""Tracking of runs in MLflow: a sqlite file by default, a server by its address. MLflow is imported only where a run is tracked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from vqi.platform.errors import BadInput, RunFailed
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+# MLflow's own seven retries with a growing pause and a patience of two minutes keep a step waiting for a quarter of an hour.
+FIRST_CONTACT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "7",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+}
+LONGEST_PARAMETER = 6000
+LONGEST_TAG = 5000
+COMMIT = "VQI_COMMIT"
+
+
+def tracking_address(uri: str) -> str:
+    """Where runs are tracked: `uri`, else MLFLOW_TRACKING_URI, else '' (nowhere). Raises BadInput for an address of no known kind."""
+    address = uri.strip() or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if address and address.split(":", 1)[0].split("+")[0] not in SCHEMES:
+        raise BadInput(
+            f"tracking.uri is {shown_address(address)!r}; it must be sqlite:///FILE, or the address of an MLflow server (http://HOST:PORT), or empty."
+        )
+    return address
+
+
+def shown_address(address: str) -> str:
+    """The address without the user name and password it may carry."""
+    if address.startswith("sqlite"):
+        return address
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query=""))
+
+
+def check_tracking(uri: str, experiment: str) -> None:
+    """See that runs can be tracked there, before hours are spent on one. Nothing is written on a server; a sqlite file is made where it is missing.
+
+    Raises BadInput for an address of no known kind, RunFailed within some 20 s where nothing answers.
+    """
+    address = tracking_address(uri)
+    if address:
+        with _quiet(), _one_sentence(address):
+            _experiment(_client(address), experiment)
+
+
+def track_run(
+    *,
+    uri: str,
+    experiment: str,
+    run_name: str,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    tags: Mapping[str, str],
+    artifacts: Sequence[Path],
+) -> str | None:
+    """Record one finished run and return its id; None where no address is given (`uri` empty and no MLFLOW_TRACKING_URI).
+
+    Metrics that are not finite numbers are left out. `artifacts` are files or folders, copied to the run's artefact store. Where it cannot be
+    completed the run is marked FAILED, if the server can still be told. Raises BadInput for an address of no known kind, RunFailed where the server
+    does not answer (within some 20 s) or refuses.
+    """
+    address = tracking_address(uri)
+    if not address:
+        return None
+    with _quiet(), _one_sentence(address):
+        client = _client(address)
+        run = client.create_run(
+            _experiment(client, experiment, create=True),
+            run_name=run_name,
+            tags={key: str(value)[:LONGEST_TAG] for key, value in tags.items()},
+        )
+        run_id = run.info.run_id
+        try:
+            _record(client, run_id, parameters, metrics)
+            for path in artifacts:
+                if Path(path).is_dir():
+                    client.log_artifacts(run_id, str(path), Path(path).name)
+                else:
+                    client.log_artifact(run_id, str(path))
+            client.set_terminated(run_id, "FINISHED")
+        except BaseException:
+            with contextlib.suppress(Exception), _short_patience():
+                client.set_terminated(run_id, "FAILED")
+            raise
+        return run_id
+
+
+def code_version() -> str:
+    """The version of this package, with the commit where it is known: VQI_COMMIT (set in images), else the checkout the package lies in."""
+    try:
+        number = version("vqi")
+    except PackageNotFoundError:
+        number = "0"
+    commit = os.environ.get(COMMIT, "").strip() or _checkout_commit()
+    return f"{number}+{commit}" if commit else number
+
+
+def _checkout_commit() -> str:
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()
+
+
+def _record(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = time.time_ns() // 1_000_000
+    numbers = [
+        Metric(key, float(value), now, 0)
+        for key, value in metrics.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    ]
+    values = [Param(key, str(value)[:LONGEST_PARAMETER]) for key, value in parameters.items()]
+    # A server takes 1000 metrics and 100 parameters a call.
+    for start in range(0, len(numbers), 1000):
+        client.log_batch(run_id, metrics=numbers[start : start + 1000])
+    for start in range(0, len(values), 100):
+        client.log_batch(run_id, params=values[start : start + 100])
+
+
+def _client(address: str) -> MlflowClient:
+    # Inspection data is the user's own: nothing is reported to MLflow's makers unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError as error:
+        raise BadInput("tracking.uri is set, but mlflow is not installed; install vqi[evaluate], or leave tracking.uri empty.") from error
+    if address.startswith("sqlite"):
+        _sqlite_file(address).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=address)
+
+
+def _sqlite_file(address: str) -> Path:
+    return Path(address.split("///", 1)[-1].split("?", 1)[0]).absolute()
+
+
+def _experiment(client: MlflowClient, name: str, create: bool = False) -> str:
+    """The id of the experiment, '' where it is not there and not to be created. The first contact with a server: it is given little time."""
+    from mlflow.exceptions import MlflowException
+
+    with _short_patience():
+        found = client.get_experiment_by_name(name)
+    if found is None and create:
+        address = client.tracking_uri
+        # Beside the database, not in whatever folder the step happens to run.
+        store = (_sqlite_file(address).parent / "mlruns").as_uri() if address.startswith("sqlite") else None
+        try:
+            return client.create_experiment(name, artifact_location=store)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another run was faster
+    if found is None:
+        return ""
+    if found.lifecycle_stage != "active":
+        raise BadInput(f"The MLflow experiment {name!r} was deleted; restore it, or set tracking.experiment to another name.")
+    return found.experiment_id
+
+
+@contextlib.contextmanager
+def _short_patience() -> Iterator[None]:
+    """MLflow reads its limits from the environment at every request; what the user has set stands."""
+    ours = {key: value for key, value in FIRST_CONTACT.items() if key not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for key in ours:
+            os.environ.pop(key, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the migration notes of a new sqlite file and the retry warnings that would come before our own sentence."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _one_sentence(address: str) -> Iterator[None]:
+    """Whatever MLflow, its HTTP client or its database raise becomes one sentence."""
+    try:
+        yield
+    except (BadInput, RunFailed):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = lines[0].replace(address, shown_address(address))[:300]
+        raise RunFailed(
+            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); see that the server runs and that "
+            "tracking.uri is right, or leave tracking.uri empty."
+        ) from error

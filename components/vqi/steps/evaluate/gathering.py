@@ -1,0 +1,128 @@
+"""What an evaluation keeps of the scored images as they stream by, and what it could not use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.manifest import Sample
+from vqi.dataset.reader import Dataset
+from vqi.evaluation.aupro import PixelScores
+from vqi.evaluation.pictures import Example, boxes, save_picture
+from vqi.evaluation.predictions import Prediction
+from vqi.evaluation.report import ExampleChooser
+from vqi.evaluation.results import PICTURES, PREDICTIONS
+from vqi.evaluation.thresholds import Threshold
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.memory import announce
+
+# Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to see what right looks like.
+PICTURES_WRONG, PICTURES_RIGHT = 100, 8
+
+
+class Gathering:
+    """What is kept of the scored images as they stream by: a row each, good and defect pixels, a few examples, and what was left out and why."""
+
+    def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold) -> None:
+        self.data, self.geometry, self.threshold = data, geometry, threshold
+        height, width = geometry.input_size
+        measured_images = sum(sample.label == "good" or sample.mask is not None for sample in samples)
+        announce(f"evaluate: map values of {measured_images} images of {height} x {width}", 4 * measured_images * height * width)
+        self.pixels = PixelScores(measured_images * height * width)
+        self.predictions: list[Prediction] = []
+        self.chooser = ExampleChooser(threshold.image)
+        self.drawn: Counter[tuple[str, str, str]] = Counter()
+        self.left_out: Counter[str] = Counter()
+
+    def take(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
+        """One scored image with its map, float32 [h, w] in the network's geometry."""
+        if not (np.isfinite(score) and np.isfinite(values).all()):
+            raise RunFailed(
+                f"The detector's score or map of {sample.path} is not finite (score {score}); check the image, the weights and compute.precision."
+            )
+        decision = "defect" if score > self.threshold.image else "good"
+        original = (sample.height, sample.width)
+        mask = self._mask(sample)
+        self._measure(sample, values, mask)
+        marked = bool(values.max() > self.threshold.pixel)
+        wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
+        drawn = self._draws(sample, decision)
+        laid = self.geometry.invert_map(values, original) if marked or wanted or drawn else None
+        found = boxes(laid, self.threshold.pixel) if marked and laid is not None else []
+        self.predictions.append(
+            Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, float(values.max()), tuple(found))
+        )
+        if laid is not None and (wanted or drawn):
+            example = Example(sample.path, sample.label, sample.defect, score, decision, self.data.image(sample), laid, mask)  # type: ignore[arg-type]
+            if wanted:
+                self.chooser.offer(example)
+            if drawn:
+                save_picture(pictures, example, self.threshold.pixel)
+
+    def _mask(self, sample: Sample) -> np.ndarray | None:
+        """The mask, bool [H, W] of the original; None where there is none."""
+        mask = self.data.mask(sample)
+        if mask is not None and mask.shape != (sample.height, sample.width):
+            raise BadInput(
+                f"The mask {sample.mask_path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image {sample.path} "
+                f"{sample.width} x {sample.height}; draw it at the image's size."
+            )
+        return mask
+
+    def _measure(self, sample: Sample, values: np.ndarray, mask: np.ndarray | None) -> None:
+        """Count the map's pixels where the truth about them is known, in the network's geometry; remember what could not be counted."""
+        if sample.label == "unknown":
+            return
+        if sample.label == "good":
+            self.pixels.add(values)
+        elif mask is None or not mask.any():
+            self.left_out["without a mask" if mask is None else "with an empty mask"] += 1
+        else:
+            if self.geometry.crop or self.geometry.region:
+                # A pixel that no map value falls on lies outside what the network saw.
+                unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
+                self.left_out["unseen pixels"] += unseen
+                self.left_out["unseen images"] += unseen > 0
+            seen = self.geometry.apply_mask(mask)
+            if seen.any():
+                self.pixels.add(values, seen, sample.defect)
+            else:
+                self.left_out["with a mask that no input pixel falls on"] += 1
+
+    def _draws(self, sample: Sample, decision: str) -> bool:
+        """Whether this image's picture is written, counting it."""
+        right = sample.label == decision
+        group = ("right", sample.label, sample.defect) if right else ("wrong", sample.label, "")
+        self.drawn[group] += 1
+        return self.drawn[group] <= (PICTURES_RIGHT if right else PICTURES_WRONG)
+
+    def notes(self) -> list[str]:
+        """What was measured how, and what was left out."""
+        height, width = self.geometry.input_size
+        sentences = []
+        if self.pixels.regions:
+            sentences.append(
+                f"Pixel metrics are taken at the network's input of {height} x {width}, masks brought there by the nearest pixel; "
+                "those of one defect type set its pixels against all good pixels of the test split."
+            )
+        for reason in ("without a mask", "with an empty mask", "with a mask that no input pixel falls on"):
+            if self.left_out[reason]:
+                sentences.append(f"{self.left_out[reason]} defective test image(s) {reason} are left out of the pixel metrics.")
+        if self.left_out["unseen pixels"]:
+            sentences.append(
+                f"{self.left_out['unseen pixels']} defect pixels of {self.left_out['unseen images']} image(s) lie outside what the network sees "
+                "and are in no pixel metric; make image.crop or image.region larger where defects can lie there."
+            )
+        unknown = sum(row.label == "unknown" for row in self.predictions)
+        if unknown:
+            sentences.append(f"{unknown} test image(s) of unknown label are scored and listed, and counted in no metric.")
+        hidden = sum(max(0, count - (PICTURES_RIGHT if kind == "right" else PICTURES_WRONG)) for (kind, *_), count in self.drawn.items())
+        if hidden:
+            sentences.append(
+                f"{PICTURES}/ holds up to {PICTURES_RIGHT} images a type that were judged rightly and up to {PICTURES_WRONG} that were not; "
+                f"{hidden} more are in {PREDICTIONS} alone."
+            )
+        return sentences

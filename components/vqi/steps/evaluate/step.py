@@ -1,0 +1,145 @@
+"""Evaluate a detector on the test split: thresholds from normals alone, metrics, pictures, report, and a record in MLflow."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.evaluation.predictions import predictions_csv
+from vqi.evaluation.report import write_report
+from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, measured, table
+from vqi.evaluation.thresholds import Threshold, calibrate, check_rate, read_calibration
+from vqi.platform.devices import Compute, place
+from vqi.platform.errors import BadInput
+from vqi.platform.files import whole_folder, write_json, write_whole
+from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
+from vqi.steps.evaluate.gathering import Gathering
+from vqi.steps.scoring import score_samples
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
+
+
+def evaluate(
+    *,
+    dataset: Path,
+    network: Path,
+    index: Path,
+    false_reject_rate: float,
+    compute: Compute,
+    tracking_uri: str,
+    experiment: str,
+    evaluation: Path,
+    report: Path,
+) -> dict[str, Any]:
+    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`; returns the results.
+
+    Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is scored;
+    where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after them.
+    Raises BadInput for unusable input, RunFailed where a score is not finite.
+    """
+    check_rate(false_reject_rate)
+    data, notes = Dataset(dataset), read_network_notes(network)
+    geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    threshold = calibrate(read_calibration(index), false_reject_rate)
+    samples = data.samples("test")
+    if not samples:
+        raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
+    check_tracking(tracking_uri, experiment)
+
+    gathered = Gathering(data, samples, geometry, threshold)
+    detector = place(load_detector(network, index), compute)
+    with whole_folder(evaluation) as folder:
+        for sample, score, values in score_samples(detector, data, samples, geometry, compute):
+            gathered.take(sample, score, values, folder / PICTURES)
+        results = _results(data, notes, threshold, gathered)
+        write_json(folder / RESULTS, results)
+        write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
+        write_report(report, results, gathered.chooser.chosen())
+
+    print(table(results), file=sys.stderr, flush=True)
+    run_id = track_run(
+        uri=tracking_uri,
+        experiment=experiment,
+        run_name=f"{results['name']} {results['method']}",
+        parameters=_parameters(results, compute),
+        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel},
+        tags={
+            "vqi.category": results["name"],
+            "vqi.dataset_fingerprint": results["dataset_fingerprint"],
+            "vqi.code": results["versions"]["vqi"],
+            "vqi.weights": results["weights"]["label"],
+        },
+        artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, report],
+    )
+    if run_id:
+        results["tracking"] = {"uri": shown_address(tracking_address(tracking_uri)), "experiment": experiment, "run_id": run_id}
+        write_json(evaluation / RESULTS, results)
+    return results
+
+
+def _results(data: Dataset, notes: dict[str, Any], threshold: Threshold, gathered: Gathering) -> dict[str, Any]:
+    found = measured(gathered.predictions, gathered.pixels, threshold)
+    found["counts"] |= {
+        "train_images": len(data.samples("train")),
+        "calibration_images": threshold.calibration_images,
+        "masked_defect_images": sum(s.label == "defect" and s.mask is not None for s in data.samples("test")),
+    }
+    trained_on = notes["notes"].get("dataset_fingerprint")
+    if trained_on and trained_on != data.manifest.fingerprint:
+        found["notes"].append(
+            f"The network was made from another data set ({trained_on[:12]}) than the one measured here ({data.manifest.fingerprint[:12]}): "
+            "the promise about good parts holds for parts like those it was calibrated on."
+        )
+    return {
+        "format": FORMAT,
+        "name": data.manifest.name,
+        "dataset_fingerprint": data.manifest.fingerprint,
+        "method": notes["method"],
+        "settings": notes["settings"],
+        "backbone": notes["backbone"],
+        "weights": notes["weights"],
+        "geometry": notes["notes"]["geometry"],
+        "seed": notes["seed"],
+        "threshold": asdict(threshold),
+        **found,
+        "notes": [*found["notes"], *gathered.notes(), *data.manifest.notes],
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Of this code and of the packages that scores depend on."""
+    found = {"vqi": code_version(), "python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _parameters(results: dict[str, Any], compute: Compute) -> dict[str, Any]:
+    """What the run was made with, flat."""
+    backbone, geometry, threshold = results["backbone"], results["geometry"], results["threshold"]
+    return {
+        "method": results["method"],
+        **{f"method.{key}": value for key, value in results["settings"].items()},
+        "backbone.name": backbone["name"],
+        "backbone.layers": "+".join(backbone.get("layers", ())),
+        "weights": results["weights"]["label"],
+        "weights.sha256": results["weights"].get("sha256") or "",
+        **{f"image.{key}": value for key, value in geometry.items()},
+        "threshold.kind": threshold["kind"],
+        "threshold.false_reject_rate": threshold["requested_false_reject_rate"],
+        "compute.device": compute.device,
+        "compute.precision": compute.precision,
+        "seed": results["seed"],
+        "dataset.name": results["name"],
+        "dataset.fingerprint": results["dataset_fingerprint"],
+    }

@@ -1,0 +1,194 @@
+"""Tracking against a real sqlite store and a real MLflow server on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
+
+
+@pytest.fixture(autouse=True)
+def no_address_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store whose file does not exist yet; made once, since a new one takes MLflow seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'deep' / 'mlflow.db'}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(sqlite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    # Making a store's tables takes longer than starting a server: it gets a copy of the one that is there.
+    check_tracking(sqlite, "bolts")
+    shutil.copy(sqlite.removeprefix("sqlite:///"), folder / "server.db")
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    log = open(folder / "log", "wb")  # noqa: SIM115
+    process = subprocess.Popen(
+        command,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        cwd=folder,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.skip(f"mlflow server does not start here: {(folder / 'log').read_text()[-300:]}")
+                time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+        log.close()
+
+
+def run(uri: str, **changes: Any) -> str | None:
+    values: dict[str, Any] = {
+        "uri": uri,
+        "experiment": "bolts",
+        "run_name": "bolts patchcore",
+        "parameters": {"method": "patchcore", "long": "x" * 9000},
+        "metrics": {"image_auroc": 0.97, "pixel_auroc": None, "aupro": float("nan"), "odd": float("inf"), "confusion": {"true_positive": 3}, "n": 4},
+        "tags": {"vqi.dataset_fingerprint": "abc"},
+        "artifacts": [],
+    }
+    return track_run(**values | changes)
+
+
+def read(uri: str, run_id: str | None) -> tuple[Any, list[str]]:
+    from mlflow.tracking import MlflowClient
+
+    assert run_id is not None
+    client = MlflowClient(tracking_uri=uri)
+    return client.get_run(run_id), [item.path for item in client.list_artifacts(run_id)]
+
+
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def test_a_run_is_recorded_whole(store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = request.getfixturevalue(store)
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.txt").write_text("a")
+    check_tracking(uri, "bolts")
+    run_id = run(uri, artifacts=[tmp_path / "results.json", tmp_path / "pictures"])
+    found, artifacts = read(uri, run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics == {"image_auroc": 0.97, "n": 4}
+    assert found.data.params == {"method": "patchcore", "long": "x" * 6000}
+    assert found.data.tags["vqi.dataset_fingerprint"] == "abc"
+    assert sorted(artifacts) == ["pictures", "results.json"]
+    # Neither store leaves anything in the folder the step happened to run in.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "results.json"]
+
+
+def test_runs_of_one_experiment_stay_together(sqlite: str) -> None:
+    first, second = (read(sqlite, run(sqlite))[0] for _ in range(2))
+    assert first.info.experiment_id == second.info.experiment_id
+    assert first.info.run_id != second.info.run_id
+
+
+def test_a_hundred_and_more_parameters_fit(sqlite: str) -> None:
+    found, _ = read(sqlite, run(sqlite, parameters={f"p{number}": number for number in range(150)}))
+    assert len(found.data.params) == 150
+
+
+def test_no_address_is_no_tracking() -> None:
+    check_tracking("", "bolts")
+    assert run("") is None
+
+
+def test_the_environment_names_the_address(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite)
+    assert tracking_address("") == sqlite
+    assert tracking_address("http://elsewhere") == "http://elsewhere"
+    assert run("") is not None
+
+
+def test_a_server_that_is_not_there_is_one_sentence_soon() -> None:
+    started = time.monotonic()
+    with pytest.raises(RunFailed) as caught:
+        check_tracking(f"http://user:secret@127.0.0.1:{free_port()}", "bolts")
+    assert time.monotonic() - started < 20
+    assert "\n" not in str(caught.value)
+    assert "leave tracking.uri empty" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the user sets stands; two tries of our own seven seconds stay below twenty all the same.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        with pytest.raises(RunFailed, match="does not work"):
+            run(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - started < 10
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_a_run_that_breaks_off_is_marked_failed(sqlite: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    with pytest.raises(RunFailed, match="does not work"):
+        run(sqlite, experiment="broken", artifacts=[tmp_path / "missing.json"])
+    client = MlflowClient(tracking_uri=sqlite)
+    (broken,) = client.search_runs([client.get_experiment_by_name("broken").experiment_id])
+    assert broken.info.status == "FAILED"
+
+
+def test_a_deleted_experiment_is_said(sqlite: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=sqlite)
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(BadInput, match="was deleted; restore it"):
+        check_tracking(sqlite, "gone")
+
+
+@pytest.mark.parametrize("uri", ["ftp://somewhere", "mlflow.db", "localhost:5000"])
+def test_an_address_of_no_kind_is_refused(uri: str) -> None:
+    with pytest.raises(BadInput, match="sqlite:///FILE"):
+        check_tracking(uri, "bolts")
+
+
+def test_a_password_is_never_shown() -> None:
+    assert shown_address("https://me:secret@host:5000/path") == "https://host:5000/path"
+    assert shown_address("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
+
+
+def test_the_code_version_carries_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQI_COMMIT", "1234abc")
+    assert code_version().endswith("+1234abc")
