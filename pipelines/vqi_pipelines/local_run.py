@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -115,10 +116,20 @@ def _new_run_folder(out: Path, name: str) -> Path:
 
 
 def _link(link: Path, target: str | None) -> str:
+    """Show an output at the top of the run's folder: a folder by a symbolic link, a page by a hard one.
+
+    KFP's artefacts have no ending, and a browser that follows a symbolic link to one shows the page's source.
+    """
     if not target or not Path(target).exists():
         return ""
-    if not link.is_symlink():
-        link.symlink_to(os.path.relpath(target, link.parent))
+    if not os.path.lexists(link):
+        if Path(target).is_dir():
+            link.symlink_to(os.path.relpath(target, link.parent))
+        else:
+            try:
+                os.link(target, link)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(target, link)
     return str(link)
 
 
