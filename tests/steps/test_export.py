@@ -16,7 +16,7 @@ from vqi.deployment.graph_runtime import BACKENDS
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import load_detector, save_index, save_network
+from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
 from vqi.platform.errors import BadInput, GateRefused
 from vqi.steps.export.step import export
 from vqi.steps.ingest.step import ingest
@@ -62,10 +62,12 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
     images = torch.from_numpy(np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")]))
     with torch.inference_mode():
         scores = detector(images).image
+    notes = read_network_notes(folder / "network")
     results = {
         "format": "vqi-results/1",
         "name": "plates",
         "dataset_fingerprint": data.manifest.fingerprint,
+        **{part: notes[part] for part in ("method", "settings", "backbone", "weights", "seed")},
         "threshold": {
             "image": float(scores.mean()),
             "pixel": float(scores.mean()),
@@ -113,11 +115,16 @@ def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_artefacts_of_two_datasets_are_refused(tmp_path: Path, padim: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [("dataset_fingerprint", "f" * 64, "made with another Dataset"), ("seed", 7, "of another detector .* its seed differs")],
+)
+def test_an_evaluation_of_something_else_is_refused(tmp_path: Path, padim: dict[str, Path], part: str, value: object, sentence: str) -> None:
     results = json.loads((padim["evaluation"] / "results.json").read_text())
-    (tmp_path / "results.json").write_text(json.dumps({**results, "dataset_fingerprint": "f" * 64}))
-    with pytest.raises(BadInput, match="The evaluation was made from another Dataset"):
+    (tmp_path / "results.json").write_text(json.dumps({**results, part: value}))
+    with pytest.raises(BadInput, match=sentence):
         export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"format": "vqi-results/9"}'])

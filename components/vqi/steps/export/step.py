@@ -48,9 +48,11 @@ def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, toler
     data = Dataset(dataset)
     results = read_results(evaluation)
     notes = read_network_notes(network)
-    for name, fingerprint in (("evaluation", results["dataset_fingerprint"]), ("network", notes["notes"]["dataset_fingerprint"])):
-        if fingerprint != data.manifest.fingerprint:
-            raise BadInput(f"The {name} was made from another Dataset ({fingerprint[:12]}) than {dataset} ({data.manifest.fingerprint[:12]}).")
+    if results["dataset_fingerprint"] != data.manifest.fingerprint:
+        raise BadInput(f"The evaluation {evaluation} was made with another Dataset than {dataset}; evaluate with this one.")
+    for part in ("method", "settings", "backbone", "weights", "seed"):
+        if results[part] != notes[part]:
+            raise BadInput(f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate this one.")
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
