@@ -174,7 +174,7 @@ def test_a_deleted_experiment_is_said(sqlite: str) -> None:
 
     client = MlflowClient(tracking_uri=sqlite)
     client.delete_experiment(client.create_experiment("gone"))
-    with pytest.raises(BadInput, match="was deleted; restore it"):
+    with pytest.raises(BadInput, match=r"was deleted; restore it"):
         check_tracking(sqlite, "gone")
 
 
