@@ -63,7 +63,7 @@ def test_the_sidecar_says_what_the_largest_tensor_of_an_image_takes(toy_bundle: 
     graph = read_sidecar(toy_bundle).graph
     cells, bank = 6 * 7, 8 * 6 * 7
     assert graph.bytes_per_image == cells * bank * 4
-    assert [(tensor.name, tensor.shape, tensor.grows) for tensor in graph.index] == [("bank", [bank, 16], True)]
+    assert [(tensor.name, tensor.shape) for tensor in graph.index] == [("bank", [bank, 16])]
 
 
 def test_no_file_of_a_bundle_names_a_path_of_this_machine(toy_bundle: Path) -> None:

@@ -47,12 +47,11 @@ class FileEntry(Part):
 
 
 class IndexTensor(Part):
-    """One named graph input beside `images`; `grows`: its first axis is dynamic, so that a longer index needs no new graph."""
+    """One named graph input beside `images`."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
     dtype: Literal["float32", "float64", "int64", "int32", "bool"]
     shape: list[int]
-    grows: bool
 
 
 class Graph(Part):

@@ -65,7 +65,6 @@ def export_graphs(detector: Detector, folder: Path) -> Graph:
 
         save_file({name: detector.index[name].contiguous() for name in names}, folder / INDEX)
         (folder / INDEX).chmod(0o644)  # safetensors makes files that their owner alone can read
-    inputs = {value.name: value for value in model.graph.input}
     return Graph(
         input_shape=[None, 3, *detector.input_size],
         index=[
@@ -73,7 +72,6 @@ def export_graphs(detector: Detector, folder: Path) -> Graph:
                 name=name,
                 dtype=str(detector.index[name].dtype).removeprefix("torch."),  # type: ignore[arg-type]
                 shape=list(detector.index[name].shape),
-                grows=bool(detector.index[name].ndim and inputs[name].type.tensor_type.shape.dim[0].dim_param),
             )
             for name in names
         ],

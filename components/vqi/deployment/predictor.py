@@ -65,7 +65,7 @@ class _Input:
 class Predictor:
     """A bundle, checked and loaded.
 
-    `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured on ResNet-18 bundles of all methods).
+    `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured with PatchCore on ResNet-18).
     `device`: `cpu`, or what the backend has (`cuda` for ONNX Runtime, `gpu` for OpenVINO). `threads`: 0 = the backend's choice. `batch_size`: 0 = as
     many as keep the graph's largest tensor below 512 MiB (with a memory bank that is the distance of every patch to every item), at most 8.
     Raises BadInput where the bundle cannot be used.
