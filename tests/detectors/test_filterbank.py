@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +60,54 @@ def test_the_orientation_of_a_grating_shows_and_its_phase_does_not(bank: FilterB
     first, second = (bank(grating(4.0, angle, phase=phase))[bank.nodes[0]][0, :ORIENTATIONS, 4:-4, 4:-4] for phase in (0.0, 1.0))
     assert (first.argmax(0) == turn).all()
     torch.testing.assert_close(first.amax(0), second.amax(0), atol=0.05, rtol=0)
+
+
+def test_an_image_does_not_depend_on_its_batch_nor_on_the_memory_format(bank: FilterBank) -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    together, again = bank(images), bank(images)
+    strided = bank(images.to(memory_format=torch.channels_last))
+    for node in bank.nodes:
+        assert torch.equal(together[node], again[node])
+        torch.testing.assert_close(bank(images[1:2])[node], together[node][1:2], atol=1e-5, rtol=0)
+        torch.testing.assert_close(strided[node], together[node], atol=1e-5, rtol=0)
+
+
+def test_grey_images_have_no_colour_contrast(bank: FilterBank) -> None:
+    features = bank(grating(8.0, 0.3))[bank.nodes[1]]
+    luminance = features.shape[1] // 3 - 1
+    assert features[:, :luminance].abs().max() > 0.5
+    assert features[:, luminance:-3].abs().max() < 1e-3
+
+
+def test_bfloat16_changes_little(bank: FilterBank) -> None:
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact = bank(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bank(images)
+    for node in bank.nodes:
+        assert rounded[node].dtype == torch.float32
+        assert (rounded[node] - exact[node]).abs().mean() < 0.05
+
+
+class _Flat(nn.Module):
+    """The bank with one output: what an exported graph needs."""
+
+    def __init__(self, bank: FilterBank) -> None:
+        super().__init__()
+        self.bank = bank
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat(list(self.bank(images).values()), 1)
+
+
+def test_it_runs_the_same_in_onnx_runtime_and_openvino_at_another_batch_size(bank: FilterBank, tmp_path: Path) -> None:
+    onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    file = tmp_path / "bank.onnx"
+    batch = torch.export.Dim("batch", min=1)
+    torch.onnx.export(_Flat(bank).eval(), (torch.rand(2, 3, 60, 64),), file, dynamo=True, dynamic_shapes=({0: batch},), input_names=["images"])
+    images = torch.rand(3, 3, 60, 64, generator=torch.Generator().manual_seed(0))
+    expected = _Flat(bank)(images).numpy()
+    (onnx,) = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"images": images.numpy()})
+    compiled = openvino.compile_model(openvino.convert_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(onnx - expected).max() < 1e-4
+    assert np.abs(compiled(images.numpy())[0] - expected).max() < 1e-4
