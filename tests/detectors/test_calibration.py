@@ -1,0 +1,45 @@
+import pytest
+import torch
+from normals import Batches, smooth_images
+
+from vqi.detectors.calibration import Embeddings, cross_scores, folds_of
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings
+from vqi.platform.errors import BadInput
+
+
+def embeddings(count: int, memory: int = 2**30) -> Embeddings:
+    detector = create("patchcore", {"coreset_ratio": 1.0}, BackboneSettings(name="filterbank"), (64, 64))
+    images = smooth_images(count)
+    return Embeddings(detector, lambda numbers: Batches(images[list(numbers)], 2), count, 2, memory)
+
+
+def test_every_number_is_in_one_fold():
+    folds = folds_of(23, 10, seed=1)
+    assert sorted(number for fold in folds for number in fold) == list(range(23))
+    assert {len(fold) for fold in folds} == {2, 3}
+    assert folds == folds_of(23, 10, seed=1) != folds_of(23, 10, seed=2)
+
+
+def test_no_normal_is_scored_by_an_index_it_is_in():
+    """With every patch in the bank an image that is in it scores 0; held out it does not."""
+    kept = embeddings(5)
+    detector = kept.detector
+    own = detector.score(torch.cat(list(kept.of(range(5)))), detector.fit(kept.of(range(5)), 5))
+    assert float(own.image.max()) < 1e-3
+    folds, scores = cross_scores(detector, kept)
+    assert folds == 5
+    assert min(score for score, _ in scores) > 0.01
+    assert min(largest for _, largest in scores) > 0.01
+
+
+def test_computed_again_gives_the_scores_of_those_kept():
+    kept, again = embeddings(4), embeddings(4, memory=0)
+    assert again.kept is None
+    for one, other in zip(cross_scores(kept.detector, kept)[1], cross_scores(again.detector, again)[1], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_too_few_normals_for_refits():
+    with pytest.raises(BadInput, match="at least 3 normals"):
+        cross_scores(embeddings(2).detector, embeddings(2))

@@ -1,0 +1,40 @@
+import torch
+
+from vqi.detectors.coreset import greedy_k_center, random_projection
+
+
+def naive(points: torch.Tensor, count: int) -> list[int]:
+    """Algorithm 1 as it is written: one distance at a time, in float64."""
+    points = points.double()
+    gap = (points - points.mean(dim=0)).square().sum(dim=1)
+    chosen: list[int] = []
+    for step in range(count):
+        farthest = int(gap.argmax())
+        chosen.append(farthest)
+        distance = (points - points[farthest]).square().sum(dim=1)
+        gap = distance if step == 0 else torch.minimum(gap, distance)
+    return chosen
+
+
+def test_the_selection_is_exactly_the_greedy_one():
+    for seed in range(3):
+        points = torch.randn(700, 12, generator=torch.Generator().manual_seed(seed)) + 50
+        assert greedy_k_center(points, 120).tolist() == naive(points, 120)
+
+
+def test_equal_points_are_never_chosen_twice():
+    points = torch.ones(40, 3)
+    assert sorted(greedy_k_center(points, 40).tolist()) == list(range(40))
+
+
+def test_a_spent_time_budget_keeps_what_was_chosen_and_the_minimum():
+    points = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    assert greedy_k_center(points, 400, max_seconds=1e-9, at_least=9).tolist() == greedy_k_center(points, 9).tolist()
+
+
+def test_a_projection_keeps_distances():
+    points = torch.randn(30, 2000, generator=torch.Generator().manual_seed(0))
+    projected = points @ random_projection(2000, 128, torch.Generator().manual_seed(1))
+    ratio = torch.pdist(projected) / torch.pdist(points)
+    assert 0.9 < float(ratio.mean()) < 1.1
+    assert float(ratio.min()) > 0.6

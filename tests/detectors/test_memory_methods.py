@@ -1,0 +1,156 @@
+"""PatchCore, PaDiM and DFM: each equation against the plain computation, and what all detectors promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from normals import Batches, smooth_images, with_defect
+
+from vqi.detectors import patchcore
+from vqi.detectors.dfm import Dfm
+from vqi.detectors.padim import Padim
+from vqi.detectors.principal import principal_components
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings, method_names
+from vqi.platform.errors import BadInput
+
+RANDOM = BackboneSettings(weights="random")
+
+
+def fitted(method: str, settings: dict | None = None, backbone: BackboneSettings = RANDOM):
+    detector = create(method, settings or ({"coreset_ratio": 0.2} if method == "patchcore" else {}), backbone, (64, 64), seed=3)
+    detector.build_index(Batches(smooth_images(12)))
+    return detector
+
+
+@pytest.mark.parametrize("backbone", [RANDOM, BackboneSettings(name="filterbank")], ids=lambda backbone: backbone.name)
+@pytest.mark.parametrize("method", method_names())
+def test_a_defect_scores_higher_and_the_map_shows_where(method, backbone):
+    detector = fitted(method, backbone=backbone)
+    good = smooth_images(4, seed=9)
+    normal, defective = detector(good), detector(with_defect(good))
+    assert normal.map.shape == (4, 64, 64)
+    assert normal.image.dtype == normal.map.dtype == torch.float32
+    assert (defective.image > normal.image.max()).all()
+    inside, outside = defective.map[:, 12:28, 12:28].mean(), defective.map[:, 44:, 44:].mean()
+    assert inside > outside
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_scores_do_not_depend_on_the_batch(method):
+    detector = fitted(method)
+    images = with_defect(smooth_images(4, seed=9))
+    together = detector(images)
+    for number in range(4):
+        alone = detector(images[number : number + 1])
+        torch.testing.assert_close(alone.image[0], together.image[number], rtol=1e-5, atol=0)
+        torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max()))
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_the_same_seed_gives_the_same_scores_bit_for_bit(method):
+    images = with_defect(smooth_images(2, seed=9))
+    first, second = fitted(method)(images), fitted(method)(images)
+    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.map, second.map)
+
+
+def test_patchcore_scores_are_equations_6_and_7():
+    detector = fitted("patchcore", {"coreset_ratio": 0.2, "neighbours": 4, "smoothing": 0})
+    embedding = detector.embed(with_defect(smooth_images(1, seed=9)))
+    bank, patches = detector.index["memory_bank"].double(), embedding.reshape(-1, embedding.shape[-1]).double()
+    distances = torch.cdist(patches, bank)
+    nearest, item = distances.min(dim=1)
+    worst = int(nearest.argmax())
+    around = torch.cdist(bank[item[worst]][None], bank)[0].argsort()[:4]
+    weight = 1 - torch.exp(nearest[worst]) / torch.exp(distances[worst, around]).sum()
+    scores = detector.score(embedding, detector.index)
+    assert float(scores.image) == pytest.approx(float(weight * nearest[worst]), rel=1e-5)
+    assert float(scores.map.max()) <= float(nearest.max()) * (1 + 1e-6)
+
+
+def test_patchcore_reweighting_does_not_overflow():
+    detector = fitted("patchcore")
+    bank = detector.index["memory_bank"]
+    far = torch.full((1, *detector.grid, bank.shape[1]), 1e4)
+    assert torch.isfinite(detector.score(far, detector.index).image).all()
+
+
+def test_patchcore_reduces_in_pieces_where_the_patches_do_not_fit(monkeypatch):
+    whole = fitted("patchcore").index["memory_bank"]
+    monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * whole.shape[1] * 4)
+    pieces = fitted("patchcore").index["memory_bank"]
+    assert pieces.shape == whole.shape
+    known = {tuple(row) for row in fitted("patchcore", {"coreset_ratio": 1.0}).index["memory_bank"].tolist()}
+    assert {tuple(row) for row in pieces.tolist()} <= known
+
+
+def test_patchcore_keeps_to_the_cap_and_to_the_neighbours():
+    assert len(fitted("patchcore", {"coreset_ratio": 0.5, "max_bank": 20}).index["memory_bank"]) == 20
+    assert len(fitted("patchcore", {"coreset_ratio": 1e-5}).index["memory_bank"]) == 9
+
+
+def test_padim_moments_are_those_of_all_embeddings_whatever_the_batches():
+    detector = create("padim", {"channels": 20}, RANDOM, (64, 64), seed=0)
+    assert isinstance(detector, Padim)
+    images = smooth_images(13)
+    values = detector.embed(images).reshape(13, -1, 20).double().numpy()
+    for size in (1, 4, 13):
+        detector.build_index(Batches(images, size))
+        np.testing.assert_allclose(detector.index["mean"].numpy(), values.mean(axis=0), rtol=1e-4, atol=1e-5)
+        for position in (0, 100, 255):
+            whitening = detector.index["whitening"][position].double().numpy()
+            covariance = np.cov(values[:, position].T) + 0.01 * np.eye(20)
+            np.testing.assert_allclose(whitening @ covariance @ whitening.T, np.eye(20), atol=1e-3)
+
+
+def test_padim_score_is_the_mahalanobis_distance():
+    detector = create("padim", {"channels": 10, "smoothing": 0}, RANDOM, (64, 64), seed=0)
+    detector.build_index(Batches(smooth_images(13)))
+    embedding = detector.embed(smooth_images(1, seed=5))
+    values, index = embedding.reshape(-1, 10).double(), detector.index
+    precision = index["whitening"].mT.double() @ index["whitening"].double()
+    centred = values - index["mean"].double()
+    expected = torch.einsum("pi,pij,pj->p", centred, precision, centred).sqrt().reshape(1, 1, *detector.grid)
+    expected = torch.nn.functional.interpolate(expected, size=(64, 64), mode="bilinear")[:, 0]
+    scores = detector.score(embedding, index)
+    torch.testing.assert_close(scores.map.double(), expected, rtol=1e-4, atol=1e-4)
+    assert float(scores.image) == float(scores.map.max())
+
+
+@pytest.mark.parametrize("shape", [(20, 300), (300, 20)], ids=["gram", "covariance"])
+def test_principal_components_are_those_of_the_svd(shape):
+    rows = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 3, shape[1]) + 7
+    centred = (rows - rows.mean(dim=0)).double()
+    _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
+    share = values.square().cumsum(0) / values.square().sum()
+    mean, components = principal_components(rows.clone(), 0.9)
+    assert len(components) == int((share < 0.9).sum()) + 1
+    torch.testing.assert_close(mean, rows.mean(dim=0))
+    expected = vectors[: len(components)].T @ vectors[: len(components)]
+    torch.testing.assert_close((components.T @ components).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("localisation", ["patch", "error"])
+def test_dfm_leaves_nothing_of_what_it_was_fitted_on_when_it_keeps_all_variance(localisation):
+    detector = create("dfm", {"variance": 1.0, "localisation": localisation}, RANDOM, (64, 64), seed=0)
+    assert isinstance(detector, Dfm)
+    images = smooth_images(8)
+    detector.build_index(Batches(images))
+    seen, unseen = detector(images).image, detector(smooth_images(4, seed=9)).image
+    assert float(seen.max()) < 1e-3 * float(unseen.min())
+
+
+@pytest.mark.parametrize("method", ["padim", "dfm"])
+def test_one_normal_is_too_few(method):
+    detector = create(method, {}, RANDOM, (64, 64))
+    with pytest.raises(BadInput, match="at least 2 normals"):
+        detector.build_index(Batches(smooth_images(1)))
+
+
+def test_identical_normals_are_no_trouble():
+    for method in method_names():
+        detector = create(method, {}, RANDOM, (64, 64))
+        detector.build_index(Batches(smooth_images(1).expand(6, -1, -1, -1)))
+        assert torch.isfinite(detector(smooth_images(2, seed=5)).map).all()

@@ -1,0 +1,100 @@
+import json
+import shutil
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+import torch
+from normals import Batches, smooth_images
+
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings, method_names
+from vqi.detectors.storage import load_detector, load_network, read_flat_index, read_network_notes, save_index, save_network
+from vqi.platform.errors import BadInput
+
+
+@pytest.fixture(scope="module", params=method_names())
+def stored(request, tmp_path_factory):
+    """A fitted detector and its two artefacts."""
+    folder = tmp_path_factory.mktemp(request.param)
+    detector = create(request.param, {}, BackboneSettings(weights="random"), (64, 64), seed=3)
+    detector.build_index(Batches(smooth_images(5)))
+    (folder / "network").mkdir()
+    (folder / "index").mkdir()
+    save_network(detector, folder / "network", {"geometry": "as given"})
+    save_index(detector, folder / "index", folder / "network")
+    return detector, folder
+
+
+def copied(folder: Path, destination: Path) -> tuple[Path, Path]:
+    shutil.copytree(folder, destination / "copy")
+    return destination / "copy/network", destination / "copy/index"
+
+
+def test_scores_are_the_same_bit_for_bit_after_loading(stored):
+    detector, folder = stored
+    loaded = load_detector(folder / "network", folder / "index")
+    images = smooth_images(3, seed=8)
+    before, after = detector(images), loaded(images)
+    assert torch.equal(before.image, after.image)
+    assert torch.equal(before.map, after.map)
+    assert (loaded.settings, loaded.seed, loaded.backbone.origin) == (detector.settings, detector.seed, detector.backbone.origin)
+
+
+def test_notes_say_what_the_network_is(stored):
+    detector, folder = stored
+    notes = read_network_notes(folder / "network")
+    assert notes["method"] == detector.method
+    assert notes["backbone"]["layers"] == list(detector.backbone.settings.layers)
+    assert notes["weights"] == {"kind": "random", "label": "random weights (for tests only)", "sha256": ""}
+    assert notes["notes"] == {"geometry": "as given"}
+    assert load_network(folder / "network").index == {}
+
+
+def test_nothing_stored_is_a_pickle(stored):
+    assert {file.suffix for file in stored[1].rglob("*") if file.is_file()} <= {".json", ".safetensors", ".faiss"}
+
+
+@pytest.mark.parametrize("part", ["network/network.safetensors", "index/index.safetensors", "index/memory_bank.faiss"])
+def test_a_damaged_file_is_refused(stored, tmp_path, part):
+    network, index = copied(stored[1], tmp_path)
+    file = network.parent / part
+    if not file.is_file():
+        pytest.skip("this method has no such file")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(BadInput, match="does not match the hash"):
+        load_detector(network, index)
+
+
+def test_an_index_of_another_network_is_refused(stored, tmp_path):
+    network, index = copied(stored[1], tmp_path)
+    value = json.loads((network / "network.json").read_text())
+    (network / "network.json").write_text(json.dumps(value | {"seed": 4}))
+    with pytest.raises(BadInput, match="built with another network"):
+        load_detector(network, index)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "vqi-network/9"}', '{"format": "vqi-network/1", "method": 3}'])
+def test_an_unreadable_description_is_refused(tmp_path, content):
+    (tmp_path / "network.json").write_text(content)
+    with pytest.raises(BadInput, match=r"network\.json"):
+        read_network_notes(tmp_path)
+
+
+def test_a_faiss_file_is_read_back_bit_for_bit_and_other_kinds_are_refused(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((20, 8), dtype=np.float32)
+    flat = faiss.IndexFlatL2(8)
+    flat.add(vectors)
+    faiss.write_index(flat, str(tmp_path / "flat"))
+    assert np.array_equal(read_flat_index(tmp_path / "flat"), vectors)
+    other = faiss.IndexFlatIP(8)
+    other.add(vectors)
+    faiss.write_index(other, str(tmp_path / "other"))
+    (tmp_path / "short").write_bytes((tmp_path / "flat").read_bytes()[:-4])
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("other", "short", "empty"):
+        with pytest.raises(BadInput, match="no flat L2 faiss index"):
+            read_flat_index(tmp_path / name)

@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.detectors.settings import BackboneSettings
+from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.platform.devices import Compute, place
+from vqi.platform.errors import BadInput
+from vqi.steps.build_index.step import build_index
+from vqi.steps.ingest.step import ingest
+from vqi.steps.scoring import score_samples
+from vqi.steps.train.step import train
+
+GEOMETRY = Geometry((64, 64))
+COMPUTE = Compute(batch_size=4)
+
+
+def photographs_in(folder: Path, seed: int = 0) -> Path:
+    random = np.random.default_rng(seed)
+    for part, count in (("train/good", 8), ("test/good", 2), ("test/spot", 2)):
+        (folder / part).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(80, 120, (70, 90, 3)).astype(np.uint8)
+            if part == "test/spot":
+                pixels[20:40, 20:40] = (255, 0, 255)
+            Image.fromarray(pixels).save(folder / part / f"{number}.png")
+    return folder
+
+
+def dataset_of(folder: Path, name: str, fraction: float, seed: int = 0) -> Path:
+    source = photographs_in(folder / f"{name}_photographs", seed)
+    ingest(name=name, source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=fraction, seed=0, dataset=folder / name)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return dataset_of(tmp_path_factory.mktemp("data"), "parts", 0.0)
+
+
+def artefacts(dataset: Path, folder: Path, method: str = "patchcore", **backbone) -> tuple[Path, Path]:
+    network, index = folder / "network", folder / "index"
+    settings = BackboneSettings(**(backbone or {"name": "filterbank"}))
+    train(dataset=dataset, method=method, settings={}, backbone=settings, geometry=GEOMETRY, compute=COMPUTE, seed=0, network=network)
+    build_index(dataset=dataset, network=network, compute=COMPUTE, index=index)
+    return network, index
+
+
+def scores_of(dataset: Path, network: Path, index: Path) -> list[tuple[str, float, np.ndarray]]:
+    opened, detector = Dataset(dataset), place(load_detector(network, index), COMPUTE)
+    return [(s.path, score, values) for s, score, values in score_samples(detector, opened, opened.samples("test"), GEOMETRY, COMPUTE)]
+
+
+def test_defects_score_higher_and_refits_calibrate(dataset, tmp_path):
+    network, index = artefacts(dataset, tmp_path)
+    scores = {path: score for path, score, _ in scores_of(dataset, network, index)}
+    assert min(score for path, score in scores.items() if "spot" in path) > max(score for path, score in scores.items() if "good" in path)
+    calibration = json.loads((index / "calibration.json").read_text())
+    assert (calibration["kind"], calibration["folds"]) == ("cross", 8)
+    assert [image["path"] for image in calibration["images"]] == [sample.path for sample in Dataset(dataset).samples("train")]
+    assert all(image["score"] > 0 and image["map_max"] > 0 for image in calibration["images"])
+    notes = read_network_notes(network)["notes"]
+    assert notes["dataset_fingerprint"] == Dataset(dataset).manifest.fingerprint
+    assert Geometry.from_dict(notes["geometry"]) == GEOMETRY
+
+
+def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
+    dataset = dataset_of(tmp_path, "parts", 0.25)
+    network, index = artefacts(dataset, tmp_path)
+    calibration = json.loads((index / "calibration.json").read_text())
+    opened, detector = Dataset(dataset), place(load_detector(network, index), COMPUTE)
+    held_out = opened.samples("calibration")
+    assert (calibration["kind"], calibration["folds"]) == ("split", None)
+    expected = [
+        {"path": sample.path, "score": score, "map_max": float(values.max())}
+        for sample, score, values in score_samples(detector, opened, held_out, GEOMETRY, COMPUTE)
+    ]
+    assert calibration["images"] == expected
+
+
+def test_two_processes_give_the_same_scores_bit_for_bit(dataset, tmp_path):
+    network, index = artefacts(dataset, tmp_path, weights="random")
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import numpy as np
+from test_train_and_index import artefacts, scores_of
+folder = Path({str(tmp_path)!r}) / "second"
+folder.mkdir()
+dataset = Path({str(dataset)!r})
+scores = scores_of(dataset, *artefacts(dataset, folder, weights="random"))
+np.savez(folder / "scores.npz", *[item for _, score, values in scores for item in (score, values)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    second = np.load(tmp_path / "second" / "scores.npz")
+    first = [item for _, score, values in scores_of(dataset, network, index) for item in (score, values)]
+    assert all(np.array_equal(mine, second[f"arr_{number}"]) for number, mine in enumerate(first))
+    for file in ("index/calibration.json", "index/memory_bank.faiss", "network/network.safetensors"):
+        assert (tmp_path / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+def test_an_index_for_another_dataset_is_refused(dataset, tmp_path):
+    network, _ = artefacts(dataset, tmp_path)
+    other = dataset_of(tmp_path, "other", 0.0, seed=1)
+    with pytest.raises(BadInput, match="trained on another Dataset"):
+        build_index(dataset=other, network=network, compute=COMPUTE, index=tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_an_unknown_method_or_setting_leaves_nothing(dataset, tmp_path):
+    for method, settings, words in (("patchcor", {}, "Did you mean 'patchcore'"), ("patchcore", {"ratio": 1}, "method.settings.ratio")):
+        with pytest.raises(BadInput, match=words):
+            train(
+                dataset=dataset,
+                method=method,
+                settings=settings,
+                backbone=BackboneSettings(name="filterbank"),
+                geometry=GEOMETRY,
+                compute=COMPUTE,
+                seed=0,
+                network=tmp_path / "network",
+            )
+    assert not (tmp_path / "network").exists()
