@@ -1,0 +1,67 @@
+"""This project's side of a benchmark, measured as the other one is.
+
+python vqi_side.py TASK.json RESULT_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import LATENCY_IMAGES, milliseconds_an_image, peak_mib, seconds, write_result
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings
+from vqi.detectors.storage import save_index, save_network
+from vqi.platform.devices import Compute, place
+from vqi.steps.scoring import TensorBatches, score_samples
+
+
+def run(task: dict[str, Any], folder: Path) -> None:
+    torch.set_num_threads(task["threads"])
+    compute = Compute(precision=task.get("precision", "float32"), batch_size=task["batch_size"])
+    geometry = Geometry(tuple(task["size"]))
+    backbone = BackboneSettings(name=task["backbone"], weights=task["weights"], layers=tuple(task["layers"]))
+    dataset = Dataset(Path(task["dataset"]))
+    detector = place(create(task["method"], task["settings"], backbone, geometry.input_size, task["seed"]), compute)
+    result: dict[str, Any] = {"versions": {"torch": torch.__version__}, "start_mib": peak_mib()}
+
+    normals = TensorBatches(dataset, dataset.samples("train"), geometry, compute.batch_size)
+    with seconds(result, "fit_seconds"):
+        detector.build_index(normals)
+    result["peak_mib"] = peak_mib()
+
+    # Timed by itself afterwards: while the index is built the embeddings are streamed.
+    with seconds(result, "embed_seconds"):
+        for _ in detector.embedded(normals):
+            pass
+    result["index_seconds"] = result["fit_seconds"] - result["embed_seconds"]
+
+    test = dataset.samples("test")
+    sample = torch.cat(list(TensorBatches(dataset, test[:LATENCY_IMAGES], geometry, compute.batch_size)))
+    for batch_size in (1, 8):
+        result[f"latency_ms_{batch_size}"] = milliseconds_an_image(detector, sample, batch_size)
+        result[f"backbone_ms_{batch_size}"] = milliseconds_an_image(detector.backbone, sample, batch_size)
+
+    with seconds(result, "test_seconds"):
+        scored = [(score, values) for _, score, values in score_samples(detector, dataset, test, geometry, compute)]
+
+    with tempfile.TemporaryDirectory() as stored:
+        network, index = Path(stored) / "network", Path(stored) / "index"
+        network.mkdir()
+        index.mkdir()
+        save_network(detector, network, {})
+        save_index(detector, index, network)
+        result["stored_mib"] = sum(file.stat().st_size for file in Path(stored).rglob("*") if file.is_file()) / 2**20
+    write_result(folder, result, np.array([score for score, _ in scored], dtype=np.float32), np.stack([values for _, values in scored]))
+
+
+if __name__ == "__main__":
+    run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
