@@ -79,6 +79,8 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
         graph=graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
         calibration=Calibration(
+            precision="float32",
+            precision_shift=None,
             kind="split",
             images=8,
             folds=None,

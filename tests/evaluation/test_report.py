@@ -127,7 +127,7 @@ def test_the_page_holds_the_numbers(tmp_path: Path):
     assert page.row("scratch") == ["scratch", "10", "0.9000", "–", "3.0000"]
     assert page.row("dent") == ["dent", "0", "–", "0.5000", "–"]
     assert page.row("good") == ["good", "20", "–", "–", "1.0000"]
-    assert page.row("false-reject rate")[1] == "asked for 1 %, guaranteed 5 %"
+    assert page.row("false-reject rate")[1] == "asked for 1 %, expected 5 %"
     assert page.row("data set")[1] == "0123456789abcdef" * 4
     for words in (
         "patchcore",
@@ -305,3 +305,9 @@ def test_the_roc_marks_where_the_run_stands():
     assert "M48.0 272.0L48.0 12.0L308.0 12.0" in chart
     assert 'cx="48.0" cy="12.0"' in chart
     assert roc_chart([], None) == ""
+
+
+def test_other_rates_are_shown_with_their_decisions(tmp_path: Path) -> None:
+    row = {"rate": 0.1, "threshold": 1.75, "confusion": {"true_positive": 10, "false_negative": 0, "false_positive": 2, "true_negative": 18}}
+    assert ["10 %", "1.75", "10 / 10", "2 / 20"] in written(tmp_path, results(trade_off=[row])).rows
+    assert "What another rate would do" not in written(tmp_path, results()).source

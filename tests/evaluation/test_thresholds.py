@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold, read_calibration
+from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold, promised_rates, read_calibration, standing_out
 from vqi.platform.errors import BadInput, RunFailed
 
 
@@ -136,3 +136,16 @@ def test_a_missing_calibration_is_an_error(tmp_path: Path) -> None:
 def test_a_score_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"train/good/007\.png"):
         read_calibration(write(tmp_path, {"kind": "split", "folds": None, "images": [image(), image("train/good/007.png", float("nan"))]}))
+
+
+def test_a_normal_far_above_the_others_is_named() -> None:
+    scores = (2.4, 2.5, 2.45, 2.55, 2.6, 2.5, 2.48, 2.52, 9.0)
+    paths = tuple(f"{n}.png" for n in range(9))
+    assert standing_out(Calibration("cross", 3, paths, scores, scores)) == [("8.png", 9.0)]
+    assert standing_out(Calibration("cross", 3, paths[:8], scores[:8], scores[:8])) == []
+    assert standing_out(Calibration("cross", 3, paths[:2], (1.0, 9.0), (1.0, 9.0))) == []
+
+
+@pytest.mark.parametrize(("images", "rates"), [(4, [0.2]), (31, [1 / 32, 0.05, 0.1, 0.2]), (199, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2])])
+def test_only_rates_that_can_be_promised_are_compared(images: int, rates: list[float]) -> None:
+    assert promised_rates(images) == rates

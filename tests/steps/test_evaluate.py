@@ -116,6 +116,11 @@ def test_the_results_hold_what_was_measured(evaluated: tuple[dict[str, Any], Pat
     assert results["threshold"]["kind"] == "cross"
     assert results["threshold"]["calibration_images"] == 12
     assert 2 <= len(results["roc"]) <= 200
+    assert results["precision"] == "float32"
+    # Twelve normals can promise 1/13 and more; at the smallest rate the decisions are the run's own.
+    assert [row["rate"] for row in results["trade_off"]] == [1 / 13, 0.1, 0.2]
+    assert results["trade_off"][0]["threshold"] == results["threshold"]["image"]
+    assert results["trade_off"][0]["confusion"] == metrics["confusion"]
 
 
 def test_what_was_left_out_is_said(evaluated: tuple[dict[str, Any], Path]) -> None:

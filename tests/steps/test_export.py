@@ -68,6 +68,7 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
         "name": "plates",
         "dataset_fingerprint": data.manifest.fingerprint,
         **{part: notes[part] for part in ("method", "settings", "backbone", "weights", "seed")},
+        "precision": "float32",
         "threshold": {
             "image": float(scores.mean()),
             "pixel": float(scores.mean()),
@@ -133,3 +134,13 @@ def test_results_that_are_none_are_refused(tmp_path: Path, padim: dict[str, Path
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(BadInput, match=r"results\.json"):
         export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
+
+
+def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(padim: dict[str, Path], tmp_path: Path) -> None:
+    results = json.loads((padim["evaluation"] / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({**results, "precision": "bfloat16"}))
+    export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
+    calibration = read_sidecar(tmp_path / "bundle").calibration
+    assert calibration.precision == "bfloat16"
+    assert calibration.precision_shift is not None
+    assert 0 < calibration.precision_shift < 0.2

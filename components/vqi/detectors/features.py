@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,6 @@ def finest_grid(shapes: Mapping[str, tuple[int, int, int]]) -> tuple[int, int]:
     return max(((height, width) for _, height, width in shapes.values()), key=lambda grid: grid[0] * grid[1])
 
 
-def concatenated(features: Iterable[Tensor], grid: tuple[int, int], mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
-    """Feature maps float32 [N, C_i, h_i, w_i] brought to `grid` and concatenated: float32 [N, sum of C_i, h, w]."""
-    corners = False if mode == "bilinear" else None
-    return torch.cat([f if f.shape[2:] == grid else F.interpolate(f, size=grid, mode=mode, align_corners=corners) for f in features], dim=1)
+def concatenated(features: Iterable[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Feature maps float32 [N, C_i, h_i, w_i] brought to `grid` bilinearly and concatenated: float32 [N, sum of C_i, h, w]."""
+    return torch.cat([f if f.shape[2:] == grid else F.interpolate(f, size=grid, mode="bilinear", align_corners=False) for f in features], dim=1)

@@ -23,6 +23,10 @@ from vqi.platform.memory import announce
 PATCH_MEMORY = 2 * 2**30
 # A piece keeps this many times its share of the bank, and the bank is chosen from what the pieces kept.
 OVERSAMPLING = 4
+# Patches at least this many times as long as the projection are projected before the coreset is chosen: WideResNet-50's 1,536 channels are, the 384
+# of ResNet-18 are not. Measured on cookie at 1 %: unprojected, pixel AUROC .966 and AUPRO .894; on 128 dimensions four seeds lie anywhere between
+# .950 / .844 and .966 / .892, for half the time.
+WORTH_PROJECTING = 4
 
 
 class Patchcore(Detector):
@@ -72,7 +76,7 @@ class Patchcore(Detector):
             rows = embedding.reshape(-1, embedding.shape[-1])
             if not filled:
                 capacity = min(patches, PATCH_MEMORY // (4 * rows.shape[1]))
-                projected = self.settings.projection or rows.shape[1]
+                projected = self.settings.projection if self._projects(rows.shape[1]) else rows.shape[1]
                 announce(f"memory bank: {patches} patches, {capacity} at a time, to {target}", capacity * 4 * (rows.shape[1] + 2 * projected))
                 held = torch.empty(capacity, rows.shape[1], device=rows.device)
             while len(rows):
@@ -93,10 +97,13 @@ class Patchcore(Detector):
         if count >= len(patches):
             return patches.clone()
         points = patches
-        if 0 < self.settings.projection < patches.shape[1]:
+        if self._projects(patches.shape[1]):
             generator = torch.Generator().manual_seed(self.seed)
             points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(patches.device)
         return patches[greedy_k_center(points, count, self.settings.max_seconds, at_least=self.settings.neighbours)]
+
+    def _projects(self, channels: int) -> bool:
+        return 0 < self.settings.projection * WORTH_PROJECTING <= channels
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         """float32 [N, h, w, C] against `memory_bank` [M, C]: the map of nearest distances, and the reweighted worst of them (eq. 6 and 7)."""

@@ -22,7 +22,9 @@ class PatchcoreSettings:
     coreset_ratio: float = setting(0.01, "share of the training patches kept in the memory bank", low=1e-5, high=1.0)
     max_bank: int = setting(100_000, "absolute cap on the memory bank, patches", low=1, high=10_000_000)
     neighbours: int = setting(9, "bank neighbours of the nearest item that reweight the image score; 1 switches reweighting off", low=1, high=100)
-    projection: int = setting(128, "dimensions of the random projection the coreset is chosen on; 0 = none", low=0, high=4096)
+    projection: int = setting(
+        128, "dimensions of the random projection that the coreset of longer patches is chosen on (see WORTH_PROJECTING); 0 = none", low=0, high=4096
+    )
     smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
     max_seconds: float = setting(0.0, "time budget of the coreset, seconds; 0 = none; what is chosen by then is the bank", low=0.0, high=1e9)
 
@@ -32,7 +34,12 @@ class PadimSettings:
     """PaDiM, Defard et al., arXiv 2011.08785."""
 
     channels: int = setting(
-        100, "channels chosen at random from all layers' (100 for ResNet-18, 550 for WideResNet-50-2 in the paper); 0 = all", low=0, high=4096
+        100, "channels that all layers' are reduced to (100 for ResNet-18, 550 for WideResNet-50-2 in the paper); 0 = all", low=0, high=4096
+    )
+    reduction: str = setting(
+        "orthogonal",
+        "how: a random semi-orthogonal projection of all channels (Kim et al., arXiv 2105.14737), or channels picked at random (the paper)",
+        choices=("orthogonal", "pick"),
     )
     regularisation: float = setting(0.01, "added to the diagonal of every covariance", low=1e-9, high=10.0)
     smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)

@@ -161,6 +161,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             more_rows=_metric_rows(MORE_METRICS, metrics, results.get("notes") or []),
             confusion=confusion,
             rates=_rates(confusion),
+            trade_off=_trade_off(results.get("trade_off") or []),
             defects=_defect_table(results),
             roc=roc_chart(results.get("roc") or [], _operating_point(confusion)),
             histogram=histogram_chart(results["histogram"], threshold["image"]) if results.get("histogram") else "",
@@ -247,6 +248,15 @@ def _rates(confusion: Mapping[str, int]) -> list[str]:
     if good:
         rates.append(f"Good parts rejected: {_share(rejected, good)} (95 % interval {_wilson(rejected, good)}).")
     return rates
+
+
+def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Rate, threshold, defects found and good parts rejected, as text."""
+    shown = []
+    for row in rows:
+        found, defects, rejected, good = _totals(row["confusion"])
+        shown.append((f"{100 * row['rate']:.3g} %", f"{row['threshold']:.4g}", f"{found} / {defects}", f"{rejected} / {good}"))
+    return shown
 
 
 def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None:

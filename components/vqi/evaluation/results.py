@@ -12,7 +12,7 @@ from vqi.evaluation.aupro import PixelScores
 from vqi.evaluation.charts import histogram
 from vqi.evaluation.metrics import Confusion, Ranking, roc_curve
 from vqi.evaluation.predictions import Prediction
-from vqi.evaluation.thresholds import Threshold
+from vqi.evaluation.thresholds import Calibration, Threshold, conformal_threshold, promised_rates, standing_out
 
 FORMAT = "vqi-results/1"
 RESULTS, PREDICTIONS, PICTURES = "results.json", "predictions.csv", "pictures"
@@ -55,6 +55,32 @@ def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: 
         "roc": roc_curve(defective, good),
         "histogram": histogram([row.label for row in predictions], [row.score for row in predictions]),
     }
+
+
+def trade_off(predictions: Sequence[Prediction], calibration: Calibration) -> list[dict[str, Any]]:
+    """What other false-reject rates would do on the test split: a row a rate that the calibration can promise, its threshold and the decisions there.
+
+    The thresholds still come from normals alone; the counts are for a person to weigh, not for choosing the best row and calling it measured.
+    """
+    good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
+    rows = []
+    for rate in promised_rates(len(calibration.scores)):
+        threshold, promised = conformal_threshold(calibration.scores, rate)
+        rows.append({"rate": promised, "threshold": threshold, "confusion": asdict(Confusion.at(threshold, defective, good))})
+    return rows
+
+
+def outlier_notes(calibration: Calibration) -> list[str]:
+    """A sentence about the normals that stand far apart from the others, empty where none does."""
+    found = standing_out(calibration)
+    if not found:
+        return []
+    one = len(found) == 1
+    named = ", ".join(f"{path} ({score:.4g})" for path, score in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return [
+        f"{len(found)} good photograph{'' if one else 's'} used for the threshold score{'s' if one else ''} far above all others: {named}. Look at "
+        f"{'it' if one else 'them'}: a defect or another camera set-up among the normals raises the threshold, and defects pass below it."
+    ]
 
 
 def _scores(predictions: Sequence[Prediction], label: str, defect: str | None = None) -> np.ndarray:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +27,8 @@ from typing import Literal
 from vqi.platform.errors import BadInput, RunFailed
 
 CALIBRATION = "calibration.json"
+# What a report compares the chosen rate with.
+COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,24 @@ def calibrate(calibration: Calibration, rate: float) -> Threshold:
     pixel, _ = conformal_threshold(calibration.map_maxima, rate)
     n = len(calibration.scores)
     return Threshold(image, pixel, calibration.kind, rate, promised, n, calibration.folds, _guarantee(calibration, rate, promised))
+
+
+def standing_out(calibration: Calibration) -> list[tuple[str, float]]:
+    """Calibration normals that score far above the others, as (path, score), highest first: often a defect that slipped in, or another camera set-up.
+
+    Far above: beyond Tukey's outer fence, the third quartile plus three times the interquartile range (Exploratory Data Analysis, 1977).
+    """
+    low, high = statistics.quantiles(calibration.scores, n=4, method="inclusive")[::2] if len(calibration.scores) > 3 else (0.0, math.inf)
+    fence = high + 3 * (high - low)
+    return sorted(
+        ((path, score) for path, score in zip(calibration.paths, calibration.scores, strict=True) if score > fence), key=lambda row: -row[1]
+    )
+
+
+def promised_rates(images: int) -> list[float]:
+    """The false-reject rates worth comparing that `images` calibration scores can promise, the smallest of all first."""
+    smallest = 1 / (images + 1)
+    return [smallest, *(rate for rate in COMPARED_RATES if rate > smallest * 1.05)]
 
 
 def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:

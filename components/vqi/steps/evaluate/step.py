@@ -13,8 +13,8 @@ from vqi.dataset.reader import Dataset
 from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
-from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, measured, table
-from vqi.evaluation.thresholds import Threshold, calibrate, check_rate, read_calibration
+from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, measured, outlier_notes, table, trade_off
+from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
@@ -46,7 +46,8 @@ def evaluate(
     check_rate(false_reject_rate)
     data, notes = Dataset(dataset), read_network_notes(network)
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
-    threshold = calibrate(read_calibration(index), false_reject_rate)
+    calibration = read_calibration(index)
+    threshold = calibrate(calibration, false_reject_rate)
     samples = data.samples("test")
     if not samples:
         raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
@@ -57,7 +58,7 @@ def evaluate(
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
             gathered.take(sample, score, values, folder / PICTURES)
-        results = _results(data, notes, threshold, gathered)
+        results = _results(data, notes, calibration, threshold, gathered, compute)
         write_json(folder / RESULTS, results)
         write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
         write_report(report, results, gathered.chooser.chosen())
@@ -83,7 +84,9 @@ def evaluate(
     return results
 
 
-def _results(data: Dataset, notes: dict[str, Any], threshold: Threshold, gathered: Gathering) -> dict[str, Any]:
+def _results(
+    data: Dataset, notes: dict[str, Any], calibration: Calibration, threshold: Threshold, gathered: Gathering, compute: Compute
+) -> dict[str, Any]:
     found = measured(gathered.predictions, gathered.pixels, threshold)
     found["counts"] |= {
         "train_images": len(data.samples("train")),
@@ -106,9 +109,11 @@ def _results(data: Dataset, notes: dict[str, Any], threshold: Threshold, gathere
         "weights": notes["weights"],
         "geometry": notes["notes"]["geometry"],
         "seed": notes["seed"],
+        "precision": compute.precision,
         "threshold": asdict(threshold),
         **found,
-        "notes": [*found["notes"], *gathered.notes(), *data.manifest.notes],
+        "trade_off": trade_off(gathered.predictions, calibration),
+        "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *data.manifest.notes],
         "versions": _versions(),
     }
 

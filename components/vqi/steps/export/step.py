@@ -25,7 +25,8 @@ from vqi.deployment.bundle import (
     write_sidecar,
 )
 from vqi.deployment.graph_runtime import BACKENDS, open_graph
-from vqi.deployment.parity import deviations, judge, parity_samples
+from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
+from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
 
@@ -57,12 +58,16 @@ def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, toler
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
         graph = export_graphs(detector, folder)
-        sidecar = _sidecar(results, notes, data, geometry, graph, folder)
         samples = parity_samples(data.manifest.samples)
         images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
         with torch.inference_mode():
             parts = [detector(torch.from_numpy(image[None])) for image in images]
-        reference = (torch.cat([part.image for part in parts]).numpy(), torch.cat([part.map for part in parts]).numpy())
+            reference = (torch.cat([part.image for part in parts]).numpy(), torch.cat([part.map for part in parts]).numpy())
+            shift = None
+            if results["precision"] != "float32":
+                calibrated = place(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
+                shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
+        sidecar = _sidecar(results, notes, data, geometry, graph, shift, folder)
         measured = [
             deviation
             for backend in BACKENDS
@@ -70,6 +75,8 @@ def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, toler
         ]
         parity = judge(measured, tolerance, len(images))
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
+    if shift is not None:
+        print(f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this float32 bundle", file=sys.stderr)
     worst = max(max(deviation.score, deviation.map) for deviation in measured)
     print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
 
@@ -86,7 +93,9 @@ def read_results(evaluation: Path) -> dict[str, Any]:
     return results
 
 
-def _sidecar(results: dict[str, Any], notes: dict[str, Any], data: Dataset, geometry: Geometry, graph: Graph, folder: Path) -> Sidecar:
+def _sidecar(
+    results: dict[str, Any], notes: dict[str, Any], data: Dataset, geometry: Geometry, graph: Graph, shift: float | None, folder: Path
+) -> Sidecar:
     threshold = results["threshold"]
     backbone = {key: value for key, value in notes["backbone"].items() if key not in ("weights", "sha256")}
     return Sidecar(
@@ -101,6 +110,8 @@ def _sidecar(results: dict[str, Any], notes: dict[str, Any], data: Dataset, geom
         graph=graph,
         thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"]),
         calibration=Calibration(
+            precision=results["precision"],
+            precision_shift=shift,
             kind=threshold["kind"],
             images=threshold["calibration_images"],
             folds=threshold["folds"],
