@@ -11,18 +11,20 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
 from vqi.steps.running import REPORTS
+from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
 
 STEPS = ("ingest", "check_dataset", "train", "build_index", "evaluate", "export")
+Runner = Literal["subprocess", "docker"]
 
 
 @dataclass
@@ -47,13 +49,17 @@ class Summary:
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-def run_category(category: Category, out: Path, say: Callable[[str], None]) -> Summary:
+def run_category(category: Category, out: Path, say: Callable[[str], None], runner: Runner = "subprocess") -> Summary:
     """Run the DAG of one category under a new folder of `out`; `say` is given what a person should see as it goes.
+
+    `runner` says what a step is: a process of this environment, or a container of its image.
 
     Raises what the step that failed raised (BadInput, GateRefused, RunFailed), with its own sentence.
     """
     if not category.data.source:
         raise BadInput("data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set data.source=FOLDER.")
+    if runner == "docker":
+        check_engine(STEPS)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
     reports = run_dir / "steps"
@@ -66,13 +72,17 @@ def run_category(category: Category, out: Path, say: Callable[[str], None]) -> S
         parameters["backbone_weights"] = str(Path(weights).expanduser().resolve())
     if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
         parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
+    parameters["tracking_uri"] = _absolute(str(parameters["tracking_uri"]))
     write_json(run_dir / "parameters.json", parameters)
     say(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
     started = time.monotonic()
     try:
-        _run_pipeline(parameters, run_dir, reports, say)
+        _run_pipeline(parameters, run_dir, reports, say, runner)
     except RuntimeError as error:
-        raise _failure(reports, run_dir, error) from error
+        raise _failure(reports, run_dir, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
+    # kfp takes a container that was gone before it could be asked for one that succeeded.
+    if any(_report(reports, step).get("state") != "succeeded" for step in STEPS):
+        raise _failure(reports, run_dir, "its container vanished")
     summary = summarise(category.name, run_dir)
     summary.tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
     summary.seconds["total"] = round(time.monotonic() - started, 3)
@@ -115,6 +125,12 @@ def _new_run_folder(out: Path, name: str) -> Path:
     raise BadInput(f"--out {out} is not a folder that runs can be kept in; choose another.")
 
 
+def _absolute(tracking_uri: str) -> str:
+    """A sqlite file named from this folder means the same file wherever a step runs."""
+    kind, separator, file = tracking_uri.partition("sqlite:///")
+    return f"{separator}{Path(file).absolute()}" if not kind and file else tracking_uri
+
+
 def _link(link: Path, target: str | None) -> str:
     """Show an output at the top of the run's folder: a folder by a symbolic link, a page by a hard one.
 
@@ -138,30 +154,41 @@ def _report(reports: Path, step: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _failure(reports: Path, run_dir: Path, error: RuntimeError) -> VqiError:
-    """The error of the step that failed, as that step told it."""
+def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
+    """The error of the step that did not succeed, as that step told it; `reason` is what kfp said."""
     for step in STEPS:
         report = _report(reports, step)
-        if report.get("state") == "failed":
+        state = report.get("state")
+        if state == "failed":
             kind = {2: BadInput, 3: GateRefused}.get(report["exit_code"], RunFailed)
             page = report.get("outputs", {}).get("page")
             where = f" See {page}." if page and Path(page).is_file() else ""
             return kind(f"{step}: {report['error']}{where}")
-        if report.get("state") == "running":
+        if state == "running":
             return RunFailed(f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}.")
-    return RunFailed(f"The run failed before its first step ({error}); its log is {run_dir / 'run.log'}.")
+        if state is None:
+            return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
+    return RunFailed(f"The run failed after its last step ({reason}); its log is {run_dir / 'run.log'}.")
 
 
-def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None]) -> None:
-    with warnings.catch_warnings():
+def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None], runner: Runner) -> None:
+    variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+    with ExitStack() as around, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import local
 
         from vqi_pipelines.train_category import train_category
 
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run_dir / "artifacts"), raise_on_error=True)
-        variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
-        with _environment(variables), open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, say)):
+        if runner == "docker":
+            chosen = docker_runner(parameters, run_dir, variables)
+            around.enter_context(containers_ended(run_dir))
+        else:
+            chosen = local.SubprocessRunner(use_venv=False)
+            around.enter_context(_environment(variables))
+        artifacts = run_dir / "artifacts"
+        artifacts.mkdir()  # a Docker engine would make it as root
+        local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
+        with open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, say)):
             train_category(**parameters)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,20 +17,28 @@ if TYPE_CHECKING:
     from vqi.category import Category
 
 
+class Runner(StrEnum):
+    """How `--runner` names what a step of a local run is."""
+
+    SUBPROCESS = "subprocess"
+    DOCKER = "docker"
+
+
 def run(
     category: Annotated[str, typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...).")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that runs are kept in, each in a folder of its own, with their MLflow database.")] = Path("runs"),
+    runner: Annotated[Runner, typer.Option(help="What a step is: a process here, or a container (images/README.md).")] = Runner.SUBPROCESS,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
 ) -> None:
     """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
     from vqi_pipelines.catalog import load_category
 
     with errors_as_json(json_output):
-        execute(load_category(category, set_ or []), out, json_output)
+        execute(load_category(category, set_ or []), out, json_output, runner)
 
 
-def execute(category: Category, out: Path, json_output: bool) -> None:
+def execute(category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS) -> None:
     """Run a category, then print its summary: a table, or JSON alone on standard output."""
     from vqi_pipelines.local_run import run_category
     from vqi_pipelines.summary import print_summary
@@ -39,7 +48,7 @@ def execute(category: Category, out: Path, json_output: bool) -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    summary = run_category(category, out, say)
+    summary = run_category(category, out, say, runner.value)
     if json_output:
         print(summary.to_json(), file=real_output)
     else:
