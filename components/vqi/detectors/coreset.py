@@ -33,19 +33,20 @@ def greedy_k_center(points: Tensor, count: int, max_seconds: float = 0.0, at_lea
     chosen = torch.empty(count, dtype=torch.int64, device=points.device)
     progress, deadline = Progress(what, count), time.monotonic() + max_seconds
     column: dict[int, int] = {}
-    distances = torch.empty(0)
+    distances = torch.empty(min(CANDIDATES, len(points)), len(points), device=points.device)
     for step in range(count):
         if max_seconds and step >= at_least and time.monotonic() > deadline:
             return chosen[:step]
         farthest = int(gap.argmax())
         if farthest not in column:
-            candidates = gap.topk(min(CANDIDATES, len(points))).indices
+            candidates = gap.topk(len(distances)).indices
             if farthest not in (rows := candidates.tolist()):  # of equally far points argmax and topk may prefer different ones
                 rows[0] = farthest
                 candidates[0] = farthest
             column = {row: position for position, row in enumerate(rows)}
-            distances = torch.addmm(norms, points[candidates], points.T, alpha=-2.0)
-            distances = distances.add_(norms[candidates, None]).clamp_(min=0)
+            # Into the same memory each time: blocks of this size, freed and taken again, fragment the heap.
+            torch.addmm(norms, points[candidates], points.T, alpha=-2.0, out=distances)
+            distances.add_(norms[candidates, None]).clamp_(min=0)
         distance = distances[column[farthest]]
         gap = distance.clone() if step == 0 else torch.minimum(gap, distance, out=gap)
         gap[farthest] = -1.0  # below every distance: never chosen again, even among equal points

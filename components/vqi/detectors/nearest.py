@@ -10,43 +10,36 @@ QUERY_TILE = 2048
 BANK_TILE = 4096
 
 
-def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest item of `bank` [M, C] for every one of `queries` [Q, C]: Euclidean distance float32 [Q], and its index int64 [Q].
+def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+    """The `count` nearest items of `bank` [M, C] for every one of `queries` [Q, C], nearest first: distances float32 and indices int64, [Q, count].
 
-    |q - b|² = |q|² - 2 q·b + |b|² finds the item by one matrix product; |q|² is the same for all items and is left out. The distance itself is
-    then taken from the difference: the expansion loses digits where a distance is small beside the norms.
+    |q - b|² = |q|² - 2 q·b + |b|² finds the items by one matrix product; |q|² is the same for all items and is left out. The distances themselves are
+    then taken from the differences: the expansion loses digits where a distance is small beside the norms.
     """
-    item = _nearest_item(queries, bank) if torch.compiler.is_exporting() else _nearest_item_tiled(queries, bank)
-    return torch.linalg.vector_norm(queries - bank[item], dim=1), item
+    items = _nearest_items(queries, bank, count) if torch.compiler.is_exporting() else _nearest_items_tiled(queries, bank, count)
+    return torch.linalg.vector_norm(queries[:, None] - bank[items], dim=2), items
 
 
-def nearest_items(queries: Tensor, bank: Tensor, count: int) -> Tensor:
-    """The `count` nearest items of `bank` [M, C] for a few `queries` [Q, C], nearest first: indices int64 [Q, count]."""
-    return torch.topk(_comparable(queries, bank), count, dim=1, largest=False).indices
+def _nearest_items(queries: Tensor, bank: Tensor, count: int) -> Tensor:
+    """By squared distances without the queries' own norms, [Q, M]."""
+    return torch.topk(torch.addmm(bank.square().sum(dim=1), queries, bank.T, alpha=-2.0), count, dim=1, largest=False).indices
 
 
-def _comparable(queries: Tensor, bank: Tensor) -> Tensor:
-    """Squared distances without the queries' own norms, [Q, M]."""
-    return torch.addmm(bank.square().sum(dim=1), queries, bank.T, alpha=-2.0)
-
-
-def _nearest_item(queries: Tensor, bank: Tensor) -> Tensor:
-    return _comparable(queries, bank).argmin(dim=1)
-
-
-def _nearest_item_tiled(queries: Tensor, bank: Tensor) -> Tensor:
-    """The same, with a running minimum over tiles: memory does not grow with the bank or the batch. The first of equal items wins."""
+def _nearest_items_tiled(queries: Tensor, bank: Tensor, count: int) -> Tensor:
+    """The same, keeping the best of tile after tile: memory does not grow with the bank or the batch."""
     norms = bank.square().sum(dim=1)
-    found = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
+    found = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
     for start in range(0, len(queries), QUERY_TILE):
         tile = queries[start : start + QUERY_TILE]
-        least = torch.full((len(tile),), torch.inf, device=queries.device)
-        item = torch.zeros(len(tile), dtype=torch.int64, device=queries.device)
+        least = torch.empty(len(tile), 0, device=queries.device)
+        items = torch.empty(len(tile), 0, dtype=torch.int64, device=queries.device)
         for low in range(0, len(bank), BANK_TILE):
-            values = torch.addmm(norms[low : low + BANK_TILE], tile, bank[low : low + BANK_TILE].T, alpha=-2.0)
-            value, index = values.min(dim=1)
-            closer = value < least
-            least = torch.where(closer, value, least)
-            item = torch.where(closer, index + low, item)
-        found[start : start + QUERY_TILE] = item
+            part = bank[low : low + BANK_TILE]
+            values, indices = torch.topk(
+                torch.addmm(norms[low : low + BANK_TILE], tile, part.T, alpha=-2.0), min(count, len(part)), dim=1, largest=False
+            )
+            values, indices = torch.cat([least, values], dim=1), torch.cat([items, indices + low], dim=1)
+            least, order = torch.topk(values, min(count, values.shape[1]), dim=1, largest=False)
+            items = indices.gather(1, order)
+        found[start : start + QUERY_TILE] = items
     return found

@@ -14,7 +14,7 @@ from vqi.detectors.coreset import greedy_k_center, random_projection
 from vqi.detectors.features import concatenated, finest_grid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
-from vqi.detectors.nearest import nearest, nearest_items
+from vqi.detectors.nearest import nearest
 from vqi.detectors.settings import PatchcoreSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
@@ -58,10 +58,10 @@ class Patchcore(Detector):
         """
         patches = images * self.grid[0] * self.grid[1]
         target = min(round(patches * self.settings.coreset_ratio), self.settings.max_bank)
-        # The reweighting needs that many items, whatever the ratio.
-        target = max(target, self.settings.neighbours)
+        # Reweighting and map need that many items, whatever the ratio.
+        target = max(target, self._least)
         if patches < target:
-            raise BadInput(f"The normals give {patches} patches, fewer than method.settings.neighbours ({target}); lower it or add normals.")
+            raise BadInput(f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower them or add normals.")
         pieces = self._pieces(embeddings, patches, target)
         kept = next(pieces)
         for piece in pieces:  # more patches than may be held: the bank is chosen from what every piece kept
@@ -100,17 +100,26 @@ class Patchcore(Detector):
         if self._projects(patches.shape[1]):
             generator = torch.Generator().manual_seed(self.seed)
             points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(patches.device)
-        return patches[greedy_k_center(points, count, self.settings.max_seconds, at_least=self.settings.neighbours)]
+        return patches[greedy_k_center(points, count, self.settings.max_seconds, at_least=self._least)]
+
+    @property
+    def _least(self) -> int:
+        """The fewest items a bank can have."""
+        return max(self.settings.neighbours, self.settings.map_neighbours)
 
     def _projects(self, channels: int) -> bool:
         return 0 < self.settings.projection * WORTH_PROJECTING <= channels
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """float32 [N, h, w, C] against `memory_bank` [M, C]: the map of nearest distances, and the reweighted worst of them (eq. 6 and 7)."""
+        """float32 [N, h, w, C] against `memory_bank` [M, C]: the reweighted worst of the nearest distances (eq. 6 and 7), and their map.
+
+        A value of the map is the mean distance to the `map_neighbours` nearest items. The paper's is the nearest alone. Measured at 1 %, three
+        against one, pixel AUROC and AUPRO: cookie .966 / .894 -> .969 / .900, magnetic_tile .737 / .710 -> .749 / .723; nine lose most of it again.
+        """
         bank = index["memory_bank"]
         patches = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1])
-        distance, item = nearest(patches.reshape(-1, embedding.shape[-1]), bank)
-        distance = distance.reshape(-1, patches.shape[1])
+        distances, items = nearest(patches.reshape(-1, embedding.shape[-1]), bank, self.settings.map_neighbours)
+        distance, item = distances[:, 0].reshape(-1, patches.shape[1]), items[:, 0].reshape(-1, patches.shape[1])
         # Eq. 6: m_test, the patch farthest from the bank, its nearest item m*, and their distance s*.
         farthest, worst = distance.max(dim=1)
         patch = patches.gather(1, worst[:, None, None].expand(-1, 1, patches.shape[2]))
@@ -118,8 +127,8 @@ class Patchcore(Detector):
         if self.settings.neighbours > 1:
             # Eq. 7: s = (1 - exp s* / sum of exp |m_test - m|) s*, the sum over the b items m nearest to m*, itself among them.
             # In logarithms: exp overflows.
-            nearest_item = bank[item.reshape(-1, patches.shape[1]).gather(1, worst[:, None]).squeeze(1)]
-            neighbours = bank[nearest_items(nearest_item, bank, self.settings.neighbours)]
+            nearest_item = bank[item.gather(1, worst[:, None]).squeeze(1)]
+            neighbours = bank[nearest(nearest_item, bank, self.settings.neighbours)[1]]
             spread = torch.logsumexp(torch.linalg.vector_norm(patch - neighbours, dim=2), dim=1)
             image_score = -torch.expm1(farthest - spread) * farthest
-        return Scores(image_score, self.upsample(distance.reshape(-1, *self.grid)))
+        return Scores(image_score, self.upsample(distances.mean(dim=1).reshape(-1, *self.grid)))

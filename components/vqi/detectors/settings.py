@@ -22,6 +22,7 @@ class PatchcoreSettings:
     coreset_ratio: float = setting(0.01, "share of the training patches kept in the memory bank", low=1e-5, high=1.0)
     max_bank: int = setting(100_000, "absolute cap on the memory bank, patches", low=1, high=10_000_000)
     neighbours: int = setting(9, "bank neighbours of the nearest item that reweight the image score; 1 switches reweighting off", low=1, high=100)
+    map_neighbours: int = setting(3, "bank neighbours whose mean distance is a value of the anomaly map; 1 is the paper's", low=1, high=100)
     projection: int = setting(
         128, "dimensions of the random projection that the coreset of longer patches is chosen on (see WORTH_PROJECTING); 0 = none", low=0, high=4096
     )
