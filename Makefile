@@ -37,10 +37,24 @@ lint: setup  ## ruff and the type checker
 compile: setup  ## the packages for Kubeflow Pipelines
 	@$(BIN)/vqi compile
 
+# The step images (images/README.md): BASE_IMAGE=, TORCH_INDEX= and PIP_CONF= where the plain ones will not do.
+IMAGE_STEPS := ingest check-dataset train build-index evaluate export
+COMMA := ,
+DOCKER ?= docker
+IMAGE_OPTIONS = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) \
+  $(if $(PIP_CONF),--secret id=pip$(COMMA)src=$(PIP_CONF)) $(BUILD_OPTIONS)
+
+images: setup  ## the step images, by Docker (BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= if need be)
+	@for step in $(IMAGE_STEPS); do \
+	  name=$$($(BIN)/python -c "from vqi.steps.images import image; print(image('$$step'))"); \
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --quiet -f images/Dockerfile --target $$step -t $$name --build-arg VERSION=$${name##*:} \
+	    --build-arg REVISION=$$(git describe --always --dirty --exclude='*' 2>/dev/null) $(IMAGE_OPTIONS) . >/dev/null && echo $$name || exit 1; \
+	done
+
 pins: setup  ## resolve constraints.txt again
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --no-header --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what make made here; runs are kept
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
 
-.PHONY: help setup demo test lint compile pins clean
+.PHONY: help setup demo test lint compile images pins clean

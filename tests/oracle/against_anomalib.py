@@ -95,7 +95,7 @@ def padim(detector: Detector, dataset: Dataset, normals: TensorBatches) -> tuple
     detector.build_index(normals)
     mean, whitening = detector.index["mean"], detector.index["whitening"].double()
     inverse = whitening.mT @ whitening
-    given = {"channels": detector.get_buffer("chosen"), "normals": embedded, "mean": mean.T, "inverse_covariance": inverse.float()}
+    given = {"channels": detector.get_buffer("reduction").argmax(dim=0), "normals": embedded, "mean": mean.T, "inverse_covariance": inverse.float()}
 
     def comparisons(embedding: Tensor, answer: dict[str, Tensor], score: Tensor, values: Tensor) -> list[Comparison]:
         # It adds 1e-5 to the diagonal once more before it inverts.
@@ -143,8 +143,10 @@ class Method:
 
 
 METHODS = {
-    "patchcore": Method(("layer2", "layer3"), {"coreset_ratio": 0.01}, patchcore),
-    "padim": Method(("layer1", "layer2", "layer3"), {"channels": 100}, padim),
+    # Its map is of the nearest distance alone.
+    "patchcore": Method(("layer2", "layer3"), {"coreset_ratio": 0.01, "map_neighbours": 1}, patchcore),
+    # It picks channels, as the paper does.
+    "padim": Method(("layer1", "layer2", "layer3"), {"channels": 100, "reduction": "pick"}, padim),
     # Its map is the error of the image's reconstruction, brought up without smoothing.
     "dfm": Method(("layer3",), {"pool": 2, "variance": 0.99, "localisation": "error", "smoothing": 0.0}, dfm),
 }

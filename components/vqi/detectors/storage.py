@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,6 +104,8 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
     value["tensors"] = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
     bank = tensors.pop("memory_bank", None)
     if bank is not None:
+        # Its loader reports every instruction set it was not built for, and a step's log is read by people.
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)
         import faiss
 
         flat = faiss.IndexFlatL2(bank.shape[1])
