@@ -69,7 +69,7 @@ def test_an_image_does_not_depend_on_its_batch_nor_on_the_memory_format(bank: Fi
     for node in bank.nodes:
         assert torch.equal(together[node], again[node])
         torch.testing.assert_close(bank(images[1:2])[node], together[node][1:2], atol=1e-5, rtol=0)
-        torch.testing.assert_close(strided[node], together[node], atol=1e-5, rtol=0)
+        torch.testing.assert_close(strided[node], together[node], atol=1e-4, rtol=0)
 
 
 def test_grey_images_have_no_colour_contrast(bank: FilterBank) -> None:
@@ -111,3 +111,11 @@ def test_it_runs_the_same_in_onnx_runtime_and_openvino_at_another_batch_size(ban
     compiled = openvino.compile_model(openvino.convert_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert np.abs(onnx - expected).max() < 1e-4
     assert np.abs(compiled(images.numpy())[0] - expected).max() < 1e-4
+
+
+def test_another_exposure_is_nearly_the_same(bank: FilterBank) -> None:
+    images = 0.2 + 0.6 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    bright, dark = bank(images), bank(0.6 * images)
+    for node in bank.nodes:
+        assert (bright[node] - dark[node]).abs().max() < 0.06
+        assert (bright[node] - bank(images.flip(-1))[node]).abs().max() > 0.5

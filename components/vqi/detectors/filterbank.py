@@ -18,8 +18,12 @@ OCTAVES = 3
 ORIENTATIONS = 8
 WAVELENGTHS = (4.0, 4.0 * math.sqrt(2.0))
 """Pixels of the octave's own grid a period of the Gabor filters is long."""
-CONTRAST_FLOOR = 0.01
-"""The contrast, of 1, below which the logarithm flattens: a sensor's noise and JPEG's are about this."""
+EXPOSURE = 0.4
+"""The mean that every image is brought to by one gain, so that another exposure is no anomaly."""
+DARKNESS = 0.02
+"""Added to an image's mean before it divides: what is nearly black is not blown up."""
+CONTRAST_FLOOR = 1 / 255
+"""The contrast below which the logarithm flattens: one grey level of an 8-bit photograph."""
 MEAN_WEIGHT = 2.0
 """The weight of a local mean beside a logarithm of contrast."""
 
@@ -27,7 +31,7 @@ _OPPONENTS = ((1 / 3, 1 / 3, 1 / 3), (1 / 2, -1 / 2, 0.0), (1 / 4, 1 / 4, -1 / 2
 
 
 class FilterBank(nn.Module):
-    """Log contrasts of luminance and two opponent colours by octave, wavelength and orientation, and their local means.
+    """Log contrasts of luminance and two opponent colours by octave, wavelength and orientation, and their local means, at one exposure.
 
     `forward`: float32 [N, 3, H, W] in [0, 1], H and W at least 32 -> a map [N, channels, ceil(H / 8), ceil(W / 8)] by node. The nodes are octaves,
     fine to coarse, and all have the same grid. Nothing in it is learned, and no image depends on the others of its batch.
@@ -51,7 +55,8 @@ class FilterBank(nn.Module):
         height, width = images.shape[-2:]
         right, bottom = (STRIDE - width % STRIDE) % STRIDE, (STRIDE - height % STRIDE) % STRIDE
         images = F.pad(images, (0, right, 0, bottom), mode="replicate")
-        octave = F.conv2d(images, self.opponents)
+        exposed = images * (EXPOSURE / (images.float().mean(dim=(1, 2, 3), keepdim=True) + DARKNESS))
+        octave = F.conv2d(exposed, self.opponents)
         features = {}
         for number, node in enumerate(self.nodes):
             if node in nodes:

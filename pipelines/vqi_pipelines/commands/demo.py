@@ -33,7 +33,7 @@ def demo(
             "name": Path(data.rstrip("/")).name.split(".")[0] if data else "flange",
             "data": {"source": data or str(_rendered(out))},
             "backbone": backbone,
-            "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.1}},
+            "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.03}},
         }
         execute(Category.parse(values, "The demo"), out, json_output)
 
