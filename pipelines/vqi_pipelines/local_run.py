@@ -60,16 +60,16 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
         raise BadInput("data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set data.source=FOLDER.")
     if runner == "docker":
         check_engine(STEPS)
+    parameters = category.parameters()
+    if "://" not in category.data.source:
+        parameters["data_source"] = _present("data.source", category.data.source)
+    weights = category.backbone.weights
+    if weights not in ("imagenet", "random") and "://" not in weights:
+        parameters["backbone_weights"] = _present("backbone.weights", weights)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
     reports = run_dir / "steps"
     reports.mkdir()
-    parameters = category.parameters()
-    if "://" not in category.data.source:
-        parameters["data_source"] = str(Path(category.data.source).expanduser().resolve())
-    weights = category.backbone.weights
-    if weights not in ("imagenet", "random") and "://" not in weights:
-        parameters["backbone_weights"] = str(Path(weights).expanduser().resolve())
     if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
         parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
     parameters["tracking_uri"] = _absolute(str(parameters["tracking_uri"]))
@@ -108,6 +108,14 @@ def summarise(name: str, run_dir: Path) -> Summary:
         summary.metrics, summary.threshold = results["metrics"], results["threshold"]
         summary.weights, summary.notes = results["weights"], results["notes"]
     return summary
+
+
+def _present(key: str, path: str) -> str:
+    """The absolute path of something local that a run needs; asked before the run's folder is made."""
+    found = Path(path).expanduser().resolve()
+    if not found.exists():
+        raise BadInput(f"{key} is {path!r}, which does not exist; name what is there, or an s3:// address.")
+    return str(found)
 
 
 def _new_run_folder(out: Path, name: str) -> Path:
