@@ -107,15 +107,15 @@ def test_padim_moments_are_those_of_all_embeddings_whatever_the_batches():
             np.testing.assert_allclose(whitening @ covariance @ whitening.T, np.eye(20), atol=1e-3)
 
 
-@pytest.mark.parametrize("reduction", ["orthogonal", "pick"])
-def test_padim_reduces_all_channels_as_one_matrix_would(reduction: str):
-    detector = create("padim", {"channels": 30, "reduction": reduction}, RANDOM, (64, 64), seed=0)
+@pytest.mark.parametrize(("reduction", "resize"), [("orthogonal", "bilinear"), ("pick", "nearest")])
+def test_padim_reduces_all_channels_as_one_matrix_would(reduction: str, resize: str):
+    detector = create("padim", {"channels": 30, "reduction": reduction, "resize": resize}, RANDOM, (64, 64), seed=0)
     assert isinstance(detector, Padim)
     matrix = detector.reduction
     torch.testing.assert_close(matrix.T @ matrix, torch.eye(30), atol=1e-5, rtol=0)
     assert bool((matrix.count_nonzero(dim=0) == 1).all()) == (reduction == "pick")
     images = smooth_images(2)
-    layers = [torch.nn.functional.interpolate(layer, size=detector.grid, mode="nearest") for layer in detector.backbone(images).values()]
+    layers = [torch.nn.functional.interpolate(layer, size=detector.grid, mode=resize) for layer in detector.backbone(images).values()]
     torch.testing.assert_close(detector.embed(images), torch.cat(layers, dim=1).permute(0, 2, 3, 1) @ matrix, rtol=1e-4, atol=1e-5)
 
 

@@ -145,8 +145,8 @@ class Method:
 METHODS = {
     # Its map is of the nearest distance alone.
     "patchcore": Method(("layer2", "layer3"), {"coreset_ratio": 0.01, "map_neighbours": 1}, patchcore),
-    # It picks channels, as the paper does.
-    "padim": Method(("layer1", "layer2", "layer3"), {"channels": 100, "reduction": "pick"}, padim),
+    # It picks channels, as the paper does, and repeats the values of coarser layers.
+    "padim": Method(("layer1", "layer2", "layer3"), {"channels": 100, "reduction": "pick", "resize": "nearest"}, padim),
     # Its map is the error of the image's reconstruction, brought up without smoothing.
     "dfm": Method(("layer3",), {"pool": 2, "variance": 0.99, "localisation": "error", "smoothing": 0.0}, dfm),
 }

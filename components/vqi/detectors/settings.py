@@ -42,6 +42,9 @@ class PadimSettings:
         "how: a random semi-orthogonal projection of all channels (Kim et al., arXiv 2105.14737), or channels picked at random (the paper)",
         choices=("orthogonal", "pick"),
     )
+    resize: str = setting(
+        "bilinear", "how coarser layers are brought to the finest one's grid; nearest repeats their values", choices=("bilinear", "nearest")
+    )
     regularisation: float = setting(0.01, "added to the diagonal of every covariance", low=1e-9, high=10.0)
     smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
 
