@@ -97,3 +97,21 @@ def test_a_score_that_makes_no_honest_graph_is_refused(tmp_path: Path, capfd: py
     with pytest.raises(RunFailed, match=sentence):
         export_graphs(toy_detector(kind), tmp_path)
     assert capfd.readouterr().out == ""
+
+
+def test_a_name_inside_never_shadows_an_index_tensor(tmp_path: Path, images: np.ndarray) -> None:
+    class Shadowing(ToyDetector):
+        """Takes a mean, which the exporter names like the index tensor."""
+
+        def score(self, embedding, index):
+            return super().score(embedding - embedding.mean(dim=(1, 2), keepdim=True), {"bank": index["mean"]})
+
+    plain = toy_detector()
+    detector = Shadowing(None, plain.backbone, plain.input_size)
+    detector.index = {"mean": plain.index["bank"]}
+    export_graphs(detector, tmp_path)
+    with torch.inference_mode():
+        expected = detector(torch.from_numpy(images)).image
+    for runtime in RUNTIMES:
+        score, _ = runtime(tmp_path, {"mean": detector.index["mean"].numpy()}, "cpu", 2).run(images)
+        np.testing.assert_allclose(score, expected, rtol=1e-3)

@@ -112,11 +112,15 @@ def largest_intermediate(program: torch.export.ExportedProgram) -> int:
 
 
 def _onnx_model(program: torch.export.ExportedProgram, index_names: list[str]) -> onnx.ModelProto:
+    from onnx_ir.passes.common import NameFixPass
+
     with _quiet():
         exported = torch.onnx.export(
             program, dynamo=True, input_names=["images", *index_names], output_names=["score", "map"], external_data=False, verbose=False
         )
     assert exported is not None
+    # The exporter names values inside after operations, and a `mean` inside would shadow an index tensor of that name.
+    NameFixPass()(exported.model)
     model = exported.model_proto
     _name_axes(model, index_names)
     _forget_origin(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -68,7 +69,7 @@ class Padim(Detector):
         parts = self.reduction.split([feature.shape[1] for feature in features])
         reduced = [F.conv2d(feature, part.T[:, :, None, None]) for feature, part in zip(features, parts, strict=True)]
         resized = [part if part.shape[2:] == self.grid else self._resized(part) for part in reduced]
-        return torch.stack(resized).sum(dim=0).permute(0, 2, 3, 1)
+        return functools.reduce(torch.add, resized).permute(0, 2, 3, 1)
 
     def _resized(self, feature: Tensor) -> Tensor:
         corners = False if self.settings.resize == "bilinear" else None

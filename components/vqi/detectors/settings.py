@@ -56,7 +56,7 @@ class DfmSettings:
     variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0)
     pool: int = setting(2, "average pooling of the feature map before it is flattened", low=1, high=64)
     localisation: str = setting(
-        "patch", "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches", choices=("patch", "error")
+        "error", "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches", choices=("error", "patch")
     )
     smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
 
