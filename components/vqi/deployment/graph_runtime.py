@@ -17,13 +17,29 @@ BACKENDS = ("openvino", "onnxruntime")
 
 
 class GraphRuntime(ABC):
-    """One backend with one graph loaded."""
+    """One backend with one graph loaded, for images of one size."""
 
     backend: str
 
-    @abstractmethod
+    def __init__(self, input_size: tuple[int, int]) -> None:
+        self.input_size = input_size
+
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores float32 [N] and maps float32 [N, h, w] of float32 [N, 3, h, w] in [0, 1]. Raises RunFailed where the backend fails."""
+        """Raw scores float32 [N] and maps float32 [N, h, w] of float32 [N, 3, h, w] in [0, 1], N >= 1.
+
+        Raises BadInput where the images are others than the graph takes, and RunFailed where the backend fails.
+        """
+        height, width = self.input_size
+        if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (3, height, width) or len(images) == 0:
+            raise BadInput(f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, {height}, {width}].")
+        try:
+            return self._scored(images)
+        except Exception as error:  # both runtimes have exception classes of their own, none with a common base
+            raise RunFailed(f"{self.backend} failed on a batch of {len(images)}: {_one_line(error)}; try a smaller batch.") from error
+
+    @abstractmethod
+    def _scored(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `run` returns, of images that the graph takes."""
 
 
 class OnnxRuntimeGraph(GraphRuntime):
@@ -31,9 +47,10 @@ class OnnxRuntimeGraph(GraphRuntime):
 
     backend = "onnxruntime"
 
-    def __init__(self, folder: Path, index: dict[str, np.ndarray], device: str, threads: int) -> None:
+    def __init__(self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int) -> None:
         import onnxruntime
 
+        super().__init__(input_size)
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(device)
         if provider not in onnxruntime.get_available_providers():
@@ -45,17 +62,14 @@ class OnnxRuntimeGraph(GraphRuntime):
         try:
             self._session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=[provider])
             self._index = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value, device) for name, value in index.items()}
-        except Exception as error:  # the runtime has a dozen exception classes of its own, none with a common base
+        except Exception as error:
             raise RunFailed(f"ONNX Runtime cannot load {folder / ONNX}: {_one_line(error)}.") from error
         self._to_value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._device = device
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            values = self._session.run_with_ort_values(["score", "map"], {"images": self._to_value(images, self._device), **self._index})
-            return values[0].numpy(), values[1].numpy()
-        except Exception as error:
-            raise RunFailed(f"ONNX Runtime failed on a batch of {len(images)}: {_one_line(error)}; try a smaller batch.") from error
+    def _scored(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = self._session.run_with_ort_values(["score", "map"], {"images": self._to_value(images, self._device), **self._index})
+        return values[0].numpy(), values[1].numpy()
 
 
 class OpenVinoGraph(GraphRuntime):
@@ -63,9 +77,10 @@ class OpenVinoGraph(GraphRuntime):
 
     backend = "openvino"
 
-    def __init__(self, folder: Path, index: dict[str, np.ndarray], device: str, threads: int) -> None:
+    def __init__(self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int) -> None:
         import openvino
 
+        super().__init__(input_size)
         core = openvino.Core()
         name = device.upper()
         here = [found.split(".")[0].lower() for found in core.available_devices]
@@ -84,14 +99,11 @@ class OpenVinoGraph(GraphRuntime):
             raise RunFailed(f"OpenVINO cannot load {folder / OPENVINO}: {_one_line(error)}.") from error
         self._tensor = openvino.Tensor
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            self._request.set_tensor("images", self._tensor(images, shared_memory=True))
-            self._request.infer()
-            # Copies: the next call writes over these.
-            return self._request.get_tensor("score").data.copy(), self._request.get_tensor("map").data.copy()
-        except Exception as error:
-            raise RunFailed(f"OpenVINO failed on a batch of {len(images)}: {_one_line(error)}; try a smaller batch.") from error
+    def _scored(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._request.set_tensor("images", self._tensor(images, shared_memory=True))
+        self._request.infer()
+        # Copies: the next call writes over these.
+        return self._request.get_tensor("score").data.copy(), self._request.get_tensor("map").data.copy()
 
 
 def open_graph(folder: Path, sidecar: Sidecar, backend: str = "auto", device: str = "cpu", threads: int = 0) -> GraphRuntime:
@@ -107,7 +119,7 @@ def open_graph(folder: Path, sidecar: Sidecar, backend: str = "auto", device: st
     if not installed or backend not in ("auto", *installed):
         raise BadInput(f"{'No backend' if backend == 'auto' else f'The backend {backend}'} is installed here; install vqi with its extra 'predict'.")
     chosen = ("onnxruntime" if device == "cuda" else installed[0]) if backend == "auto" else backend
-    return kinds[chosen](Path(folder), read_index(folder, sidecar), device, threads)
+    return kinds[chosen](Path(folder), sidecar.geometry.input_size, read_index(folder, sidecar), device, threads)
 
 
 def read_index(folder: Path, sidecar: Sidecar) -> dict[str, np.ndarray]:

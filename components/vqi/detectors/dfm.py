@@ -18,7 +18,7 @@ from vqi.detectors.features import concatenated, finest_grid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.principal import leading, principal_components
-from vqi.detectors.settings import DfmSettings
+from vqi.detectors.settings.dfm import DfmSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
 

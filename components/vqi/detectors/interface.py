@@ -50,10 +50,6 @@ class Detector(nn.Module, ABC):
         self.settings, self.backbone, self.input_size, self.seed = settings, backbone, input_size, seed
         self.index: dict[str, Tensor] = {}
 
-    def train_network(self, normals: ImageBatches) -> None:
-        """Learn the network from normals. Methods with a frozen backbone have nothing to do."""
-        return
-
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """What the index is built from and compared with: float32 [N, 3, H, W] -> float32 [N, ...]."""

@@ -40,3 +40,18 @@ def smoothed_interpolation(length: int, size: int, sigma: float) -> Tensor:
         padded = F.pad(interpolation.T[None], (radius, radius), mode="reflect")[0]
         interpolation = (padded.unfold(1, 2 * radius + 1, 1) @ (kernel / kernel.sum())).T
     return interpolation.to(torch.float32).contiguous()
+
+
+# The share of an anomaly map that its image score is the mean of, where that is asked for.
+TOP_SHARE = 0.005
+
+
+def image_score(anomaly_map: Tensor, kind: str) -> Tensor:
+    """One score an image from its map: float32 [N, H, W] -> [N].
+
+    `max`: the largest value, as most papers have it; `top`: the mean of the largest half percent of pixels, so that no single one decides.
+    """
+    values = anomaly_map.flatten(1)
+    if kind == "max":
+        return values.amax(dim=1)
+    return values.topk(max(1, round(TOP_SHARE * values.shape[1])), dim=1).values.mean(dim=1)

@@ -14,7 +14,7 @@ from vqi.detectors.backbones import Backbone
 from vqi.detectors.features import finest_grid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
-from vqi.detectors.settings import PadimSettings
+from vqi.detectors.settings.padim import PadimSettings
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.memory import announce
 

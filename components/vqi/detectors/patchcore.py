@@ -15,7 +15,7 @@ from vqi.detectors.features import concatenated, finest_grid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.nearest import nearest
-from vqi.detectors.settings import PatchcoreSettings
+from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
 

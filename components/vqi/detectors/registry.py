@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from vqi.detectors.backbones import Backbone, create_backbone
-from vqi.detectors.dfm import Dfm
 from vqi.detectors.interface import Detector
-from vqi.detectors.padim import Padim
-from vqi.detectors.patchcore import Patchcore
-from vqi.detectors.settings import BackboneSettings, method_names, parse_settings
-from vqi.platform.errors import BadInput, closest
-
-METHODS: dict[str, type[Detector]] = {kind.method: kind for kind in (Patchcore, Padim, Dfm)}
+from vqi.detectors.settings import BackboneSettings, parse_settings, settings_class
 
 
 def detector_class(method: str) -> type[Detector]:
-    """The class of `method`. Raises BadInput with a hint where there is none."""
-    if method not in METHODS:
-        raise BadInput(f"method.name is {method!r}, which is no method here.{closest(method, method_names())}")
-    return METHODS[method]
+    """The class of `method`, imported when it is asked for. Raises BadInput with a hint where there is none."""
+    module, _, name = settings_class(method).detector.partition(":")
+    return getattr(import_module(module), name)
 
 
 def create(method: str, settings: dict[str, Any] | Any, backbone: BackboneSettings, input_size: tuple[int, int], seed: int = 0) -> Detector:

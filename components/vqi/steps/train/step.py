@@ -13,7 +13,6 @@ from vqi.detectors.storage import save_network
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
-from vqi.steps.scoring import TensorBatches
 
 
 def train(
@@ -36,7 +35,6 @@ def train(
     if not normals:
         raise BadInput(f"The Dataset {opened.manifest.name!r} has no normal images to train on; its train split is empty.")
     detector = place(create(method, settings, backbone, geometry.input_size, seed), compute)
-    detector.train_network(TensorBatches(opened, normals, geometry, compute.batch_size))
     notes = {"dataset": opened.manifest.name, "dataset_fingerprint": opened.manifest.fingerprint, "geometry": geometry.to_dict()}
     with whole_folder(network) as folder:
         save_network(detector, folder, notes | {"precision": compute.precision})

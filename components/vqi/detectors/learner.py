@@ -1,0 +1,117 @@
+"""What learns by gradient, as the training loop sees it: it makes views of images, has a loss on them, and says how it is optimised.
+
+The loop (`vqi.training`) owns everything else: order, budgets, precision, devices, checkpoints, progress. Three rules make a run that was killed and
+resumed end in the same weights, bit for bit, as one that was not: a learner draws random numbers from the generator it is handed (or, in `loss`, from
+torch's own, which the loop seeds at every step) and from nowhere else; whatever changes as it learns is a parameter, a buffer or the optimiser's;
+and what depends on the epoch is set in `begin_epoch`, which is called again when a run resumes in the middle of one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vqi.detectors.interface import Detector, ImageBatches
+
+Views = Mapping[str, Tensor]
+
+
+class TrainingImages(Protocol):
+    """Images by number. `labels`: int64 [len], 1 = anomalous, or None where all are normal."""
+
+    labels: Tensor | None
+
+    def __len__(self) -> int: ...
+
+    def load(self, numbers: Sequence[int]) -> Tensor:
+        """float32 [n, 3, H, W] in [0, 1] on the CPU. Safe to call from several threads."""
+        ...
+
+
+class Optimisation(NamedTuple):
+    """An optimiser and how its learning rates move: at step s (from 0) every group's rate is its initial one times `factor(s)`.
+
+    A group with `"fixed": True` keeps its rate. `clip` is the largest gradient norm, 0 = unlimited.
+    """
+
+    optimiser: torch.optim.Optimizer
+    factor: Callable[[int], float] = lambda step: 1.0
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the loop is about to do: `steps` in all (what the budget allows), `steps_per_epoch`, and images a step (all devices together)."""
+
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the images, the last one possibly a part."""
+        return -(-self.steps // self.steps_per_epoch)
+
+
+class Learner(nn.Module, ABC):
+    """A network and its lesson."""
+
+    # State that training never changes, by the beginning of its names: left out of checkpoints.
+    unchanged: ClassVar[tuple[str, ...]] = ()
+    # Further images a learner may be given (textures, images of another domain), in the network's geometry.
+    extra: TrainingImages | None = None
+
+    def prepare(self, normals: ImageBatches) -> None:
+        """Before the first step of a run that does not resume: statistics of the normals, into buffers."""
+        return
+
+    @abstractmethod
+    def optimisation(self, schedule: Schedule) -> Optimisation:
+        """The optimiser over every parameter that is ever trained, and its schedule."""
+
+    def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
+        """Epoch `epoch` (from 0) begins, or a run resumes in it: what depends on the epoch, such as parts that thaw."""
+        return
+
+    @abstractmethod
+    def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
+        """What a step learns from, on the CPU, made ahead in another thread: float32 [n, 3, H, W] in [0, 1] -> tensors whose first axis is n.
+
+        Reads no parameter and no buffer. Pictures are [n, 3, h, w] in [0, 1] and masks [n, 1, h, w]: `vqi preview` draws those by their names.
+        """
+
+    @abstractmethod
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is minimised, the others are its parts, for the record. Means over the images, so that pieces of a batch add up."""
+
+    def finish(self, normals: ImageBatches) -> None:
+        """After the last step: what is computed from the trained network and kept in buffers."""
+        return
+
+
+class TrainedDetector(Detector, Learner):
+    """A detector whose network is trained and that needs no index: `forward` is `score(images)`.
+
+    The backbone stays as it came unless a method says otherwise: its parameters are frozen and its normalisation layers use their own statistics.
+    """
+
+    unchanged: ClassVar[tuple[str, ...]] = ("backbone.",)
+
+    def train(self, mode: bool = True) -> Any:
+        """Training mode for what is trained; the backbone stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The images themselves: nothing is kept of normals, so there is nothing to compare with."""
+        return images
+
+    def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
+        """No index; the normals are not looked at."""
+        return {}
