@@ -29,7 +29,7 @@ def test_the_graph_gives_the_detectors_scores_at_any_batch(toy_bundle: Path, ima
     detector = toy_detector()
     with torch.inference_mode():
         expected = detector(torch.from_numpy(images))
-    graph = runtime(toy_bundle, {"bank": detector.index["bank"].numpy()}, "cpu", 2)
+    graph = runtime(toy_bundle, GEOMETRY.input_size, {"bank": detector.index["bank"].numpy()}, "cpu", 2)
     for start in range(0, 7, batch):
         score, values = graph.run(images[start : start + batch])
         np.testing.assert_allclose(score, expected.image[start : start + batch], rtol=1e-3)
@@ -42,7 +42,7 @@ def test_another_bank_length_needs_no_new_graph(toy_bundle: Path, images: np.nda
     detector.index = {"bank": detector.index["bank"][::3].contiguous()}
     with torch.inference_mode():
         expected = detector(torch.from_numpy(images)).image
-    score, _ = runtime(toy_bundle, {"bank": detector.index["bank"].numpy()}, "cpu", 2).run(images)
+    score, _ = runtime(toy_bundle, GEOMETRY.input_size, {"bank": detector.index["bank"].numpy()}, "cpu", 2).run(images)
     np.testing.assert_allclose(score, expected, rtol=1e-3)
 
 
@@ -113,5 +113,5 @@ def test_a_name_inside_never_shadows_an_index_tensor(tmp_path: Path, images: np.
     with torch.inference_mode():
         expected = detector(torch.from_numpy(images)).image
     for runtime in RUNTIMES:
-        score, _ = runtime(tmp_path, {"mean": detector.index["mean"].numpy()}, "cpu", 2).run(images)
+        score, _ = runtime(tmp_path, GEOMETRY.input_size, {"mean": detector.index["mean"].numpy()}, "cpu", 2).run(images)
         np.testing.assert_allclose(score, expected, rtol=1e-3)

@@ -94,6 +94,21 @@ def test_images_are_taken_as_they_are_needed(predictor: Predictor) -> None:
     assert taken <= 8 + 3 * predictor.batch_size
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 3, 64, 64), np.float32),
+        np.zeros((3, *GEOMETRY.input_size), np.float32),
+        np.zeros((1, 3, *GEOMETRY.input_size), np.uint8),
+        np.zeros((0, 3, *GEOMETRY.input_size), np.float32),
+    ],
+)
+def test_images_the_graph_does_not_take_are_refused_in_one_sentence(predictor: Predictor, images: np.ndarray) -> None:
+    with pytest.raises(BadInput) as refused:
+        predictor.graph.run(images)
+    assert str(refused.value) == f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, 48, 56]."
+
+
 def test_the_score_does_not_depend_on_the_batch(toy_bundle: Path, folder: Path) -> None:
     files = [folder / f"{number}.png" for number in range(10)]
     one, many = ([r.score for r in Predictor(toy_bundle, batch_size=size).predict(files)] for size in (1, 8))  # type: ignore[union-attr]
