@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from vqi.category import Category
+from vqi.deployment.prediction_writer import printable
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
 from vqi.steps.running import REPORTS
@@ -169,9 +170,10 @@ def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
         state = report.get("state")
         if state == "failed":
             kind = {2: BadInput, 3: GateRefused}.get(report["exit_code"], RunFailed)
-            page = report.get("outputs", {}).get("page")
-            where = f" See {page}." if page and Path(page).is_file() else ""
-            return kind(f"{step}: {report['error']}{where}")
+            sentence, page = report["error"], report.get("outputs", {}).get("page", "")
+            if shown := _link(run_dir / "dataset-check.html", page):
+                sentence = sentence.replace(page, shown) if page in sentence else f"{sentence} See {shown}."
+            return kind(printable(f"{step}: {sentence}"))
         if state == "running":
             return RunFailed(f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}.")
         if state is None:
@@ -218,11 +220,13 @@ class _Console(io.TextIOBase):
     """Standard output of kfp.local: all of it to the log, and the steps' own lines to the person.
 
     kfp indents what a step prints, after the step's whole input as JSON and before a listing of its outputs; neither is worth reading.
+    A step's last word (`vqi STEP: ...`) waits until kfp has called the step a success: a failure's is the error that ends the run.
     """
 
     def __init__(self, log: TextIO, say: Callable[[str], None]) -> None:
         self.log, self.say = log, say
         self.line, self.in_step, self.in_input = "", False, False
+        self.step, self.last_word = "", list[str]()
 
     def write(self, text: str) -> int:
         self.log.write(text)
@@ -235,14 +239,22 @@ class _Console(io.TextIOBase):
     def _show(self, line: str) -> None:
         started = re.search(r"Executing task .*'([a-z-]+)'", line)
         if started:
-            self.in_step = True
-            self.say(f"{started[1].replace('-', '_')} ...")
+            self.in_step, self.step, self.last_word = True, started[1].replace("-", "_"), []
+            self.say(f"{self.step} ...")
         elif " finished with status " in line:
             self.in_step = False
+            for told in self.last_word:
+                self.say(told)
         elif "[KFP Executor" in line:
             self.in_input = "Got executor_input" in line
         elif self.in_step and line.startswith("    "):
             body = line[4:].rstrip()
             self.in_input = self.in_input and (not body or body[0] in ' {}[]"')
             if body and not self.in_input:
-                self.say(f"  {body.strip()}")
+                self._tell(printable(body.strip()))
+
+    def _tell(self, told: str) -> None:
+        if self.last_word or told.startswith(f"vqi {self.step}: "):
+            self.last_word.append(f"  {told}")
+        else:
+            self.say(f"  {told}")

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vqi.category import Category
+from vqi.deployment.prediction_writer import printable
 from vqi_pipelines.local_run import Summary
 
 SHOWN = {
@@ -25,7 +26,7 @@ def print_summary(category: Category, summary: Summary) -> None:
     console = Console()
     weights = summary.weights.get("label", "")
     console.print()
-    table = Table(title=Text(f"{summary.name}: {category.method.name} on {category.backbone.name}, {weights}"), title_justify="left")
+    table = Table(title=Text(f"{summary.name}: {category.method.name} on {category.backbone.name}, {printable(weights)}"), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, title in SHOWN.items():
@@ -44,13 +45,13 @@ def print_summary(category: Category, summary: Summary) -> None:
     console.print(costs)
     for note in [summary.threshold.get("guarantee", ""), *summary.notes]:
         if note:
-            console.print(Text(f"- {note}"))
+            console.print(Text(printable(f"- {note}")))
     console.print()
     for title, place in (("Report", summary.report), ("Dataset check", summary.check_page), ("Bundle", summary.bundle), ("Run", summary.run_dir)):
         if place:
-            console.print(Text(f"{title + ':':15}{place}"), soft_wrap=True)
-    console.print(Text(f"{'MLflow:':15}{summary.tracking_uri}"), soft_wrap=True)
-    console.print(Text(f"{'Use it:':15}vqi predict {summary.bundle} IMAGES..."), soft_wrap=True)
+            console.print(Text(printable(f"{title + ':':15}{place}")), soft_wrap=True)
+    console.print(Text(printable(f"{'MLflow:':15}{summary.tracking_uri}")), soft_wrap=True)
+    console.print(Text(printable(f"{'Use it:':15}vqi predict {summary.bundle} IMAGES...")), soft_wrap=True)
 
 
 def _figure(value: Any) -> str:

@@ -17,6 +17,7 @@ def check(
     ] = None,
 ) -> None:
     """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not pass."""
+    from vqi.deployment.prediction_writer import printable
     from vqi.steps.check_dataset.step import check_dataset
     from vqi.steps.ingest.step import ingest
     from vqi_pipelines.catalog import load_category
@@ -42,7 +43,7 @@ def check(
                 verdict=out / "verdict.json",
             )
         finally:
-            typer.echo(f"Page: {out / 'check.html'}\nVerdict: {out / 'verdict.json'}")
+            typer.echo(f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}")
     for finding in verdict.findings:
-        typer.echo(f"{finding.severity}: {finding.sentence}")
+        typer.echo(printable(f"{finding.severity}: {finding.sentence}"))
     typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")
