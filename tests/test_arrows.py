@@ -18,9 +18,10 @@ ALLOWED = {
     "vqi.dataset": {"vqi.platform"},
     "vqi.detectors": {"vqi.platform"},
     "vqi.evaluation": {"vqi.platform"},
+    "vqi.training": {"vqi.platform", "vqi.detectors"},
     "vqi.deployment": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
-    "vqi.category": {"vqi.platform", "vqi.dataset", "vqi.detectors"},
-    "vqi.steps": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation", "vqi.deployment", "vqi.category"},
+    "vqi.category": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.training"},
+    "vqi.steps": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.training", "vqi.evaluation", "vqi.deployment", "vqi.category"},
     "vqi_pipelines": {"vqi.platform", "vqi.dataset", "vqi.steps", "vqi.category", "vqi.deployment"},
 }
 

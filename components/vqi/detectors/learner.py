@@ -89,8 +89,12 @@ class Learner(nn.Module, ABC):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Scalars by name; "loss" is minimised, the others are its parts, for the record. Means over the images, so that pieces of a batch add up."""
 
+    def satisfied(self) -> bool:
+        """Asked at the end of every epoch: whether the learner has learnt enough by a rule of its own (kept in buffers, so that it resumes)."""
+        return False
+
     def finish(self, normals: ImageBatches) -> None:
-        """After the last step: what is computed from the trained network and kept in buffers."""
+        """After the last step: what is computed from the trained network and kept in buffers, from normals that were held out where there are any."""
         return
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vqi.platform.errors import BadInput
@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 # A detector: this package knows none, the arrows point the other way.
 Placeable = TypeVar("Placeable", bound=Any)
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always), images a batch."""
+    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always), images a batch.
+
+    `cuda:0,1` names several devices: training runs one process on each, everything else uses the first.
+    """
 
     device: str = "cpu"
     precision: str = "float32"
@@ -32,12 +35,35 @@ class Compute:
         if not 1 <= self.batch_size <= 4096:
             raise BadInput(f"compute.batch_size is {self.batch_size}; it must lie between 1 and 4096.")
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device that is named: `cuda:0,1` is cuda:0 and cuda:1."""
+        kind, _, numbers = self.device.partition(":")
+        return tuple(f"{kind}:{number.strip()}" for number in numbers.split(",")) if numbers else (kind,)
 
-def torch_device(compute: Compute) -> torch.device:
-    """The torch device of `compute`, checked to be there. Raises BadInput where it is not."""
+    def of_process(self, rank: int) -> Compute:
+        """What process `rank` of several runs on: the device of that place in the list, or the accelerator of that number."""
+        if len(self.devices) > 1:
+            return replace(self, device=self.devices[rank % len(self.devices)])
+        kind = str(torch_device(self))
+        return replace(self, device=kind if kind == "cpu" or ":" in kind else f"{kind}:{rank}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is a device's or the machine's way of saying that memory does not suffice."""
     import torch
 
-    kind = compute.device.split(":")[0]
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+
+
+def torch_device(compute: Compute) -> torch.device:
+    """The torch device of `compute`, the first where several are named, checked to be there. Raises BadInput where it is not."""
+    import torch
+
+    first = compute.devices[0]
+    kind = first.split(":")[0]
     if kind == "auto":
         kind = next((name for name in ("cuda", "xpu") if getattr(torch, name).is_available()), "cpu")
         return torch.device(kind)
@@ -46,22 +72,21 @@ def torch_device(compute: Compute) -> torch.device:
             import habana_frameworks.torch  # noqa: F401
         except ImportError as error:
             raise BadInput("compute.device is hpu, but habana_frameworks is not installed; use the Gaudi image, or compute.device=cpu.") from error
-        return torch.device(compute.device)
+        return torch.device(first)
     if kind in ("cuda", "xpu") and not getattr(torch, kind).is_available():
         raise BadInput(f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu.")
-    return torch.device(compute.device)
+    return torch.device(first)
 
 
 def place(detector: Placeable, compute: Compute) -> Placeable:
     """Put a detector (network and index) where `compute` says, its network in the precision it says; the same detector is returned.
 
-    Only the network's forward pass runs in bfloat16 (autocast) and channels-last memory; what is scored is float32 always.
+    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory; what is scored is float32 always.
     """
     import torch
 
     device = torch_device(compute)
-    detector.to(device=device)
-    detector.backbone.to(memory_format=torch.channels_last)
+    detector.to(device=device, memory_format=torch.channels_last)
     detector.backbone.precision = getattr(torch, compute.precision)
     detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
     return detector

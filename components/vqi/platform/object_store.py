@@ -199,6 +199,10 @@ class ObjectStore:
         checksum = sha256_of(file)
         self._persistently(lambda: self._client.fput_object(address.bucket, address.key, str(file), metadata={"sha256": checksum}), address)
 
+    def remove(self, address: Address) -> None:
+        """Remove one object; one that is not there is no error."""
+        self._persistently(lambda: self._client.remove_object(address.bucket, address.key), address)
+
     def upload_folder(self, folder: Path, address: Address) -> None:
         """Store every file below `folder` under `address`, several at once."""
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())

@@ -13,12 +13,13 @@ T = TypeVar("T")
 class Progress:
     """Count of work done out of `total`, printed as `what 40/200 (20 %), 12 s left` every `every` seconds and at the end.
 
-    Written to standard error: standard output belongs to results. Nothing is printed for work shorter than `every` seconds.
+    `begun` units were done before: a run that resumes does not count them in its ETA. Written to standard error: standard output belongs to
+    results. Nothing is printed for work shorter than `every` seconds.
     """
 
-    def __init__(self, what: str, total: int, every: float = 5.0) -> None:
-        self.what, self.total, self.every = what, total, every
-        self.done = 0
+    def __init__(self, what: str, total: int, every: float = 5.0, begun: int = 0) -> None:
+        self.what, self.total, self.every, self.begun = what, total, every, begun
+        self.done = begun
         self.started = self.printed = time.monotonic()
 
     def advance(self, by: int = 1, note: str = "") -> None:
@@ -28,7 +29,7 @@ class Progress:
         if now - self.printed < self.every:
             return
         self.printed = now
-        left = (now - self.started) / max(self.done, 1) * max(self.total - self.done, 0)
+        left = (now - self.started) / max(self.done - self.begun, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / max(self.total, 1)
         print(f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{', ' + note if note else ''}", file=sys.stderr, flush=True)
 

@@ -1,0 +1,117 @@
+"""Several processes that train one network: torch's own launcher, and the few collective operations the loop needs.
+
+Every process makes the views of the whole batch and learns from its part of it, so that random numbers are those of a single process; gradients are
+summed with each part's share of the batch as its weight, and batch normalisation takes its statistics over all parts. The result is that of a single
+process up to the order of floating-point sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together; `Group()` is one alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    def part(self, images: int) -> slice:
+        """This process's part of a batch of `images`: sizes differ by one at most."""
+        return slice(self.rank * images // self.size, (self.rank + 1) * images // self.size)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up every parameter's gradient over the processes, in one message."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.size > 1 and gradients:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            torch.distributed.all_reduce(flat)
+            for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+
+    def sum(self, value: Tensor) -> Tensor:
+        """A tensor added up over the processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether `flag` is set in any process: all of them stop together or not at all."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
+
+
+def synchronise_batch_norm(module: nn.Module) -> None:
+    """Make every batch normalisation of `module` take its statistics over all processes, in place. torch's own does so on CUDA only."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.forward = _SynchronisedForward(part)  # type: ignore[method-assign, assignment]
+
+
+class _SynchronisedForward:
+    """The forward pass of a batch normalisation in training mode, its mean and variance over the positions of all processes."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        self.norm = norm
+
+    def __call__(self, values: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_reduce  # differentiable
+
+        norm = self.norm
+        if not norm.training:
+            return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        axes = [axis for axis in range(values.ndim) if axis != 1]
+        shape = [1, -1] + [1] * (values.ndim - 2)
+        count = torch.tensor([float(values.numel() // values.shape[1])], device=values.device)
+        torch.distributed.all_reduce(count)
+        mean = all_reduce(values.float().sum(dim=axes)) / count
+        centred = values.float() - mean.view(shape)
+        variance = all_reduce(centred.square().sum(dim=axes)) / count
+        if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+            with torch.no_grad():
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked += 1
+                momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+                norm.running_mean.lerp_(mean.detach(), momentum)
+                norm.running_var.lerp_(variance.detach() * count / (count - 1), momentum)
+        result = centred * torch.rsqrt(variance + norm.eps).view(shape)
+        if norm.affine:
+            result = result * norm.weight.view(shape) + norm.bias.view(shape)
+        return result.to(values.dtype)
+
+
+def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `work(group, *arguments)` in `processes` processes on this machine and return what rank 0 returned.
+
+    `work` is a function of a module and everything handed over can be pickled. Raises ChildFailedError where a process ends badly.
+    """
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=0, start_method="spawn"
+    )
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
+    try:
+        return elastic_launch(config, _joined)(work, *arguments)[0]
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
+
+
+def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
+    """In a launched process: join the others, work, leave. The launcher's environment says who and where they are."""
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend)
+    try:
+        return work(Group(torch.distributed.get_rank(), torch.distributed.get_world_size()), *arguments)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,386 @@
+"""The training loop: plain PyTorch, the same for every learner.
+
+Everything that happens at a step follows from the seed and the step (`order.py`), so a run that was killed at any moment and resumed from its last
+checkpoint ends, on the CPU, in the very weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqi.detectors.interface import ImageBatches
+from vqi.detectors.learner import Learner, Schedule, TrainingImages, Views
+from vqi.platform.devices import Compute, is_out_of_memory
+from vqi.platform.errors import RunFailed
+from vqi.platform.progress import Progress
+from vqi.training.batch_size import largest_batch
+from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
+from vqi.training.distributed import Group, synchronise_batch_norm
+from vqi.training.history import History
+from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
+from vqi.training.prefetching import Ahead
+from vqi.training.settings import LARGEST, HasBudget, TrainSettings
+
+# At most so often is a checkpoint written, seconds.
+CHECKPOINT_SECONDS = 60.0
+# On an accelerator, reading the loss back makes it wait for the device.
+STEPS_BETWEEN_CHECKS = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run went. `stopped` says what ended it: the budget that ran out (steps, seconds), patience, or the learner itself (satisfied).
+
+    `points`: the history, means of every loss over stretches of steps. `observed`: what `observe` returned at the first epoch's end.
+    `waited_share`: the part of the time that steps stood waiting for data.
+    """
+
+    steps: int
+    epochs: float
+    batch_size: int
+    pieces: int
+    processes: int
+    precision: str
+    seconds: float
+    images_per_second: float
+    waited_share: float
+    stopped: str
+    best_step: int
+    points: list[dict[str, float]]
+    observed: dict[str, Tensor] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, without the tensors."""
+        return {key: value for key, value in vars(self).items() if key != "observed"}
+
+
+@dataclass
+class _Position:
+    """Where a run stands: what a checkpoint holds beside the learner and the optimiser."""
+
+    step: int = 0
+    batch_size: int = 0
+    pieces: int = 1
+    seconds: float = 0.0
+    best: float = math.inf
+    best_step: int = 0
+    epochs_without_better: int = 0
+    epoch_loss: float = 0.0
+    epoch_steps: int = 0
+
+
+class Loop:
+    """One run of one learner. `record` is told every point of the history (with MLflow in mind), `observe` looks at the learner at the first epoch's
+    end. `stopping`: held-out normals whose loss decides what is best and when patience is over. `run` holds the checkpoints, or None.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        images: TrainingImages,
+        *,
+        name: str,
+        settings: TrainSettings,
+        budget: HasBudget,
+        compute: Compute,
+        seed: int,
+        stopping: TrainingImages | None = None,
+        checkpoints: Checkpoints | None = None,
+        group: Group | None = None,
+        record: Callable[[dict[str, float]], None] | None = None,
+        observe: Callable[[], dict[str, Tensor]] | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.learner, self.images, self.name, self.settings, self.budget = learner, images, name, settings, budget
+        self.compute, self.seed, self.stopping, self.checkpoints = compute, seed, stopping, checkpoints
+        self.group = group or Group()
+        self.record, self.observe, self.checkpoint_seconds = record, observe, checkpoint_seconds
+        self.device = next(learner.parameters()).device
+        self.position = _Position()
+        self.observed: dict[str, Tensor] = {}
+        self.interrupted = False
+
+    def run(self, normals: ImageBatches, held_out: ImageBatches | None = None) -> Training:
+        """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare` looks at; `finish` looks at
+        `held_out` where it is there.
+
+        Raises RunFailed where the loss is no longer a number, memory does not suffice for one image, or SIGTERM or SIGINT came: the checkpoint is
+        written then, and the same call resumes.
+        """
+        found = self.checkpoints.latest() if self.checkpoints else None
+        self.schedule = self._schedule(found)
+        if found is None:
+            self.learner.prepare(normals)
+        if self.group.size > 1:
+            synchronise_batch_norm(self.learner)
+        self.optimisation = self.learner.optimisation(self.schedule)
+        for group in self.optimisation.optimiser.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        precision = self.compute.precision
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
+        self.history = History(self.schedule.steps)
+        if found is not None:
+            self._restore(found)
+        with self._watching_for_signals():
+            stopped, waited, seconds, images = self._learn()
+        if self.settings.patience and self.checkpoints and self.position.best_step != self.position.step and (best := self.checkpoints.best()):
+            self._load_learner(best.tensors)
+        self.learner.eval()
+        with torch.no_grad():
+            self.learner.finish(held_out if held_out is not None else normals)
+        step = self.position.step
+        return Training(
+            steps=step,
+            epochs=round(step / self.schedule.steps_per_epoch, 3),
+            batch_size=self.schedule.batch_size,
+            pieces=self.position.pieces,
+            processes=self.group.size,
+            precision=precision,
+            seconds=round(self.position.seconds, 3),
+            images_per_second=round(images / seconds, 3) if seconds else 0.0,
+            waited_share=round(waited / seconds, 4) if seconds else 0.0,
+            stopped=stopped,
+            best_step=self.position.best_step,
+            points=self.history.points,
+            observed=self.observed,
+        )
+
+    def _schedule(self, found: Checkpoint | None) -> Schedule:
+        size = self.settings.batch_size or self.budget.batch_size
+        if found:
+            size = found.state["position"]["batch_size"]
+        elif size == LARGEST:
+            size = largest_batch(self.learner, self.images, self.device, self.seed)
+        size = min(size, len(self.images))
+        if size < self.group.size:
+            raise RunFailed(f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or raise train.batch_size.")
+        self.position.batch_size = size
+        epoch = steps_per_epoch(len(self.images), size)
+        return Schedule(self.settings.steps(self.budget, epoch), epoch, size)
+
+    def _learn(self) -> tuple[str, float, float, int]:
+        """Steps until the end: what stopped them, seconds waited for data, seconds in all, images seen (both since this process began)."""
+        position, schedule = self.position, self.schedule
+        first, begun, before = position.step, time.monotonic(), position.seconds
+        saved, images = begun, 0
+        progress = Progress(f"{self.name}: step", schedule.steps, begun=first)
+        ahead = Ahead(self._views, first, schedule.steps)
+        stopped = "steps"
+        if first < schedule.steps:
+            self.learner.begin_epoch(first // schedule.steps_per_epoch, schedule)
+            self.learner.train()
+        for step, views in zip(range(first, schedule.steps), ahead, strict=False):
+            epoch, place = divmod(step, schedule.steps_per_epoch)
+            if place == 0 and step > first:
+                self.learner.begin_epoch(epoch, schedule)
+                self.learner.train()
+            images += self._step(step, views)
+            position.step, position.seconds = step + 1, before + time.monotonic() - begun
+            better = False
+            if place == schedule.steps_per_epoch - 1 or step == schedule.steps - 1:
+                better, reason = self._end_epoch(epoch)
+                stopped = reason or stopped
+            if self.settings.max_seconds and position.seconds >= self.settings.max_seconds:
+                stopped = "seconds"
+            interrupted, stopping = self._agreed(stopped)
+            if point := self.history.close(step + 1, self._rate(), last=stopping or step == schedule.steps - 1):
+                self._check_finite(point)
+                if self.record and self.group.rank == 0:
+                    self.record(point)
+            due = time.monotonic() - saved >= self.checkpoint_seconds
+            if better or due or interrupted or stopping or step == schedule.steps - 1:
+                self._save(better)
+                saved = time.monotonic()
+            seconds = time.monotonic() - begun
+            if interrupted:
+                where = f"its checkpoint is in {self.checkpoints.shown} and the same run resumes from it" if self.checkpoints else "none is kept"
+                raise RunFailed(f"{self.name} was told to stop at step {step + 1} of {schedule.steps}; {where}.")
+            if stopping:
+                break
+            note = ", ".join(f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items())
+            progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
+        return stopped, ahead.waited, time.monotonic() - begun, images
+
+    def _agreed(self, stopped: str) -> tuple[bool, bool]:
+        """Whether any process was told to stop, and whether any has run out of its budget."""
+        interrupted = self.group.any(self.interrupted, self.device)
+        return interrupted, self.group.any(stopped != "steps", self.device) and not interrupted
+
+    def _views(self, step: int) -> Views:
+        numbers = batch_numbers(len(self.images), self.schedule.batch_size, self.seed, step)
+        labels = None if self.images.labels is None else self.images.labels[numbers]
+        return self.learner.views(self.images.load(numbers), labels, generator(self.seed, "views", step))
+
+    def _step(self, step: int, views: Views) -> int:
+        """One optimiser step; the number of images in it. Where memory does not suffice, the batch is learnt from in more pieces."""
+        images = len(next(iter(views.values())))
+        rate = self.optimisation.factor(step)
+        for group in self.optimisation.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
+        while True:
+            try:
+                losses = self._gradients(step, views, images)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._more_pieces(images, error)
+        self.group.sum_gradients(self.learner.parameters())
+        if self.optimisation.clip:
+            self.scaler.unscale_(self.optimisation.optimiser)
+            torch.nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.optimisation.clip)
+        self.scaler.step(self.optimisation.optimiser)
+        self.scaler.update()
+        losses = {name: self.group.sum(value) for name, value in losses.items()}
+        self.history.add(losses)
+        if self.device.type == "cpu" or step % STEPS_BETWEEN_CHECKS == 0:
+            self._check_finite({name: value.item() for name, value in losses.items()})
+        self.position.epoch_loss += losses["loss"].item() if self.device.type == "cpu" else 0.0
+        self.position.epoch_steps += 1
+        return images
+
+    def _gradients(self, step: int, views: Views, images: int) -> dict[str, Tensor]:
+        """Gradients of the mean loss over the batch, added up piece by piece; this process's share of every loss."""
+        torch.manual_seed(step_seed(self.seed, "loss", step))
+        self.optimisation.optimiser.zero_grad(set_to_none=True)
+        part = self.group.part(images)
+        mine = part.stop - part.start
+        totals: dict[str, Tensor] = {}
+        for piece in range(min(self.position.pieces, mine)):
+            pieces = min(self.position.pieces, mine)
+            span = slice(part.start + piece * mine // pieces, part.start + (piece + 1) * mine // pieces)
+            inputs = {name: values[span].to(self.device, non_blocking=True) for name, values in views.items()}
+            with _autocast(self.device, self.compute.precision):
+                losses = self.learner.loss(inputs)
+            share = (span.stop - span.start) / images
+            self.scaler.scale(losses["loss"] * share).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + value.detach().float() * share
+        return totals
+
+    def _more_pieces(self, images: int, error: BaseException) -> None:
+        if self.group.size > 1 or self.position.pieces >= images:
+            raise RunFailed(
+                f"{self.name} runs out of memory with {images} images a step on {self.group.size} device(s); "
+                "lower train.batch_size or image.size, or use a larger node."
+            ) from error
+        self.position.pieces = min(2 * self.position.pieces, images)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.pieces} pieces", file=sys.stderr, flush=True)
+
+    def _check_finite(self, losses: dict[str, float]) -> None:
+        wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
+        if wrong:
+            kept = f"the last good checkpoint is in {self.checkpoints.shown}" if self.checkpoints else "no checkpoint was kept"
+            raise RunFailed(
+                f"The {wrong} of {self.name} is {losses[wrong]} near step {self.position.step + 1}, so it learns no more; {kept}; "
+                "lower the method's learning rate, or use compute.precision=float32."
+            )
+
+    def _end_epoch(self, epoch: int) -> tuple[bool, str]:
+        """After an epoch: whether it was the best, and what stops the run here."""
+        position = self.position
+        if epoch == 0 and self.observe and not self.observed:
+            self.learner.eval()
+            with torch.no_grad():
+                self.observed = self.observe()
+            self.learner.train()
+        value = self._held_out_loss() if self.stopping is not None else position.epoch_loss / max(position.epoch_steps, 1)
+        position.epoch_loss, position.epoch_steps = 0.0, 0
+        better = value < position.best
+        if better:
+            position.best, position.best_step, position.epochs_without_better = value, position.step, 0
+        else:
+            position.epochs_without_better += 1
+        if self.stopping is not None and self.settings.patience and position.epochs_without_better >= self.settings.patience:
+            return better, "patience"
+        return better and self.stopping is not None, "satisfied" if self.learner.satisfied() else ""
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        """The mean loss on the held-out normals, seen the same way every time."""
+        assert self.stopping is not None
+        self.learner.eval()
+        total, size = 0.0, self.schedule.batch_size
+        for start in range(0, len(self.stopping), size):
+            numbers = range(start, min(start + size, len(self.stopping)))
+            views = self.learner.views(self.stopping.load(numbers), None, generator(self.seed, "held out", start))
+            torch.manual_seed(step_seed(self.seed, "held out loss", start))
+            with _autocast(self.device, self.compute.precision):
+                loss = self.learner.loss({name: values.to(self.device) for name, values in views.items()})["loss"]
+            total += loss.item() * len(numbers)
+        self.learner.train()
+        return total / len(self.stopping)
+
+    def _rate(self) -> float:
+        return float(self.optimisation.optimiser.param_groups[0]["lr"])
+
+    def _save(self, best: bool) -> None:
+        """A checkpoint of a state whose every number is finite."""
+        if self.checkpoints is None or self.group.rank:
+            return
+        self._check_finite(self.history.means() if self.history.count else {})
+        tensors = {f"learner.{name}": value for name, value in self._changing().items()}
+        if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
+            raise RunFailed(f"A weight of {self.name} is no longer finite at step {self.position.step}; lower the method's learning rate.")
+        moments, plain = optimiser_state(self.optimisation.optimiser)
+        tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
+        tensors |= {f"observed.{name}": value for name, value in self.observed.items()}
+        state = {"position": vars(self.position) | {"best": None if math.isinf(self.position.best) else self.position.best}}
+        state |= {"history": self.history.state(), "optimiser": plain, "scaler": self.scaler.state_dict()}
+        self.checkpoints.save(Checkpoint(self.position.step, tensors, state), best)
+
+    def _changing(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.learner.state_dict().items() if not name.startswith(self.learner.unchanged)}
+
+    def _restore(self, found: Checkpoint) -> None:
+        state = found.state
+        self._load_learner(found.tensors)
+        load_optimiser(self.optimisation.optimiser, _below("optimiser.", found.tensors), state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        best = state["position"]["best"]
+        self.position = _Position(**{**state["position"], "best": math.inf if best is None else best})
+        self.history = History(self.schedule.steps, state["history"])
+        self.observed = _below("observed.", found.tensors)
+        assert self.checkpoints is not None
+        print(f"{self.name}: resumed at step {found.step} of {self.schedule.steps} from {self.checkpoints.shown}", file=sys.stderr, flush=True)
+
+    def _load_learner(self, tensors: dict[str, Tensor]) -> None:
+        self.learner.load_state_dict(self.learner.state_dict() | _below("learner.", tensors))
+
+    @contextmanager
+    def _watching_for_signals(self) -> Iterator[None]:
+        """SIGTERM (a pod is evicted) and SIGINT end the run after the step that is under way."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def told(number: int, frame: Any) -> None:
+            self.interrupted = True
+
+        before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, dtype=getattr(torch, precision) if precision != "float32" else None, enabled=precision != "float32")

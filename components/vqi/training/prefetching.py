@@ -1,0 +1,44 @@
+"""Batches made ahead of the step that needs them, by a few threads, in order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """`make(step)` for step in [first, last), `depth` of them ahead of the consumer. `waited` is how long the consumer stood still, seconds.
+
+    Decoding and tensor operations leave the interpreter's lock, so the threads overlap with the step; one thread of torch's own each, or they would
+    take the step's cores.
+    """
+
+    def __init__(self, make: Callable[[int], T], first: int, last: int, depth: int = 3, threads: int = 2) -> None:
+        self.make, self.first, self.last, self.depth, self.threads = make, first, last, depth, threads
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            waiting: deque[Future[T]] = deque()
+            try:
+                for step in range(self.first, self.last):
+                    while len(waiting) < self.depth and step + len(waiting) < self.last:
+                        waiting.append(pool.submit(self._made, step + len(waiting)))
+                    started = time.monotonic()
+                    made = waiting.popleft().result()
+                    self.waited += time.monotonic() - started
+                    yield made
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _made(self, step: int) -> T:
+        with torch.no_grad():
+            return self.make(step)

@@ -1,0 +1,258 @@
+"""The loop: budgets, resuming bit for bit, early stop, memory, and what it refuses to go on with."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from minio import Minio
+from toy_learner import ToyImages, ToyLearner
+
+from s3_server import KEY, SECRET
+from vqi.detectors.settings import Budget
+from vqi.platform.devices import Compute
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.training.batch_size import largest_batch
+from vqi.training.checkpoints import Checkpoints, identity
+from vqi.training.loop import Loop, Training
+from vqi.training.order import batch_numbers, steps_per_epoch
+from vqi.training.settings import LARGEST, TrainSettings
+
+BUDGET = Budget(batch_size=4, epochs=3)
+SCRIPT = Path(__file__).parent / "killed_run.py"
+
+
+def trained(learner: ToyLearner, settings: TrainSettings, images: int = 10, precision: str = "float32", **options: Any) -> Training:
+    pictures = ToyImages(images)
+    compute = Compute(precision=precision)
+    return Loop(learner, pictures, name="toy", settings=settings, budget=BUDGET, compute=compute, seed=3, **options).run(pictures)
+
+
+def test_an_epoch_shows_every_image_once_and_every_epoch_in_another_order() -> None:
+    epochs = [[n for step in range(3 * e, 3 * e + 3) for n in batch_numbers(10, 4, 0, step)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert [batch_numbers(10, 4, 0, 4), batch_numbers(10, 4, 1, 4)][0] != batch_numbers(10, 4, 1, 4)
+
+
+def test_a_last_batch_of_one_image_is_left_out() -> None:
+    assert [steps_per_epoch(n, 4) for n in (1, 4, 5, 6, 9)] == [1, 1, 1, 2, 2]
+    assert steps_per_epoch(5, 1) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "stopped"),
+    [
+        (TrainSettings(), 9, "steps"),
+        (TrainSettings(max_steps=5), 5, "steps"),
+        (TrainSettings(max_epochs=2), 6, "steps"),
+        (TrainSettings(max_steps=20, max_epochs=2), 6, "steps"),
+        (TrainSettings(max_epochs=2, batch_size=2), 10, "steps"),
+        (TrainSettings(max_seconds=1e-9), 1, "seconds"),
+    ],
+)
+def test_budgets(settings: TrainSettings, steps: int, stopped: str) -> None:
+    training = trained(ToyLearner(), settings)
+    assert (training.steps, training.stopped) == (steps, stopped)
+    assert training.points[-1]["step"] == steps
+    assert training.images_per_second > 0
+
+
+def test_the_loss_falls_and_what_is_frozen_stays() -> None:
+    learner = ToyLearner()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    training = trained(learner, TrainSettings(max_epochs=40))
+    first, last = training.points[0]["loss"], sum(point["loss"] for point in training.points[-10:]) / 10
+    assert last < first / 4
+    changed = {name for name, value in learner.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith("frozen.") for name in changed)
+    assert {"body.0.weight", "head.weight", "mean"} <= changed
+    assert training.points[0]["half"] == pytest.approx(training.points[0]["loss"] / 2)
+
+
+def test_a_fixed_group_keeps_its_rate_and_the_others_follow_the_schedule() -> None:
+    loop = Loop(ToyLearner(), ToyImages(8), name="toy", settings=TrainSettings(max_steps=4), budget=BUDGET, compute=Compute(), seed=0)
+    loop.run(ToyImages(8))
+    assert [group["lr"] for group in loop.optimisation.optimiser.param_groups] == pytest.approx([1e-2 * (1 - 3 / 4), 1e-2])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, second = ToyLearner(), ToyLearner()
+    trained(first, TrainSettings())
+    trained(second, TrainSettings())
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+def run_script(folder: Path, steps: int, pause: float = 0.0) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(folder), str(steps), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stopped_after(process: subprocess.Popen[str], steps: int, number: int) -> str:
+    assert process.stdout
+    for _ in range(steps):
+        assert process.stdout.readline().strip() == "step"
+    time.sleep(random.Random(steps).uniform(0, 0.06))
+    process.send_signal(number)
+    return process.communicate(timeout=60)[1]
+
+
+def test_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
+    whole = run_script(tmp_path / "whole", 14).communicate(timeout=60)[0].split()[-1]
+    stopped_after(run_script(tmp_path / "killed", 14, 0.02), 4, signal.SIGKILL)
+    stopped_after(run_script(tmp_path / "killed", 14, 0.02), 3, signal.SIGKILL)
+    resumed = run_script(tmp_path / "killed", 14)
+    output, log = resumed.communicate(timeout=60)
+    assert "resumed at step" in log
+    assert output.count("step") < 14
+    assert output.split()[-1] == whole
+
+
+def test_sigterm_writes_a_checkpoint_and_the_run_resumes(tmp_path: Path) -> None:
+    log = stopped_after(run_script(tmp_path, 12, 0.05), 3, signal.SIGTERM)
+    assert "was told to stop at step" in log
+    assert "the same run resumes from it" in log
+    at = Checkpoints(str(tmp_path), "run", 2).latest()
+    assert at is not None
+    output, log = run_script(tmp_path, 12).communicate(timeout=60)
+    assert f"resumed at step {at.step}" in log
+    assert output.count("step") == 12 - at.step
+
+
+def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Checkpoints(str(tmp_path), "run", 2)
+    trained(ToyLearner(), TrainSettings(max_steps=6), checkpoints=kept, checkpoint_seconds=0.0)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-000000005", "step-000000006"]
+    tensors = tmp_path / "run" / "step-000000006" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\0")
+    found = kept.latest()
+    assert found is not None
+    assert found.step == 5
+    assert "step-000000006 cannot be read" in capsys.readouterr().err
+    assert "learner.frozen.weight" not in found.tensors
+
+
+def test_checkpoints_in_an_object_store(s3: Any, tmp_path: Path) -> None:
+    Minio(s3.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket("checkpoints")
+    whole = ToyLearner()
+    trained(whole, TrainSettings(max_steps=9))
+    part, resumed = ToyLearner(), ToyLearner()
+    kept = Checkpoints("s3://checkpoints/toy", "run", 1)
+
+    class Stop(Exception):
+        pass
+
+    def stop(point: dict[str, float]) -> None:
+        if point["step"] == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(part, TrainSettings(max_steps=9), checkpoints=kept, checkpoint_seconds=0.0, record=stop)
+    found = kept.latest()
+    assert found is not None
+    assert found.step == 4
+    training = trained(resumed, TrainSettings(max_steps=9), checkpoints=Checkpoints("s3://checkpoints/toy", "run", 1), checkpoint_seconds=0.0)
+    assert training.steps == 9
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    kept.remove_all()
+    assert kept.latest() is None
+
+
+def test_another_run_is_another_identity() -> None:
+    assert identity({"seed": 0}) != identity({"seed": 1})
+    assert identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1})
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_path: Path) -> None:
+    class Worse(ToyLearner):
+        """Its held-out loss rises from the third epoch on."""
+
+        rounds = 0
+
+        def loss(self, views: Any) -> dict[str, torch.Tensor]:
+            losses = super().loss(views)
+            if not self.training:
+                self.rounds += 1
+                losses["loss"] = torch.tensor(float(abs(self.rounds - 3)))
+            return losses
+
+    training = trained(Worse(), TrainSettings(max_epochs=50, patience=2), stopping=ToyImages(4), checkpoints=Checkpoints(str(tmp_path), "run", 1))
+    assert (training.stopped, training.steps, training.best_step) == ("patience", 15, 9)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), "run", 2)
+
+    class Explodes(ToyLearner):
+        steps = 0
+
+        def loss(self, views: Any) -> dict[str, torch.Tensor]:
+            self.steps += 1
+            self.explode_at = 0 if self.steps == 4 else -1
+            return super().loss(views)
+
+    with pytest.raises(RunFailed, match=r"The loss of toy is nan near step 4, so it learns no more; the last good checkpoint is in .*run"):
+        trained(Explodes(), TrainSettings(max_steps=9), checkpoints=kept, checkpoint_seconds=0.0)
+    found = kept.latest()
+    assert found is not None
+    assert found.step == 3
+
+
+def test_out_of_memory_halves_what_is_learnt_from_at_once_and_gives_the_same_gradients() -> None:
+    class NoNorm(ToyLearner):
+        def __init__(self) -> None:
+            super().__init__(dropout=0.0)
+            self.body[1] = torch.nn.Identity()
+
+    whole, pieces = NoNorm(), NoNorm()
+    pieces.largest_piece = 2
+    assert trained(whole, TrainSettings(max_steps=6)).pieces == 1
+    assert trained(pieces, TrainSettings(max_steps=6)).pieces == 2
+    for a, b in zip(whole.state_dict().values(), pieces.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    pieces.largest_piece, pieces.loss = 0, lambda views: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
+    with pytest.raises(RunFailed, match="runs out of memory with 4 images a step"):
+        trained(pieces, TrainSettings(max_steps=6))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_learns(precision: str) -> None:
+    training = trained(ToyLearner(), TrainSettings(max_epochs=40), precision=precision)
+    assert sum(point["loss"] for point in training.points[-10:]) / 10 < training.points[0]["loss"] / 4
+
+
+def test_a_batch_size_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    learner = ToyLearner()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    size = largest_batch(learner, ToyImages(20, 64), torch.device("cpu"), 0)
+    assert size == 16  # the largest power of two that 20 images give, on any machine with some MiB
+    assert "batch size 16" in capsys.readouterr().err
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert trained(ToyLearner(), TrainSettings(max_steps=2, batch_size=LARGEST)).batch_size == 8
+
+
+def test_what_is_observed_at_the_first_epoch_survives_a_resume(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), "run", 1)
+    looks: list[int] = []
+
+    def observe() -> dict[str, torch.Tensor]:
+        looks.append(1)
+        return {"maps": torch.full((2,), 5.0)}
+
+    trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, checkpoint_seconds=0.0, observe=observe)
+    again = trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, observe=observe)
+    assert len(looks) == 1
+    assert again.observed["maps"].tolist() == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("wrong", [{"max_steps": -1}, {"batch_size": -2}, {"keep": 0}, {"processes": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match=f"train.{next(iter(wrong))} is"):
+        TrainSettings(**wrong)  # type: ignore[arg-type]
