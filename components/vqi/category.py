@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vqi.dataset.geometry import Geometry
-from vqi.detectors.settings import BackboneSettings, method_names, parse_settings
+from vqi.dataset.splits import resolve_labelled_fraction
+from vqi.detectors.settings import BackboneSettings, method_names, parse_settings, settings_class
 from vqi.platform.devices import DEVICES, PRECISIONS, Compute
 from vqi.platform.errors import BadInput, closest
+from vqi.training.settings import TrainSettings
 
 Layout = Literal["auto", "mvtec", "folders"]
 
@@ -70,6 +72,9 @@ class Data(_Section):
     calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
         None, ge=0, le=0.9, description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0 below 100 normals, else 0.2"
     )
+    labelled_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
+        None, ge=0, le=0.9, description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0"
+    )
 
 
 class Image(_Section):
@@ -99,6 +104,16 @@ class Method(_Section):
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
 
 
+class Train(_Section):
+    max_steps: int = Field(0, ge=0, description="optimiser steps; 0 = no limit")
+    max_epochs: int = Field(0, ge=0, description="passes over the images; 0 = no limit; without either the method's own budget holds")
+    max_seconds: float = Field(0.0, ge=0, description="wall time; 0 = no limit")
+    batch_size: int = Field(0, ge=-1, le=4096, description="images a step; 0 = the method's own, -1 = the largest that fits")
+    checkpoints: str = Field("", description="folder or s3://bucket/prefix that an interrupted training resumes from")
+    patience: int = Field(0, ge=0, description="epochs without a better loss on held-out normals before training stops; 0 = no early stop")
+    processes: int = Field(1, ge=1, le=1024, description="processes that train together, one a device")
+
+
 class Threshold(_Section):
     false_reject_rate: float = Field(0.01, gt=0, lt=1, description="share of good parts that may be rejected")
 
@@ -126,6 +141,7 @@ class Category(_Section):
     image: Image = Image()
     backbone: Backbone = Backbone()
     method: Method = Method()
+    train: Train = Train()
     threshold: Threshold = Threshold()
     compute: ComputeSection = ComputeSection()
     tracking: Tracking = Tracking()
@@ -167,7 +183,8 @@ class Category(_Section):
         for section, value in self:
             if isinstance(value, _Section):
                 flat.update({f"{section}_{key}": _scalar(item) for key, item in value})
-        flat["data_calibration_fraction"] = "auto" if self.data.calibration_fraction is None else str(self.data.calibration_fraction)
+        for key in ("calibration_fraction", "labelled_fraction"):
+            flat[f"data_{key}"] = "auto" if (asked := getattr(self.data, key)) is None else str(asked)
         return dict(sorted(flat.items()))
 
     def check(self) -> None:
@@ -175,7 +192,7 @@ class Category(_Section):
         parse_settings(self.method.name, self.method.settings)
         if self.data.layout not in get_args(Layout):
             raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
-        self.geometry, self.placement, self.backbone_settings  # noqa: B018 each raises where it cannot be made
+        self.geometry, self.placement, self.backbone_settings, self.labelled_fraction, self.training  # noqa: B018 each raises where it cannot be made
 
     @property
     def geometry(self) -> Geometry:
@@ -186,10 +203,19 @@ class Category(_Section):
         return Compute(self.compute.device, self.compute.precision, self.compute.batch_size)
 
     @property
+    def training(self) -> TrainSettings:
+        return TrainSettings(**{**dict(self.train), "processes": max(self.train.processes, len(self.placement.devices))})
+
+    @property
     def backbone_settings(self) -> BackboneSettings:
         defaults = {item.name: item.default for item in fields(BackboneSettings)}
         values = {key: value for key, value in self.backbone if value is not None}
         return BackboneSettings(**{**defaults, **values})
+
+    @property
+    def labelled_fraction(self) -> float:
+        """The share of the source's test photographs that the method learns from."""
+        return resolve_labelled_fraction(self.data.labelled_fraction, settings_class(self.method.name).supervised)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def train_category(
     compute_device: str = "auto",
     compute_precision: str = "float32",
     data_calibration_fraction: str = "auto",
+    data_labelled_fraction: str = "auto",
     data_layout: str = "auto",
     data_mask_suffix: str = "_mask",
     data_source: str = "",
@@ -47,6 +48,13 @@ def train_category(
     threshold_false_reject_rate: float = 0.01,
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
+    train_batch_size: int = 0,
+    train_checkpoints: str = "",
+    train_max_epochs: int = 0,
+    train_max_seconds: float = 0.0,
+    train_max_steps: int = 0,
+    train_patience: int = 0,
+    train_processes: int = 1,
 ):
     parameters = dict(locals())
 
@@ -59,7 +67,14 @@ def train_category(
 
     checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **only("image_", "threshold_")).set_display_name("2 check dataset")
     trained = (
-        train(dataset=dataset, fingerprint=fingerprint, seed=seed, **only("backbone_", "compute_", "image_", "method_"))
+        train(
+            dataset=dataset,
+            fingerprint=fingerprint,
+            data_calibration_fraction=data_calibration_fraction,
+            name=name,
+            seed=seed,
+            **only("backbone_", "compute_", "image_", "method_", "tracking_", "train_"),
+        )
         .after(checked)
         .set_display_name("3 train")
     )

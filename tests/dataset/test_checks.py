@@ -36,9 +36,18 @@ def source(flanges: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check(source: Path, tmp_path: Path) -> Callable[..., Verdict]:
-    def run(geometry: Geometry | None = None, rate: float = 0.1, calibration: float = 0.0) -> Verdict:
+    def run(geometry: Geometry | None = None, rate: float = 0.1, calibration: float = 0.0, labelled: float = 0.0) -> Verdict:
         folder = tmp_path / "dataset"
-        ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=calibration, seed=0, dataset=folder)
+        ingest(
+            name="flanges",
+            source=str(source),
+            layout="mvtec",
+            mask_suffix="_mask",
+            calibration_fraction=calibration,
+            labelled_fraction=labelled,
+            seed=0,
+            dataset=folder,
+        )
         dataset, geometry = Dataset(folder), geometry or Geometry(SIZE)
         return judge(dataset.manifest, observe(dataset, geometry, ()), geometry, rate)
 
@@ -144,6 +153,46 @@ def test_empty_splits_stop_it(source: Path, check: Callable[..., Verdict]) -> No
 def test_a_test_split_of_one_kind_warns(source: Path, check: Callable[..., Verdict]) -> None:
     shutil.rmtree(source / "test/good")
     assert found(check())["no-good-test"].severity == "warning"
+
+
+def test_labelled_photographs_are_counted_and_few_of_them_warn(check: Callable[..., Verdict]) -> None:
+    verdict = check(labelled=0.5)
+    assert verdict.check_pass
+    assert verdict.counts["labelled"] == {"good": 2, "defect": 5, "unknown": 0}
+    assert verdict.counts["test"] == {"good": 1, "defect": 5, "unknown": 0}
+    few = found(verdict)["few-labelled"]
+    assert few.severity == "warning"
+    assert "chipped_edge (1), dent (1)" in few.sentence
+    assert "labelled defect are left to test on: 5; one more or less moves the share of defects found by 20 %" in few.sentence
+    assert "labelled good are left to test on: 1;" in few.sentence
+
+
+def test_no_labelled_defect_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
+    for kind in ("chipped_edge", "dent", "missing_hole", "scratch", "stain"):
+        (source / f"test/{kind}/001.png").unlink()
+        (source / f"ground_truth/{kind}/001_mask.png").unlink()
+    assert found(check(labelled=0.8))["no-labelled-defect"].severity == "error"
+    assert "no-labelled-defect" not in found(check())
+
+
+def test_what_is_learnt_from_and_tested_on_stops_it(source: Path, tmp_path: Path) -> None:
+    """Ingest keeps copies together; a manifest made by other means may not."""
+    shutil.copy(source / "test/dent/000.png", source / "test/dent/copy.png")
+    shutil.copy(source / "ground_truth/dent/000_mask.png", source / "ground_truth/dent/copy_mask.png")
+    folder = tmp_path / "dataset"
+    ingest(
+        name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0, seed=0, dataset=folder, labelled_fraction=0.5
+    )
+    observations = observe(Dataset(folder), Geometry(SIZE), ())
+    split = {o.sample.path: o.sample.split for o in observations}
+    assert split["test/dent/copy.png"] == split["test/dent/000.png"]
+    torn = [
+        replace(o, sample=replace(o.sample, split="test" if "copy" in o.sample.path else "labelled")) for o in observations if "dent" in o.sample.path
+    ]
+    manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
+    leakage = found(judge(manifest, torn, Geometry(SIZE), 0.1))["leakage"]
+    assert leakage.severity == "error"
+    assert "labelled and test" in leakage.sentence
 
 
 def test_few_normals_warn_and_one_stops_it(source: Path, check: Callable[..., Verdict]) -> None:

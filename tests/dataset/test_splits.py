@@ -1,4 +1,4 @@
-"""Held-out normals: by content and seed, duplicates together."""
+"""Held-out photographs: by content and seed, duplicates together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from vqi.dataset.splits import held_out, resolve_calibration_fraction
+from vqi.dataset.splits import held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
 from vqi.platform.errors import BadInput
 
 
@@ -58,3 +58,35 @@ def test_the_share_held_out(asked: float | None, normals: int, share: float) -> 
 def test_impossible_shares_are_refused(asked: float) -> None:
     with pytest.raises(BadInput, match="calibration_fraction"):
         resolve_calibration_fraction(asked, 10)
+
+
+def test_every_type_is_divided_in_the_same_proportion() -> None:
+    types = {"good": contents(10), "dent": {f"dent/{path}": sha256[::-1] for path, sha256 in contents(20).items()}}
+    chosen = held_out_by_type(types, 0.8, 0, "labelled")
+    assert {kind: len(chosen & set(of_type)) for kind, of_type in types.items()} == {"good": 8, "dent": 16}
+    assert held_out_by_type(dict(reversed(types.items())), 0.8, 0, "labelled") == chosen
+    assert held_out_by_type(types, 0.8, 1, "labelled") != chosen
+    assert held_out_by_type(types, 0.0, 0, "labelled") == set()
+
+
+def test_the_only_photograph_of_a_type_is_tested_on() -> None:
+    types = {"good": contents(5), "dent": {"dent.png": "f" * 64}}
+    assert "dent.png" not in held_out_by_type(types, 0.8, 0, "labelled")
+
+
+def test_photographs_with_the_same_bytes_are_not_torn_between_types() -> None:
+    types = {kind: {f"{kind}/{path}": sha256 for path, sha256 in contents(10).items()} for kind in ("dent", "scratch")}
+    chosen = held_out_by_type(types, 0.5, 0, "labelled")
+    assert len(chosen) == 10
+    assert {path.partition("/")[2] for path in chosen if path.startswith("dent")} == {path.partition("/")[2] for path in chosen if "scratch" in path}
+
+
+@pytest.mark.parametrize(("asked", "supervised", "share"), [(None, False, 0.0), (None, True, 0.8), (0.0, False, 0.0), (0.5, True, 0.5)])
+def test_the_share_learnt_from(asked: float | None, supervised: bool, share: float) -> None:
+    assert resolve_labelled_fraction(asked, supervised) == share
+
+
+@pytest.mark.parametrize(("asked", "supervised"), [(-0.1, False), (0.95, True), (float("nan"), False), (0.0, True)])
+def test_impossible_shares_to_learn_from_are_refused(asked: float, supervised: bool) -> None:
+    with pytest.raises(BadInput, match="labelled_fraction"):
+        resolve_labelled_fraction(asked, supervised)

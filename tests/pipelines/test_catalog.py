@@ -50,6 +50,7 @@ def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None
         ("gear", ["method.settings.chanels=3"], "Did you mean 'channels'?"),
         ("gear", ["method.settings.channels=many"], "must be a whole number"),
         ("gear", ["method.settings.channels=-1"], "must lie between"),
+        ("gear", ["data.labelled_fraction=1"], "less than or equal to 0.9"),
         ("gear", ["data.layout=mvtc"], "Did you mean 'mvtec'?"),
         ("gear", ["image.size=big"], "height and width"),
         ("gear", ["image.size=[256, 8]"], "between 32 and 4096"),
@@ -91,7 +92,7 @@ def test_parameters_and_back() -> None:
     category = Category.parse(
         {
             "name": "a",
-            "data": {"source": "x", "calibration_fraction": 0.0},
+            "data": {"source": "x", "calibration_fraction": 0.0, "labelled_fraction": 0.3},
             "image": {"size": [256, 320], "crop": [224, 224], "region": [1, 2, 300, 400]},
             "backbone": {"layers": ["layer2", "layer3"], "mean": [0.5, 0.5, 0.5]},
             "method": {"name": "padim", "settings": {"channels": 7}},

@@ -130,6 +130,50 @@ def test_a_share_that_is_asked_for_is_held_out_without_tearing_duplicates(tmp_pa
     assert not held & {sample.sha256 for sample in manifest.samples if sample.split == "train"}
 
 
+def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Path) -> None:
+    files = {
+        f"{folder}/{index}.png": photograph(1000 * number + index) for number, folder in enumerate(("train/good", "test/good")) for index in range(10)
+    }
+    files |= {f"test/dent/{index}.png": photograph(5000 + index) for index in range(5)}
+    files |= {"test/scratch/only.png": photograph(6000), "test/unknown/0.png": photograph(6001)}
+    source = write_files(tmp_path / "part", files)
+    plain, divided = run(source, tmp_path / "plain"), run(source, tmp_path / "divided", labelled_fraction=0.8)
+    assert Counter((sample.split, sample.defect) for sample in divided.samples) == {
+        ("train", "good"): 10,
+        ("labelled", "good"): 8,
+        ("test", "good"): 2,
+        ("labelled", "dent"): 4,
+        ("test", "dent"): 1,
+        ("test", "scratch"): 1,
+        ("test", "unknown"): 1,
+    }
+    assert Dataset(tmp_path / "divided").manifest == divided
+    assert divided.labelled_fraction == 0.8
+    assert any("12 of 16 labelled test photographs are learnt from" in note for note in divided.notes)
+    assert divided.fingerprint != plain.fingerprint
+    assert {sample.split for sample in plain.samples} == {"train", "test"}
+    assert not any("learnt from" in note for note in plain.notes)
+
+
+def test_normals_that_are_divided_here_are_not_divided_again(tmp_path: Path) -> None:
+    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {f"dent/{index}.png": photograph(100 + index) for index in range(10)}
+    manifest = run(write_files(tmp_path / "plain", files), tmp_path / "dataset", labelled_fraction=0.8)
+    assert Counter((sample.split, sample.label) for sample in manifest.samples) == {
+        ("train", "good"): 16,
+        ("test", "good"): 4,
+        ("labelled", "defect"): 8,
+        ("test", "defect"): 2,
+    }
+
+
+def test_a_manifest_from_before_there_were_labelled_photographs_is_read(folder: Path, tmp_path: Path) -> None:
+    manifest = run(folder, tmp_path / "dataset")
+    file = tmp_path / "dataset" / "manifest.json"
+    file.write_text(file.read_text().replace(' "labelled_fraction": 0.0,\n', ""))
+    assert "labelled_fraction" not in file.read_text()
+    assert Dataset(tmp_path / "dataset").manifest == manifest
+
+
 def test_damaged_photographs_come_along_without_a_size(folder: Path, tmp_path: Path) -> None:
     write_files(folder, {"train/good/broken.png": b"no image", "train/good/empty.png": b""})
     sizes = {sample.path: (sample.width, sample.height) for sample in run(folder, tmp_path / "dataset").samples}

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
 from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates
 from vqi.dataset.observation import Look, Observation
@@ -115,6 +116,7 @@ def judge(manifest: Manifest, observations: Sequence[Observation], geometry: Geo
     findings = [
         *_unreadable(observations),
         *_splits(manifest, looks, false_reject_rate),
+        *_labelled(manifest, looks),
         *_copies(manifest.samples),
         *_near_copies(looks),
         *_masks(observations, geometry),
@@ -178,6 +180,24 @@ def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reje
             "few-for-threshold",
             f"A false-reject rate of {false_reject_rate:.2%} was asked for, but {calibrating} normal images for the threshold allow {smallest:.2%} "
             f"at the least, which is used instead; {math.ceil(1 / false_reject_rate) - 1} are needed for what was asked.",
+        )
+
+
+def _labelled(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+    """Whether there is enough to learn from for a supervised method, where the set was divided for one."""
+    if manifest.labelled_fraction and not any(sample.split == "labelled" and sample.label == "defect" for sample, _ in looks):
+        yield Finding(
+            "error",
+            "no-labelled-defect",
+            "There is no labelled defect to learn from: a supervised method needs at least 2 test photographs of a defect type, one of them to learn "
+            "from and one to test on.",
+        )
+    elif few := few_labelled(manifest):
+        yield Finding("warning", "few-labelled", " ".join(few))
+    unknown = [sample for sample in manifest.samples if sample.split == "labelled" and sample.label == "unknown"]
+    if unknown:
+        yield Finding(
+            "error", "unknown-labelled", f"{_images(unknown)} in the labelled split without a label; label them good or defect.", _alone(unknown)
         )
 
 

@@ -14,9 +14,9 @@ from vqi.platform.files import canonical_json
 FORMAT = "vqi-dataset/1"
 MANIFEST = "manifest.json"
 
-Split = Literal["train", "calibration", "validation", "test"]
+Split = Literal["train", "labelled", "calibration", "validation", "test"]
 Label = Literal["good", "defect", "unknown"]
-SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "labelled", "calibration", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Extent:
 class Sample:
     """One photograph.
 
+    `split` "train" holds normals alone; "labelled" holds good and defective photographs that only supervised methods learn from as well.
     `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type ("good" for normals; nested folders
     keep their slashes). `width` and `height` are pixels as read from the header, both 0 where the header could not be read.
     """
@@ -53,7 +54,8 @@ class Sample:
 class Manifest:
     """What `ingest` makes: the samples in a fixed order (by path), how they were split, and the fingerprint of the whole.
 
-    `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits.
+    `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits. `labelled_fraction` is the
+    share of the source's test photographs that supervised methods learn from; 0 means none.
     `notes` are sentences for the report: what ingest decided or left out.
     """
 
@@ -62,6 +64,7 @@ class Manifest:
     seed: int
     calibration_fraction: float
     notes: tuple[str, ...] = ()
+    labelled_fraction: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -76,6 +79,7 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "seed": self.seed,
             "calibration_fraction": self.calibration_fraction,
+            "labelled_fraction": self.labelled_fraction,
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
@@ -94,7 +98,8 @@ def read_manifest(folder: Path) -> Manifest:
         if value.get("format") != FORMAT:
             raise BadInput(f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again.")
         samples = tuple(_sample(row) for row in value["samples"])
-        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]))
+        labelled = float(value.get("labelled_fraction", 0.0))
+        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]), labelled)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

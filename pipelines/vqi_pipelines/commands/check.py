@@ -31,6 +31,7 @@ def check(
             layout=category.data.layout,
             mask_suffix=category.data.mask_suffix,
             calibration_fraction=category.data.calibration_fraction,
+            labelled_fraction=category.labelled_fraction,
             seed=category.seed,
             dataset=dataset,
         )

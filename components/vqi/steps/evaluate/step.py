@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
 from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.predictions import predictions_csv
@@ -90,6 +91,7 @@ def _results(
     found = measured(gathered.predictions, gathered.pixels, threshold)
     found["counts"] |= {
         "train_images": len(data.samples("train")),
+        "labelled_images": len(data.samples("labelled")),
         "calibration_images": threshold.calibration_images,
         "masked_defect_images": sum(s.label == "defect" and s.mask is not None for s in data.samples("test")),
     }
@@ -113,7 +115,7 @@ def _results(
         "threshold": asdict(threshold),
         **found,
         "trade_off": trade_off(gathered.predictions, calibration),
-        "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *data.manifest.notes],
+        "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
         "versions": _versions(),
     }
 

@@ -20,6 +20,7 @@ def ingest(
     compute_device: str,
     compute_precision: str,
     data_calibration_fraction: str,
+    data_labelled_fraction: str,
     data_layout: str,
     data_mask_suffix: str,
     data_source: str,
@@ -34,6 +35,13 @@ def ingest(
     threshold_false_reject_rate: float,
     tracking_experiment: str,
     tracking_uri: str,
+    train_batch_size: int,
+    train_checkpoints: str,
+    train_max_epochs: int,
+    train_max_seconds: float,
+    train_max_steps: int,
+    train_patience: int,
+    train_processes: int,
 ) -> NamedTuple("Outputs", [("fingerprint", str)]):  # type: ignore[valid-type]
     """Bring the photographs in, once: shards, a manifest, splits, and the fingerprint that later steps are cached by.
 
@@ -56,6 +64,7 @@ def ingest(
             layout=category.data.layout,
             mask_suffix=category.data.mask_suffix,
             calibration_fraction=category.data.calibration_fraction,
+            labelled_fraction=category.labelled_fraction,
             seed=category.seed,
             dataset=Path(dataset.path),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from vqi.dataset.layouts.listing import Photograph, counted
 from vqi.dataset.manifest import MANIFEST, Extent, Manifest, Sample, Split
 from vqi.dataset.shards import ShardWriter
 from vqi.dataset.sources import opened
-from vqi.dataset.splits import TEST_FRACTION, held_out, resolve_calibration_fraction
+from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.progress import tracked
@@ -33,14 +34,26 @@ class _Stored:
     height: int
 
 
-def ingest(*, name: str, source: str, layout: str, mask_suffix: str, calibration_fraction: float | None, seed: int, dataset: Path) -> Manifest:
+def ingest(
+    *,
+    name: str,
+    source: str,
+    layout: str,
+    mask_suffix: str,
+    calibration_fraction: float | None,
+    seed: int,
+    dataset: Path,
+    labelled_fraction: float = 0.0,
+) -> Manifest:
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
     `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training normals held out for
-    thresholds; None lets their number decide. The same content and seed give the same bytes, whatever the source.
+    thresholds; None lets their number decide. `labelled_fraction` is the share of the layout's test photographs, of every defect type and of the good
+    ones alike, that supervised methods learn from. The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says; RunFailed where it cannot be reached or the disk is full.
     """
     resolve_calibration_fraction(calibration_fraction, 0)
+    resolve_labelled_fraction(labelled_fraction, supervised=False)
     try:
         with opened(source) as files, whole_folder(dataset) as folder:
             reading = read_layout(files, layout, mask_suffix)
@@ -48,7 +61,7 @@ def ingest(*, name: str, source: str, layout: str, mask_suffix: str, calibration
                 raise BadInput(f"The source {source} holds no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
             stored = _write_shards(photographs, files, reading.top, folder)
-            manifest = _divide(name, photographs, stored, calibration_fraction, seed, reading.notes)
+            manifest = _divide(name, photographs, stored, calibration_fraction, labelled_fraction, seed, reading.notes)
             write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:
@@ -87,8 +100,16 @@ def _size(content: bytes, path: str) -> tuple[int, int]:
         return 0, 0
 
 
-def _divide(name: str, photographs: list[Photograph], stored: dict[str, _Stored], asked: float | None, seed: int, found: tuple[str, ...]) -> Manifest:
-    """Give every normal its split and put the manifest together."""
+def _divide(
+    name: str,
+    photographs: list[Photograph],
+    stored: dict[str, _Stored],
+    asked: float | None,
+    labelled_fraction: float,
+    seed: int,
+    found: tuple[str, ...],
+) -> Manifest:
+    """Give every photograph its split and put the manifest together."""
     notes = list(found)
     splits: dict[str, Split] = {photograph.path: photograph.split for photograph in photographs if photograph.split}
     undivided = {photograph.path: stored[photograph.path].sha256 for photograph in photographs if photograph.split is None}
@@ -106,6 +127,16 @@ def _divide(name: str, photographs: list[Photograph], stored: dict[str, _Stored]
         notes.append(f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by seed {seed}.")
     else:
         notes.append(f"All {counted(len(train), 'training normal')} are trained on: thresholds come from k-fold refits.")
+    # Normals that no layout divided are divided already: what is theirs to learn from is in train.
+    tested: dict[str, dict[str, str]] = defaultdict(dict)
+    for photograph in photographs:
+        if photograph.split == "test" and photograph.label != "unknown":
+            tested[photograph.defect][photograph.path] = stored[photograph.path].sha256
+    labelled = held_out_by_type(tested, labelled_fraction, seed, "labelled")
+    splits.update(dict.fromkeys(labelled, "labelled"))
+    if labelled:
+        of_all = counted(sum(map(len, tested.values())), "labelled test photograph")
+        notes.append(f"{len(labelled)} of {of_all} are learnt from and not tested on, the same share of every type, chosen by seed {seed}.")
     samples = []
     for photograph in photographs:
         image, mask = stored[photograph.path], stored[photograph.mask] if photograph.mask else None
@@ -124,4 +155,4 @@ def _divide(name: str, photographs: list[Photograph], stored: dict[str, _Stored]
                 mask=mask.extent if mask else None,
             )
         )
-    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes))
+    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes), labelled_fraction)
