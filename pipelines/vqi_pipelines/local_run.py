@@ -243,8 +243,9 @@ class _Console(io.TextIOBase):
             self.say(f"{self.step} ...")
         elif " finished with status " in line:
             self.in_step = False
-            for told in self.last_word:
-                self.say(told)
+            if "SUCCESS" in line:
+                for told in self.last_word:
+                    self.say(told)
         elif "[KFP Executor" in line:
             self.in_input = "Got executor_input" in line
         elif self.in_step and line.startswith("    "):
