@@ -103,7 +103,7 @@ class Calibration(Part):
 
     precision: Literal["float32", "bfloat16"]
     precision_shift: FiniteFloat | None
-    kind: Literal["split", "cross"]
+    kind: Literal["split", "cross", "seen"]
     images: int
     folds: int | None
     requested_false_reject_rate: float

@@ -11,6 +11,8 @@ guarantee for a finite n. What is proven is weaker and for a detector whose scor
 memory bank: whatever it rejects, the fold-wise comparison of CV+ (Barber et al., Ann. Statist. 49, 2021) rejects too, and that rejects at most
 2 rate + min(2 (1 - 1/k) / (n/k + 1), (1 - k/n) / (k + 1)). In practice the final detector has seen more normals than each refit, so its scores of
 good parts tend to lie lower than the pooled ones and the rate comes out at or below the one asked for.
+
+Seen: the scores are those of images that the network itself was trained on. The same order statistic is taken, and nothing is promised.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 class Calibration:
     """Scores of normals that the scoring detector had not seen: one image score and one map maximum an image, in the order of `paths`.
 
-    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds.
+    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds; "seen": training normals of a
+    network that learnt from them.
     """
 
-    kind: Literal["split", "cross"]
+    kind: Literal["split", "cross", "seen"]
     folds: int | None
     paths: tuple[str, ...]
     scores: tuple[float, ...]
@@ -51,7 +54,7 @@ class Threshold:
 
     image: float
     pixel: float
-    kind: Literal["split", "cross"]
+    kind: Literal["split", "cross", "seen"]
     requested_false_reject_rate: float
     false_reject_rate: float
     calibration_images: int
@@ -68,7 +71,7 @@ def read_calibration(index: Path) -> Calibration:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         kind, folds, images = value["kind"], value["folds"], value["images"]
-        if kind not in ("split", "cross"):
+        if kind not in ("split", "cross", "seen"):
             raise ValueError(f"kind is {kind!r}")
         paths = tuple(str(image["path"]) for image in images)
         scores = tuple(float(image["score"]) for image in images)
@@ -142,6 +145,11 @@ def promised_rates(images: int) -> list[float]:
 def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:
     n = len(calibration.scores)
     share = f"{100 * promised:.3g} %"
+    if calibration.kind == "seen":
+        return (
+            f"No false-reject rate is promised: the threshold comes from the {n} good photographs that the network was trained on, whose scores lie "
+            "lower than those of new parts; hold some out (data.calibration_fraction=0.2) for a threshold that can be trusted."
+        )
     if calibration.kind == "split":
         sentence = (
             f"At most {share} of good parts are rejected on average, guaranteed as long as they look like the {n} good photographs "

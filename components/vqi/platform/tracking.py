@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,8 +72,10 @@ def track_run(
     metrics: Mapping[str, Any],
     tags: Mapping[str, str],
     artifacts: Sequence[Path],
+    run_id: str = "",
 ) -> str | None:
-    """Record one finished run and return its id; None where no address is given (`uri` empty and no MLFLOW_TRACKING_URI).
+    """Record one finished run (`run_id`: one that `open_run` began) and return its id; None where no address is given (`uri` empty and no
+    MLFLOW_TRACKING_URI).
 
     Metrics that are not finite numbers are left out. `artifacts` are files or folders, copied to the run's artefact store. Where it cannot be
     completed the run is marked FAILED, if the server can still be told. Raises BadInput for an address of no known kind, RunFailed where the server
@@ -83,12 +86,12 @@ def track_run(
         return None
     with _quiet(), _one_sentence(address):
         client = _client(address)
-        run = client.create_run(
-            _experiment(client, experiment, create=True),
-            run_name=run_name,
-            tags={key: str(value)[:LONGEST_TAG] for key, value in tags.items()},
-        )
-        run_id = run.info.run_id
+        texts = {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
+        if run_id and _still_there(client, run_id):
+            for key, text in texts.items():
+                client.set_tag(run_id, key, text)
+        else:
+            run_id = client.create_run(_experiment(client, experiment, create=True), run_name=run_name, tags=texts).info.run_id
         try:
             _record(client, run_id, parameters, metrics)
             for path in artifacts:
@@ -102,6 +105,59 @@ def track_run(
                 client.set_terminated(run_id, "FAILED")
             raise
         return run_id
+
+
+class OpenRun:
+    """A run that goes on: points of its curves are recorded as they come.
+
+    A server that goes away must not end a night of training: points are kept and tried again with the next ones, and it is said once.
+    """
+
+    def __init__(self, client: MlflowClient, address: str, run_id: str) -> None:
+        self.client, self.address, self.run_id = client, address, run_id
+        self._waiting: list[Any] = []
+        self._silent = False
+
+    def log(self, point: Mapping[str, float]) -> None:
+        """One point: its `step`, and every other value by its name under `train.`."""
+        from mlflow.entities import Metric
+
+        now, step = time.time_ns() // 1_000_000, int(point["step"])
+        self._waiting += [Metric(f"train.{key}", value, now, step) for key, value in point.items() if key != "step" and math.isfinite(value)]
+        try:
+            with _quiet(), _short_patience(), _one_sentence(self.address):
+                self.client.log_batch(self.run_id, metrics=self._waiting[:1000])
+            self._waiting, self._silent = self._waiting[1000:], False
+        except RunFailed as error:
+            if not self._silent:
+                print(f"{error} Training goes on; its losses will be tracked when it answers again.", file=sys.stderr, flush=True)
+            self._silent = True
+
+    def fail(self) -> None:
+        """Mark the run as failed. Raises RunFailed where the server does not answer."""
+        with _quiet(), _short_patience(), _one_sentence(self.address):
+            self.client.set_terminated(self.run_id, "FAILED")
+
+
+def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
+    """Begin a run that `track_run` will finish; None where no address is given. Raises as `track_run` does."""
+    address = tracking_address(uri)
+    if not address:
+        return None
+    with _quiet(), _one_sentence(address):
+        client = _client(address)
+        run = client.create_run(_experiment(client, experiment, create=True), run_name=run_name)
+        return OpenRun(client, address, run.info.run_id)
+
+
+def _still_there(client: MlflowClient, run_id: str) -> bool:
+    """Whether a run that a step before this one began can be gone on with: it may be of another server, or deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
 
 
 def code_version() -> str:

@@ -14,9 +14,14 @@ OWN, LARGEST = 0, -1
 class HasBudget(Protocol):
     """The budget a method brings along: its paper's."""
 
-    batch_size: int
-    epochs: int
-    steps: int
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def steps(self) -> int: ...
 
 
 @dataclass(frozen=True)

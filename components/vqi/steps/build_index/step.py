@@ -21,7 +21,8 @@ CALIBRATION = "calibration.json"
 def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
-    Calibration scores come from the calibration split where there is one, else from refits: each train normal scored by an index it is not in.
+    Calibration scores come from the calibration split where there is one, or the normals that train held out, else from refits: each train normal
+    scored by an index it is not in. Where the network itself was trained on all of them, they are marked as seen: they promise nothing.
     Raises BadInput where the network was trained on another Dataset, or there are too few normals.
     """
     opened = Dataset(dataset)
@@ -30,24 +31,29 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
         raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
     geometry = Geometry.from_dict(notes["geometry"])
     detector = place(load_network(network), compute)
-    normals = opened.samples("train", "good")
+    training = notes.get("training", {})
+    apart = set(training.get("held_out", ()))
+    normals = [sample for sample in opened.samples("train", "good") if sample.path not in apart]
 
     def batches(numbers: Sequence[int]) -> TensorBatches:
         return TensorBatches(opened, [normals[number] for number in numbers], geometry, compute.batch_size)
 
-    held_out = opened.samples("calibration", "good")
+    held_out = opened.samples("calibration", "good") or [sample for sample in opened.samples("train", "good") if sample.path in apart]
     # Features are worth keeping only where refits will ask for them again.
-    embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out else {}))
+    embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {}))
     detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
     if held_out:
         folds, samples = None, held_out
         scores = list(scored(detector, detector.embedded(TensorBatches(opened, held_out, geometry, compute.batch_size)), detector.index))
+    elif training and not detector.index:
+        folds, samples, scores = None, normals, list(scored(detector, embeddings.of(range(len(normals))), detector.index))
     else:
         samples = normals
         folds, scores = cross_scores(detector, embeddings)
+    kind = "split" if held_out else "seen" if training else "cross"
     images: list[dict[str, Any]] = [
         {"path": sample.path, "score": score, "map_max": map_max} for sample, (score, map_max) in zip(samples, scores, strict=True)
     ]
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
-        write_json(folder / CALIBRATION, {"kind": "split" if held_out else "cross", "folds": folds, "images": images})
+        write_json(folder / CALIBRATION, {"kind": kind, "folds": folds, "images": images})

@@ -78,6 +78,7 @@ def evaluate(
             "vqi.weights": results["weights"]["label"],
         },
         artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, report],
+        run_id=notes["notes"].get("training", {}).get("run_id", ""),
     )
     if run_id:
         results["tracking"] = {"uri": shown_address(tracking_address(tracking_uri)), "experiment": experiment, "run_id": run_id}

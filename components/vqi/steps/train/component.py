@@ -19,14 +19,25 @@ def train(
     compute_batch_size: int,
     compute_device: str,
     compute_precision: str,
+    data_calibration_fraction: str,
     image_crop: str,
     image_region: str,
     image_size: str,
     method_name: str,
     method_settings: str,
+    name: str,
     seed: int,
+    tracking_experiment: str,
+    tracking_uri: str,
+    train_batch_size: int,
+    train_checkpoints: str,
+    train_max_epochs: int,
+    train_max_seconds: float,
+    train_max_steps: int,
+    train_patience: int,
+    train_processes: int,
 ):
-    """Learn the network from normals; methods with a frozen backbone prepare and store it."""
+    """Learn the network from normals (supervised methods: from labelled images too); methods with a frozen backbone prepare and store it."""
     parameters = {key: value for key, value in locals().items() if key not in ("dataset", "network", "fingerprint")}
     from vqi.steps.running import step
 
@@ -38,7 +49,7 @@ def train(
 
         category = Category.from_parameters(parameters)
         this.outputs["network"] = network.path
-        run(
+        training = run(
             dataset=Path(dataset.path),
             method=category.method.name,
             settings=category.settings,
@@ -47,5 +58,10 @@ def train(
             compute=category.placement,
             seed=category.seed,
             network=Path(network.path),
+            budgets=category.training,
+            calibration_fraction=category.data.calibration_fraction,
+            tracking_uri=category.tracking.uri,
+            experiment=category.tracking.experiment,
         )
+        this.facts["training"] = {key: value for key, value in training.items() if key != "points"}
         network.metadata["method"] = category.method.name

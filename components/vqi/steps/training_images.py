@@ -1,0 +1,70 @@
+"""Images by number for the training loop: decoded once, kept as bytes within a stated memory limit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.images import decode_rgb
+from vqi.dataset.manifest import Sample
+from vqi.dataset.reader import Dataset
+from vqi.dataset.sources import opened
+from vqi.platform.errors import BadInput
+from vqi.platform.memory import MIB, available_memory
+
+# What decoded images may take at most, bytes, and of the memory that is free.
+MOST_MEMORY, MEMORY_SHARE = 8 * 2**30, 0.25
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class DecodedImages:
+    """`count` pictures as the network sees them. `decode(number)` gives uint8 [h, w, 3]; the first that fit into `memory` bytes are decoded once."""
+
+    def __init__(
+        self, decode: Callable[[int], np.ndarray], count: int, size: tuple[int, int], labels: Tensor | None = None, memory: int | None = None
+    ) -> None:
+        self.decode, self.count, self.size, self.labels = decode, count, size, labels
+        allowed = min(MOST_MEMORY, int(MEMORY_SHARE * available_memory())) if memory is None else memory
+        each = 3 * size[0] * size[1]
+        self.kept: list[np.ndarray | None] = [None] * min(count, allowed // each)
+        held = f"all {count}" if len(self.kept) == count else f"{len(self.kept)} of {count}"
+        print(f"training images: {held} stay decoded in memory, {len(self.kept) * each / MIB:.0f} MiB", file=sys.stderr, flush=True)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def load(self, numbers: Sequence[int]) -> Tensor:
+        """float32 [n, 3, h, w] in [0, 1]. Two threads that ask for the same image at once both decode it, to the same bytes."""
+        return torch.from_numpy(np.stack([to_input(self._picture(number)) for number in numbers]))
+
+    def _picture(self, number: int) -> np.ndarray:
+        if number >= len(self.kept):
+            return self.decode(number)
+        kept = self.kept[number]
+        if kept is None:
+            kept = self.kept[number] = self.decode(number)
+        return kept
+
+
+def dataset_images(dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, labelled: bool = False) -> DecodedImages:
+    """The samples' images; `labelled` adds their labels (1 = defect)."""
+    labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if labelled else None
+    return DecodedImages(lambda number: geometry.apply(dataset.image(samples[number])), len(samples), geometry.input_size, labels)
+
+
+def source_images(source: str, geometry: Geometry, key: str) -> Iterator[DecodedImages]:
+    """The pictures of a folder, archive or s3:// prefix, for as long as the generator is held open (an archive is unpacked meanwhile).
+
+    Raises BadInput naming `key` where there are none.
+    """
+    whole = Geometry(geometry.input_size)  # a region or crop is the product's affair
+    with opened(source) as files:
+        names = sorted(name for name in files if name.lower().endswith(PICTURES))
+        if not names:
+            raise BadInput(f"{key} is {source!r}, which holds no pictures ({', '.join(PICTURES)}).")
+        yield DecodedImages(lambda number: whole.apply(decode_rgb(files[names[number]].read_bytes(), names[number])), len(names), whole.size)
