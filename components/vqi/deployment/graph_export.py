@@ -89,7 +89,11 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(
-                IndexedGraph(detector, index_names).eval(), example, dynamic_shapes=({0: torch.export.Dim.AUTO}, grows), strict=False
+                IndexedGraph(detector, index_names).eval(),
+                example,
+                # A method without an index has no second entry, not an empty one.
+                dynamic_shapes=({0: torch.export.Dim.AUTO}, grows) if grows else ({0: torch.export.Dim.AUTO},),
+                strict=False,
             )
     except Exception as error:  # the tracer raises whatever the traced code or its own passes meet
         raise RunFailed(f"{detector.method} cannot be traced into a graph: {_first_line(error)}.") from error

@@ -9,7 +9,7 @@ and what depends on the epoch is set in `begin_epoch`, which is called again whe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -84,6 +84,13 @@ class Learner(nn.Module, ABC):
 
         Reads no parameter and no buffer. Pictures are [n, 3, h, w] in [0, 1] and masks [n, 1, h, w]: `vqi preview` draws those by their names.
         """
+
+    def portions(self, views: Views) -> Iterator[Views]:
+        """What the optimiser steps of a batch learn from, one after the other: all of it at once, unless a method learns from less than an image.
+
+        Portions are what `loss` takes, too, and draw no random numbers: those come with the views.
+        """
+        yield views
 
     @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:

@@ -223,36 +223,44 @@ class Loop:
         return self.learner.views(self.images.load(numbers), labels, generator(self.seed, "views", step))
 
     def _step(self, step: int, views: Views) -> int:
-        """One optimiser step; the number of images in it. Where memory does not suffice, the batch is learnt from in more pieces."""
-        images = len(next(iter(views.values())))
+        """Learn from a batch: one optimiser step, or one for each portion the learner cuts it into. The number of images in it."""
         rate = self.optimisation.factor(step)
         for group in self.optimisation.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
+        found: dict[str, list[Tensor]] = {}
+        for number, portion in enumerate(self.learner.portions(views)):
+            for name, value in self._update(step_seed(self.seed, "loss", step) + number, portion).items():
+                found.setdefault(name, []).append(value)
+        losses = {name: self.group.sum(torch.stack(values).mean()) for name, values in found.items()}
+        self.history.add(losses)
+        if self.device.type == "cpu" or step % STEPS_BETWEEN_CHECKS == 0:
+            self._check_finite({name: value.item() for name, value in losses.items()})
+        self.position.epoch_loss += losses["loss"].item() if self.device.type == "cpu" else 0.0
+        self.position.epoch_steps += 1
+        return len(next(iter(views.values())))
+
+    def _update(self, seed: int, views: Views) -> dict[str, Tensor]:
+        """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt from in more pieces."""
+        length = len(next(iter(views.values())))
         while True:
             try:
-                losses = self._gradients(step, views, images)
+                losses = self._gradients(seed, views, length)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._more_pieces(images, error)
+                self._more_pieces(length, error)
         self.group.sum_gradients(self.learner.parameters())
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
             torch.nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.optimisation.clip)
         self.scaler.step(self.optimisation.optimiser)
         self.scaler.update()
-        losses = {name: self.group.sum(value) for name, value in losses.items()}
-        self.history.add(losses)
-        if self.device.type == "cpu" or step % STEPS_BETWEEN_CHECKS == 0:
-            self._check_finite({name: value.item() for name, value in losses.items()})
-        self.position.epoch_loss += losses["loss"].item() if self.device.type == "cpu" else 0.0
-        self.position.epoch_steps += 1
-        return images
+        return losses
 
-    def _gradients(self, step: int, views: Views, images: int) -> dict[str, Tensor]:
+    def _gradients(self, seed: int, views: Views, images: int) -> dict[str, Tensor]:
         """Gradients of the mean loss over the batch, added up piece by piece; this process's share of every loss."""
-        torch.manual_seed(step_seed(self.seed, "loss", step))
+        torch.manual_seed(seed)
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         part = self.group.part(images)
         mine = part.stop - part.start
