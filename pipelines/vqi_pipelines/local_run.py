@@ -242,10 +242,9 @@ class _Console(io.TextIOBase):
             self.in_step, self.step, self.last_word = True, started[1].replace("-", "_"), []
             self.say(f"{self.step} ...")
         elif " finished with status " in line:
+            for told in self.last_word if self.in_step and "SUCCESS" in line else ():
+                self.say(told)
             self.in_step = False
-            if "SUCCESS" in line:
-                for told in self.last_word:
-                    self.say(told)
         elif "[KFP Executor" in line:
             self.in_input = "Got executor_input" in line
         elif self.in_step and line.startswith("    "):

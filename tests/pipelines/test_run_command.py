@@ -59,6 +59,7 @@ def test_progress_goes_to_standard_error(finished: tuple[dict, subprocess.Comple
     _, done = finished
     for step in ("ingest", "check_dataset", "train", "build_index", "evaluate", "export"):
         assert f"{step} ..." in done.stderr
+        assert done.stderr.count(f"  vqi {step}: ") == 1
     assert "Executor" not in done.stderr
 
 
