@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,21 @@ class Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         yield from self.images.split(self.size)
+
+
+class TensorImages:
+    """Images [n, 3, H, W] by number, all normal: what a training loop calls TrainingImages."""
+
+    labels: Tensor | None = None
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, numbers: Sequence[int]) -> Tensor:
+        return self.images[list(numbers)]
 
 
 def smooth_images(count: int, side: int = 64, seed: int = 0) -> Tensor:
