@@ -53,7 +53,10 @@ def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mappi
     # The environment names credentials, tokens and certificates by their files.
     read = [str(parameters["data_source"]), str(parameters["backbone_weights"]), *environment.values()]
     caches = _caches()
-    written = [str(folder) for folder in (run_dir, *_written(tracking_uri), *caches.values())]
+    checkpoints = [Path(folder) for folder in [str(parameters["train_checkpoints"])] if os.path.isabs(folder)]
+    for folder in checkpoints:
+        folder.mkdir(parents=True, exist_ok=True)  # a Docker engine would make it as root
+    written = [str(folder) for folder in (run_dir, *checkpoints, *_written(tracking_uri), *caches.values())]
     mounts = {path: Mount(path, path, "bind", read_only=True) for path in read if os.path.isabs(path) and Path(path).exists()}
     mounts |= {path: Mount(path, path, "bind") for path in written}
     return DockerRunner(

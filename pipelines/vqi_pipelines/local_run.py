@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -74,6 +75,12 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
         parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
     parameters["tracking_uri"] = _absolute(str(parameters["tracking_uri"]))
+    own_checkpoints = category.train.checkpoints
+    if own_checkpoints and "://" not in own_checkpoints:
+        parameters["train_checkpoints"] = str(Path(own_checkpoints).expanduser().absolute())
+    elif not own_checkpoints:
+        # Beside the runs, not in one: a run that was interrupted is taken up by the next of the same category.
+        parameters["train_checkpoints"] = str(out / "checkpoints")
     write_json(run_dir / "parameters.json", parameters)
     say(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
     started = time.monotonic()
@@ -84,6 +91,8 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     # kfp takes a container that was gone before it could be asked for one that succeeded.
     if any(_report(reports, step).get("state") != "succeeded" for step in STEPS):
         raise _failure(reports, run_dir, "its container vanished")
+    if not own_checkpoints:
+        _forget_checkpoints(out / "checkpoints", _report(reports, "train"))
     summary = summarise(category.name, run_dir)
     summary.tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
     summary.seconds["total"] = round(time.monotonic() - started, 3)
@@ -109,6 +118,15 @@ def summarise(name: str, run_dir: Path) -> Summary:
         summary.metrics, summary.threshold = results["metrics"], results["threshold"]
         summary.weights, summary.notes = results["weights"], results["notes"]
     return summary
+
+
+def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
+    """Remove what nobody asked to keep of a training that is complete."""
+    kept = Path(train.get("facts", {}).get("training", {}).get("checkpoints") or folder / "none")
+    if kept.parent == folder:
+        shutil.rmtree(kept, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other trainings are under way, or there was none
+        folder.rmdir()
 
 
 def _present(key: str, path: str) -> str:

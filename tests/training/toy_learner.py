@@ -41,7 +41,7 @@ class ToyLearner(Learner):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.frozen = nn.Conv2d(3, 4, 3).requires_grad_(False)
-            self.body = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout))
+            self.body = nn.Sequential(nn.Conv2d(4, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout))
             self.head = nn.Linear(8, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.explode_at = -1

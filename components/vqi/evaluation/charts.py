@@ -10,6 +10,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 COLOURS = {"good": "#0072b2", "defect": "#d55e00", "unknown": "#6b7280"}
+# Okabe and Ito's palette: told apart by colour-blind eyes too.
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430")
 # Distances may spread over decades; a linear axis would press all normals into one bar.
 LOG_SPREAD = 30.0
 
@@ -109,6 +111,40 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
     middle = top + side / 2
     parts.append(f'<text x="10" y="{middle}" text-anchor="middle" class="faint" transform="rotate(-90 10 {middle})">defects found</text>')
     return _svg(left + side + 16, top + side + 42, "ROC curve", parts)
+
+
+def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
+    """Losses over steps: a line for each name of `points` ({"step": ..., "learning_rate": ..., name: mean}), on a log axis where all are positive."""
+    names = [name for name in (points[0] if points else {}) if name not in ("step", "learning_rate")]
+    values = [point[name] for point in points for name in names if name in point and math.isfinite(point[name])]
+    if len(points) < 2 or not values:
+        return Markup()
+    low, high = min(values), max(values)
+    log = low > 0 and high / low > 3
+    if high <= low:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    left, right, top, bottom = 64, 470, 12, 212
+    steps = max(points[-1]["step"], 1)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        share = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+        return left + step / steps * (right - left), bottom - share * (bottom - top)
+
+    parts = []
+    for tick in _log_ticks(low, high) if log else _ticks(low, high):
+        y = place(0, tick)[1]
+        parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#e3e7ec" fill="none"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" class="faint">{tick:.3g}</text>')
+    for tick in _ticks(0, steps):
+        x = place(tick, high)[0]
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
+    for number, name in enumerate(names):
+        colour = LINES[number % len(LINES)]
+        line = "L".join("{:.1f} {:.1f}".format(*place(point["step"], point[name])) for point in points if math.isfinite(point.get(name, math.nan)))
+        parts.append(f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="{2 if name == "loss" else 1.4}" stroke-linejoin="round"/>')
+        parts.append(f'<text x="{left + 8 + 110 * (number % 4)}" y="{bottom + 52 + 16 * (number // 4)}" fill="{colour}">{escape(name)}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end" class="faint">steps{", losses on a log scale" if log else ""}</text>')
+    return _svg(480, bottom + 60 + 16 * ((len(names) - 1) // 4), "Losses over training steps", parts)
 
 
 def _svg(width: float, height: float, title: str, parts: list[str]) -> Markup:

@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vqi.evaluation.charts import histogram_chart, roc_chart
+from vqi.evaluation.learning import Learning
 from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
 from vqi.platform.files import write_whole
 from vqi.platform.page import data_uri, render
@@ -133,11 +134,11 @@ class ExampleChooser:
         return len(heap) < size or worth > heap[0][0]
 
 
-def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Example]) -> None:
+def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Example], learning: Learning | None = None) -> None:
     """Write the page for `results` (the content of results.json) and the chosen `examples`, atomically.
 
     Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that chart is left out.
-    Metrics may be null, masks missing, and any label absent.
+    Metrics may be null, masks missing, and any label absent. `learning` is there where the network was trained by gradient.
     """
     metrics, threshold = results["metrics"], results["threshold"]
     confusion = metrics.get("confusion") or {}
@@ -166,6 +167,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             roc=roc_chart(results.get("roc") or [], _operating_point(confusion)),
             histogram=histogram_chart(results["histogram"], threshold["image"]) if results.get("histogram") else "",
             sections=_sections(examples, scale),
+            learning=learning.section() if learning else None,
             gradient=_gradient(),
             flat=_flat,
             percent=lambda rate: "–" if rate is None else f"{100 * rate:.3g} %",

@@ -8,6 +8,7 @@ process up to the order of floating-point sums.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +65,6 @@ class _SynchronisedForward:
         self.norm = norm
 
     def __call__(self, values: Tensor) -> Tensor:
-        from torch.distributed.nn.functional import all_reduce  # differentiable
-
         norm = self.norm
         if not norm.training:
             return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
@@ -73,9 +72,9 @@ class _SynchronisedForward:
         shape = [1, -1] + [1] * (values.ndim - 2)
         count = torch.tensor([float(values.numel() // values.shape[1])], device=values.device)
         torch.distributed.all_reduce(count)
-        mean = all_reduce(values.float().sum(dim=axes)) / count
+        mean = _Summed.apply(values.float().sum(dim=axes)) / count
         centred = values.float() - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dim=axes)) / count
+        variance = _Summed.apply(centred.square().sum(dim=axes)) / count
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             with torch.no_grad():
                 assert norm.num_batches_tracked is not None
@@ -89,6 +88,22 @@ class _SynchronisedForward:
         return result.to(values.dtype)
 
 
+class _Summed(torch.autograd.Function):
+    """A sum over the processes. Every process's loss depends on every process's summand, so gradients are summed likewise."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+
 def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Run `work(group, *arguments)` in `processes` processes on this machine and return what rank 0 returned.
 
@@ -97,7 +112,14 @@ def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=0, start_method="spawn"
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0,
+        start_method="spawn",
     )
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))

@@ -21,8 +21,11 @@ from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
 from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
 from vqi.steps.evaluate.gathering import Gathering
+from vqi.steps.evaluate.learning import learning
 from vqi.steps.scoring import score_samples
 
+# What results.json keeps of a training; the history is in the report and in MLflow.
+TRAINING = ("steps", "epochs", "batch_size", "processes", "seconds", "images_per_second", "waited_share", "stopped", "learned_images", "budgets")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -62,7 +65,7 @@ def evaluate(
         results = _results(data, notes, calibration, threshold, gathered, compute)
         write_json(folder / RESULTS, results)
         write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
-        write_report(report, results, gathered.chooser.chosen())
+        write_report(report, results, gathered.chooser.chosen(), learning(network, notes["notes"], data, geometry))
 
     print(table(results), file=sys.stderr, flush=True)
     run_id = track_run(
@@ -114,6 +117,7 @@ def _results(
         "seed": notes["seed"],
         "precision": compute.precision,
         "threshold": asdict(threshold),
+        "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
         **found,
         "trade_off": trade_off(gathered.predictions, calibration),
         "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
@@ -147,6 +151,7 @@ def _parameters(results: dict[str, Any], compute: Compute) -> dict[str, Any]:
         "threshold.false_reject_rate": threshold["requested_false_reject_rate"],
         "compute.device": compute.device,
         "compute.precision": compute.precision,
+        **{f"train.{key}": value for key, value in results["training"].items() if key in ("steps", "epochs", "batch_size", "processes", "stopped")},
         "seed": results["seed"],
         "dataset.name": results["name"],
         "dataset.fingerprint": results["dataset_fingerprint"],

@@ -126,7 +126,7 @@ def _divide(
     if calibration:
         notes.append(f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by seed {seed}.")
     else:
-        notes.append(f"All {counted(len(train), 'training normal')} are trained on: thresholds come from k-fold refits.")
+        notes.append(f"All {counted(len(train), 'training normal')} stay together: thresholds come from refits, or normals that train holds out.")
     # Normals that no layout divided are divided already: what is theirs to learn from is in train.
     tested: dict[str, dict[str, str]] = defaultdict(dict)
     for photograph in photographs:

@@ -26,6 +26,7 @@ from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.platform.tracking import OpenRun, check_tracking, open_run
+from vqi.steps.evaluate.learning import OBSERVED
 from vqi.steps.scoring import TensorBatches
 from vqi.steps.training_images import dataset_images, source_images
 from vqi.training.checkpoints import Checkpoints, identity
@@ -35,7 +36,6 @@ from vqi.training.settings import TrainSettings
 
 # Held out for early stopping, so that the calibration normals have no say in which weights are taken.
 STOPPING_FRACTION = 0.1
-OBSERVED = "observed.safetensors"
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 OBSERVED_INDEX = 32
 

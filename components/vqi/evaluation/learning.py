@@ -1,0 +1,68 @@
+"""How a network learnt, for the report: its loss curves, and the maps of a few images after the first epoch and after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from vqi.evaluation.charts import loss_chart
+from vqi.evaluation.pictures import Scale, heatmap
+from vqi.platform.page import data_uri
+
+ENDED = {
+    "steps": "the budget of steps was used up",
+    "seconds": "the time allowed was used up",
+    "patience": "the loss on held-out normals no longer fell",
+    "satisfied": "the method's own rule was met",
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An image as the network sees it, uint8 [h, w, 3], and its anomaly maps float32 [h, w] after the first epoch and after the last."""
+
+    path: str
+    image: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+@dataclass(frozen=True)
+class Learning:
+    """`record`: what the training loop noted (steps, seconds, points, ...)."""
+
+    record: Mapping[str, Any]
+    watched: Sequence[Watched] = field(default_factory=tuple)
+
+    def section(self) -> dict[str, Any]:
+        """What the page shows."""
+        record = self.record
+        waited = f"{100 * record['waited_share']:.0f} %"
+        return {
+            "chart": loss_chart(record.get("points") or []),
+            "facts": [
+                (
+                    "steps",
+                    f"{record['steps']:,} of {record['batch_size']} images: {record['epochs']:g} passes over {record['learned_images']}",
+                ),
+                (
+                    "time",
+                    f"{record['seconds']:.0f} s, {record['images_per_second']:.1f} images/s, {waited} waiting for data",
+                ),
+                ("ended", ENDED.get(record["stopped"], record["stopped"])),
+            ],
+            "watched": [{"path": item.path, "pictures": _pictures(item)} for item in self.watched],
+        }
+
+
+def _pictures(item: Watched) -> list[tuple[str, Markup]]:
+    """Photograph and both maps, each map on its own scale: their units change as the network learns."""
+    shown = [("photograph", item.image)]
+    for name, values in (("after the first epoch", item.first), ("after the last", item.last)):
+        low, middle = float(values.min()), float(np.quantile(values, 0.98))
+        shown.append((name, heatmap(item.image, values, Scale(max(middle, low + 1e-12), floor=low))))
+    return [(name, data_uri(picture, quality=80)) for name, picture in shown]

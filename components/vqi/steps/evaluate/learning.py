@@ -1,0 +1,36 @@
+"""What the train step left for the report: the history of the losses, and maps of a few images from the first epoch and the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.evaluation.learning import Learning, Watched
+from vqi.platform.errors import BadInput
+from vqi.platform.files import sha256_of
+
+OBSERVED = "observed.safetensors"
+
+
+def learning(network: Path, notes: dict[str, Any], data: Dataset, geometry: Geometry) -> Learning | None:
+    """How the network of an artefact learnt, or None where it did not. Images that are not in `data` are left out.
+
+    Raises BadInput where the maps beside the network are not those it was stored with.
+    """
+    record = notes.get("training")
+    if not record:
+        return None
+    file = Path(network) / OBSERVED
+    watched = []
+    if record.get("observed_sha256") and file.is_file():
+        from safetensors.numpy import load_file
+
+        if sha256_of(file) != record["observed_sha256"]:
+            raise BadInput(f"{file} was changed after training; run train again.")
+        maps, samples = load_file(file), {sample.path: sample for sample in data.samples()}
+        for number, path in enumerate(record["observed"]):
+            if path in samples:
+                watched.append(Watched(path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]))
+    return Learning(record, watched)

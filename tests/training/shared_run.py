@@ -1,0 +1,21 @@
+"""What one of several processes runs in test_distributed.py; a module of its own, because processes that are spawned import it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from toy_learner import ToyImages, ToyLearner
+
+from vqi.detectors.settings import Budget
+from vqi.platform.devices import Compute
+from vqi.training.distributed import Group
+from vqi.training.loop import Loop
+from vqi.training.settings import TrainSettings
+
+
+def run(group: Group, steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Train the toy learner (batch normalisation and all, without dropout); its state and the history."""
+    learner, images = ToyLearner(dropout=0.0), ToyImages(11)
+    settings = TrainSettings(max_steps=steps, batch_size=4, processes=group.size)
+    loop = Loop(learner, images, name="toy", settings=settings, budget=Budget(batch_size=4, epochs=1), compute=Compute(), seed=5, group=group)
+    training = loop.run(images)
+    return learner.state_dict(), training.points
