@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from toy_learner import ToyImages, ToyLearner
 
 from vqi.detectors.settings import Budget
 from vqi.platform.devices import Compute
+from vqi.platform.errors import BadInput
 from vqi.training.distributed import Group
 from vqi.training.loop import Loop
 from vqi.training.settings import TrainSettings
+
+
+def refuse(group: Group) -> None:
+    """One process meets what a person should be told."""
+    if group.rank == 1:
+        raise BadInput("The second process does not like it.")
+    group.sum(torch.zeros(1))
 
 
 def run(group: Group, steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from shared_run import run
+from shared_run import refuse, run
 from torch import nn
 
+from vqi.platform.errors import BadInput
 from vqi.training.distributed import Group, launch
 
 
@@ -17,6 +18,11 @@ def test_two_processes_give_the_result_of_one() -> None:
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
     assert [point["loss"] for point in shared_history] == pytest.approx([point["loss"] for point in history], rel=1e-4)
+
+
+def test_what_one_process_has_to_say_reaches_the_person() -> None:
+    with pytest.raises(BadInput, match=r"^The second process does not like it\.$"):
+        launch(2, refuse)
 
 
 @pytest.mark.parametrize("images", [2, 3, 7, 16])

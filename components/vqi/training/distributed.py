@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -107,8 +109,11 @@ class _Summed(torch.autograd.Function):
 def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Run `work(group, *arguments)` in `processes` processes on this machine and return what rank 0 returned.
 
-    `work` is a function of a module and everything handed over can be pickled. Raises ChildFailedError where a process ends badly.
+    `work` is a function of a module and everything handed over can be pickled. Raises what the first process that failed raised where that is an
+    error of ours, RunFailed where it is not, or where this process is told to stop: the others are told then too.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
@@ -125,8 +130,21 @@ def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
     try:
         return elastic_launch(config, _joined)(work, *arguments)[0]
+    except ChildFailedError as error:
+        raise _first(error, processes) from error
+    except SignalException as error:
+        raise RunFailed(f"The {processes} processes were told to stop; each wrote its last words above.") from error
     finally:
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
+
+
+def _first(error: Any, processes: int) -> VqiError:
+    """The error of the first process that failed, as it was there."""
+    message = error.get_first_failure()[1].message
+    text = str(message.get("message", message) if isinstance(message, dict) else message)
+    name, _, sentence = text.partition(": ")
+    kind = {kind.__name__: kind for kind in (BadInput, RunFailed, GateRefused)}.get(name)
+    return kind(sentence) if kind else RunFailed(f"One of {processes} processes ended badly ({text.splitlines()[0]}); its log is above.")
 
 
 def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
