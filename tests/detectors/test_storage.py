@@ -9,7 +9,7 @@ import torch
 from normals import Batches, smooth_images
 
 from vqi.detectors.registry import create
-from vqi.detectors.settings import BackboneSettings, method_names
+from vqi.detectors.settings import BackboneSettings, method_names, settings_class
 from vqi.detectors.storage import load_detector, load_network, read_flat_index, read_network_notes, save_index, save_network
 from vqi.platform.errors import BadInput
 
@@ -50,7 +50,9 @@ def test_notes_say_what_the_network_is(stored):
     notes = read_network_notes(folder / "network")
     assert notes["method"] == detector.method
     assert notes["backbone"]["layers"] == list(detector.backbone.settings.layers)
-    assert notes["weights"] == {"kind": "random", "label": "random weights (for tests only)", "sha256": ""}
+    random = {"kind": "random", "label": "random weights (for tests only)", "sha256": ""}
+    none = {"kind": "none", "label": "trained from scratch", "sha256": ""}
+    assert notes["weights"] == (random if settings_class(detector.method).uses_backbone else none)
     assert notes["notes"] == {"geometry": "as given"}
     assert load_network(folder / "network").index == {}
 

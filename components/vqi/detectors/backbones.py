@@ -15,6 +15,7 @@ from vqi.platform.torchvision_guard import torchvision
 from vqi.platform.weights import RANDOM_LABEL, WeightsOrigin, load_weights
 
 FILTERBANK = "filterbank"
+NONE = "no backbone"
 
 
 class Backbone(nn.Module):
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
         self.body, self.settings, self.origin = body, settings, origin
         self.precision = torch.float32
         # The filter bank takes pixels as they are and has no precision to lose.
-        self.normalises = settings.name != FILTERBANK
+        self.normalises = settings.name not in (FILTERBANK, NONE)
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
         self.channels = {name: size[0] for name, size in self.shapes((64, 64)).items()}
@@ -79,6 +80,18 @@ def create_backbone(settings: BackboneSettings, default_layers: Mapping[str, tup
         state, backbone.origin = load_weights(settings.name, settings.weights, settings.sha256)
         _fill(backbone, state)
     return backbone
+
+
+def no_backbone() -> Backbone:
+    """What stands in the backbone's place in a method that reads none: a device and a precision, and no feature map."""
+    return Backbone(_Nothing(), BackboneSettings(name=NONE, weights="none"), WeightsOrigin("none", "trained from scratch"))
+
+
+class _Nothing(nn.Module):
+    """No nodes."""
+
+    def forward(self, images: Tensor, nodes: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        return {}
 
 
 def empty_backbone(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0) -> Backbone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from vqi.detectors.backbones import Backbone, create_backbone
+from vqi.detectors.backbones import Backbone, create_backbone, no_backbone
 from vqi.detectors.interface import Detector
 from vqi.detectors.settings import BackboneSettings, parse_settings, settings_class
 
@@ -19,11 +19,12 @@ def detector_class(method: str) -> type[Detector]:
 def create(method: str, settings: dict[str, Any] | Any, backbone: BackboneSettings, input_size: tuple[int, int], seed: int = 0) -> Detector:
     """A detector with its weights and without an index. `settings`: plain values, parsed strictly, or the method's own dataclass.
 
-    Raises BadInput where the method, a setting, the network, a node or the weights cannot be had.
+    Raises BadInput where the method, a setting, the network, a node or the weights cannot be had. A method that reads no backbone gets none.
     """
-    kind = detector_class(method)
     parsed = parse_settings(method, settings) if isinstance(settings, dict) else settings
-    return assemble(method, parsed, create_backbone(backbone, kind.default_layers, seed), input_size, seed)
+    uses = settings_class(method).uses_backbone
+    chosen = create_backbone(backbone, detector_class(method).default_layers, seed) if uses else no_backbone()
+    return assemble(method, parsed, chosen, input_size, seed)
 
 
 def assemble(method: str, settings: Any, backbone: Backbone, input_size: tuple[int, int], seed: int) -> Detector:

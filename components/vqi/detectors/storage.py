@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqi.detectors.settings import BackboneSettings, parse_settings
+from vqi.detectors.settings import BackboneSettings, parse_settings, settings_class
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, write_json
 
@@ -73,7 +73,7 @@ def read_network_notes(folder: Path) -> dict[str, Any]:
 
 def load_network(folder: Path, device: str = "cpu") -> Detector:
     """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another version."""
-    from vqi.detectors.backbones import empty_backbone
+    from vqi.detectors.backbones import empty_backbone, no_backbone
     from vqi.detectors.registry import assemble, detector_class
     from vqi.platform.weights import WeightsOrigin
 
@@ -84,7 +84,10 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     size = value["input_size"]
     if len(size) != 2 or not all(isinstance(side, int) and 32 <= side <= 4096 for side in size):
         raise BadInput(f"{folder / NETWORK} has input_size {size}; it must be height and width.")
-    backbone = empty_backbone(_backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"])
+    if settings_class(value["method"]).uses_backbone:
+        backbone = empty_backbone(_backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"])
+    else:
+        backbone = no_backbone()
     backbone.origin = WeightsOrigin(value["weights"]["kind"], value["weights"]["label"], value["weights"]["sha256"])
     detector = assemble(value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"])
     try:

@@ -26,6 +26,7 @@ class MethodSettings:
 
     `detector` is where its Detector lies, `module:Class`. `budget` is None for methods that learn nothing by gradient. `supervised` methods train on
     labelled defects too. `extra_images` names the setting that holds a source of further images (textures, penalty images), '' where there is none.
+    Methods that read no pretrained network say `uses_backbone = False`: what the configuration names as backbone is then neither needed nor loaded.
     """
 
     method: ClassVar[str]
@@ -35,6 +36,7 @@ class MethodSettings:
     budget: ClassVar[Budget | None] = None
     supervised: ClassVar[bool] = False
     extra_images: ClassVar[str] = ""
+    uses_backbone: ClassVar[bool] = True
 
 
 def setting(
