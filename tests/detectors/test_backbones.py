@@ -63,6 +63,22 @@ def test_weights_up_to_the_last_node_are_enough(tmp_path):
         create_backbone(BackboneSettings(name="wide_resnet50_2", weights=str(tmp_path / "w.pth")), LAYERS)
 
 
+def test_a_published_simsiam_checkpoint_loads(tmp_path):
+    whole = create_backbone(BackboneSettings(weights="random", layers=("layer1",)), LAYERS, seed=5)
+    state = {f"module.encoder.{name}": tensor for name, tensor in whole.body.state_dict().items()}
+    # Its projector lies where the classifier was, its predictor beside the encoder.
+    state |= {"module.encoder.fc.0.weight": torch.zeros(4, 4), "module.predictor.0.weight": torch.zeros(4, 4)}
+    torch.save({"epoch": 100, "arch": "resnet18", "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "checkpoint_0099.pth.tar")
+    loaded = create_backbone(BackboneSettings(weights=str(tmp_path / "checkpoint_0099.pth.tar"), layers=("layer1",)), LAYERS)
+    assert torch.equal(loaded(smooth_images(1))["layer1"], whole(smooth_images(1))["layer1"])
+
+
+def test_a_checkpoint_without_the_network_lists_what_it_holds(tmp_path):
+    torch.save({"state_dict": {"module.predictor.0.weight": torch.zeros(2), "module.teacher.conv1.weight": torch.zeros(2)}}, tmp_path / "w.pth")
+    with pytest.raises(BadInput, match=r"hold nothing of what resnet18 reads up to layer3; they hold: predictor\.0, teacher\.conv1"):
+        create_backbone(BackboneSettings(weights=str(tmp_path / "w.pth")), LAYERS)
+
+
 def test_bfloat16_changes_the_network_and_not_the_type_of_the_features():
     backbone = create_backbone(BackboneSettings(weights="random"), LAYERS)
     exact = backbone(smooth_images(1))["layer2"]

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
-from vqi.platform.weights import load_weights
+from vqi.platform.weights import load_weights, without_prefix
 
 
 def test_safetensors_and_torch_files_load_with_their_hash(tmp_path):
@@ -62,3 +62,20 @@ def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"cannot be downloaded here \(no route to host\); give a file.*filterbank"):
         load_weights("resnet18", "imagenet")
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder_q.", "backbone.", "encoder.", "module.encoder.", "module.encoder_q.", "model.backbone."])
+def test_names_are_found_whatever_trainers_put_before_them(prefix):
+    own = {"conv1.weight": torch.ones(1), "layer1.0.bn1.bias": torch.ones(2)}
+    state = {f"{prefix}{name}": tensor for name, tensor in own.items()}
+    # A momentum encoder with other weights, a projector in the classifier's place, a predictor.
+    state |= {f"module.encoder_k.{name}": torch.zeros(1) for name in own}
+    state |= {f"{prefix}fc.0.weight": torch.zeros(1), "module.predictor.0.weight": torch.zeros(1)}
+    found = without_prefix(state, own)
+    assert {name: found[name] for name in own} == own
+
+
+def test_the_prefix_is_the_one_that_holds_most():
+    state = {"encoder.a": torch.zeros(1), "backbone.a": torch.ones(1), "backbone.b": torch.ones(1), "module.c": torch.zeros(1)}
+    assert set(without_prefix(state, ["a", "b"])) == {"a", "b"}
+    assert without_prefix(state, ["z"]) == state

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.torchvision_guard import torchvision
-from vqi.platform.weights import RANDOM_LABEL, WeightsOrigin, load_weights
+from vqi.platform.weights import RANDOM_LABEL, WeightsOrigin, load_weights, without_prefix
 
 FILTERBANK = "filterbank"
 NONE = "no backbone"
@@ -143,17 +143,22 @@ def _known_layers(settings: BackboneSettings, layers: tuple[str, ...], known: li
     return tuple(layers)
 
 
-def _fill(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
-    """Load `state` into the network. Extra entries are ignored (heads, layers after the cut); a missing or misshapen one is BadInput."""
+def _fill(backbone: Backbone, stored: Mapping[str, Tensor]) -> None:
+    """Load what is `stored` into the network, its names mapped to the network's own.
+
+    Extra entries are ignored (heads, layers after the cut); missing and misshapen ones are BadInput, which lists what was found.
+    """
     name, origin = backbone.settings.name, backbone.origin.label
     wanted = backbone.body.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    state = without_prefix(stored, wanted)
+    needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
+    missing = [key for key in needed if key not in state]
     if missing:
         found = sorted({".".join(key.split(".")[:2]) for key in state})
         listing = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
-        share = "nothing" if len(missing) == len([k for k in wanted if not k.endswith("num_batches_tracked")]) else f"no {missing[0]}"
+        share = "nothing" if len(missing) == len(needed) else f"no {missing[0]}"
         raise BadInput(f"The weights {origin} hold {share} of what {name} reads up to {backbone.settings.layers[-1]}; they hold: {listing}.")
-    for key, tensor in wanted.items():
-        if key in state and state[key].shape != tensor.shape:
-            raise BadInput(f"The weights {origin} have {key} of shape {list(state[key].shape)}, {name} needs {list(tensor.shape)}.")
+    for key in needed:
+        if state[key].shape != wanted[key].shape:
+            raise BadInput(f"The weights {origin} have {key} of shape {list(state[key].shape)}, {name} needs {list(wanted[key].shape)}.")
     backbone.body.load_state_dict({key: state.get(key, tensor) for key, tensor in wanted.items()})

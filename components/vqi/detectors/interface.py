@@ -44,6 +44,8 @@ class Detector(nn.Module, ABC):
     method: ClassVar[str]
     # The backbone's nodes the method reads where none are named, by network family: a part of the network's name.
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # State that only learning needs, by the beginning of its names: in checkpoints, and not in the network artefact.
+    lesson_only: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, backbone: nn.Module, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__()

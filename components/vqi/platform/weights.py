@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["imagenet", "file", "s3", "random", "none"]
 RANDOM_LABEL = "random weights (for tests only)"
+# What trainers put before a network's own names, also several of them (`module.encoder.`): DataParallel, MoCo's query encoder, SimSiam and others.
+PREFIXES = ("module.", "encoder_q.", "backbone.", "encoder.", "model.")
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,18 @@ def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
     if not tensors:
         raise BadInput(f"The weights {name} hold no tensors; they are no state dict.")
     return tensors
+
+
+def without_prefix(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """The part of `state` that lies under one chain of PREFIXES, or under none, without it: the one under which most of the names `wanted` are found.
+
+    The shorter chain is taken where several hold as many; where none holds any, all of `state` comes back.
+    """
+    chains = {""}
+    for key in state:
+        chain = ""
+        while prefix := next((prefix for prefix in PREFIXES if key.startswith(chain + prefix)), ""):
+            chain += prefix
+            chains.add(chain)
+    chosen = max(sorted(chains, key=lambda chain: (len(chain), chain)), key=lambda chain: sum(chain + name in state for name in wanted))
+    return {key.removeprefix(chosen): tensor for key, tensor in state.items() if key.startswith(chosen)}
