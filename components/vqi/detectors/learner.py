@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vqi.detectors.interface import Detector, ImageBatches
+from vqi.detectors.settings import Budget
 
 Views = Mapping[str, Tensor]
 
@@ -58,6 +59,15 @@ class Schedule:
         return -(-self.steps // self.steps_per_epoch)
 
 
+@dataclass(frozen=True)
+class FirstLesson:
+    """What must be learnt before something else, with a name and a budget of its own (which `train.max_steps` and the like still limit)."""
+
+    name: str
+    learner: Learner
+    budget: Budget
+
+
 class Learner(nn.Module, ABC):
     """A network and its lesson."""
 
@@ -65,6 +75,10 @@ class Learner(nn.Module, ABC):
     unchanged: ClassVar[tuple[str, ...]] = ()
     # Further images a learner may be given (textures, images of another domain), in the network's geometry.
     extra: TrainingImages | None = None
+
+    def first_lesson(self) -> FirstLesson | None:
+        """What is to be learnt before this, from the same images, by a run of the loop of its own: a teacher that is a part of this learner, say."""
+        return None
 
     def prepare(self, normals: ImageBatches) -> None:
         """Before the first step of a run that does not resume: statistics of the normals, into buffers."""

@@ -38,18 +38,27 @@ def load_weights(network: str, weights: str, sha256: str = "") -> tuple[dict[str
     """
     if weights == "imagenet":
         path, label = _imagenet_file(network)
-        return _read(path, weights, sha256), WeightsOrigin("imagenet", label, sha256_of(path))
+        return _read(path, weights, sha256, "backbone.sha256"), WeightsOrigin("imagenet", label, sha256_of(path))
+    return load_stored(weights, sha256, "backbone.weights", "backbone.sha256", "give imagenet, a file, an s3:// address, or random (for tests)")
+
+
+def load_stored(weights: str, sha256: str, setting: str, sha256_setting: str, advice: str) -> tuple[dict[str, Tensor], WeightsOrigin]:
+    """The state dict of a file or an `s3://` address, and its origin. `setting` and `sha256_setting` are what errors call the two, `advice` what they
+    advise where there is no such file.
+
+    Raises BadInput as `load_weights` does.
+    """
     if weights.startswith("s3://"):
         from vqi.platform.object_store import download_file
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / (Path(weights).name or "weights")
             download_file(weights, path)
-            return _read(path, weights, sha256), WeightsOrigin("s3", weights, sha256_of(path))
+            return _read(path, weights, sha256, sha256_setting), WeightsOrigin("s3", weights, sha256_of(path))
     path = Path(weights).expanduser()
     if not weights or not path.is_file():
-        raise BadInput(f"backbone.weights is {weights!r}, but there is no such file; give imagenet, a file, an s3:// address, or random (for tests).")
-    return _read(path, str(path), sha256), WeightsOrigin("file", path.name, sha256_of(path))
+        raise BadInput(f"{setting} is {weights!r}, but there is no such file; {advice}.")
+    return _read(path, str(path), sha256, sha256_setting), WeightsOrigin("file", path.name, sha256_of(path))
 
 
 def _imagenet_file(network: str) -> tuple[Path, str]:
@@ -87,12 +96,12 @@ def _impatient_sockets(seconds: float = 20.0) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _read(path: Path, name: str, sha256: str) -> dict[str, Tensor]:
+def _read(path: Path, name: str, sha256: str, setting: str) -> dict[str, Tensor]:
     """The tensors of a weights file: safetensors, or torch's own format read without its pickled code."""
     if sha256:
         found = sha256_of(path)
         if found != sha256.lower():
-            raise BadInput(f"The weights {name} have sha256 {found}, not {sha256} as backbone.sha256 says; check the file or the setting.")
+            raise BadInput(f"The weights {name} have sha256 {found}, not {sha256} as {setting} says; check the file or the setting.")
     import torch
     from safetensors.torch import load_file
 
