@@ -1,0 +1,88 @@
+"""Every method there is, through the steps of the DAG: train, index, save, load, score, export, parity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
+
+from vqi.dataset.reader import Dataset
+from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.predictor import Predictor
+from vqi.detectors.settings import method_names, settings_class
+from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.steps.build_index.step import build_index
+from vqi.steps.evaluate.step import evaluate
+from vqi.steps.export.step import export
+from vqi.steps.scoring import TensorBatches
+from vqi.steps.train.step import train
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("every"))
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
+    network, index, evaluation, bundle = (tmp_path / name for name in ("network", "index", "evaluation", "bundle"))
+    record = train(
+        dataset=dataset,
+        method=method,
+        settings=small(method),
+        backbone=BACKBONE,
+        geometry=GEOMETRY,
+        compute=COMPUTE,
+        seed=0,
+        network=network,
+        budgets=budget(method, 4),
+    )
+    learns = settings_class(method).budget is not None
+    assert (record.get("steps") == 4) == learns
+    build_index(dataset=dataset, network=network, compute=COMPUTE, index=index)
+    calibration = json.loads((index / "calibration.json").read_text())
+    held_out = read_network_notes(network)["notes"].get("training", {}).get("held_out", [])
+    assert calibration["kind"] == ("split" if learns else "cross")
+    assert sorted(image["path"] for image in calibration["images"]) == sorted(held_out) or not learns
+
+    # Loaded twice, in batches and alone: the same scores.
+    data = Dataset(dataset)
+    samples = data.samples("test")
+    images = next(iter(TensorBatches(data, samples, GEOMETRY, len(samples))))
+    first, again = load_detector(network, index), load_detector(network, index)
+    with torch.inference_mode():
+        together, repeated = first(images), again(images)
+        alone = [first(image[None]) for image in images]
+    assert torch.equal(together.image, repeated.image)
+    assert torch.equal(together.map, repeated.map)
+    assert together.map.shape == (len(samples), 64, 64)
+    assert together.map.dtype == together.image.dtype == torch.float32
+    size = float(together.map.abs().max())
+    torch.testing.assert_close(torch.cat([one.map for one in alone]), together.map, rtol=1e-4, atol=1e-4 * size)
+    torch.testing.assert_close(torch.cat([one.image for one in alone]), together.image, rtol=1e-4, atol=1e-5 * float(together.image.abs().max()))
+    assert len(set(together.image.tolist())) == len(samples), "two images with the same score: it saturates"
+
+    results = evaluate(
+        dataset=dataset,
+        network=network,
+        index=index,
+        false_reject_rate=0.1,
+        compute=COMPUTE,
+        tracking_uri="",
+        experiment="vqi",
+        evaluation=evaluation,
+        report=tmp_path / "report.html",
+    )
+    assert 0 <= results["metrics"]["image_auroc"] <= 1
+    assert ("How it learnt" in (tmp_path / "report.html").read_text()) == learns
+
+    # The export's own gate compares scores and maps with the detector's; here once more, image by image.
+    export(dataset=dataset, network=network, index=index, evaluation=evaluation, tolerance=1e-3, bundle=bundle)
+    assert read_sidecar(bundle).method == method
+    predictor = Predictor(bundle, backend="onnxruntime")
+    scores = [prediction.score for prediction in predictor.predict([data.image(sample) for sample in samples])]
+    np.testing.assert_allclose(scores, together.image.numpy(), rtol=1e-3, atol=1e-3 * float(together.image.abs().max()))
