@@ -12,7 +12,9 @@ from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.demo import demo
+from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
+from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.run import run
 
 app = typer.Typer(
@@ -27,6 +29,8 @@ app.command()(run)
 app.command()(predict)
 app.command()(check)
 app.command()(categories)
+app.command()(methods)
+app.command()(preview)
 app.command("compile")(compile_command)
 app.command()(demo)
 

@@ -204,12 +204,12 @@ def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for index, (name, picture) in enumerate(shown):
         left = margin + index * (column + margin)
-        draw.text((left, 5), _fitting(texts[name], font, column), fill=CASING, font=font)
+        draw.text((left, 5), fitting(texts[name], font, column), fill=CASING, font=font)
         sheet.paste(Image.fromarray(picture), (left, band))
     return np.asarray(sheet)
 
 
-def _fitting(text: str, font, width: int) -> str:
+def fitting(text: str, font, width: int) -> str:
     """`text` in printable characters of one line, cut so that it is at most `width` pixels wide."""
     text = "".join(c if c.isprintable() else " " for c in text[:200])
     while len(text) > 1 and font.getlength(text) > width:

@@ -32,6 +32,9 @@ class CflowSettings(MethodSettings):
     )
     learning_rate: float = setting(1e-4, "Adam's learning rate", low=1e-7, high=1.0, source="anomalib; paper: 2e-4")
     image_score: str = setting(
-        "top", "the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)", choices=("top", "max")
+        "top",
+        "the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)",
+        choices=("top", "max"),
+        source="ours: no single pixel decides",
     )
     smoothing: float = setting(0.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="paper: none")

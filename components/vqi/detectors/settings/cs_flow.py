@@ -32,6 +32,7 @@ class CsFlowSettings(MethodSettings):
         "product",
         "the anomaly map: the product of the three scales' maps (anomalib), or that of the finest scale alone (the authors)",
         choices=("product", "finest"),
+        source="anomalib",
     )
     image_score: str = setting(
         "mean",

@@ -19,9 +19,14 @@ class DfmSettings(MethodSettings):
         'Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", arXiv 1909.11786'
     )
 
-    variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0)
-    pool: int = setting(2, "average pooling of the feature map before it is flattened", low=1, high=64)
+    variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0, source="Intel; anomalib .97")
+    pool: int = setting(2, "average pooling of the feature map before it is flattened", low=1, high=64, source="Intel; anomalib 4")
     localisation: str = setting(
-        "error", "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches", choices=("error", "patch")
+        "error",
+        "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches",
+        choices=("error", "patch"),
+        source="measured: docs/benchmarks.md",
     )
-    smoothing: float = setting(4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0)
+    smoothing: float = setting(
+        4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="ours: as PatchCore's"
+    )

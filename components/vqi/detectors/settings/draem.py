@@ -36,7 +36,9 @@ class DraemSettings(MethodSettings):
     finest: int = setting(5, "the finest Perlin lattice has 2^finest cells an axis, the coarsest 1", low=0, high=6, source="the authors' code")
     turned: float = setting(0.3, "share of the normals that are turned at random", low=0.0, high=1.0, source="the authors' code")
     turn: float = setting(45.0, "by up to so many degrees", low=0.0, high=180.0, source="paper, section 4.1")
-    sspcab: bool = setting(False, "predict the bottleneck from around a masked centre: SSPCAB, Ristea et al., arXiv 2111.09099")
+    sspcab: bool = setting(
+        False, "predict the bottleneck from around a masked centre: SSPCAB, Ristea et al., arXiv 2111.09099", source="the paper has none"
+    )
     sspcab_weight: float = setting(0.1, "of its loss", low=0.0, high=100.0, source="arXiv 2111.09099, section 4")
     reconstructive_width: int = setting(128, "channels of the autoencoder's first stage", low=4, high=1024, source="the authors' code")
     discriminative_width: int = setting(64, "channels of the discriminative network's first stage", low=4, high=1024, source="the authors' code")
@@ -45,4 +47,5 @@ class DraemSettings(MethodSettings):
         "an image's score: mean of the largest half percent of its map, the map's maximum, "
         "or the largest mean probability of a 21 x 21 window (the paper's), as log-odds",
         choices=("top", "max", "window"),
+        source="ours: no single pixel decides",
     )

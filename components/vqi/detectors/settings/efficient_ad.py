@@ -29,16 +29,26 @@ class EfficientAdSettings(MethodSettings):
         1e-3, "share of the largest differences that the student learns from", low=1e-6, high=1.0, source="paper, section 3.2"
     )
     penalty_images: str = setting(
-        "", "folder, archive or s3:// of images of anything else, on which the student must not follow the teacher; '' = no such penalty"
+        "",
+        "folder, archive or s3:// of images of anything else, on which the student must not follow the teacher; '' = no such penalty",
+        source="paper, section 3.2: ImageNet",
     )
-    teacher: str = setting("", "the teacher: a weights file or s3:// address, as `vqi distill` writes; '' = it is first distilled from the backbone")
-    teacher_sha256: str = setting("", "sha256 of the teacher's file, checked where given")
+    teacher: str = setting(
+        "",
+        "the teacher: a weights file or s3:// address, as `vqi distill` writes; '' = it is first distilled from the backbone",
+        source="paper, section 3.1: distilled",
+    )
+    teacher_sha256: str = setting("", "sha256 of the teacher's file, checked where given", source="ours")
     distillation_steps: int = setting(
         10_000,
         "steps of distilling a teacher where none is given (60,000 on ImageNet in the paper), at most train.max_steps",
         low=1,
         high=10_000_000,
+        source="ours: a sixth of the paper's",
     )
     image_score: str = setting(
-        "top", "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)", choices=("top", "max")
+        "top",
+        "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
+        choices=("top", "max"),
+        source="ours: no single pixel decides",
     )

@@ -31,6 +31,9 @@ class FastflowSettings(MethodSettings):
         source="paper",
     )
     image_score: str = setting(
-        "top", "the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)", choices=("top", "max")
+        "top",
+        "the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)",
+        choices=("top", "max"),
+        source="ours: no single pixel decides",
     )
     smoothing: float = setting(0.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="paper: none")

@@ -22,5 +22,8 @@ class StfpmSettings(MethodSettings):
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=0.9999, source="paper, section 4")
     weight_decay: float = setting(1e-4, "weight decay of SGD", low=0.0, high=1.0, source="paper, section 4")
     image_score: str = setting(
-        "top", "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)", choices=("top", "max")
+        "top",
+        "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
+        choices=("top", "max"),
+        source="ours: no single pixel decides",
     )
