@@ -16,7 +16,7 @@ from vqi.platform.errors import BadInput
 
 
 def prediction(name: str) -> Prediction:
-    return Prediction(name, 0.25, "defect", np.full((80, 96), 0.2, np.float32), [(1, 2, 3, 4, 0.2)], 0.01)
+    return Prediction(name, 0.25, "defect", np.full((80, 96), 0.2, np.float32), [(1, 2, 3, 4, 0.2)], 0.1, 0.01)
 
 
 def test_results_are_written_as_json_csv_and_pictures(toy_bundle: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +14,10 @@ from PIL import Image
 
 from toy_bundle import GEOMETRY, photograph, toy_detector
 from vqi.dataset.geometry import to_input
+from vqi.deployment.bundle import Boxes, read_sidecar, write_sidecar
 from vqi.deployment.graph_runtime import BACKENDS
 from vqi.deployment.predictor import Prediction, Predictor, Unreadable
+from vqi.evaluation.pictures import boxes
 from vqi.platform.errors import BadInput
 
 
@@ -56,6 +60,37 @@ def test_a_defect_is_boxed_where_it_lies_in_the_photograph(predictor: Predictor)
     # The crop leaves an edge of the photograph unseen.
     assert bad.map.shape == (80, 96)
     assert np.isnan(bad.map[:8]).all()
+
+
+def test_a_bundle_says_by_which_rule_boxes_are_drawn(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    write_sidecar(bundle, read_sidecar(bundle).model_copy(update={"boxes": Boxes(rule="fraction", fraction=0.7)}))
+    (good, bad) = Predictor(bundle, "onnxruntime").predict([photograph(71), photograph(72, defect=True)])
+    assert isinstance(good, Prediction)
+    assert isinstance(bad, Prediction)
+    assert good.boxes == []
+    assert bad.level == pytest.approx(0.7 * float(np.nanmax(bad.map)), rel=0.05)
+    assert [box[:4] for box in bad.boxes] == [box[:4] for box in boxes(bad.map, bad.level)]
+    x1, y1, x2, y2, _ = bad.boxes[0]
+    assert 30 < x1 < 50 < x2 < 70
+    assert 20 < y1 < 40 < y2 < 60
+
+
+@pytest.mark.parametrize("entry", [{"rule": "fraction"}, {"rule": "threshold", "fraction": 0.5}, {"rule": "fraction", "fraction": 1.5}])
+def test_a_rule_for_boxes_that_makes_no_sense_is_refused(toy_bundle: Path, tmp_path: Path, entry: dict) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    value = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(value | {"boxes": entry}))
+    with pytest.raises(BadInput, match="malformed at boxes"):
+        read_sidecar(bundle)
+
+
+def test_a_bundle_from_before_there_were_rules_boxes_what_is_above_the_pixel_threshold(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    value = json.loads((bundle / "bundle.json").read_text())
+    del value["boxes"]
+    (bundle / "bundle.json").write_text(json.dumps(value))
+    assert read_sidecar(bundle).boxes == Boxes(rule="threshold", fraction=None)
 
 
 def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predictor: Predictor, folder: Path) -> None:

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from vqi.dataset.geometry import Geometry
 from vqi.platform.errors import BadInput
@@ -94,6 +94,19 @@ class Thresholds(Part):
     pixel: FiniteFloat | None
 
 
+class Boxes(Part):
+    """Which regions of a map are boxed: all above the pixel threshold, or, of a defect, those above a fraction of its map's maximum."""
+
+    rule: Literal["threshold", "fraction"] = "threshold"
+    fraction: float | None = Field(None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Boxes:
+        if (self.rule == "fraction") != (self.fraction is not None):
+            raise ValueError("the rule 'fraction' has a fraction, and 'threshold' none")
+        return self
+
+
 class Calibration(Part):
     """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that guarantees.
 
@@ -136,6 +149,7 @@ class Sidecar(Part):
     preprocessing: Preprocessing
     graph: Graph
     thresholds: Thresholds
+    boxes: Boxes = Boxes()
     calibration: Calibration
     metrics: dict[str, Any]
     parity: dict[str, Any]

@@ -74,7 +74,7 @@ class PredictionWriter:
         image = read_photograph(Path(result.name))
         pixel = self.sidecar.thresholds.pixel
         threshold = float(np.nanmax(result.map)) if pixel is None else pixel
-        example = Example(result.name, "unknown", "unknown", result.score, result.decision, image, result.map)
+        example = Example(result.name, "unknown", "unknown", result.score, result.decision, image, result.map, level=result.level)
         return save_picture(self.folder / PICTURES, example, threshold).relative_to(self.folder).as_posix()
 
     def summary(self) -> dict[str, Any]:

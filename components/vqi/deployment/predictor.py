@@ -21,6 +21,7 @@ from vqi.dataset.geometry import to_input
 from vqi.dataset.images import decode_rgb
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.graph_runtime import open_graph
+from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Box, boxes
 from vqi.platform.errors import BadInput
 
@@ -35,8 +36,8 @@ class Prediction:
     """What was found on one photograph.
 
     `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold. `map` is float32 [H, W] in the
-    photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1, x2, y2, highest map value) of the regions above the pixel
-    threshold. `seconds` is this image's share of its batch's time in the graph.
+    photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1, x2, y2, highest map value) of the regions above `level`,
+    which the bundle's rule for boxes gives. `seconds` is this image's share of its batch's time in the graph.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Prediction:
     decision: Literal["good", "defect"]
     map: np.ndarray
     boxes: list[Box]
+    level: float
     seconds: float
 
 
@@ -76,6 +78,7 @@ class Predictor:
             raise BadInput(f"The batch is {batch_size} and the threads are {threads}; each must lie between 0 (a choice of its own) and 4096.")
         self.sidecar = read_sidecar(bundle)
         self.geometry = self.sidecar.geometry
+        self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
         self.graph = open_graph(Path(bundle), self.sidecar, backend, device, threads)
         self.threads = threads or min(4, os.cpu_count() or 1)
@@ -127,8 +130,9 @@ class Predictor:
     def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
         laid = self.geometry.invert_map(values, item.original)
-        found = [] if thresholds.pixel is None else boxes(laid, thresholds.pixel)
-        return Prediction(item.name, score, "defect" if score > thresholds.image else "good", laid, found, seconds)
+        decision: Literal["good", "defect"] = "defect" if score > thresholds.image else "good"
+        level = self.box_rule.level(values, decision, thresholds.pixel)
+        return Prediction(item.name, score, decision, laid, boxes(laid, level), level, seconds)
 
 
 def read_photograph(path: Path) -> np.ndarray:

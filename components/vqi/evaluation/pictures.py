@@ -35,7 +35,8 @@ class Example:
     """One scored photograph with what was found on it.
 
     `image` is uint8 [H, W, 3]. `map` is float32 [H, W] in the geometry of `image`, NaN where the network saw nothing. `mask` is bool [H, W]
-    (True = defect) or None where no truth was drawn. `defect` is the defect type ("good" for normals).
+    (True = defect) or None where no truth was drawn. `defect` is the defect type ("good" for normals). Above `level` lies what is marked as found;
+    None stands for the threshold of the picture's scale.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Example:
     image: np.ndarray
     map: np.ndarray
     mask: np.ndarray | None = None
+    level: float | None = None
 
     @property
     def right(self) -> bool | None:
@@ -181,8 +183,9 @@ def views(example: Example, scale: Scale) -> Iterator[tuple[str, np.ndarray]]:
     if example.mask is not None:
         yield "truth", outline(example.image, example.mask, TRUTH, dashed=True)
     yield "heatmap", heatmap(example.image, example.map, scale)
-    found = draw_boxes(example.image, boxes(example.map, scale.threshold))
-    yield "found", outline(found, example.map > scale.threshold, FOUND)
+    level = scale.threshold if example.level is None else example.level
+    found = draw_boxes(example.image, boxes(example.map, level))
+    yield "found", outline(found, example.map > level, FOUND)
 
 
 def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:

@@ -15,7 +15,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @dataclass(frozen=True)
 class Prediction:
-    """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map above the pixel threshold."""
+    """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map by the method's BoxRule."""
 
     path: str
     split: str

@@ -38,6 +38,8 @@ METRICS = {
     "aupro_05": ("AUPRO 0.05", "the same up to 5 % false-positive pixels: finer outlines count more"),
 }
 MORE_METRICS = {
+    "classifier_accuracy": ("classifier's accuracy", "share of right decisions at the classifier's own boundary, score 0"),
+    "classifier_balanced_accuracy": ("classifier's balanced accuracy", "mean of the shares right among defects and among good parts there"),
     "recall": ("recall", "share of defective images found at the threshold"),
     "precision": ("precision", "share of images judged defective that are"),
     "false_reject_rate": ("false-reject rate", "share of good test images rejected at the threshold"),

@@ -70,6 +70,18 @@ def trade_off(predictions: Sequence[Prediction], calibration: Calibration) -> li
     return rows
 
 
+def classified(predictions: Sequence[Prediction]) -> tuple[dict[str, float | None], str]:
+    """What a classifier decides by itself, defect (the positive class) where its score is above 0: metrics, and a sentence."""
+    good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
+    confusion = Confusion.at(0.0, defective, good)
+    metrics = {"classifier_accuracy": confusion.accuracy, "classifier_balanced_accuracy": confusion.balanced_accuracy}
+    return metrics, (
+        f"By its own boundary (score 0) the classifier finds {confusion.true_positive} of {defective.size} defects and rejects "
+        f"{confusion.false_positive} of {good.size} good parts (classifier_accuracy, classifier_balanced_accuracy). All other decisions here are "
+        "made at the threshold in use."
+    )
+
+
 def outlier_notes(calibration: Calibration) -> list[str]:
     """A sentence about the normals that stand far apart from the others, empty where none does."""
     found = standing_out(calibration)

@@ -11,6 +11,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.evaluation.aupro import PixelScores
+from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Example, boxes, save_picture
 from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.report import ExampleChooser
@@ -26,8 +27,8 @@ PICTURES_WRONG, PICTURES_RIGHT = 100, 8
 class Gathering:
     """What is kept of the scored images as they stream by: a row each, good and defect pixels, a few examples, and what was left out and why."""
 
-    def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold) -> None:
-        self.data, self.geometry, self.threshold = data, geometry, threshold
+    def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule) -> None:
+        self.data, self.geometry, self.threshold, self.box_rule = data, geometry, threshold, box_rule
         height, width = geometry.input_size
         measured_images = sum(sample.label == "good" or sample.mask is not None for sample in samples)
         announce(f"evaluate: map values of {measured_images} images of {height} x {width}", 4 * measured_images * height * width)
@@ -47,16 +48,18 @@ class Gathering:
         original = (sample.height, sample.width)
         mask = self._mask(sample)
         self._measure(sample, values, mask)
-        marked = bool(values.max() > self.threshold.pixel)
+        level = self.box_rule.level(values, decision, self.threshold.pixel)
+        marked = bool(values.max() > level)
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
         laid = self.geometry.invert_map(values, original) if marked or wanted or drawn else None
-        found = boxes(laid, self.threshold.pixel) if marked and laid is not None else []
+        found = boxes(laid, level) if marked and laid is not None else []
         self.predictions.append(
             Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, float(values.max()), tuple(found))
         )
         if laid is not None and (wanted or drawn):
-            example = Example(sample.path, sample.label, sample.defect, score, decision, self.data.image(sample), laid, mask)  # type: ignore[arg-type]
+            image = self.data.image(sample)
+            example = Example(sample.path, sample.label, sample.defect, score, decision, image, laid, mask, level)  # type: ignore[arg-type]
             if wanted:
                 self.chooser.offer(example)
             if drawn:
@@ -102,7 +105,7 @@ class Gathering:
     def notes(self) -> list[str]:
         """What was measured how, and what was left out."""
         height, width = self.geometry.input_size
-        sentences = []
+        sentences = [] if self.box_rule.fraction is None else [self.box_rule.sentence]
         if self.pixels.regions:
             sentences.append(
                 f"Pixel metrics are taken at the network's input of {height} x {width}, masks brought there by the nearest pixel; "

@@ -11,10 +11,12 @@ from typing import Any
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
+from vqi.detectors.settings import settings_class
 from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
-from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, measured, outlier_notes, table, trade_off
+from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, measured, outlier_notes, table, trade_off
 from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
@@ -57,7 +59,7 @@ def evaluate(
         raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
     check_tracking(tracking_uri, experiment)
 
-    gathered = Gathering(data, samples, geometry, threshold)
+    gathered = Gathering(data, samples, geometry, threshold, BoxRule.of_method(notes["settings"]))
     detector = place(load_detector(network, index), compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
@@ -99,6 +101,10 @@ def _results(
         "calibration_images": threshold.calibration_images,
         "masked_defect_images": sum(s.label == "defect" and s.mask is not None for s in data.samples("test")),
     }
+    if settings_class(notes["method"]).supervised:
+        metrics, sentence = classified(gathered.predictions)
+        found["metrics"] |= metrics
+        found["notes"].append(sentence)
     trained_on = notes["notes"].get("dataset_fingerprint")
     if trained_on and trained_on != data.manifest.fingerprint:
         found["notes"].append(
@@ -117,6 +123,7 @@ def _results(
         "seed": notes["seed"],
         "precision": compute.precision,
         "threshold": asdict(threshold),
+        "boxes": gathered.box_rule.to_dict(),
         "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
         **found,
         "trade_off": trade_off(gathered.predictions, calibration),

@@ -13,6 +13,7 @@ import numpy as np
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import (
+    Boxes,
     Calibration,
     DatasetEntry,
     GeometryEntry,
@@ -109,6 +110,7 @@ def _sidecar(
         preprocessing=Preprocessing(geometry=GeometryEntry(**geometry.to_dict())),
         graph=graph,
         thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"]),
+        boxes=Boxes(**results.get("boxes", {})),
         calibration=Calibration(
             precision=results["precision"],
             precision_shift=shift,
