@@ -12,6 +12,7 @@ from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.demo import demo
+from vqi_pipelines.commands.distill import distill
 from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(check)
 app.command()(categories)
+app.command()(distill)
 app.command()(methods)
 app.command()(preview)
 app.command("compile")(compile_command)
@@ -53,7 +55,9 @@ def main() -> None:
     try:
         app()
     except VqiError as error:
-        print(f"vqi: {error}", file=sys.stderr)
+        from vqi.deployment.prediction_writer import printable
+
+        print(printable(f"vqi: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("vqi: interrupted; nothing half-written was kept.", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -163,24 +164,45 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
             learner.extra = around.enter_context(contextmanager(source_images)(source, lesson.geometry, key))
         place(detector, compute)
         watched = _Watched(detector, dataset, division, lesson.geometry)
-        checkpoints = _checkpoints(detector, lesson, dataset, division) if group.rank == 0 or lesson.budgets.checkpoints else None
+        kept = group.rank == 0 or bool(lesson.budgets.checkpoints)
+        checkpoints = _checkpoints(detector, lesson, dataset, division) if kept else None
         run = around.enter_context(_tracked(lesson, dataset)) if group.rank == 0 else None
+        images = dataset_images(dataset, division.learned, lesson.geometry, kind.supervised)
+        stopping = dataset_images(dataset, division.stopping, lesson.geometry) if division.stopping else None
+        normals = _batches(dataset, division.normals, lesson)
+        budgets, first, earlier = lesson.budgets, learner.first_lesson(), {}
+        if first:
+            # A run that resumes finds this lesson at its end, or where it broke off.
+            before = Loop(
+                first.learner,
+                images,
+                name=f"{lesson.method}'s {first.name}",
+                settings=budgets.of_first(first.budget),
+                budget=first.budget,
+                compute=compute,
+                seed=lesson.seed,
+                stopping=stopping,
+                checkpoints=_checkpoints(detector, lesson, dataset, division, first.name) if kept else None,
+                group=group,
+                record=partial(_log_first, run, first.name) if run else None,
+            ).run(normals)
+            budgets, earlier = budgets.after(before.seconds), {"first_lesson": {"name": first.name} | before.to_dict()}
         loop = Loop(
             learner,
-            dataset_images(dataset, division.learned, lesson.geometry, kind.supervised),
+            images,
             name=lesson.method,
-            settings=lesson.budgets,
+            settings=budgets,
             budget=cast(Budget, kind.budget),
             compute=compute,
             seed=lesson.seed,
-            stopping=dataset_images(dataset, division.stopping, lesson.geometry) if division.stopping else None,
+            stopping=stopping,
             checkpoints=checkpoints,
             group=group,
             record=run.log if run else None,
             observe=watched.maps,
         )
-        training = loop.run(_batches(dataset, division.normals, lesson), _batches(dataset, division.held_out, lesson) if division.held_out else None)
-        record = training.to_dict() | {"run_id": run.run_id if run else ""}
+        training = loop.run(normals, _batches(dataset, division.held_out, lesson) if division.held_out else None)
+        record = training.to_dict() | earlier | {"run_id": run.run_id if run else ""}
         if group.rank == 0:
             _save(detector, training, watched, division, record, lesson, dataset)
             print(_sentence(lesson.method, training), file=sys.stderr, flush=True)
@@ -239,8 +261,15 @@ def _batches(dataset: Dataset, samples: Sequence[Sample], lesson: Lesson) -> Ten
     return TensorBatches(dataset, samples, lesson.geometry, lesson.compute.batch_size)
 
 
-def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division: Division) -> Checkpoints | None:
-    """Where this run's checkpoints lie; what makes the weights what they are is its identity, so that no other run resumes from them."""
+def _log_first(run: OpenRun, name: str, point: dict[str, float]) -> None:
+    """The losses of a first lesson, under its name: their steps are counted from 0, and so are those of what comes after."""
+    run.log({key if key == "step" else f"{name}.{key}": value for key, value in point.items()})
+
+
+def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division: Division, first: str = "") -> Checkpoints | None:
+    """Where this run's checkpoints lie, or those of its lesson `first`; what makes the weights what they are is its identity, so that no other run
+    resumes from them.
+    """
     if not lesson.budgets.checkpoints:
         return None
     backbone: Any = detector.backbone
@@ -255,7 +284,7 @@ def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division:
         "seed": lesson.seed,
         "precision": lesson.compute.precision,
         "budgets": asdict(replace(lesson.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
-    }
+    } | ({"lesson": first} if first else {})
     return Checkpoints(lesson.budgets.checkpoints, identity(facts), lesson.budgets.keep)
 
 
