@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
 
+from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor

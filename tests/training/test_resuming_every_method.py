@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from every_method import BACKBONE, COMPUTE, GEOMETRY, TRAINED, budget, small, write_dataset
 
 STEPS = 5

@@ -254,6 +254,9 @@ def _short_patience() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the migration notes of a new sqlite file and the retry warnings that would come before our own sentence."""
+    with contextlib.suppress(ImportError):  # said where it is needed
+        import mlflow  # noqa: F401  sets its loggers' levels when it is imported, over those of below
+
     loggers = [logging.getLogger(name) for name in ("alembic", "mlflow", "urllib3")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
