@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vqi.category import Category
 from vqi.dataset.generator import generate
 from vqi.platform.errors import BadInput
 from vqi_pipelines.docker_runner import check_engine, docker_runner
@@ -18,6 +19,8 @@ from vqi_pipelines.local_run import STEPS
 
 if TYPE_CHECKING:
     from s3_server import Server
+
+DEFAULTS = Category().parameters()
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +121,20 @@ def test_what_a_container_is_given(environment: pytest.MonkeyPatch, parts: Path,
     environment.setenv("AWS_ACCESS_KEY_ID", "a key")
     environment.setenv("UNRELATED", "a secret")
     run_dir = tmp_path / "out" / "run"
-    parameters = {"data_source": str(parts), "backbone_weights": "imagenet", "tracking_uri": f"sqlite:///{tmp_path}/tracking/mlflow.db"}
+    textures = tmp_path / "textures"
+    textures.mkdir()
+    parameters = DEFAULTS | {
+        "data_source": str(parts),
+        "method_name": "draem",
+        "method_settings": json.dumps({"textures": str(textures)}),
+        "train_checkpoints": str(tmp_path / "checkpoints"),
+        "tracking_uri": f"sqlite:///{tmp_path}/tracking/mlflow.db",
+    }
     arguments = docker_runner(parameters, run_dir, {"VQI_STEP_REPORTS": str(run_dir / "steps")}).container_run_args
     seen = {mount["Target"]: mount["ReadOnly"] for mount in arguments["mounts"]}
-    assert {path for path, read_only in seen.items() if read_only} == {str(parts), str(certificate)}
+    assert {path for path, read_only in seen.items() if read_only} == {str(parts), str(certificate), str(textures)}
     assert {path for path, read_only in seen.items() if not read_only} == {
-        str(run_dir), str(tmp_path / "tracking"), str(tmp_path / "cache"), str(tmp_path / "torch"),
+        str(run_dir), str(tmp_path / "checkpoints"), str(tmp_path / "tracking"), str(tmp_path / "cache"), str(tmp_path / "torch"),
     }  # fmt: skip
     assert arguments["environment"]["AWS_ACCESS_KEY_ID"] == "a key"
     assert arguments["environment"]["VQI_STEP_REPORTS"] == str(run_dir / "steps")
@@ -135,7 +146,7 @@ def test_what_a_container_is_given(environment: pytest.MonkeyPatch, parts: Path,
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9000", "https://user:word@localhost:5000/x"])
 def test_a_server_on_this_machine_is_reached(environment: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
-    parameters = {"data_source": "s3://bucket/parts", "backbone_weights": "imagenet", "tracking_uri": address}
+    parameters = DEFAULTS | {"data_source": "s3://bucket/parts", "tracking_uri": address}
     assert docker_runner(parameters, tmp_path, {}).container_run_args["network_mode"] == "host"
     environment.setenv("AWS_ENDPOINT_URL_S3", address)
     assert docker_runner({**parameters, "tracking_uri": ""}, tmp_path, {}).container_run_args["network_mode"] == "host"

@@ -36,6 +36,13 @@ def test_descriptions_need_no_torch(arguments: list[str]) -> None:
     assert "dfm" in done.stdout or "draem" in done.stdout
 
 
+def test_defaults_are_written_as_one_would_set_them() -> None:
+    lines = run("methods", "cutpaste", "--no-cost") + run("methods", "draem", "--no-cost")
+    assert "  cycles = 1    (whole number" in lines
+    assert "  sspcab = false    (true or false)" in lines
+    assert "  textures = ''    (text)" in lines
+
+
 def test_one_method_with_what_it_costs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costing, "SECONDS", 0.02)
     told = json.loads(run("methods", "stfpm", "--json", "--size", "64", "--device", "cpu"))

@@ -98,18 +98,25 @@ def _about(method: Method) -> list[str]:
         lines += textwrap.wrap(text, WIDTH, initial_indent=f"{title + ':':13}", subsequent_indent=" " * 13)
     lines += ["", "Settings, --set method.settings.NAME=VALUE:"]
     for setting in method.settings:
-        default = {True: "true", False: "false", "": "''"}.get(setting.default, setting.default) if not isinstance(setting.default, float) else None
-        lines += ["", f"  {setting.name} = {f'{setting.default:g}' if default is None else default}    ({setting.allowed})"]
+        lines += ["", f"  {setting.name} = {_written(setting.default)}    ({setting.allowed})"]
         lines += textwrap.wrap(f"{setting.meaning[0].upper()}{setting.meaning[1:]}.", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
         if setting.source:
             lines += textwrap.wrap(f"Source: {setting.source}.", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines
 
 
+def _written(value: Any) -> str:
+    """A default as a person would write it after `--set ...=`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"
+
+
 def _cost_lines(method: Method, cost: Cost) -> list[str]:
     """What was measured and what was extrapolated from it, in lines."""
     network = f"{cost.backbone}, {', '.join(cost.layers)}" if method.uses_backbone else "no backbone"
-    where = f"{cost.device}, {cost.threads} threads" if cost.device == "cpu" else cost.device
+    threads = f", {cost.threads} thread{'s' if cost.threads > 1 else ''}"
+    where = cost.device + (threads if cost.device == "cpu" else "")
     lines = ["", f"Cost here ({where}; {network}; {cost.size[0]} x {cost.size[1]} pixels; torch, float32):"]
     lines.append(f"  one image          {cost.latency_ms:.0f} ms to score, alone")
     for lesson in cost.lessons:

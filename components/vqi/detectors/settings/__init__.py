@@ -15,7 +15,7 @@ from vqi.detectors.settings.backbone import BackboneSettings
 from vqi.detectors.settings.fields import Budget, MethodSettings, coerced, setting
 from vqi.platform.errors import BadInput, closest
 
-__all__ = ["SETTINGS", "BackboneSettings", "Budget", "MethodSettings", "method_names", "parse_settings", "setting", "settings_class"]
+__all__ = ["SETTINGS", "BackboneSettings", "Budget", "MethodSettings", "local_paths", "method_names", "parse_settings", "setting", "settings_class"]
 
 
 def _found() -> dict[str, type[MethodSettings]]:
@@ -57,3 +57,9 @@ def parse_settings(method: str, values: dict[str, Any]) -> Any:
             raise BadInput(f"method.settings.{key} is no setting of {method}.{closest(key, list(known))}")
         parsed[key] = coerced(f"method.settings.{key}", value, hints[key], known[key].metadata)
     return kind(**parsed)
+
+
+def local_paths(method: str, values: dict[str, Any]) -> dict[str, str]:
+    """Those of `values` that name a file or folder of the machine they were written on, by the setting's name."""
+    paths = [item.name for item in dataclasses.fields(settings_class(method)) if item.metadata.get("path")]  # type: ignore[arg-type]
+    return {name: values[name] for name in paths if values.get(name) and "://" not in values[name]}

@@ -27,6 +27,7 @@ class DraemSettings(MethodSettings):
         "what simulated anomalies are filled with: a folder, an archive or an s3:// address of pictures; "
         "empty = the normals, strongly changed, and procedural texture",
         source="paper, section 4.1: the Describable Textures Dataset",
+        path=True,
     )
     learning_rate: float = setting(1e-4, "Adam's, at first", low=1e-7, high=1.0, source="paper, section 4.1")
     decay: float = setting(0.2, "what multiplies it at .8 and once more at .9 of the steps", low=0.0, high=1.0, source="the authors' code")

@@ -32,11 +32,13 @@ class EfficientAdSettings(MethodSettings):
         "",
         "folder, archive or s3:// of images of anything else, on which the student must not follow the teacher; '' = no such penalty",
         source="paper, section 3.2: ImageNet",
+        path=True,
     )
     teacher: str = setting(
         "",
         "the teacher: a weights file or s3:// address, as `vqi distill` writes; '' = it is first distilled from the backbone",
         source="paper, section 3.1: distilled",
+        path=True,
     )
     teacher_sha256: str = setting("", "sha256 of the teacher's file, checked where given", source="ours")
     distillation_steps: int = setting(

@@ -40,10 +40,19 @@ class MethodSettings:
 
 
 def setting(
-    default: Any, meaning: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = (), source: str = ""
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    source: str = "",
+    path: bool = False,
 ) -> Any:
-    """A field with its meaning, its closed range [`low`, `high`] or its `choices`, and where its default comes from."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices, "source": source})
+    """A field with its meaning, its closed range [`low`, `high`] or its `choices`, and where its default comes from. `path`: it names a file, a
+    folder or an s3:// address that training reads.
+    """
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices, "source": source, "path": path})
 
 
 def coerced(name: str, value: Any, kind: Any, metadata: Any) -> Any:
