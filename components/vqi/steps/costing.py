@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import statistics
 import time
@@ -77,7 +79,8 @@ def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettin
     """
     detector = place(create(method, settings, backbone, size), compute)
     images = torch.rand(MORE, 3, *size, generator=generator(0, "cost", 0))
-    index_seconds = _index_seconds(detector, images)
+    with contextlib.redirect_stderr(io.StringIO()):  # what it announces of its memory is true of these few images alone
+        index_seconds = _index_seconds(detector, images)
     latency = _median_seconds(lambda: _scored(detector, images[:1]))
     supervised = settings_class(method).supervised
     budget = settings_class(method).budget
