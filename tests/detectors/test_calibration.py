@@ -29,8 +29,9 @@ def test_no_normal_is_scored_by_an_index_it_is_in():
     assert float(own.image.max()) < 1e-3
     folds, scores = cross_scores(detector, kept)
     assert folds == 5
-    assert min(score for score, _ in scores) > 0.01
-    assert min(largest for _, largest in scores) > 0.01
+    assert min(score.score for score in scores) > 0.01
+    assert min(score.map_max for score in scores) > 0.01
+    assert all(0 <= score.map_median <= score.map_max for score in scores)
 
 
 def test_computed_again_gives_the_scores_of_those_kept():

@@ -79,6 +79,7 @@ def results(**changes) -> dict[str, Any]:
         "threshold": {
             "image": 2.0,
             "pixel": 1.5,
+            "floor": 0.0,
             "kind": "cross",
             "requested_false_reject_rate": 0.01,
             "false_reject_rate": 0.05,

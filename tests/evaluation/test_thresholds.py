@@ -17,8 +17,8 @@ def write(folder: Path, value: object) -> Path:
     return folder
 
 
-def image(name: str = "a.png", score: float = 1.0, map_max: float = 2.0) -> dict[str, object]:
-    return {"path": name, "score": score, "map_max": map_max}
+def image(name: str = "a.png", score: float = 1.0, map_max: float = 2.0, map_median: float = 0.5) -> dict[str, object]:
+    return {"path": name, "score": score, "map_max": map_max, "map_median": map_median}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_no_normal_map_gets_a_mark_more_often_than_promised() -> None:
     marked = []
     for _ in range(3000):
         maxima = random.gumbel(size=39)
-        threshold = calibrate(Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima)), 0.05).pixel
+        threshold = calibrate(Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima), (0.0,) * 39), 0.05).pixel
         marked.append(np.mean(random.gumbel(size=20) > threshold))
     assert np.mean(marked) <= 0.05 + 4 * np.std(marked) / np.sqrt(3000)
 
@@ -88,7 +88,7 @@ def test_the_cross_threshold_of_a_distance_to_a_bank_stays_near_the_rate_asked_f
 
 def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
     scores = tuple(float(v) for v in range(199))
-    threshold = calibrate(Calibration("split", None, ("x",) * 199, scores, tuple(2 * s for s in scores)), 0.01)
+    threshold = calibrate(Calibration("split", None, ("x",) * 199, scores, tuple(2 * s for s in scores), scores), 0.01)
     assert (threshold.image, threshold.pixel) == (197, 394)
     assert (threshold.false_reject_rate, threshold.calibration_images, threshold.folds) == (0.01, 199, None)
     assert threshold.guarantee.startswith("At most 1 % of good parts")
@@ -96,7 +96,7 @@ def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
 
 
 def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
-    threshold = calibrate(Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40), 0.01)
+    threshold = calibrate(Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40, (0.0,) * 40), 0.01)
     assert threshold.false_reject_rate == pytest.approx(1 / 41)
     assert threshold.requested_false_reject_rate == 0.01
     assert "2.44 %" in threshold.guarantee
@@ -104,15 +104,20 @@ def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
 
 
 def test_refits_promise_no_more_than_they_can() -> None:
-    threshold = calibrate(Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120), 0.01)
+    threshold = calibrate(Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120, (0.0,) * 120), 0.01)
     assert "10 refits" in threshold.guarantee
     assert "without an exact guarantee" in threshold.guarantee
     assert "at most" not in threshold.guarantee.lower()
 
 
+@pytest.mark.parametrize(("medians", "floor"), [((0.2, 0.4, 0.9), 0.0), ((-7.0, -5.0, 1.0), -5.0)])
+def test_colours_begin_at_what_a_normal_pixel_has_where_that_is_below_zero(medians: tuple[float, ...], floor: float) -> None:
+    assert calibrate(Calibration("split", None, ("x",) * 3, (1.0,) * 3, (2.0,) * 3, medians), 0.3).floor == floor
+
+
 def test_calibration_is_read_back(tmp_path: Path) -> None:
     folder = write(tmp_path, {"kind": "cross", "folds": 5, "images": [image("a.png", 1.5, 3.0), image("b.png", 2.5, 4.0)]})
-    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0))
+    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0), (0.5, 0.5))
 
 
 def test_no_calibration_scores_is_an_error(tmp_path: Path) -> None:
@@ -141,9 +146,9 @@ def test_a_score_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
 def test_a_normal_far_above_the_others_is_named() -> None:
     scores = (2.4, 2.5, 2.45, 2.55, 2.6, 2.5, 2.48, 2.52, 9.0)
     paths = tuple(f"{n}.png" for n in range(9))
-    assert standing_out(Calibration("cross", 3, paths, scores, scores)) == [("8.png", 9.0)]
-    assert standing_out(Calibration("cross", 3, paths[:8], scores[:8], scores[:8])) == []
-    assert standing_out(Calibration("cross", 3, paths[:2], (1.0, 9.0), (1.0, 9.0))) == []
+    assert standing_out(Calibration("cross", 3, paths, scores, scores, scores)) == [("8.png", 9.0)]
+    assert standing_out(Calibration("cross", 3, paths[:8], scores[:8], scores[:8], scores[:8])) == []
+    assert standing_out(Calibration("cross", 3, paths[:2], (1.0, 9.0), (1.0, 9.0), (1.0, 9.0))) == []
 
 
 @pytest.mark.parametrize(("images", "rates"), [(4, [0.2]), (31, [1 / 32, 0.05, 0.1, 0.2]), (199, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2])])

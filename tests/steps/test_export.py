@@ -72,6 +72,7 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
         "threshold": {
             "image": float(scores.mean()),
             "pixel": float(scores.mean()),
+            "floor": 0.0,
             "kind": "cross",
             "requested_false_reject_rate": 0.01,
             "false_reject_rate": 0.1,

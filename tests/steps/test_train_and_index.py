@@ -79,7 +79,7 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
     held_out = opened.samples("calibration")
     assert (calibration["kind"], calibration["folds"]) == ("split", None)
     expected = [
-        {"path": sample.path, "score": score, "map_max": float(values.max())}
+        {"path": sample.path, "score": score, "map_max": float(values.max()), "map_median": float(np.sort(values, axis=None)[(values.size - 1) // 2])}
         for sample, score, values in score_samples(detector, opened, held_out, GEOMETRY, COMPUTE)
     ]
     assert calibration["images"] == expected

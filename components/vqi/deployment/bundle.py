@@ -88,10 +88,14 @@ class Preprocessing(Part):
 
 
 class Thresholds(Part):
-    """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes are drawn)."""
+    """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes are drawn).
+
+    `floor` is the map's value where nothing is amiss: where the colours of pictures begin.
+    """
 
     image: FiniteFloat
     pixel: FiniteFloat | None
+    floor: FiniteFloat = 0.0
 
 
 class Boxes(Part):

@@ -75,7 +75,7 @@ class PredictionWriter:
         pixel = self.sidecar.thresholds.pixel
         threshold = float(np.nanmax(result.map)) if pixel is None else pixel
         example = Example(result.name, "unknown", "unknown", result.score, result.decision, image, result.map, level=result.level)
-        return save_picture(self.folder / PICTURES, example, threshold).relative_to(self.folder).as_posix()
+        return save_picture(self.folder / PICTURES, example, threshold, floor=self.sidecar.thresholds.floor).relative_to(self.folder).as_posix()
 
     def summary(self) -> dict[str, Any]:
         """The object `predictions.json` holds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,14 +53,22 @@ class Embeddings:
         self.kept = kept
 
 
+class NormalScore(NamedTuple):
+    """What a normal scores: the image, and the maximum and the median of its map."""
+
+    score: float
+    map_max: float
+    map_median: float
+
+
 def folds_of(count: int, folds: int, seed: int) -> list[list[int]]:
     """`count` numbers dealt into `folds` groups at random, from `seed`; sizes differ by one at most."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return [sorted(order[start::folds]) for start in range(folds)]
 
 
-def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS) -> tuple[int, list[tuple[float, float]]]:
-    """Image score and map maximum of every normal by an index it is not in (k-fold refits), and the number of folds used.
+def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS) -> tuple[int, list[NormalScore]]:
+    """What every normal scores by an index it is not in (k-fold refits), and the number of folds used.
 
     Raises BadInput where there are too few normals to leave any out.
     """
@@ -67,7 +76,7 @@ def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS)
     if count < 3:
         raise BadInput(f"Thresholds from refits need at least 3 normals; there are {count}.")
     folds = min(folds, count)
-    results: list[tuple[float, float]] = [(0.0, 0.0)] * count
+    results = [NormalScore(0.0, 0.0, 0.0)] * count
     for number, held_out in enumerate(folds_of(count, folds, detector.seed), 1):
         left = sorted(set(range(count)) - set(held_out))
         print(f"calibration: refit {number} of {folds} on {len(left)} normals", file=sys.stderr, flush=True)
@@ -79,8 +88,9 @@ def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS)
 
 
 @torch.inference_mode()
-def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[tuple[float, float]]:
-    """Image score and map maximum of embedded images."""
+def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[NormalScore]:
+    """What embedded images score."""
     for embedding in embeddings:
         image, anomaly_map = detector.score(embedding, index)
-        yield from zip(image.tolist(), anomaly_map.amax(dim=(1, 2)).tolist(), strict=True)
+        pixels = anomaly_map.flatten(1)
+        yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())

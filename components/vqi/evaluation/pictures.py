@@ -76,8 +76,8 @@ class Example:
 class Scale:
     """How map values become colours, the same for every picture of a run: `threshold` always takes the middle colour.
 
-    `floor` is the value of a pixel without any anomaly: 0 for distances. The colours reach from half of the threshold's height above it to
-    one and a half: below lies what is normal and stays transparent, above what needs no finer telling apart.
+    `floor` is the value of a pixel without any anomaly: 0 for distances, below it for logits and log-likelihoods. The colours reach from half of the
+    threshold's height above it to one and a half: below lies what is normal and stays transparent, above what needs no finer telling apart.
     """
 
     threshold: float

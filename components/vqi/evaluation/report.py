@@ -145,7 +145,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
     metrics, threshold = results["metrics"], results["threshold"]
     confusion = metrics.get("confusion") or {}
     weights, backbone = results.get("weights") or {}, _backbone(results.get("backbone"))
-    scale = Scale(threshold["pixel"])
+    scale = Scale(threshold["pixel"], threshold["floor"])
     write_whole(
         report,
         render(

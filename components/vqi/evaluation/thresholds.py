@@ -35,7 +35,7 @@ COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of normals that the scoring detector had not seen: one image score and one map maximum an image, in the order of `paths`.
+    """Scores of normals that the scoring detector had not seen: an image score, its map's maximum and median an image, in the order of `paths`.
 
     `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds; "seen": training normals of a
     network that learnt from them.
@@ -46,14 +46,19 @@ class Calibration:
     paths: tuple[str, ...]
     scores: tuple[float, ...]
     map_maxima: tuple[float, ...]
+    map_medians: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Decisions are `score > image` and `map value > pixel`. `false_reject_rate` is what is promised, at least `requested_false_reject_rate`."""
+    """Decisions are `score > image` and `map value > pixel`. `false_reject_rate` is what is promised, at least `requested_false_reject_rate`.
+
+    `floor` is where the colours of maps begin (see `pictures.Scale`): 0, or where a normal's map has its middle below 0, the median of those.
+    """
 
     image: float
     pixel: float
+    floor: float
     kind: Literal["split", "cross", "seen"]
     requested_false_reject_rate: float
     false_reject_rate: float
@@ -76,6 +81,7 @@ def read_calibration(index: Path) -> Calibration:
         paths = tuple(str(image["path"]) for image in images)
         scores = tuple(float(image["score"]) for image in images)
         maxima = tuple(float(image["map_max"]) for image in images)
+        medians = tuple(float(image["map_median"]) for image in images)
         folds = None if folds is None else int(folds)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing, so there is no score to take a threshold from; run build_index again.") from error
@@ -86,10 +92,10 @@ def read_calibration(index: Path) -> Calibration:
             f"{path} holds no calibration scores; give the set normals to calibrate on "
             "(data.calibration_fraction above 0, or 0 for refits of the training normals) and run build_index again."
         )
-    for name, score, maximum in zip(paths, scores, maxima, strict=True):
-        if not (math.isfinite(score) and math.isfinite(maximum)):
+    for name, score, maximum, median in zip(paths, scores, maxima, medians, strict=True):
+        if not all(map(math.isfinite, (score, maximum, median))):
             raise RunFailed(f"The calibration image {name} has a score that is not finite ({score}, map {maximum}); check the image and the weights.")
-    return Calibration(kind, folds, paths, scores, maxima)
+    return Calibration(kind, folds, paths, scores, maxima, medians)
 
 
 def conformal_threshold(scores: Sequence[float], rate: float) -> tuple[float, float]:
@@ -121,7 +127,8 @@ def calibrate(calibration: Calibration, rate: float) -> Threshold:
     image, promised = conformal_threshold(calibration.scores, rate)
     pixel, _ = conformal_threshold(calibration.map_maxima, rate)
     n = len(calibration.scores)
-    return Threshold(image, pixel, calibration.kind, rate, promised, n, calibration.folds, _guarantee(calibration, rate, promised))
+    floor = min(0.0, statistics.median(calibration.map_medians))
+    return Threshold(image, pixel, floor, calibration.kind, rate, promised, n, calibration.folds, _guarantee(calibration, rate, promised))
 
 
 def standing_out(calibration: Calibration) -> list[tuple[str, float]]:

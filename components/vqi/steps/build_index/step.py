@@ -51,9 +51,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
         samples = normals
         folds, scores = cross_scores(detector, embeddings)
     kind = "split" if held_out else "seen" if training else "cross"
-    images: list[dict[str, Any]] = [
-        {"path": sample.path, "score": score, "map_max": map_max} for sample, (score, map_max) in zip(samples, scores, strict=True)
-    ]
+    images: list[dict[str, Any]] = [{"path": sample.path} | score._asdict() for sample, score in zip(samples, scores, strict=True)]
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
         write_json(folder / CALIBRATION, {"kind": kind, "folds": folds, "images": images})

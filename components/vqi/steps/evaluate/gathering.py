@@ -63,7 +63,7 @@ class Gathering:
             if wanted:
                 self.chooser.offer(example)
             if drawn:
-                save_picture(pictures, example, self.threshold.pixel)
+                save_picture(pictures, example, self.threshold.pixel, floor=self.threshold.floor)
 
     def _mask(self, sample: Sample) -> np.ndarray | None:
         """The mask, bool [H, W] of the original; None where there is none."""

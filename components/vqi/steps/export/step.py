@@ -109,7 +109,7 @@ def _sidecar(
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
         preprocessing=Preprocessing(geometry=GeometryEntry(**geometry.to_dict())),
         graph=graph,
-        thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"]),
+        thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"], floor=threshold["floor"]),
         boxes=Boxes(**results.get("boxes", {})),
         calibration=Calibration(
             precision=results["precision"],
