@@ -27,7 +27,7 @@ demo: setup  ## the main job: parts with defects through the whole DAG (DATA= an
 	@$(BIN)/vqi demo --data '$(DATA)' --weights '$(WEIGHTS)'
 
 test: setup  ## the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup  ## ruff and the type checker
 	@$(BIN)/ruff check .
@@ -36,6 +36,10 @@ lint: setup  ## ruff and the type checker
 
 compile: setup  ## the packages for Kubeflow Pipelines
 	@$(BIN)/vqi compile
+
+# What is measured already stays in docs/choosing-a-method.json; GUIDE=--again measures all of it again, for hours.
+guide: setup  ## docs/choosing-a-method.md from measurements on ../shared (DATA=, WEIGHTS= folders elsewhere; GUIDE=--again)
+	@$(BIN)/python tests/benchmarks/choosing_a_method.py $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(GUIDE)
 
 # The step images (images/README.md): BASE_IMAGE=, TORCH_INDEX= and PIP_CONF= where the plain ones will not do.
 IMAGE_STEPS := ingest check-dataset train build-index evaluate export
@@ -57,4 +61,4 @@ pins: setup  ## resolve constraints.txt again
 clean:  ## remove what make made here; runs are kept
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
 
-.PHONY: help setup demo test lint compile images pins clean
+.PHONY: help setup demo test lint compile guide images pins clean

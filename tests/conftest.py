@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from s3_server import Server
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

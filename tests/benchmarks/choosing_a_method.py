@@ -1,0 +1,223 @@
+"""Measure every method on the photographs beside the project and write docs/choosing-a-method.md from what was measured.
+
+python tests/benchmarks/choosing_a_method.py --data ../shared/data --weights ../shared/weights [--only METHOD/SET ...] [--again] [--write]
+
+Each pair of method and set goes through the steps of `vqi run`; its figures go into docs/choosing-a-method.json, and what is there is not measured
+again unless asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from guide_text import guide
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RESULTS, GUIDE = DOCS / "choosing-a-method.json", DOCS / "choosing-a-method.md"
+SETS = ("cookie", "hazelnut", "magnetic_tile")
+RESNET, MOBILENET = "resnet18_imagenet_layers1-3_torchvision_keys.pth", "mobilenet_v2_imagenet_from_tflite_ptq_torchvision_keys.pth"
+LATENCY_CALLS = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it is not run on the others."""
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    of_set: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sets: tuple[str, ...] = ("cookie", "hazelnut")
+    weights: str = RESNET
+    elsewhere: str = "left out for time; its training is the same as on the other sets"
+
+    def of(self, name: str) -> dict[str, Any]:
+        return self.overrides | self.of_set.get(name, {})
+
+
+def _epochs(batch_size: int, epochs: int, **of_set: int) -> Plan:
+    sets = tuple(name for name in SETS if name in {"cookie", "hazelnut", *of_set})
+    return Plan({"train.batch_size": batch_size, "train.max_epochs": epochs}, {name: {"train.max_epochs": few} for name, few in of_set.items()}, sets)
+
+
+PLANS = {
+    "dfm": Plan(sets=SETS),
+    "padim": Plan(sets=SETS),
+    "patchcore": Plan(sets=SETS),
+    "stfpm": _epochs(8, 20, magnetic_tile=5),
+    "fastflow": _epochs(8, 20, magnetic_tile=5),
+    "cflow": Plan({"train.batch_size": 8, "train.max_epochs": 3, "backbone.layers": "layer1,layer2,layer3"}),
+    "cs_flow": Plan({"train.batch_size": 4, "train.max_steps": 40, "method.settings.hidden_channels": 256}),
+    "efficient_ad": Plan({"train.max_steps": 200, "method.settings.distillation_steps": 40}),
+    "draem": Plan({"image.size": 64, "train.batch_size": 4, "train.max_steps": 300}),
+    "simsiam": Plan({"train.batch_size": 16, "train.max_epochs": 5}),
+    "cutpaste": Plan({"train.batch_size": 8, "train.max_epochs": 5, "method.settings.freeze_epochs": 1}),
+    "vgg_cam": Plan(
+        {
+            "backbone.name": "mobilenet_v2",
+            "backbone.mean": "0.5,0.5,0.5",
+            "backbone.std": "0.5,0.5,0.5",
+            "train.max_epochs": 3,
+        },
+        sets=("magnetic_tile",),
+        weights=MOBILENET,
+        elsewhere="too few photographs of defects to learn from and to test on",
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--weights", type=Path, default=Path("../shared/weights"))
+    parser.add_argument("--only", nargs="*", default=[], metavar="METHOD/SET", help="these pairs alone")
+    parser.add_argument("--again", action="store_true", help="measure what is measured already, too")
+    parser.add_argument("--write", action="store_true", help="write the guide from what is measured and measure nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--guide", type=Path, default=GUIDE)
+    asked = parser.parse_args()
+    results = json.loads(asked.results.read_text()) if asked.results.is_file() else {}
+    pairs = [(method, name) for name in SETS for method, plan in PLANS.items() if name in plan.sets]
+    for method, name in [] if asked.write else pairs:
+        key = f"{method}/{name}"
+        if (asked.only and key not in asked.only) or (key in results and not asked.again):
+            continue
+        print(f"{key} ...", file=sys.stderr, flush=True)
+        data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # a process of its own: its peak of memory is this pair's
+            results[key] = pool.submit(measure, method, name, data, weights).result()
+        write(asked.results, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+        print(json.dumps(results[key]), file=sys.stderr, flush=True)
+    write(asked.guide, guide(results, left_out()))
+
+
+def left_out() -> dict[str, str]:
+    """Why pairs of method and set are not measured, by `method/set`."""
+    return {f"{method}/{name}": plan.elsewhere for method, plan in PLANS.items() for name in SETS if name not in plan.sets}
+
+
+def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]:
+    """The steps of one run, in this process (six of them would each load torch anew), and what came of it."""
+    import torch
+    from measuring import peak_mib
+
+    from vqi.category import Category
+    from vqi.detectors.settings import settings_class
+    from vqi.steps.build_index.step import build_index
+    from vqi.steps.evaluate.step import evaluate
+    from vqi.steps.export.step import export
+    from vqi.steps.ingest.step import ingest
+    from vqi.steps.train.step import train
+
+    overrides = PLANS[method].of(name)
+    category = Category.parse(nested({"data.source": str(data), "backbone.weights": str(weights), **overrides, "method.name": method}))
+    compute = category.placement
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, network, index, evaluation, bundle = (Path(folder) / part for part in ("dataset", "network", "index", "evaluation", "bundle"))
+        ingest(
+            name=name,
+            source=str(data),
+            layout="auto",
+            mask_suffix="_mask",
+            calibration_fraction=0.0 if settings_class(method).budget else None,
+            labelled_fraction=category.labelled_fraction,
+            seed=0,
+            dataset=dataset,
+        )
+        started, begun = time.perf_counter(), time.process_time()
+        training = train(
+            dataset=dataset,
+            method=method,
+            settings=category.settings,
+            backbone=category.backbone_settings,
+            geometry=category.geometry,
+            compute=compute,
+            seed=0,
+            network=network,
+            budgets=category.training,
+            calibration_fraction=0.0,
+        )
+        build_index(dataset=dataset, network=network, compute=compute, index=index)
+        fit = {"seconds": round(time.perf_counter() - started, 1), "processor_seconds": round(time.process_time() - begun, 1)}
+        peak = round(peak_mib())
+        evaluated = evaluate(
+            dataset=dataset,
+            network=network,
+            index=index,
+            false_reject_rate=category.threshold.false_reject_rate,
+            compute=compute,
+            tracking_uri="",
+            experiment="guide",
+            evaluation=evaluation,
+            report=Path(folder) / "report.html",
+        )
+        export(dataset=dataset, network=network, index=index, evaluation=evaluation, tolerance=category.export.tolerance, bundle=bundle)
+        return {
+            "settings": overrides,
+            "metrics": {key: evaluated["metrics"][key] for key in ("image_auroc", "pixel_auroc", "aupro")},
+            "counts": {key: evaluated["counts"][key] for key in ("good", "defect", "train_images")},
+            "fit": fit | {"steps": training.get("steps", 0)},
+            "peak_mib": peak,
+            "latency_ms": {backend: latency(bundle, backend) for backend in ("onnxruntime", "openvino")},
+            "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
+            "weights": evaluated["weights"]["label"],
+            "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")},
+        }
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """`{"a.b.c": 1}` as `{"a": {"b": {"c": 1}}}`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        place = result
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return result
+
+
+def latency(bundle: Path, backend: str) -> float:
+    """The median processor time of one image, alone, on one thread; ms. Other processes move it less than the clock."""
+    from vqi.deployment.bundle import read_sidecar
+    from vqi.deployment.graph_runtime import open_graph
+
+    sidecar = read_sidecar(bundle)
+    graph = open_graph(bundle, sidecar, backend, threads=1)
+    height, width = sidecar.geometry.input_size
+    image = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
+    taken = []
+    for _ in range(LATENCY_CALLS):
+        started = time.process_time()
+        graph.run(image)
+        taken.append(time.process_time() - started)
+    return round(1000 * statistics.median(taken[2:]), 1)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def write(path: Path, text: str) -> None:
+    """A file that is whole or not there."""
+    from vqi.platform.files import write_whole
+
+    write_whole(path, text)
+
+
+if __name__ == "__main__":
+    main()
