@@ -188,6 +188,14 @@ def test_a_run_that_resumes_in_an_epoch_ends_in_the_same_weights(tmp_path: Path)
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+def test_what_has_learnt_enough_learns_no_more_when_it_is_run_again(tmp_path: Path) -> None:
+    made, again = (detector(frozen=0.4, learning_rate=3e-3, enough=0.8) for _ in range(2))
+    first, second = (trained(learner, 20, Checkpoints(str(tmp_path), "run", keep=2)) for learner in (made, again))
+    assert first.stopped == second.stopped == "satisfied"
+    assert first.steps == second.steps < 60
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in made.state_dict().items())
+
+
 def test_a_score_does_not_depend_on_the_batch() -> None:
     made, images = detector("squeezenet1_1"), smooth_images(5)
     with torch.no_grad():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,21 @@ from PIL import Image
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import read_manifest
+from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.settings import BackboneSettings, parse_settings
 from vqi.detectors.storage import read_network_notes
+from vqi.detectors.vgg_cam import VggCam
 from vqi.platform.devices import Compute
-from vqi.platform.errors import BadInput
+from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.build_index.step import build_index
 from vqi.steps.check_dataset.step import check_dataset
 from vqi.steps.evaluate.step import evaluate
 from vqi.steps.export.step import export
 from vqi.steps.ingest.step import ingest
+from vqi.steps.train.cross_validation import Photographs
+from vqi.steps.train.division import divide
 from vqi.steps.train.step import train
 from vqi.training.settings import TrainSettings
 
@@ -76,7 +82,7 @@ def brought_in(source: Path, folder: Path, labelled_fraction: float) -> Path:
     return folder / "dataset"
 
 
-def learn(dataset: Path, network: Path, **settings: Any) -> dict[str, Any]:
+def learn(dataset: Path, network: Path, budgets: TrainSettings | None = None, **settings: Any) -> dict[str, Any]:
     return train(
         dataset=dataset,
         method="vgg_cam",
@@ -86,7 +92,7 @@ def learn(dataset: Path, network: Path, **settings: Any) -> dict[str, Any]:
         compute=Compute(),
         seed=0,
         network=network,
-        budgets=TrainSettings(max_epochs=30),
+        budgets=budgets or TrainSettings(max_epochs=30),
     )
 
 
@@ -95,7 +101,7 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the artefacts of every step, of half of the test photographs labelled to learn from."""
     out = tmp_path_factory.mktemp("run")
     dataset = brought_in(source, out, 0.5)
-    learn(dataset, out / "network")
+    learn(dataset, out / "network", folds=2)
     build_index(dataset=dataset, network=out / "network", compute=Compute(), index=out / "index")
     evaluate(
         dataset=dataset,
@@ -163,6 +169,83 @@ def test_the_bundle_predicts_the_same_boxes(run: Path, source: Path) -> None:
     assert y1 < 70
     assert y2 > 50
     assert whole.boxes == [] or whole.decision == "defect"
+
+
+def test_the_report_and_the_results_say_what_cross_validation_found(run: Path) -> None:
+    found = results(run)
+    assert found["training"]["cross_validation"]["folds"] == 2
+    assert any("2-fold cross-validation on the 36 photographs" in note for note in found["notes"])
+    assert "2-fold cross-validation on the 36 photographs" in (run / "report.html").read_text()
+
+
+def test_folds_are_cross_validated_and_recorded(run: Path, source: Path, tmp_path: Path) -> None:
+    record = learn(run / "dataset", tmp_path / "network", folds=2, learning_rate=0.02)["cross_validation"]
+    assert (record["folds"], record["photographs"]) == (2, 36)
+    assert record["confusion"]["true_positive"] + record["confusion"]["false_negative"] == 10
+    assert record["balanced_accuracy"] > 0.6
+    assert read_network_notes(tmp_path / "network")["notes"]["training"]["cross_validation"] == record
+    with pytest.raises(BadInput, match="folds is 11, but there are only 10"):
+        learn(run / "dataset", tmp_path / "other", folds=11)
+
+
+def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = VggCam.loss
+
+    def loss(self: VggCam, views: Any) -> Any:
+        calls.append("step")
+        if len(calls) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, views)
+
+    monkeypatch.setattr(VggCam, "loss", loss)
+    budgets = TrainSettings(max_epochs=3, checkpoints=str(tmp_path / "checkpoints"))
+    with pytest.raises(RunFailed, match=r"vgg_cam, fold 2 of 2 was told to stop at step 2 of 6; its checkpoint is in .*fold-2"):
+        learn(run / "dataset", tmp_path / "network", budgets, folds=2)
+    resumed = learn(run / "dataset", tmp_path / "network", budgets, folds=2)
+    assert len(calls) == 8 + 4 + 12  # the rest of the second fold, and the network itself
+    whole = learn(run / "dataset", tmp_path / "whole", TrainSettings(max_epochs=3), folds=2)
+    assert resumed["cross_validation"] == whole["cross_validation"]
+    assert read_network_notes(tmp_path / "network")["tensors_sha256"] == read_network_notes(tmp_path / "whole")["tensors_sha256"]
+    # One folder holds all, so that who removes a run's checkpoints removes its folds' too.
+    assert [str(path) for path in (tmp_path / "checkpoints").iterdir()] == [resumed["checkpoints"]]
+
+
+def test_processes_cross_validate_together(run: Path, tmp_path: Path) -> None:
+    alone = learn(run / "dataset", tmp_path / "alone", TrainSettings(max_epochs=10), folds=2)
+    together = learn(run / "dataset", tmp_path / "together", TrainSettings(max_epochs=10, processes=2), folds=2)
+    assert together["processes"] == 2
+    assert together["cross_validation"]["accuracy"] == pytest.approx(alone["cross_validation"]["accuracy"], abs=0.1)
+
+
+def test_of_photographs_with_the_same_bytes_one_is_cross_validated(run: Path) -> None:
+    samples = Dataset(run / "dataset").samples("labelled")
+    photographs = Photographs.of([samples[0], *samples])
+    assert photographs.numbers == [0, *range(2, len(samples) + 1)]
+    assert photographs.types == [sample.defect for sample in samples]
+    assert photographs.labels.tolist() == [int(sample.label == "defect") for sample in samples]
+
+
+def test_early_stop_looks_at_photographs_of_every_type(run: Path) -> None:
+    division = divide(Dataset(run / "dataset"), "vgg_cam", TrainSettings(patience=2), None, seed=0)
+    assert {sample.defect for sample in division.stopping} == {"good", "hole"}
+    assert not {sample.path for sample in division.stopping} & {sample.path for sample in division.learned}
+    assert len(division.stopping) + len(division.learned) == 36
+
+
+def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[int]] = []
+    original = VggCam.views
+
+    def views(self: VggCam, images: Any, labels: Any, random: Any) -> Any:
+        if not self.training:
+            told.append(labels.tolist())
+        return original(self, images, labels, random)
+
+    monkeypatch.setattr(VggCam, "views", views)
+    learn(run / "dataset", tmp_path / "network", TrainSettings(max_epochs=2, patience=2), folds=2)
+    assert len(told) == 3 * 2
+    assert set(told[0]) == {0, 1}
 
 
 def test_without_labelled_defects_it_does_not_train(source: Path, tmp_path: Path) -> None:

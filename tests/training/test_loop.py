@@ -187,6 +187,14 @@ def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_p
     assert (training.stopped, training.steps, training.best_step) == ("patience", 15, 9)
 
 
+def test_a_run_that_is_out_of_time_learns_no_more_until_it_is_given_more(tmp_path: Path) -> None:
+    def again(seconds: float) -> Training:
+        return trained(ToyLearner(), TrainSettings(max_steps=3, max_seconds=seconds), checkpoints=Checkpoints(str(tmp_path), "run", 1))
+
+    runs = [again(seconds) for seconds in (1e-9, 1e-9, 1000)]
+    assert [(run.steps, run.stopped) for run in runs] == [(1, "seconds"), (1, "seconds"), (3, "steps")]
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     kept = Checkpoints(str(tmp_path), "run", 2)
 

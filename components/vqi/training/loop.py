@@ -67,7 +67,7 @@ class Training:
 
 @dataclass
 class _Position:
-    """Where a run stands: what a checkpoint holds beside the learner and the optimiser."""
+    """Where a run stands: what a checkpoint holds beside the learner and the optimiser. `ended`: what ended it for good before its budget did."""
 
     step: int = 0
     batch_size: int = 0
@@ -78,11 +78,12 @@ class _Position:
     epochs_without_better: int = 0
     epoch_loss: float = 0.0
     epoch_steps: int = 0
+    ended: str = ""
 
 
 class Loop:
     """One run of one learner. `record` is told every point of the history (with MLflow in mind), `observe` looks at the learner at the first epoch's
-    end. `stopping`: held-out normals whose loss decides what is best and when patience is over. `run` holds the checkpoints, or None.
+    end. `stopping`: held-out images whose loss decides what is best and when patience is over. `run` holds the checkpoints, or None.
     """
 
     def __init__(
@@ -172,6 +173,8 @@ class Loop:
     def _learn(self) -> tuple[str, float, float, int]:
         """Steps until the end: what stopped them, seconds waited for data, seconds in all, images seen (both since this process began)."""
         position, schedule = self.position, self.schedule
+        if ended := position.ended or ("seconds" if self._out_of_time() else ""):
+            return ended, 0.0, 0.0, 0
         first, begun, before = position.step, time.monotonic(), position.seconds
         saved, images = begun, 0
         progress = Progress(f"{self.name}: step", schedule.steps, begun=first)
@@ -189,9 +192,9 @@ class Loop:
             position.step, position.seconds = step + 1, before + time.monotonic() - begun
             better = False
             if place == schedule.steps_per_epoch - 1 or step == schedule.steps - 1:
-                better, reason = self._end_epoch(epoch)
-                stopped = reason or stopped
-            if self.settings.max_seconds and position.seconds >= self.settings.max_seconds:
+                better, position.ended = self._end_epoch(epoch)
+                stopped = position.ended or stopped
+            if self._out_of_time():
                 stopped = "seconds"
             interrupted, stopping = self._agreed(stopped)
             if point := self.history.close(step + 1, self._rate(), last=stopping or step == schedule.steps - 1):
@@ -211,6 +214,9 @@ class Loop:
             note = ", ".join(f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items())
             progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
         return stopped, ahead.waited, time.monotonic() - begun, images
+
+    def _out_of_time(self) -> bool:
+        return 0 < self.settings.max_seconds <= self.position.seconds
 
     def _agreed(self, stopped: str) -> tuple[bool, bool]:
         """Whether any process was told to stop, and whether any has run out of its budget."""
@@ -314,17 +320,18 @@ class Loop:
             position.epochs_without_better += 1
         if self.stopping is not None and self.settings.patience and position.epochs_without_better >= self.settings.patience:
             return better, "patience"
-        return better and self.stopping is not None, "satisfied" if self.learner.satisfied() else ""
+        return better and self.stopping is not None, "satisfied" if self.group.any(self.learner.satisfied(), self.device) else ""
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
-        """The mean loss on the held-out normals, seen the same way every time."""
+        """The mean loss on the held-out images, seen the same way every time."""
         assert self.stopping is not None
         self.learner.eval()
         total, size = 0.0, self.schedule.batch_size
         for start in range(0, len(self.stopping), size):
             numbers = range(start, min(start + size, len(self.stopping)))
-            views = self.learner.views(self.stopping.load(numbers), None, generator(self.seed, "held out", start))
+            labels = None if self.stopping.labels is None else self.stopping.labels[list(numbers)]
+            views = self.learner.views(self.stopping.load(numbers), labels, generator(self.seed, "held out", start))
             torch.manual_seed(step_seed(self.seed, "held out loss", start))
             with _autocast(self.device, self.compute.precision):
                 loss = self.learner.loss({name: values.to(self.device) for name, values in views.items()})["loss"]

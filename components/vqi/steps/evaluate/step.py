@@ -25,9 +25,22 @@ from vqi.platform.tracking import check_tracking, code_version, shown_address, t
 from vqi.steps.evaluate.gathering import Gathering
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.scoring import score_samples
+from vqi.steps.train.cross_validation import cross_validation_sentence
 
 # What results.json keeps of a training; the history is in the report and in MLflow.
-TRAINING = ("steps", "epochs", "batch_size", "processes", "seconds", "images_per_second", "waited_share", "stopped", "learned_images", "budgets")
+TRAINING = (
+    "steps",
+    "epochs",
+    "batch_size",
+    "processes",
+    "seconds",
+    "images_per_second",
+    "waited_share",
+    "stopped",
+    "learned_images",
+    "budgets",
+    "cross_validation",
+)
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -105,6 +118,8 @@ def _results(
         metrics, sentence = classified(gathered.predictions)
         found["metrics"] |= metrics
         found["notes"].append(sentence)
+        if folds := notes["notes"].get("training", {}).get("cross_validation"):
+            found["notes"].append(cross_validation_sentence(folds))
     trained_on = notes["notes"].get("dataset_fingerprint")
     if trained_on and trained_on != data.manifest.fingerprint:
         found["notes"].append(

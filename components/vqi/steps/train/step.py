@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,9 +17,8 @@ from torch import Tensor
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
-from vqi.dataset.splits import CALIBRATION_FRACTION, held_out
 from vqi.detectors.interface import Detector
-from vqi.detectors.learner import Learner
+from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
@@ -29,14 +28,15 @@ from vqi.platform.files import sha256_of, whole_folder
 from vqi.platform.tracking import OpenRun, check_tracking, open_run
 from vqi.steps.evaluate.learning import OBSERVED
 from vqi.steps.scoring import TensorBatches
+from vqi.steps.train.cross_validation import Photographs, check_folds, cross_validation_record, cross_validation_sentence
+from vqi.steps.train.division import Division, divide
 from vqi.steps.training_images import dataset_images, source_images
 from vqi.training.checkpoints import Checkpoints, identity
+from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop, Training
 from vqi.training.settings import TrainSettings
 
-# Held out for early stopping, so that the calibration normals have no say in which weights are taken.
-STOPPING_FRACTION = 0.1
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 OBSERVED_INDEX = 32
 
@@ -57,19 +57,6 @@ class Lesson:
     calibration_fraction: float | None
     tracking_uri: str
     experiment: str
-
-
-@dataclass(frozen=True)
-class Division:
-    """Who learns from what: `learned` are trained on, `normals` are the good train images among them and are what an index is built from, `held_out`
-    set the threshold, `stopping` decide when to stop, `observed` are test images whose maps are drawn and decide nothing.
-    """
-
-    learned: list[Sample]
-    normals: list[Sample]
-    held_out: list[Sample]
-    stopping: list[Sample]
-    observed: list[Sample]
 
 
 def train(
@@ -124,53 +111,30 @@ def train(
     return launch(lesson.budgets.processes, learn, lesson)
 
 
-def divide(dataset: Dataset, method: str, budgets: TrainSettings, calibration_fraction: float | None, seed: int) -> Division:
-    """Who learns from what, from content and seed alone. Raises BadInput where a supervised method has no labelled defects."""
-    normals, calibration = dataset.samples("train", "good"), dataset.samples("calibration", "good")
-    if not calibration and calibration_fraction is None:
-        chosen = held_out({sample.path: sample.sha256 for sample in normals}, CALIBRATION_FRACTION, seed, "calibration in train")
-        calibration = [sample for sample in normals if sample.path in chosen]
-        normals = [sample for sample in normals if sample.path not in chosen]
-    stopping: list[Sample] = []
-    learned = normals
-    if budgets.patience:
-        chosen = held_out({sample.path: sample.sha256 for sample in normals}, STOPPING_FRACTION, seed, "stopping")
-        stopping = [sample for sample in normals if sample.path in chosen]
-        learned = [sample for sample in normals if sample.path not in chosen]
-    if settings_class(method).supervised:
-        labelled = [sample for sample in dataset.samples("labelled") if sample.label != "unknown"]
-        if not any(sample.label == "defect" for sample in labelled):
-            raise BadInput(
-                f"{method} learns from labelled defects, and the Dataset {dataset.manifest.name!r} has none in its labelled split; "
-                "set data.labelled_fraction (0.8, for example) so that ingest moves a part of the test images there."
-            )
-        learned = learned + labelled
-    test = dataset.samples("test")
-    observed = [sample for sample in test if sample.label == "defect"][:: max(1, len(test) // 3)][:2]
-    observed += [sample for sample in test if sample.label == "good"][:1]
-    return Division(learned, normals, calibration, stopping, observed)
-
-
 def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
     """Train in this process, one of `group`; rank 0 writes the network artefact. Returns the record of the training."""
     dataset, compute = Dataset(lesson.dataset), lesson.compute.of_process(group.rank) if group.size > 1 else lesson.compute
     division = divide(dataset, lesson.method, lesson.budgets, lesson.calibration_fraction, lesson.seed)
     kind = settings_class(lesson.method)
     with ExitStack() as around:
-        detector = create(lesson.method, lesson.settings, lesson.backbone, lesson.geometry.input_size, lesson.seed)
+        detector = _created(lesson)
         learner = cast(Learner, detector)
+        folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(division.learned)
+        check_folds(folds, photographs.labels)
         if kind.extra_images and (source := str(lesson.settings.get(kind.extra_images, ""))):
             key = f"method.settings.{kind.extra_images}"
             learner.extra = around.enter_context(contextmanager(source_images)(source, lesson.geometry, key))
         place(detector, compute)
         watched = _Watched(detector, dataset, division, lesson.geometry)
-        kept = group.rank == 0 or bool(lesson.budgets.checkpoints)
-        checkpoints = _checkpoints(detector, lesson, dataset, division) if kept else None
+        kept = partial(_checkpoints, detector, lesson, dataset, division)
+        checkpoints = kept()
         run = around.enter_context(_tracked(lesson, dataset)) if group.rank == 0 else None
         images = dataset_images(dataset, division.learned, lesson.geometry, kind.supervised)
-        stopping = dataset_images(dataset, division.stopping, lesson.geometry) if division.stopping else None
+        stopping = dataset_images(dataset, division.stopping, lesson.geometry, kind.supervised) if division.stopping else None
         normals = _batches(dataset, division.normals, lesson)
         budgets, first, earlier = lesson.budgets, learner.first_lesson(), {}
+        if folds:
+            earlier["cross_validation"] = _cross_validation(group, lesson, compute, folds, photographs, images, stopping, normals, kept)
         if first:
             # A run that resumes finds this lesson at its end, or where it broke off.
             before = Loop(
@@ -182,11 +146,12 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
                 compute=compute,
                 seed=lesson.seed,
                 stopping=stopping,
-                checkpoints=_checkpoints(detector, lesson, dataset, division, first.name) if kept else None,
+                checkpoints=kept(first.name),
                 group=group,
                 record=partial(_log_first, run, first.name) if run else None,
             ).run(normals)
-            budgets, earlier = budgets.after(before.seconds), {"first_lesson": {"name": first.name} | before.to_dict()}
+            budgets = budgets.after(before.seconds)
+            earlier["first_lesson"] = {"name": first.name} | before.to_dict()
         loop = Loop(
             learner,
             images,
@@ -207,6 +172,43 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
             _save(detector, training, watched, division, record, lesson, dataset)
             print(_sentence(lesson.method, training), file=sys.stderr, flush=True)
             record["checkpoints"] = checkpoints.shown if checkpoints else ""
+    return record
+
+
+def _created(lesson: Lesson) -> Detector:
+    return create(lesson.method, lesson.settings, lesson.backbone, lesson.geometry.input_size, lesson.seed)
+
+
+def _cross_validation(
+    group: Group,
+    lesson: Lesson,
+    compute: Compute,
+    folds: int,
+    photographs: Photographs,
+    images: TrainingImages,
+    stopping: TrainingImages | None,
+    normals: TensorBatches,
+    checkpoints: Callable[[str], Checkpoints | None],
+) -> dict[str, Any]:
+    """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what each had not learnt from."""
+    found = cross_validated(
+        lambda: cast(TrainedDetector, place(_created(lesson), compute)),
+        Chosen(images, photographs.numbers),
+        photographs.types,
+        folds=folds,
+        name=lesson.method,
+        settings=lesson.budgets,
+        budget=cast(Budget, settings_class(lesson.method).budget),
+        compute=compute,
+        seed=lesson.seed,
+        normals=normals,
+        stopping=stopping,
+        checkpoints=lambda fold: checkpoints(f"fold-{fold + 1}"),
+        group=group,
+    )
+    record = cross_validation_record(found, photographs.labels)
+    if group.rank == 0:
+        print(f"{lesson.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
     return record
 
 
@@ -266,9 +268,9 @@ def _log_first(run: OpenRun, name: str, point: dict[str, float]) -> None:
     run.log({key if key == "step" else f"{name}.{key}": value for key, value in point.items()})
 
 
-def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division: Division, first: str = "") -> Checkpoints | None:
-    """Where this run's checkpoints lie, or those of its lesson `first`; what makes the weights what they are is its identity, so that no other run
-    resumes from them.
+def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division: Division, part: str = "") -> Checkpoints | None:
+    """Where this run's checkpoints lie, or below them those of another network of it, a first lesson's or a fold's; what makes the weights what they
+    are is the run's identity, so that no other run resumes from them.
     """
     if not lesson.budgets.checkpoints:
         return None
@@ -284,8 +286,9 @@ def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division:
         "seed": lesson.seed,
         "precision": lesson.compute.precision,
         "budgets": asdict(replace(lesson.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
-    } | ({"lesson": first} if first else {})
-    return Checkpoints(lesson.budgets.checkpoints, identity(facts), lesson.budgets.keep)
+    }
+    address, run = lesson.budgets.checkpoints, identity(facts)
+    return Checkpoints(f"{address.rstrip('/')}/{run}", part, lesson.budgets.keep) if part else Checkpoints(address, run, lesson.budgets.keep)
 
 
 @contextmanager

@@ -1,0 +1,101 @@
+"""Cross-validation: folds that are alike, and images scored by what did not learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings, Budget
+from vqi.detectors.vgg_cam import VggCam
+from vqi.platform.devices import Compute
+from vqi.platform.errors import BadInput
+from vqi.steps.train.cross_validation import check_folds, cross_validation_record, cross_validation_sentence
+from vqi.training.cross_validation import Fold, cross_validated, stratified_folds
+from vqi.training.settings import TrainSettings
+
+
+class Images:
+    """Dark images, and defects with a bright half; one of the good ones is labelled a defect."""
+
+    def __init__(self, count: int, mislabelled: int) -> None:
+        self.labels: Tensor | None = (torch.arange(count) % 2 == 1).long()
+        self.images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2
+        self.images[self.labels == 1, :, :, 16:] += 0.8
+        self.labels[mislabelled] = 1
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, numbers: Sequence[int]) -> Tensor:
+        return self.images[list(numbers)]
+
+
+def detector() -> VggCam:
+    made = create("vgg_cam", {"learning_rate": 0.02, "frozen": 1.0, "defect_weight": 1.0}, BackboneSettings(name="filterbank"), (32, 32), 0)
+    assert isinstance(made, VggCam)
+    return made
+
+
+def test_every_image_is_left_out_once_and_folds_are_alike() -> None:
+    strata = ["good"] * 22 + ["dent"] * 7 + ["scratch"] * 4
+    folds = stratified_folds(strata, 5, seed=3)
+    assert sorted(number for fold in folds for number in fold) == list(range(33))
+    for stratum in set(strata):
+        counts = [sum(strata[number] == stratum for number in fold) for fold in folds]
+        assert max(counts) - min(counts) <= 1
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    assert stratified_folds(strata, 5, seed=3) == folds
+    assert stratified_folds(strata, 5, seed=4) != folds
+
+
+def test_every_fold_has_defects_where_there_are_enough_of_all_types_together() -> None:
+    strata = ["dent"] * 2 + ["good"] * 21 + ["scratch"] * 2
+    for fold in stratified_folds(strata, 4, seed=0):
+        assert sum(strata[number] != "good" for number in fold) == 1
+
+
+def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
+    images = Images(16, mislabelled=4)
+    assert images.labels is not None
+    strata = ["defect" if label else "good" for label in images.labels]
+    settings = TrainSettings(max_epochs=12)
+    options = {"folds": 4, "name": "test", "settings": settings, "budget": Budget(4, 1), "compute": Compute(), "seed": 0, "normals": []}
+    folds = cross_validated(detector, images, strata, **options)  # type: ignore[arg-type]
+    scores = torch.empty(16)
+    for fold in folds:
+        scores[fold.numbers] = fold.scores
+    # The mislabelled one looks like a good one to those who have not learnt it by heart.
+    expected = [number % 2 == 1 for number in range(16)]
+    assert [bool(score > 0) for score in scores] == expected
+    record = cross_validation_record(folds, images.labels)
+    assert record["confusion"] == {"true_positive": 8, "false_positive": 0, "true_negative": 7, "false_negative": 1}
+    assert record["accuracy"] == pytest.approx(15 / 16)
+    again = cross_validated(detector, images, strata, **options)  # type: ignore[arg-type]
+    assert all(torch.equal(first.scores, second.scores) for first, second in zip(folds, again, strict=True))
+
+
+def test_the_record_states_the_positive_class_and_the_sentence_what_it_means() -> None:
+    folds = [Fold([0, 1], torch.tensor([1.0, -1.0])), Fold([2, 3], torch.tensor([1.0, 1.0]))]
+    record = cross_validation_record(folds, torch.tensor([1, 0, 1, 0]))
+    assert (record["positive_class"], record["accuracies"], record["accuracy"]) == ("defect", [1.0, 0.5], 0.75)
+    assert record["confusion"] == {"true_positive": 2, "false_positive": 1, "true_negative": 1, "false_negative": 0}
+    assert record["balanced_accuracy"] == 0.75
+    sentence = cross_validation_sentence(record)
+    assert "2-fold cross-validation on the 4 photographs" in sentence
+    assert "2 of 2 defects found, 1 of 2 good parts rejected" in sentence
+
+
+def test_more_folds_than_defects_are_refused() -> None:
+    check_folds(2, torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(BadInput, match=r"folds is 3, but there are only 2"):
+        check_folds(3, torch.tensor([0, 0, 0, 1, 1]))
+
+
+def test_a_single_fold_is_refused() -> None:
+    check_folds(0, torch.tensor([0]))
+    with pytest.raises(BadInput, match="nothing to learn from"):
+        check_folds(1, torch.tensor([0, 1]))
