@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.splits import resolve_labelled_fraction
-from vqi.detectors.settings import BackboneSettings, method_names, parse_settings, settings_class
+from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
 from vqi.platform.devices import DEVICES, PRECISIONS, Compute
 from vqi.platform.errors import BadInput, closest
 from vqi.training.settings import TrainSettings
@@ -221,6 +221,11 @@ class Category(_Section):
     def settings(self) -> dict[str, Any]:
         """The method's settings, defaults filled in."""
         return asdict(parse_settings(self.method.name, self.method.settings))
+
+    @property
+    def method_paths(self) -> dict[str, str]:
+        """The settings of the method that name a file or folder of this machine."""
+        return local_paths(self.method.name, self.method.settings)
 
 
 def choices() -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ system is read-only and it has no capabilities; what it writes belongs to the pe
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqi.detectors.settings import local_paths
+from vqi.category import Category
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.images import image
 
@@ -53,7 +52,12 @@ def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mappi
     environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_PREFIXES) or name in PASSED}
     tracking_uri = str(parameters["tracking_uri"] or environment.get("MLFLOW_TRACKING_URI", ""))
     # The environment names credentials, tokens and certificates by their files.
-    read = [str(parameters["data_source"]), str(parameters["backbone_weights"]), *_paths_of_method(parameters), *environment.values()]
+    read = [
+        str(parameters["data_source"]),
+        str(parameters["backbone_weights"]),
+        *Category.from_parameters(parameters).method_paths.values(),
+        *environment.values(),
+    ]
     caches = _caches()
     checkpoints = [Path(folder) for folder in [str(parameters["train_checkpoints"])] if os.path.isabs(folder)]
     for folder in checkpoints:
@@ -116,11 +120,6 @@ def _written(tracking_uri: str) -> list[Path]:
     folder = Path(tracking_uri.removeprefix("sqlite:///").split("?")[0]).parent
     folder.mkdir(parents=True, exist_ok=True)
     return [folder]
-
-
-def _paths_of_method(parameters: Mapping[str, Any]) -> list[str]:
-    """What the method's settings name on this machine: textures, penalty images, a teacher."""
-    return list(local_paths(str(parameters["method_name"]), json.loads(parameters["method_settings"])).values())
 
 
 def _caches() -> dict[str, Path]:

@@ -20,7 +20,6 @@ from typing import Any, Literal, TextIO
 
 from vqi.category import Category
 from vqi.deployment.prediction_writer import printable
-from vqi.detectors.settings import local_paths
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
 from vqi.steps.running import REPORTS
@@ -69,10 +68,8 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     weights = category.backbone.weights
     if weights not in ("imagenet", "random") and "://" not in weights:
         parameters["backbone_weights"] = _present("backbone.weights", weights)
-    settings = dict(category.method.settings)
-    for name, path in local_paths(category.method.name, settings).items():
-        settings[name] = _present(f"method.settings.{name}", path)
-    parameters["method_settings"] = json.dumps(settings)
+    found = {name: _present(f"method.settings.{name}", path) for name, path in category.method_paths.items()}
+    parameters["method_settings"] = json.dumps({**category.method.settings, **found}, sort_keys=True)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
     reports = run_dir / "steps"
