@@ -151,7 +151,7 @@ def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
     """In a launched process: join the others, work, leave. The launcher's environment says who and where they are."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend)
-    try:
-        return work(Group(torch.distributed.get_rank(), torch.distributed.get_world_size()), *arguments)
-    finally:
-        torch.distributed.destroy_process_group()
+    done = work(Group(torch.distributed.get_rank(), torch.distributed.get_world_size()), *arguments)
+    # Not where it raised: the others, waiting for this one, would fail before its error is written down, and theirs would be taken for the cause.
+    torch.distributed.destroy_process_group()
+    return done
