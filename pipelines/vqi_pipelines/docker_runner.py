@@ -1,7 +1,7 @@
 """How a local run's steps run as containers: the images a cluster would run, with no more rights than a step needs.
 
-A container sees the photographs and the weights, which it cannot change, the run's own folder, and the folder of the MLflow database. Its root file
-system is read-only and it has no capabilities; what it writes belongs to the person who started the run.
+A container sees the photographs, the weights and what else the method reads, which it cannot change, the run's own folder, and the folder of the
+MLflow database. Its root file system is read-only and it has no capabilities; what it writes belongs to the person who started the run.
 """
 
 from __future__ import annotations
