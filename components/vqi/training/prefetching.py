@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier, Lock
 from typing import Generic, TypeVar
 
 import torch
@@ -25,7 +26,8 @@ class Ahead(Generic[T]):
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[T]:
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
+            self._prepare(pool)
             waiting: deque[Future[T]] = deque()
             try:
                 for step in range(self.first, self.last):
@@ -38,6 +40,22 @@ class Ahead(Generic[T]):
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _prepare(self, pool: ThreadPoolExecutor) -> None:
+        """Give every thread one thread of torch's own, while nothing is computed anywhere: setting it resets what all threads of the process share."""
+        threads, ready = torch.get_num_threads(), Barrier(self.threads + 1)
+
+        def prepare() -> None:
+            with preparing:
+                torch.set_num_threads(1)
+            ready.wait()
+
+        preparing = Lock()
+        for _ in range(self.threads):
+            pool.submit(prepare)
+        ready.wait()
+        # The last of them also set what threads begin with that are made later.
+        torch.set_num_threads(threads)
 
     def _made(self, step: int) -> T:
         with torch.no_grad():
