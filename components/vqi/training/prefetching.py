@@ -42,11 +42,12 @@ class Ahead(Generic[T]):
                     future.cancel()
 
     def _prepare(self, pool: ThreadPoolExecutor) -> None:
-        """Give every thread one thread of torch's own, while nothing is computed anywhere: setting it resets what all threads of the process share."""
+        """Give every thread one thread of torch's own, while nothing is computed anywhere: setting it resets what the whole process shares."""
         threads, ready = torch.get_num_threads(), Barrier(self.threads + 1)
 
         def prepare() -> None:
             with preparing:
+                torch.get_num_threads()  # a thread's first question sets its number to the process's
                 torch.set_num_threads(1)
             ready.wait()
 
