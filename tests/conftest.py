@@ -12,7 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from s3_server import Server
 
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Two processes that test side by side and compute with two threads each wait for each other most of the time.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("OMP_NUM_THREADS", "2")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -84,7 +84,7 @@ def test_a_trained_student_fails_where_a_defect_is(learnt):
     detector, _ = learnt
     good = smooth_images(4, seed=9)
     normal, defective = detector(good), detector(with_defect(good))
-    assert (defective.image > normal.image.max()).all()
+    assert (defective.image > normal.image).all()
     assert defective.map[:, 12:28, 12:28].mean() > 2 * defective.map[:, 44:, 44:].mean()
 
 
