@@ -79,10 +79,11 @@ def test_a_checkpoint_without_the_network_lists_what_it_holds(tmp_path):
         create_backbone(BackboneSettings(weights=str(tmp_path / "w.pth")), LAYERS)
 
 
-def test_bfloat16_changes_the_network_and_not_the_type_of_the_features():
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_reduced_precision_changes_the_network_and_not_the_type_of_the_features(precision: torch.dtype):
     backbone = create_backbone(BackboneSettings(weights="random"), LAYERS)
     exact = backbone(smooth_images(1))["layer2"]
-    backbone.precision = torch.bfloat16
+    backbone.precision = precision
     rounded = backbone(smooth_images(1))["layer2"]
     assert rounded.dtype == torch.float32
     assert not torch.equal(exact, rounded)

@@ -45,7 +45,8 @@ class Backbone(nn.Module):
         images = (images - self.mean) / self.std
         if not torch.compiler.is_exporting():
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
+        reduced = self.precision != torch.float32
+        with torch.autocast(images.device.type, dtype=self.precision if reduced else None, enabled=reduced):
             features = self.body(images)
         return {layer: features[layer].float() for layer in self.settings.layers}
 
