@@ -199,3 +199,17 @@ def test_statistics_of_the_normals_change_no_feature_and_make_training_mode_begi
         # All normals at once are a batch with the very statistics.
         torch.testing.assert_close(backbone.train()(images)["layer2"], before, rtol=1e-3, atol=1e-3)
         assert off > 0.05
+
+
+@METHODS
+@pytest.mark.parametrize("normalisation", ["normals", "batch"])
+def test_normalisation_keeps_the_statistics_of_the_normals_or_takes_each_batchs(method, normalisation):
+    detector = create(method, SMALL[method] | {"normalisation": normalisation}, RANDOM, (64, 64))
+    assert isinstance(detector, FineTunedDfm)
+    detector.prepare(Batches(smooth_images(4)))
+    detector.begin_epoch(5, Schedule(12, 2, 2))
+    detector.train()
+    before = {name: value.clone() for name, value in detector.backbone.named_buffers() if name.endswith("running_mean")}
+    detector.loss(detector.views(smooth_images(4), None, torch.Generator()))
+    after = dict(detector.backbone.named_buffers())
+    assert {torch.equal(after[name], value) for name, value in before.items()} == {normalisation == "normals"}

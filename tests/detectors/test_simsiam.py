@@ -61,12 +61,13 @@ def test_the_two_views_differ_and_their_shapes_are_the_images():
 
 
 def test_the_encoders_rate_follows_a_cosine_and_the_predictors_stays():
-    optimiser, factor, _ = made().optimisation(Schedule(100, 10, 64))
-    encoder, predictor = optimiser.param_groups
-    assert encoder["lr"] == predictor["lr"] == pytest.approx(0.05 * 64 / 256)
-    assert (encoder["weight_decay"], encoder["momentum"]) == (1e-4, 0.9)
+    optimiser, factor, _ = made(backbone_rate=0.5).optimisation(Schedule(100, 10, 64))
+    projector, backbone, predictor = optimiser.param_groups
+    assert projector["lr"] == predictor["lr"] == 2 * backbone["lr"] == pytest.approx(0.05 * 64 / 256)
+    assert all((group["weight_decay"], group["momentum"]) == (1e-4, 0.9) for group in optimiser.param_groups)
     assert predictor["fixed"]
-    assert "fixed" not in encoder
+    assert "fixed" not in projector
+    assert "fixed" not in backbone
     assert [factor(step) for step in (0, 50, 99)] == pytest.approx([1.0, 0.5, 0.5 * (1 + math.cos(math.pi * 0.99))])
 
 

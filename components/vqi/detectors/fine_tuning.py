@@ -16,7 +16,8 @@ from vqi.detectors.backbones import Backbone
 from vqi.detectors.dfm import Dfm
 from vqi.detectors.interface import ImageBatches
 from vqi.detectors.learner import Learner, Schedule
-from vqi.detectors.settings.dfm import DfmSettings
+from vqi.detectors.settings.cutpaste import CutpasteSettings
+from vqi.detectors.settings.simsiam import SimsiamSettings
 from vqi.platform.errors import BadInput
 
 
@@ -27,9 +28,10 @@ class FineTunedDfm(Dfm, Learner):
     and forgotten in the network artefact.
     """
 
+    settings: SimsiamSettings | CutpasteSettings
     fine_tuned: Tensor
 
-    def __init__(self, settings: DfmSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(self, settings: SimsiamSettings | CutpasteSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
         if next(backbone.parameters(), None) is None:
             raise BadInput(f"backbone.name is {backbone.settings.name}, which has no weights to fine-tune; name a network, or use dfm.")
@@ -49,9 +51,13 @@ class FineTunedDfm(Dfm, Learner):
         return self.backbone(images)[self.last].mean(dim=(2, 3))
 
     def train(self, mode: bool = True) -> Any:
-        """Training mode; the backbone's normalisation layers use the batch's statistics, and update their own, only where it learns too."""
+        """Training mode; for the backbone only where it learns, and for its normalisation only where each batch's statistics are asked for."""
         super().train(mode)
         self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
+        if self.settings.normalisation == "normals":
+            for part in self.backbone.modules():
+                if isinstance(part, _BatchNorm):
+                    part.eval()
         return self
 
     def thaw(self, thawed: bool) -> None:

@@ -40,7 +40,8 @@ class Simsiam(FineTunedDfm):
         settings = self.settings
         rate = settings.learning_rate * schedule.batch_size / 256
         groups: list[dict[str, Any]] = [
-            {"params": [*self.backbone.parameters(), *self.projector.parameters()]},
+            {"params": list(self.projector.parameters())},
+            {"params": list(self.backbone.parameters()), "lr": rate * settings.backbone_rate},
             {"params": list(self.predictor.parameters()), "fixed": True},
         ]
         optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay)

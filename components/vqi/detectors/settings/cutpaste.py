@@ -29,8 +29,20 @@ class CutpasteSettings(DfmSettings):
     freeze_epochs: int = setting(20, "epochs in which the head alone learns, at most half of the budget's", low=0, high=1_000_000, source="Intel")
     head_layers: int = setting(2, "layers of 512 in the head, before one of 128", low=0, high=16, source="Intel")
     learning_rate: float = setting(0.03, "rate of the gradient descent at its largest", low=0.0, high=10.0, source="paper, appendix A")
-    backbone_rate: float = setting(1.0, "the backbone's rate as a share of the head's", low=0.0, high=10.0, source="paper: the same")
+    backbone_rate: float = setting(
+        0.02,
+        "the backbone's rate as a share of the head's: pretrained weights and few normals bear no more",
+        low=0.0,
+        high=10.0,
+        source="ours: of .02, .1 and 1 on rendered parts; paper: 1",
+    )
     cycles: int = setting(1, "cosine cycles of the rate over the whole budget", low=1, high=1000, source="paper, appendix A")
+    normalisation: str = setting(
+        "batch",
+        "statistics of the backbone's batch normalisation as it learns: those of the normals throughout, or each batch's",
+        choices=("normals", "batch"),
+        source="measured on rendered parts, and the paper's",
+    )
     momentum: float = setting(0.9, "momentum of the gradient descent", low=0.0, high=0.999, source="paper, appendix A")
     weight_decay: float = setting(3e-5, "decay of the weights", low=0.0, high=1.0, source="paper, appendix A")
     jitter: float = setting(0.1, "colours of images and of patches vary by this share", low=0.0, high=0.5, source="paper, section 2.1")

@@ -20,6 +20,19 @@ class SimsiamSettings(DfmSettings):
     budget: ClassVar[Budget] = Budget(batch_size=64, epochs=100)
 
     learning_rate: float = setting(0.05, "rate of a batch of 256 images, in proportion to the batch", low=0.0, high=10.0, source="paper, section 3")
+    backbone_rate: float = setting(
+        0.02,
+        "the backbone's rate as a share of the heads': pretrained weights and few normals bear no more",
+        low=0.0,
+        high=10.0,
+        source="ours: of .02, .1 and 1 on rendered parts; paper: 1",
+    )
+    normalisation: str = setting(
+        "normals",
+        "statistics of the backbone's batch normalisation as it learns: those of the normals throughout, or each batch's",
+        choices=("normals", "batch"),
+        source="measured on rendered parts; paper: batch",
+    )
     momentum: float = setting(0.9, "momentum of the gradient descent", low=0.0, high=0.999, source="paper, section 3")
     weight_decay: float = setting(1e-4, "decay of the weights", low=0.0, high=1.0, source="paper, section 3")
     projection: int = setting(2048, "width of the projector and of its output", low=8, high=8192, source="paper, section 3; Intel 1000")
