@@ -106,7 +106,7 @@ def test_the_map_is_the_mean_over_the_stages_and_the_loss_the_negative_log_likel
         density = -0.5 * z.square().mean(dim=1, keepdim=True)
         values = -density if kind == "likelihood" else -density.exp()
         expected += F.interpolate(values, size=(64, 64), mode="bilinear")[:, 0] / 2
-        total += (0.5 * z.square().sum(dim=(1, 2, 3)) - log_determinant).mean() / z[0].numel()
+        total += (0.5 * z.square().sum(dim=(1, 2, 3)) - log_determinant).mean()
     scores = detector(images)
     torch.testing.assert_close(scores.map.double(), expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(scores.image, scores.map.amax(dim=(1, 2)))
@@ -116,7 +116,7 @@ def test_the_map_is_the_mean_over_the_stages_and_the_loss_the_negative_log_likel
 def test_it_learns_the_flows_alone_and_a_defect_becomes_less_probable():
     before = untrained().state_dict()
     detector, points = trained(24)
-    assert points[-1]["loss"] < points[0]["loss"] - 0.1
+    assert points[-1]["loss"] < points[0]["loss"] - 1000  # nats an image of 12,288 values
     after = detector.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if name.startswith("backbone.") or "w_perm" in name)
     learnt = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]

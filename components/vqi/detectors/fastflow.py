@@ -64,9 +64,12 @@ class Fastflow(TrainedDetector):
         return {"images": images}
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """The negative log-likelihood of each stage's features without its constant, in nats a dimension, a mean over the images."""
+        """The negative log-likelihood of each stage's features without its constant, in nats, a mean over the images.
+
+        Not by dimension: that leaves gradients of the size of Adam's weight decay, which then takes the flow back to the identity.
+        """
         likelihoods = {
-            layer: (0.5 * z.square().sum(dim=(1, 2, 3)) - log_determinant).mean() / z[0].numel()
+            layer: (0.5 * z.square().sum(dim=(1, 2, 3)) - log_determinant).mean()
             for layer, (z, log_determinant) in zip(self.backbone.settings.layers, self.latents(views["images"]), strict=True)
         }
         return {"loss": torch.stack(list(likelihoods.values())).sum(), **likelihoods}
