@@ -66,7 +66,7 @@ METHODS = {
     """,
     "simsiam": """
         Fine-tunes the backbone on your normals, then is dfm. Worth a try where the photographs look nothing like ImageNet and there are
-        many of them; with few photographs and few epochs it moves little, and it is dfm's figures that it must beat.
+        many of them. With few photographs it has nothing to gain and may lose: it is dfm's figures that it must beat.
     """,
     "cutpaste": """
         Fine-tunes the backbone to notice pasted patches, then is dfm. As simsiam, with a lesson closer to defects: look at `vqi preview

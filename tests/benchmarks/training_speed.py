@@ -1,0 +1,101 @@
+"""Training speed side by side with anomalib: one optimiser step of ours, one of theirs, one of ours in bfloat16, and again, in one run.
+
+    python tests/benchmarks/training_speed.py --anomalib-python SCRATCH/bin/python [--only stfpm ...] [--rounds 5] [--threads 2] [--json FILE]
+
+A step is what training does with a batch that is decoded: views or simulated anomalies, forward, backward, the optimiser. Both sides have the same
+networks of random weights, image size and batch; cflow's step is all of a batch's positions, 64 an optimiser step. The sides take turns, so that
+whatever else the machine does falls on all alike; medians and their ratios are printed and never asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Batch and side of the image: the paper's side, and a batch that a laptop's memory holds.
+METHODS = {"stfpm": (8, 256), "fastflow": (8, 256), "cflow": (1, 256), "cs_flow": (2, 256), "efficient_ad": (1, 256), "draem": (4, 128)}
+
+
+class Side:
+    """A process that makes a step whenever it is told to."""
+
+    def __init__(self, name: str, command: list[str], threads: int) -> None:
+        self.name, self.seconds = name, list[float]()
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._answer()
+
+    def step(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.seconds.append(float(self._answer()))
+
+    def _answer(self) -> str:
+        """What it says next; what else it or its libraries print is passed over."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("step "):
+                return line.removeprefix("step ")
+        assert self.process.stderr is not None
+        raise SystemExit(f"{self.name} ended: {self.process.stderr.read()[-2000:]}")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def measure(method: str, anomalib: str, rounds: int, threads: int) -> dict[str, object]:
+    """Median seconds of a step of each side, and images a second of ours as multiples of anomalib's."""
+    batch, side = METHODS[method]
+    told = [method, str(batch), str(side)]
+    sides = [
+        Side("anomalib", [anomalib, str(HERE / "anomalib_training_side.py"), *told], threads),
+        Side("ours", [sys.executable, str(HERE / "vqi_training_side.py"), *told, "float32"], threads),
+        Side("ours, bfloat16", [sys.executable, str(HERE / "vqi_training_side.py"), *told, "bfloat16"], threads),
+    ]
+    try:
+        for _ in range(rounds + 1):
+            for one in sides:
+                one.step()
+    finally:
+        for one in sides:
+            one.end()
+    median = {one.name: statistics.median(one.seconds[1:]) for one in sides}  # the first warms up
+    ratios = {name: median["anomalib"] / seconds for name, seconds in median.items() if name != "anomalib"}
+    return {"method": method, "batch": batch, "side": side, "threads": threads, "seconds": median, "speed_against_anomalib": ratios}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anomalib-python", required=True)
+    parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    results = []
+    print(f"{'method':14}{'batch':>6}{'side':>6}{'anomalib, s':>13}{'ours, s':>10}{'x':>6}{'bfloat16, s':>13}{'x':>6}")
+    for method in asked.only:
+        found = measure(method, asked.anomalib_python, asked.rounds, asked.threads)
+        seconds, ratios = found["seconds"], found["speed_against_anomalib"]
+        assert isinstance(seconds, dict)
+        assert isinstance(ratios, dict)
+        print(
+            f"{method:14}{found['batch']:>6}{found['side']:>6}{seconds['anomalib']:>13.3f}{seconds['ours']:>10.3f}{ratios['ours']:>6.2f}"
+            f"{seconds['ours, bfloat16']:>13.3f}{ratios['ours, bfloat16']:>6.2f}",
+            flush=True,
+        )
+        results.append(found)
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
