@@ -10,6 +10,9 @@ EXTRAS ?= dev
 # Photographs and weights of your own for the demo: make demo DATA=folder WEIGHTS=file
 DATA ?=
 WEIGHTS ?=
+# An interpreter that has anomalib 2.7, for make oracle; without one it makes an environment of its own.
+ANOMALIB ?=
+ORACLE_VENV := .oracle
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +44,16 @@ compile: setup  ## the packages for Kubeflow Pipelines
 guide: setup  ## docs/choosing-a-method.md from measurements on ../shared (DATA=, WEIGHTS= folders elsewhere; GUIDE=--again)
 	@$(BIN)/python tests/benchmarks/choosing_a_method.py $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(GUIDE)
 
+# No part of `make test`: it takes anomalib, some 5 GB with its torch, and a quarter of an hour. ORACLE='--only dfm stfpm' asks about some methods.
+oracle: setup $(if $(ANOMALIB),,$(ORACLE_VENV)/.installed)  ## our methods against anomalib's own networks, same weights (ANOMALIB=python; DATA=, WEIGHTS=, ORACLE=)
+	@$(BIN)/python tests/oracle/against_anomalib.py --anomalib-python '$(or $(ANOMALIB),$(ORACLE_VENV)/bin/python)' \
+	  --data '$(or $(DATA),../shared/data/cookie)' --weights '$(or $(WEIGHTS),../shared/weights/resnet18_imagenet_layers1-3_torchvision_keys.pth)' $(ORACLE)
+
+$(ORACLE_VENV)/.installed: constraints.txt | $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(ORACLE_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(ORACLE_VENV) $(BIN)/uv pip install --quiet 'anomalib==2.7.*' $$(grep -E '^(torch|torchvision)==' constraints.txt)
+	@touch $@
+
 # The step images (images/README.md): BASE_IMAGE=, TORCH_INDEX= and PIP_CONF= where the plain ones will not do.
 IMAGE_STEPS := ingest check-dataset train build-index evaluate export
 COMMA := ,
@@ -59,6 +72,6 @@ pins: setup  ## resolve constraints.txt again
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --no-header --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what make made here; runs are kept
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
+	@rm -rf $(VENV) $(ORACLE_VENV) .pytest_cache .mypy_cache .ruff_cache dist build
 
-.PHONY: help setup demo test lint compile guide images pins clean
+.PHONY: help setup demo test lint compile guide oracle images pins clean

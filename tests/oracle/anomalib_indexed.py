@@ -1,6 +1,6 @@
 """anomalib's own networks with this project's weights and index. Run by the interpreter of an environment that has anomalib, not by the project's.
 
-    python anomalib_networks.py QUESTION_FOLDER
+    python anomalib_indexed.py QUESTION_FOLDER
 
 The folder holds `question.json` and `question.safetensors`; `answer.safetensors` is written beside them. Images come normalised to [0, 1] and sized.
 """
