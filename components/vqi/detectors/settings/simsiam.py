@@ -21,11 +21,11 @@ class SimsiamSettings(DfmSettings):
 
     learning_rate: float = setting(0.05, "rate of a batch of 256 images, in proportion to the batch", low=0.0, high=10.0, source="paper, section 3")
     backbone_rate: float = setting(
-        0.02,
+        0.002,
         "the backbone's rate as a share of the heads': pretrained weights and few normals bear no more",
         low=0.0,
         high=10.0,
-        source="ours: of .02, .1 and 1 on rendered parts; paper: 1",
+        source="ours: of .002, .02, .1 and 1 on rendered parts; paper: 1",
     )
     normalisation: str = setting(
         "normals",
