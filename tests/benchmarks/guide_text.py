@@ -52,13 +52,12 @@ METHODS = {
         weights here do not hold.
     """,
     "cs_flow": """
-        One flow across three sizes of the image. Published with EfficientNet-B5 and large images; on a ResNet-18's features, with
-        narrower subnetworks and the few steps it got here, it is far from its best. Its backbone sees every image three times.
+        One flow across three sizes of the image. Published with EfficientNet-B5, large images and hundreds of epochs: expect little of it
+        on a ResNet-18's features and a short budget. Its backbone sees every image three times.
     """,
     "efficient_ad": """
         Small networks made for quick scoring: a teacher distilled from the backbone, a student, an autoencoder. Its published training is
-        the longest of all, and by the short one it had here it cannot be judged. Choose it where milliseconds matter and a night of
-        training does not.
+        the longest of all, and a short one cannot judge it. Choose it where milliseconds matter and a night of training does not.
     """,
     "draem": """
         Learns to see simulated anomalies and needs no pretrained weights at all. It is as good as its simulated anomalies resemble yours
@@ -149,12 +148,13 @@ def _common(results: Results) -> list[str]:
 def _conditions(results: Results) -> str:
     where = "; ".join(dict.fromkeys(f"{r['machine']['processor']}, {r['machine']['threads']} thread(s)" for r in results.values()))
     dates = sorted(result["machine"]["date"] for result in results.values())
-    weights = sorted({result["weights"] for result in results.values()})
+    weights = sorted({result["weights"].partition(", fine-tuned")[0] for result in results.values()})
     return f"""
         Each row went through the steps of `vqi run` with its defaults ({_default_size()} pixels a side, where no other size is named) and what the
         table says. {where}; {" to ".join(dict.fromkeys((dates[0], dates[-1])))}. Weights: {", ".join(weights)}. Fit: processor time of the steps
         train and build_index, refits for the threshold included; other work on the machine moves it less than the clock. Latency: processor time
-        of one image, alone, by the exported bundle on one thread. Bundle: both graphs and the index. Methods that train learnt from
+        of one image, alone, by the exported bundle on one thread; dfm, simsiam and cutpaste are the very same graph, so how far their times lie
+        apart is how far all of these can be trusted. Bundle: both graphs and the index. Methods that train learnt from
         all normals here (`data.calibration_fraction=0`), as their papers have it; a threshold that can be relied on wants some held out.
         """
 
