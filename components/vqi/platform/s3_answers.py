@@ -123,6 +123,8 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
     if isinstance(error, urllib3.exceptions.SSLError):
         if re.search(r"WRONG_VERSION_NUMBER|HTTP_REQUEST", str(error)):
             return BadInput(f"{store} speaks plain HTTP; write its address with http://.")
+        if "Hostname mismatch" in str(error) or "IP address mismatch" in str(error):
+            return RunFailed(f"The certificate of the store at {endpoint} is not for this host name; use the name that it is for.")
         return RunFailed(f"The certificate of the store at {endpoint} is not trusted; name its authority's file in AWS_CA_BUNDLE.")
     if status == 400 and "HTTPS server" in str(error):
         return BadInput(f"{store} speaks HTTPS; write its address with https://.")
