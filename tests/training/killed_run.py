@@ -1,4 +1,7 @@
-"""A run in a process of its own, to be killed: `python killed_run.py CHECKPOINTS STEPS SECONDS_A_STEP`; prints lines `step`, then a hash."""
+"""A run in a process of its own, to be killed: `python killed_run.py CHECKPOINTS STEPS SECONDS_A_STEP [MEGABYTES]`; prints lines `step`, then a hash.
+
+MEGABYTES: that much more in every checkpoint, which an object store is sent in the smallest parts it takes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
 from toy_learner import ToyImages, ToyLearner
 
 from vqi.detectors.settings import Budget
+from vqi.platform import object_store
 from vqi.platform.devices import Compute
 from vqi.training.checkpoints import Checkpoints
 from vqi.training.loop import Loop
@@ -27,6 +32,9 @@ class Slow(ToyLearner):
 
 def main() -> None:
     learner, images = Slow(), ToyImages(21)
+    if len(sys.argv) > 4:
+        object_store.PART_SIZE = 5 << 20
+        learner.register_buffer("ballast", torch.rand(int(sys.argv[4]) << 18, generator=torch.Generator().manual_seed(1)))
     kept = Checkpoints(sys.argv[1], "run", 2)
     loop = Loop(
         learner,
