@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +109,11 @@ def forget_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 def bucket(s3: Server) -> str:
     """A new bucket in it."""
     return new_bucket(s3)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """The file of a certificate authority of our own, and a server's side of TLS with a certificate of it for `localhost`."""
+    from certificates import made_authority
+
+    return made_authority(tmp_path_factory.mktemp("authority"))

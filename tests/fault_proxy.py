@@ -139,10 +139,23 @@ def faulty(endpoint: str, plan: Plan | None = None, tls: ssl.SSLContext | None =
             else:
                 self._forward(body, fault)
 
+        @property
+        def chunked(self) -> bool:
+            return self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+
         def _read(self) -> bytes:
-            length, pieces = int(self.headers.get("Content-Length") or 0), []
+            pieces = []
+            while self.chunked:
+                size = int(self.rfile.readline().split(b";")[0], 16)
+                pieces.append(self.rfile.read(size))
+                self.rfile.readline()
+                if not size:
+                    return b"".join(pieces)
+            length = int(self.headers.get("Content-Length") or 0)
             while length:
                 piece = self.rfile.read(min(length, 1 << 18))
+                if not piece:
+                    raise ConnectionError("the client went away")
                 pieces.append(piece)
                 length -= len(piece)
                 if proxy.reading:
@@ -164,7 +177,7 @@ def faulty(endpoint: str, plan: Plan | None = None, tls: ssl.SSLContext | None =
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 upstream.putheader(name, value)
-            upstream.endheaders(body)
+            upstream.endheaders(iter([body]) if self.chunked else body, encode_chunked=self.chunked)
             answer = upstream.getresponse()
             content = answer.read()
             upstream.close()

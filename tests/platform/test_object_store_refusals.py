@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import socket
@@ -15,7 +14,7 @@ import pytest
 from minio import Minio
 from minio.credentials import AssumeRoleProvider
 
-from fault_proxy import Answer, every, faulty
+from fault_proxy import Answer, a_third, every, faulty
 from s3_server import KEY, SECRET, Server, binary, serving
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.object_store import Address, ObjectStore
@@ -204,45 +203,6 @@ def test_addresses_that_cannot_be(monkeypatch: pytest.MonkeyPatch, address: str,
         ObjectStore.from_environment()
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    """A certificate authority of our own, and a server's side of TLS with a certificate of it for `localhost`."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    folder = tmp_path_factory.mktemp("authority")
-    now = datetime.datetime.now(datetime.UTC)
-
-    def certificate(name: str, key: Any, issuer: str, issuer_key: Any, extensions: list[tuple[Any, bool]]) -> Any:
-        builder = x509.CertificateBuilder(
-            issuer_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]),
-            subject_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]),
-            public_key=key.public_key(),
-            serial_number=x509.random_serial_number(),
-            not_valid_before=now - datetime.timedelta(hours=1),
-            not_valid_after=now + datetime.timedelta(hours=1),
-        )
-        for extension, critical in extensions:
-            builder = builder.add_extension(extension, critical)
-        return builder.sign(issuer_key, hashes.SHA256())
-
-    ours, servers = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key())
-    subject = x509.SubjectKeyIdentifier.from_public_key(ours.public_key())
-    root = certificate("factory", ours, "factory", ours, [(x509.BasicConstraints(True, None), True), (usage, True), (subject, False)])
-    leaf = certificate("store", servers, "factory", ours, [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (signed_by, False)])
-    pem = serialization.Encoding.PEM
-    (folder / "ca.crt").write_bytes(root.public_bytes(pem))
-    (folder / "server.pem").write_bytes(
-        leaf.public_bytes(pem) + servers.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return folder / "ca.crt", context
-
-
 @pytest.fixture
 def over_tls(s3: Server, stored: Address, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The store behind TLS, with the file of its authority, which the environment does not name yet."""
@@ -259,6 +219,18 @@ def test_an_authority_of_ones_own(over_tls: Path, stored: Address, tmp_path: Pat
     for use in everything(stored, tmp_path):
         use()
     assert (tmp_path / "got").read_bytes() == b"content"
+
+
+def test_connections_that_break_under_tls(
+    s3: Server, stored: Address, authority: tuple[Path, ssl.SSLContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty(s3.endpoint, a_third(), authority[1]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority[0]))
+        for _ in range(3):
+            for use in everything(stored, tmp_path):
+                use()
+        assert proxy.spoilt >= 4
 
 
 def test_a_certificate_of_another_host(over_tls: Path, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_a_run_killed_in_the_middle_of_an_upload_resumes(
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         process.communicate(timeout=120)
         assert process.returncode == -9
-    store, prefix = ObjectStore.from_environment({**s3.environment()}), Address(bucket, "toy/run")
+    store, prefix = ObjectStore.from_environment(s3.environment()), Address(bucket, "toy/run")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint)
     before = Checkpoints(f"s3://{bucket}/toy", "run", 2)._folders()
     assert {f"step-{step:09d}" for step in (1, 2)} <= {name for name, files in before.items() if files == {STATE, TENSORS}}
