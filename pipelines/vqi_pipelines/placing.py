@@ -29,6 +29,7 @@ SETTINGS, STORE, TRACKING, CERTIFICATES = "vqi-settings", "vqi-store", "vqi-trac
 SETTINGS_KEYS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
+    "AWS_S3_ADDRESSING_STYLE",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "MLFLOW_S3_ENDPOINT_URL",
@@ -36,6 +37,8 @@ SETTINGS_KEYS = (
     "NO_PROXY",
     "VQI_CHECKPOINTS",
 )
+# boto3, which MLflow stores artefacts with, reads the region under another name.
+SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # Where vqi.platform.certificates looks.
@@ -58,6 +61,7 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
     kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
+    kubernetes.use_config_map_as_env(task, SETTINGS, SETTINGS_UNDER_OTHER_NAMES, optional=True)
     kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
