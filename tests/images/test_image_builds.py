@@ -1,0 +1,210 @@
+"""The images: what the bake file, the Dockerfiles, the requirements and the compiled packages say of each other."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from vqi.steps.images import image
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "images"
+
+
+def script(name: str) -> ModuleType:
+    """images/NAME.py, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location(f"images_{name}", IMAGES / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build, resolve = script("build"), script("resolve")
+BAKE = build.read_bake_file(environment={})
+TARGETS = sorted(BAKE.targets)
+
+
+def stages(dockerfile: str) -> dict[str, tuple[str, str]]:
+    """The base and the text of each stage of a Dockerfile, by its name."""
+    text = re.sub(r"\\\n\s*", " ", (ROOT / dockerfile).read_text())
+    found = re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL)
+    return {name: (base, body) for base, name, body in found}
+
+
+def chain(name: str) -> str:
+    """The text of a target's stage and of every stage below it."""
+    target = BAKE.targets[name]
+    known, stage, text = stages(target.dockerfile), target.stage, ""
+    while stage in known:
+        stage, body = known[stage]
+        text = body + text
+    return text
+
+
+def test_all_targets_are_built_by_default_but_those_that_need_habanas_image():
+    default, gaudi = ([target.name for target in BAKE.chosen([group])] for group in ("default", "gaudi"))
+    assert sorted([*default, *gaudi]) == TARGETS
+    assert all(name.endswith("-gaudi") for name in gaudi)
+    assert not any(name.endswith("-gaudi") for name in default)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_a_stage_of_its_name_tagged_by_version(name):
+    target = BAKE.targets[name]
+    assert target.stage == name
+    assert target.stage in stages(target.dockerfile)
+    assert target.tag == f"vqi/{name}:{BAKE.variables['VERSION']}"
+
+
+def test_the_version_is_that_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert BAKE.variables["VERSION"] == project["version"]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_image_runs_as_a_number_and_is_labelled(name):
+    text = chain(name)
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000:1000"
+    labels = re.findall(r"org\.opencontainers\.image\.(\w+)=", text)
+    assert {"title", "description", "licenses", "version", "revision"} <= set(labels)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_build_arguments_are_declared_where_they_are_handed_over(name):
+    target = BAKE.targets[name]
+    declared = set(re.findall(r"^ARG (\w+)", (ROOT / target.dockerfile).read_text(), re.MULTILINE))
+    assert set(target.arguments) <= declared
+
+
+@pytest.mark.parametrize("dockerfile", ["images/Dockerfile", "images/minio.Dockerfile"])
+def test_bases_are_build_arguments_or_stages(dockerfile):
+    known = stages(dockerfile)
+    outside = {base for base, _ in known.values() if base not in known}
+    assert outside <= {"${BASE_IMAGE}", "${GAUDI_BASE_IMAGE}", "${GO_IMAGE}", "scratch"}
+
+
+def test_nothing_is_called_latest():
+    for path in [*IMAGES.glob("*Dockerfile"), IMAGES / "docker-bake.hcl", *(ROOT / "pipelines" / "compiled").glob("*.yaml")]:
+        assert not re.search(r":latest\b|@latest\b", path.read_text()), path
+
+
+def test_bases_that_can_be_pulled_by_anybody_are_named_by_digest():
+    for name in ("BASE_IMAGE", "GO_IMAGE"):
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", BAKE.variables[name])
+
+
+def test_every_image_of_the_compiled_packages_is_a_target():
+    tags = {target.tag for target in BAKE.targets.values()}
+    for path in (ROOT / "pipelines" / "compiled").glob("*.yaml"):
+        # Those that executors name, and those that `place` is told of and tasks read at run time.
+        named = set(re.findall(r"\bvqi/[a-z-]+:[\w.-]+", path.read_text()))
+        assert named, path
+        assert named <= tags, path
+
+
+@pytest.mark.parametrize("step", ["train", "build_index", "evaluate"])
+def test_steps_that_touch_the_device_have_a_variant_for_gaudi(step):
+    assert f"{image(step).replace(':', '-gaudi:')}" in {target.tag for target in BAKE.targets.values()}
+
+
+def pins(stage: str) -> dict[str, str]:
+    lines = (IMAGES / "requirements" / f"{stage}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+def closure(extra: str) -> Iterator[str]:
+    """The names of all that an extra of pyproject.toml installs, by what the installed packages say of themselves."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    waiting = [Requirement(text) for text in [*project["dependencies"], *extras[extra]]]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name == "vqi":
+            waiting += [Requirement(text) for wanted in requirement.extras for text in extras[wanted]]
+            continue
+        for wanted in ("", *requirement.extras):
+            if (requirement.marker and not requirement.marker.evaluate()) or (name, wanted) in seen:
+                continue
+            seen.add((name, wanted))
+            yield name
+            try:
+                needed = [Requirement(text) for text in requires(name) or []]
+            except PackageNotFoundError:  # a client of the MLflow server's image alone
+                continue
+            waiting += [Requirement(str(r).split(";")[0]) for r in needed if r.marker is None or r.marker.evaluate({"extra": wanted})]
+
+
+def test_requirements_are_the_pins_of_the_constraints():
+    known = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
+    files = {path.stem for path in (IMAGES / "requirements").glob("*.txt")}
+    assert files == {*resolve.EXTRAS, "torch", "torch-cuda"}
+    for stage in files:
+        assert {name: known[name] for name in pins(stage)} == pins(stage), f"{stage}: `make pins` writes it again"
+
+
+@pytest.mark.parametrize("stage", sorted(resolve.EXTRAS))
+def test_a_stage_installs_all_that_its_extra_needs_and_nothing_else(stage):
+    torch = {*pins("torch"), *pins("torch-cuda"), "triton"}
+    assert set(pins(stage)) == {*closure(resolve.EXTRAS[stage])} - torch | set(resolve.ALONE.get(stage, ())), "`make pins` writes it again"
+
+
+@pytest.mark.parametrize("name", ["ingest", "check-dataset", "predict", "compare", "mlflow"])
+def test_images_that_need_no_torch_have_none(name):
+    assert "torch" not in re.findall(r"-r /([a-z-]+)\.txt", chain(name))
+    assert not {"torch", "torchvision", "triton"} & {name for stage in ("data", "predict", "compare", "mlflow") for name in pins(stage)}
+
+
+@pytest.mark.parametrize("name", [target.name for target in BAKE.chosen(["gaudi"])])
+def test_nothing_replaces_habanas_torch(name):
+    installed = re.findall(r"-r /(?:tmp/)?([a-z-]+)\.txt", chain(name))
+    assert installed
+    assert not {"torch", "torch-cuda"} & set(installed)
+    assert "--system-site-packages" in chain(name)
+
+
+def fake_docker(folder: Path, buildx: bool) -> Path:
+    program = folder / "docker"
+    program.write_text(f'#!/bin/sh\n[ "$1 $2" = "buildx version" ] && exit {0 if buildx else 1}\necho "$@" >> {folder}/calls\n')
+    program.chmod(0o755)
+    return program
+
+
+def test_without_buildx_the_targets_are_built_one_by_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=False)))
+    monkeypatch.setenv("PIP_CONF", "/somewhere/pip.conf")
+    monkeypatch.setenv("TORCH_INDEX", "https://index.example/cpu")
+    assert build.main(["train", "gaudi"]) == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [re.search(r"--target (\S+)", call)[1] for call in calls] == ["train", "train-gaudi", "build-index-gaudi", "evaluate-gaudi"]
+    assert f"-t {image('train')} " in calls[0]
+    assert "--build-arg TORCH_INDEX=https://index.example/cpu" in calls[0]
+    assert "--secret id=pip,src=/somewhere/pip.conf" in calls[0]
+    assert capsys.readouterr().out.split()[0] == image("train")
+
+
+def test_with_buildx_the_bake_file_is_handed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=True)))
+    assert build.main([]) == 0
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.startswith("buildx bake -f images/docker-bake.hcl --load minio mlflow ingest ")
+
+
+def test_a_target_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=True)))
+    assert build.main(["trian"]) == 2
+    assert "'trian' is no target" in capsys.readouterr().err
