@@ -28,6 +28,7 @@ from vqi.platform.progress import tracked
 if TYPE_CHECKING:
     from minio import Minio
     from minio.credentials import Provider
+    from minio.lifecycleconfig import Rule
 
 T = TypeVar("T")
 
@@ -38,6 +39,16 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 PIECE = 1 << 16
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL")
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidTokenId", "TokenRefreshRequired"}
+# What servers answer to a call they do not offer or take for another (rules for a bucket: for making it), or to a rule they do not know.
+_NOT_OFFERED = {
+    "NotImplemented",
+    "MethodNotAllowed",
+    "MalformedXML",
+    "InvalidRequest",
+    "InvalidArgument",
+    "BucketAlreadyExists",
+    "BucketAlreadyOwnedByYou",
+}
 _PASSING = {"SlowDown", "SlowDownRead", "SlowDownWrite", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "TooManyRequests"}
 
 
@@ -211,6 +222,53 @@ class ObjectStore:
             for _ in tracked(pool.map(self.upload_file, files, [Address(address.bucket, key) for key in keys]), f"upload to {address}", len(files)):
                 pass
 
+    def make_bucket(self, name: str) -> bool:
+        """Make a bucket, and say whether it was missing. Raises BadInput for a name that somebody else has (Amazon's are global)."""
+        from minio.error import S3Error
+
+        address = Address(name, "")
+        if self._persistently(lambda: self._client.bucket_exists(name), address):
+            return False
+
+        def made() -> bool:
+            try:
+                self._client.make_bucket(name)
+            except S3Error as error:
+                if error.code == "BucketAlreadyOwnedByYou":  # another was faster, or an answer was lost
+                    return False
+                if error.code == "BucketAlreadyExists":
+                    raise BadInput(f"The bucket {name!r} in the store at {self.endpoint} belongs to somebody else; choose another name.") from error
+                raise
+            return True
+
+        return self._persistently(made, address)
+
+    def lifecycle(self, name: str) -> list[Rule] | None:
+        """The lifecycle rules of a bucket; None where the store offers none."""
+
+        def asked() -> list[Rule] | None:
+            with _not_offered():
+                found = self._client.get_bucket_lifecycle(name)
+                return list(found.rules) if found else []
+            return None
+
+        return self._persistently(asked, Address(name, ""))
+
+    def set_lifecycle(self, name: str, rules: list[Rule]) -> bool:
+        """Replace the lifecycle rules of a bucket; whether the store took them."""
+        from minio.lifecycleconfig import LifecycleConfig
+
+        def told() -> bool:
+            with _not_offered():
+                if rules:
+                    self._client.set_bucket_lifecycle(name, LifecycleConfig(rules))
+                else:
+                    self._client.delete_bucket_lifecycle(name)
+                return True
+            return False
+
+        return self._persistently(told, Address(name, ""))
+
     def _bring(self, address: Address, item: StoredObject, destination: Path, sha256: str | None) -> None:
         part = destination.with_name(f"{destination.name}.{hashlib.sha256(f'{address}/{item.etag}/{item.size}'.encode()).hexdigest()[:16]}.part")
         self._persistently(lambda: self._continue(address, item, part), address)
@@ -340,6 +398,19 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _not_offered() -> Iterator[None]:
+    """End the block quietly where the store does not know the call or a rule in it; some answer 501, some without a code that a client can read."""
+    from minio.error import MinioException
+
+    try:
+        yield
+    except MinioException as error:
+        status, code = _status_and_code(error)
+        if status not in (405, 501) and code not in _NOT_OFFERED:
+            raise
 
 
 def _may_pass(error: Exception, status: int, code: str) -> bool:
