@@ -183,12 +183,10 @@ def test_a_run_has_the_three_rights_it_needs(name: str) -> None:
     ],
 )
 def test_a_run_reaches_what_it_speaks_to_and_nothing_else(name: str, expected: set[tuple[str, int]]) -> None:
-    pipelines = "kubeflow/" if name == "overlays/multi-user" else ""
     assert reached(name) == expected | {
         ("kube-system/kube-dns", 53),
-        (f"{pipelines}ml-pipeline", 8887),
-        (f"{pipelines}ml-pipeline", 8888),
-        (f"{pipelines}metadata-grpc-server", 8080),
+        *((f"{place}ml-pipeline", port) for place in ("", "kubeflow/") for port in (8887, 8888)),
+        *((f"{place}metadata-grpc-server", 8080) for place in ("", "kubeflow/")),
         ("anything", 6443),
     }
     assert reached(name, "ingress") == set()
