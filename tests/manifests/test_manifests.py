@@ -207,10 +207,11 @@ def test_every_pod_of_ours_is_kept_in_by_policies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_services_stay_off_the_nodes_with_devices(name: str) -> None:
-    for deployment in of_kind(name, "Deployment"):
-        affinity = deployment["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        assert affinity["nodeSelectorTerms"] == [{"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}]
+def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_this_work(name: str) -> None:
+    for called, pod in pod_templates(name):
+        affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert affinity["nodeSelectorTerms"] == [{"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}], called
+        assert pod["tolerations"] == [{"key": "vqi/pool", "operator": "Equal", "value": "xeon", "effect": "NoSchedule"}], called
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -275,4 +276,8 @@ def test_runs_and_steps_are_told_of_one_store(name: str) -> None:
     scheme = "http" if provider["disableSSL"] else "https"
     assert settings["AWS_ENDPOINT_URL"] == f"{scheme}://{provider['endpoint']}"
     assert settings["AWS_REGION"] == provider["region"]
+    # Checkpoints go where the buckets' job has them expire.
+    buckets = yaml.safe_load(the_one("base", "ConfigMap", "vqi-buckets")["data"]["buckets.yaml"])
+    expiring = {f"s3://{bucket['name']}/{rule['prefix']}" for bucket in buckets for rule in bucket.get("expire", [])}
+    assert f"{settings['VQI_CHECKPOINTS']}/" in expiring
     assert provider["credentials"]["secretRef"]["secretName"] == "mlpipeline-minio-artifact"
