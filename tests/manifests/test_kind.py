@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,13 @@ def test_scripts_are_bash_that_stops_at_the_first_failure(script: Path) -> None:
 
 
 def test_kubeflow_pipelines_is_the_version_that_packages_are_compiled_with() -> None:
-    version = re.search(r'"kfp==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
-    assert version
+    compiled_with = re.search(r'"kfp==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert compiled_with
     for folder in ("kfp", "kfp/cluster-scoped"):
         kustomization = yaml.safe_load((MANIFESTS / "kind" / folder / "kustomization.yaml").read_text())
         (remote,) = [resource for resource in kustomization["resources"] if resource.startswith("https://")]
         assert remote.startswith("https://github.com/kubeflow/pipelines/")
-        assert remote.endswith(f"?ref={version[1]}")
+        assert remote.endswith(f"?ref={compiled_with[1]}")
 
 
 def test_the_node_image_is_pinned_and_its_node_is_of_a_pool() -> None:
@@ -50,6 +52,49 @@ def test_a_missing_tool_is_named_before_anything_is_made(missing: str, tmp_path:
     done = subprocess.run([str(MANIFESTS / "kind" / "up.sh")], capture_output=True, text=True, env={"PATH": str(tmp_path)})
     assert done.returncode == 2
     assert done.stderr.strip() == f"cluster-up: {missing} is not installed (docs/cluster.md says what is needed)."
+
+
+def test_the_parts_come_up_in_their_order(tmp_path: Path) -> None:
+    """The whole script against tools that only write down what they are asked, without the run at its end."""
+    calls = tmp_path / "calls"
+    answers = {
+        "docker": (
+            'case "$*" in info*MemTotal*) echo 16000000000 ;; exec*) exit 1 ;;\n"image ls"*) printf "vqi/%s:$V\\n" ingest train train-gaudi ;; esac'
+        ),
+        "kind": 'case "$*" in "get clusters") ;; version) echo kind v0.30.0 ;; esac',
+        "kubectl": 'case "$*" in *"get secret"*) exit 1 ;; "get nodes"*) echo node/vqi ;; *"create secret"*) cat >/dev/null ;; esac',
+        "git": "",
+    }
+    for tool, answer in answers.items():
+        (tmp_path / tool).write_text(f'#!/bin/bash\nV={version("vqi")}\necho "{tool} $*" >> {calls}\n{answer}\n')
+        (tmp_path / tool).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "BIN": str(Path(sys.executable).parent),
+        "CLUSTER_KUBECONFIG": str(tmp_path / "made" / "kubeconfig"),
+        "RUN": "no",
+    }
+    done = subprocess.run([str(MANIFESTS / "kind" / "up.sh")], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = calls.read_text().splitlines()
+
+    def first(start: str) -> int:
+        return next(index for index, line in enumerate(lines) if line.startswith(start))
+
+    order = [
+        "kind create cluster --name vqi",
+        "kind load docker-image --name vqi vqi/ingest:",
+        "kubectl apply --server-side -f manifests/base/namespace.yaml",
+        "kubectl --namespace vqi create secret generic vqi-store",
+        "kubectl apply --server-side -k manifests/overlays/kind",
+        "kubectl apply --server-side -k manifests/kind/kfp/cluster-scoped",
+        "kubectl wait --for=condition=established",
+        "kubectl --namespace vqi rollout status deployment/minio",
+        "kubectl --namespace vqi rollout status deployment/ml-pipeline",
+    ]
+    assert [first(step) for step in order] == sorted(first(step) for step in order)
+    assert not any("gaudi" in line for line in lines if line.startswith("kind load"))
+    assert str(tmp_path / "made" / "kubeconfig") in done.stderr
 
 
 def fake_kubectl(folder: Path, secrets: dict[str, str]) -> None:

@@ -179,7 +179,7 @@ def test_a_run_has_the_three_rights_it_needs(name: str) -> None:
         ("overlays/xeon", {("minio", 9000), ("mlflow", 5000)}),
         ("overlays/gaudi", {("minio", 9000), ("mlflow", 5000)}),
         ("overlays/kind", {("minio", 9000), ("mlflow", 5000)}),
-        ("overlays/multi-user", {("vqi/minio", 9000), ("vqi/mlflow", 5000)}),
+        ("overlays/multi-user", {("kubeflow/seaweedfs", 8333), ("vqi/mlflow", 5000)}),
         ("overlays/existing-services", {("anything", port) for port in (443, 5000, 8333, 9000)}),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_component_can_be_left_out() -> None:
         assert other not in json.dumps(settings["data"])
 
 
-@pytest.mark.parametrize("name", ["overlays/xeon", "overlays/multi-user", "overlays/existing-services"])
+@pytest.mark.parametrize("name", ["overlays/xeon", "overlays/existing-services"])
 def test_runs_and_steps_are_told_of_one_store(name: str) -> None:
     settings = the_one(name, "ConfigMap", "vqi-settings")["data"]
     launcher = the_one(name, "ConfigMap", "kfp-launcher")["data"]
@@ -281,3 +281,11 @@ def test_runs_and_steps_are_told_of_one_store(name: str) -> None:
     expiring = {f"s3://{bucket['name']}/{rule['prefix']}" for bucket in buckets for rule in bucket.get("expire", [])}
     assert f"{settings['VQI_CHECKPOINTS']}/" in expiring
     assert provider["credentials"]["secretRef"]["secretName"] == "mlpipeline-minio-artifact"
+
+
+def test_a_team_keeps_what_kubeflow_s_profile_controller_made() -> None:
+    names = {(item["kind"], item["metadata"]["name"]) for item in objects("overlays/multi-user")}
+    assert not names & {("Namespace", "team-a"), ("ServiceAccount", "default-editor"), ("ConfigMap", "kfp-launcher")}
+    settings = the_one("overlays/multi-user", "ConfigMap", "vqi-settings")["data"]
+    # The prefix that the team's own key pair opens.
+    assert settings["VQI_CHECKPOINTS"].startswith("s3://mlpipeline/private/team-a/")
