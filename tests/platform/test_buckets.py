@@ -11,7 +11,8 @@ from minio import Minio
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
-from s3_server import KEY, SECRET, Server, bad_network
+from fault_proxy import a_third, faulty
+from s3_server import KEY, SECRET, Server
 from vqi.platform.buckets import Bucket, Expiry, main, read_buckets, set_up
 from vqi.platform.errors import BadInput
 from vqi.platform.object_store import ObjectStore
@@ -20,8 +21,12 @@ NO_RULES = "kept until somebody deletes it"
 CONFIG = Path(__file__).resolve().parents[2] / "manifests" / "base" / "buckets" / "config.yaml"
 
 
+pytestmark = pytest.mark.every_s3_server
+
+
 @pytest.fixture
-def bucket() -> Bucket:
+def planned() -> Bucket:
+    """A bucket that is not there yet."""
     expire = (Expiry(prefix="runs/", days=90), Expiry(prefix="logs/", days=7))
     return Bucket(name=f"test-{uuid.uuid4().hex[:12]}", abort_uploads_after_days=7, expire=expire)
 
@@ -35,48 +40,48 @@ def expiries(server: Server, name: str) -> dict[str, int]:
     return {rule.rule_filter.prefix: rule.expiration.days for rule in found.rules if rule.expiration} if found else {}
 
 
-def test_a_missing_bucket_is_made_and_one_that_is_there_is_left(s3: Server, bucket: Bucket) -> None:
+def test_a_missing_bucket_is_made_and_one_that_is_there_is_left(s3: Server, planned: Bucket) -> None:
     store = ObjectStore.from_environment()
-    assert set_up(store, bucket).startswith(f"{bucket.name}: made;")
-    assert client(s3).bucket_exists(bucket.name)
-    assert set_up(store, bucket).startswith(f"{bucket.name}: is there;")
+    assert set_up(store, planned).startswith(f"{planned.name}: made;")
+    assert client(s3).bucket_exists(planned.name)
+    assert set_up(store, planned).startswith(f"{planned.name}: is there;")
 
 
-def test_rules_are_set_once_and_changed_when_the_file_changes(s3: Server, bucket: Bucket) -> None:
+def test_rules_are_set_once_and_changed_when_the_file_changes(s3: Server, planned: Bucket) -> None:
     store = ObjectStore.from_environment()
-    if NO_RULES in set_up(store, bucket):
+    if NO_RULES in set_up(store, planned):
         pytest.skip(f"{s3.kind} has no lifecycle rules")
-    assert expiries(s3, bucket.name) == {"runs/": 90, "logs/": 7}
-    before = client(s3).get_bucket_lifecycle(bucket.name)
-    assert "stand" in set_up(store, bucket)
-    assert client(s3).get_bucket_lifecycle(bucket.name) == before
-    set_up(store, bucket.model_copy(update={"expire": (Expiry(prefix="runs/", days=30),)}))
-    assert expiries(s3, bucket.name) == {"runs/": 30}
+    assert expiries(s3, planned.name) == {"runs/": 90, "logs/": 7}
+    before = client(s3).get_bucket_lifecycle(planned.name)
+    assert "stand" in set_up(store, planned)
+    assert client(s3).get_bucket_lifecycle(planned.name) == before
+    set_up(store, planned.model_copy(update={"expire": (Expiry(prefix="runs/", days=30),)}))
+    assert expiries(s3, planned.name) == {"runs/": 30}
 
 
-def test_rules_of_others_stay(s3: Server, bucket: Bucket) -> None:
+def test_rules_of_others_stay(s3: Server, planned: Bucket) -> None:
     store = ObjectStore.from_environment()
-    if NO_RULES in set_up(store, bucket):
+    if NO_RULES in set_up(store, planned):
         pytest.skip(f"{s3.kind} has no lifecycle rules")
     theirs = Rule(ENABLED, rule_filter=Filter(prefix="theirs/"), rule_id="theirs", expiration=Expiration(days=3))
-    client(s3).set_bucket_lifecycle(bucket.name, LifecycleConfig([theirs]))
-    set_up(store, bucket)
-    assert expiries(s3, bucket.name) == {"theirs/": 3, "runs/": 90, "logs/": 7}
+    client(s3).set_bucket_lifecycle(planned.name, LifecycleConfig([theirs]))
+    set_up(store, planned)
+    assert expiries(s3, planned.name) == {"theirs/": 3, "runs/": 90, "logs/": 7}
 
 
-def test_a_store_without_rules_is_said_and_is_no_failure(s3: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_rules_is_said_and_is_no_failure(s3: Server, planned: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ObjectStore, "lifecycle", lambda self, name: None)
-    assert NO_RULES in set_up(ObjectStore.from_environment(), bucket)
+    assert NO_RULES in set_up(ObjectStore.from_environment(), planned)
 
 
-def test_over_a_bad_network(s3: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    with bad_network(s3) as network:
+def test_over_a_bad_network(s3: Server, planned: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty(s3.endpoint, a_third()) as network:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", network.endpoint)
         store = ObjectStore.from_environment()
         for _ in range(4):
-            set_up(store, bucket)
+            set_up(store, planned)
     assert network.spoilt
-    assert client(s3).bucket_exists(bucket.name)
+    assert client(s3).bucket_exists(planned.name)
 
 
 def test_the_command_sets_up_every_bucket_of_a_file(s3: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,7 +17,10 @@ from typing import Any
 
 import pytest
 
+from fault_proxy import a_third, faulty
+from s3_server import Server
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.object_store import Address, ObjectStore
 from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
 
 
@@ -192,3 +196,65 @@ def test_a_password_is_never_shown() -> None:
 def test_the_code_version_carries_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQI_COMMIT", "1234abc")
     assert code_version().endswith("+1234abc")
+
+
+@pytest.fixture
+def stored_experiment(sqlite: str, s3: Server, bucket: str) -> str:
+    """An experiment whose artefacts go to an object store."""
+    import boto3
+    from mlflow.store.artifact import s3_artifact_repo
+    from mlflow.tracking import MlflowClient
+
+    check_tracking(sqlite, "bolts")
+    MlflowClient(tracking_uri=sqlite).create_experiment(bucket, artifact_location=f"s3://{bucket}/mlflow")
+    # A process keeps its client and its credentials, whatever becomes of the environment.
+    s3_artifact_repo._cached_get_s3_client.cache_clear()
+    boto3.DEFAULT_SESSION = None
+    return bucket
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("over_tls", "kinds"), [(False, ("slow_down", "closed", "unanswered")), (True, ("closed",))])
+def test_artefacts_go_to_an_object_store(
+    sqlite: str,
+    s3: Server,
+    stored_experiment: str,
+    authority: tuple[Path, ssl.SSLContext],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    over_tls: bool,
+    kinds: tuple[str, ...],
+) -> None:
+    """A third of the calls are spoilt; the large file goes in parts. Over TLS the store's authority is our own."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "large.png").write_bytes(os.urandom(12 << 20))
+    (tmp_path / "results.json").write_text("{}")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    with faulty(s3.endpoint, a_third(7, kinds), authority[1] if over_tls else None) as proxy:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority[0]))
+        run_id = run(sqlite, experiment=stored_experiment, artifacts=[tmp_path / "results.json", tmp_path / "pictures"])
+        assert proxy.calls["UploadPart"] >= 2
+        assert proxy.spoilt >= 1
+    stored = Address(stored_experiment, f"mlflow/{run_id}/artifacts")
+    found = ObjectStore.from_environment(s3.environment()).download_prefix(stored, tmp_path / "back")
+    sent = {name: (tmp_path / name).read_bytes() for name in ("results.json", "pictures/large.png")}
+    assert {name: file.read_bytes() for name, file in found.items()} == sent
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-wrong"}, "SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden|403"),
+        ({"AWS_ENDPOINT_URL_S3": ""}, "[Cc]onnect"),
+    ],
+)
+def test_a_store_of_artefacts_that_refuses(
+    sqlite: str, stored_experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], reason: str
+) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value or f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(RunFailed, match=rf"The store of MLflow's artefacts cannot be written .*({reason}).*; check MLFLOW_S3_ENDPOINT_URL"):
+        run(sqlite, experiment=stored_experiment, artifacts=[tmp_path / "results.json"])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from minio import Minio
 
+from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
-from s3_server import KEY, SECRET, Server, bad_network
+from s3_server import Server, new_bucket
 from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
@@ -29,12 +28,6 @@ def run(source: object, dataset: Path, **changes: object) -> Manifest:
 
 def checksums(dataset: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in dataset.iterdir()}
-
-
-def new_bucket(server: Server) -> str:
-    name = f"ingest-{uuid.uuid4().hex[:12]}"
-    Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket(name)
-    return name
 
 
 @pytest.fixture
@@ -77,7 +70,7 @@ def test_a_bad_network_changes_nothing(folder: Path, tmp_path: Path, s3: Server,
     run(folder, tmp_path / "dataset")
     bucket = new_bucket(s3)
     ObjectStore.from_environment().upload_folder(folder, Address(bucket, ""))
-    with bad_network(s3) as network:
+    with faulty(s3.endpoint, a_third()) as network:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", network.endpoint)
         run(f"s3://{bucket}", tmp_path / "stored")
         assert network.spoilt >= 6

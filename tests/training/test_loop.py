@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from minio import Minio
 from toy_learner import ToyImages, ToyLearner
 
-from s3_server import KEY, SECRET
 from vqi.detectors.settings import Budget
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
@@ -137,32 +135,6 @@ def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp
     assert found.step == 5
     assert "step-000000006 cannot be read" in capsys.readouterr().err
     assert "learner.frozen.weight" not in found.tensors
-
-
-def test_checkpoints_in_an_object_store(s3: Any, tmp_path: Path) -> None:
-    Minio(s3.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket("checkpoints")
-    whole = ToyLearner()
-    trained(whole, TrainSettings(max_steps=9))
-    part, resumed = ToyLearner(), ToyLearner()
-    kept = Checkpoints("s3://checkpoints/toy", "run", 1)
-
-    class Stop(Exception):
-        pass
-
-    def stop(point: dict[str, float]) -> None:
-        if point["step"] == 5:
-            raise Stop
-
-    with pytest.raises(Stop):
-        trained(part, TrainSettings(max_steps=9), checkpoints=kept, checkpoint_seconds=0.0, record=stop)
-    found = kept.latest()
-    assert found is not None
-    assert found.step == 4
-    training = trained(resumed, TrainSettings(max_steps=9), checkpoints=Checkpoints("s3://checkpoints/toy", "run", 1), checkpoint_seconds=0.0)
-    assert training.steps == 9
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
-    kept.remove_all()
-    assert kept.latest() is None
 
 
 def test_another_run_is_another_identity() -> None:

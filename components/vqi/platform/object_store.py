@@ -1,55 +1,45 @@
-"""Any S3 store: addresses, listing, downloads that survive a bad network, uploads.
+"""Any S3 store: addresses, listing, downloads and uploads that survive a bad network and are complete or not there at all.
 
 Endpoint, credentials and certificates come from the environment that other S3 tools read. Nothing here is particular to one server.
 """
 
 from __future__ import annotations
 
-import configparser
 import fcntl
 import hashlib
 import os
 import random
 import re
-import shutil
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
-from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import sha256_of
 from vqi.platform.progress import tracked
 
 if TYPE_CHECKING:
     from minio import Minio
-    from minio.credentials import Provider
     from minio.lifecycleconfig import Rule
 
 T = TypeVar("T")
 
-ATTEMPTS = 8
-PARALLEL = 8
-CONNECT_SECONDS, READ_SECONDS = 10, 60
+# The pauses between nine attempts are 26 to 52 seconds together: a server that is started anew is waited for.
+ATTEMPTS = 9
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0
+# Files at once, and parts of one file at once.
+PARALLEL, PARALLEL_PARTS = 8, 3
+# A larger file is sent in parts, each tried again by itself; S3 takes 10,000 parts of 5 MiB and more.
+PART_SIZE, MOST_PARTS = 8 << 20, 10_000
+UPLOADS = 3
 # What a broken connection loses at most.
 PIECE = 1 << 16
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL")
-_WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidTokenId", "TokenRefreshRequired"}
-# What servers answer to a call they do not offer or take for another (rules for a bucket: for making it), or to a rule they do not know.
-_NOT_OFFERED = {
-    "NotImplemented",
-    "MethodNotAllowed",
-    "MalformedXML",
-    "InvalidRequest",
-    "InvalidArgument",
-    "BucketAlreadyExists",
-    "BucketAlreadyOwnedByYou",
-}
-_PASSING = {"SlowDown", "SlowDownRead", "SlowDownWrite", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "TooManyRequests"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,11 @@ class Address:
             raise BadInput(f"{text!r} is no address in an object store; write s3://bucket/prefix.")
         return Address(match[1], (match[2] or "").strip("/"))
 
+    def __post_init__(self) -> None:
+        # HTTP clients and gateways shorten such paths: another object than the one signed for would be asked for.
+        if not {".", ".."}.isdisjoint(self.key.split("/")):
+            raise BadInput(f"{str(self)!r} has '.' or '..' as a part of its key, which HTTP cannot carry; rename the object.")
+
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
@@ -80,15 +75,12 @@ class StoredObject:
     etag: str
 
 
-class _Incomplete(Exception):
-    """A download that ended early or does not have the checksum the store gave for it: worth another attempt."""
-
-
 class ObjectStore:
-    """A client of one S3 store; safe to use from several threads. Every request is tried ATTEMPTS times with growing pauses."""
+    """A client of one S3 store; safe to use from several threads. What may pass is tried ATTEMPTS times in a row with growing pauses."""
 
-    def __init__(self, client: Minio, endpoint: str, pause: float = 0.2) -> None:
+    def __init__(self, client: Minio, endpoint: str, pause: float = FIRST_PAUSE) -> None:
         self._client, self.endpoint, self._pause = client, endpoint, pause
+        self._waiting_said, self._saying = float("-inf"), threading.Lock()
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> ObjectStore:
@@ -96,63 +88,61 @@ class ObjectStore:
 
         Endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, MINIO_ENDPOINT or MLFLOW_S3_ENDPOINT_URL; without one, Amazon's of AWS_REGION.
         Credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; MINIO_ACCESS_KEY, MINIO_SECRET_KEY; the AWS credentials file;
-        a web identity or container role. Certificates: AWS_CA_BUNDLE or SSL_CERT_FILE. Raises BadInput where one is missing or malformed.
+        a web identity or container role. Certificates: AWS_CA_BUNDLE or SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto.
+        Raises BadInput where one is missing or malformed.
         """
-        import urllib3
-        from minio import Minio
+        from vqi.platform.s3_client import client_from_environment
 
-        region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-        named = next((environ[key] for key in _ENDPOINTS if environ.get(key)), None)
-        if named is None and not region:
-            raise BadInput(f"No object store is named; set {_ENDPOINTS[0]} (for example http://minio:9000), or AWS_REGION for Amazon S3.")
-        endpoint = named or f"https://s3.{region}.amazonaws.com"
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.path.strip("/") or parts.query:
-            raise BadInput(f"The object store's address {_without_password(endpoint)!r} must read http://host:port or https://host:port.")
-        pool = urllib3.PoolManager(
-            num_pools=4,
-            maxsize=PARALLEL,
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=_certificates(environ),
-        )
-        try:
-            client = Minio(
-                parts.netloc, secure=parts.scheme == "https", region=region or "us-east-1", credentials=_credentials(environ), http_client=pool
-            )
-        except ValueError as error:
-            raise BadInput(f"The object store's address {endpoint!r} cannot be used ({error}).") from error
-        return ObjectStore(client, endpoint)
+        return ObjectStore(*client_from_environment(environ, PARALLEL * PARALLEL_PARTS))
 
     def objects(self, address: Address) -> list[StoredObject]:
         """The objects under `address` as a folder (its key itself is not among them), in the order of their keys; folder markers are left out."""
         prefix = f"{address.key}/" if address.key else ""
+        seen: list[StoredObject] = []
 
-        def listed() -> list[StoredObject]:
-            found = self._client.list_objects(address.bucket, prefix=prefix, recursive=True)
-            return [
-                StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"'))
-                for item in found
-                if item.object_name and not item.object_name.endswith("/")
-            ]
+        def listed() -> None:
+            # A listing comes in pages of a thousand: one that broke off goes on behind the last key it gave.
+            after = seen[-1].key if seen else None
+            for item in self._client.list_objects(address.bucket, prefix=prefix, recursive=True, start_after=after):
+                if item.object_name:
+                    seen.append(StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"')))
 
-        return sorted(self._persistently(listed, address), key=lambda item: item.key)
+        self._persistently(listed, address, progress=lambda: len(seen))
+        found = {item.key: item for item in seen if not item.key.endswith("/")}
+        return sorted(found.values(), key=lambda item: item.key)
 
     def find(self, address: Address) -> StoredObject | None:
         """The one object at `address`, or None."""
+        if not address.key:
+            return None
+        found = self._persistently(lambda: self._stat(address), address)
+        return found[0] if found else None
+
+    def _stat(self, address: Address) -> tuple[StoredObject, str] | None:
+        """The object at `address` and the SHA-256 in its metadata ("" where there is none); None where there is no object."""
         from minio.error import S3Error
 
-        def looked_up() -> StoredObject | None:
-            try:
-                item = self._client.stat_object(address.bucket, address.key)
-            except S3Error as error:
-                if error.code in ("NoSuchKey", "NoSuchObject", "NotFound"):
-                    return None
-                raise
-            return StoredObject(address.key, item.size or 0, (item.etag or "").strip('"'))
+        try:
+            item = self._client.stat_object(address.bucket, address.key)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchObject", "NotFound"):
+                return None
+            self._ask_why(error, address)
+            raise
+        checksum = str((item.metadata or {}).get("x-amz-meta-sha256") or "")
+        return StoredObject(address.key, item.size or 0, (item.etag or "").strip('"')), checksum
 
-        return self._persistently(looked_up, address) if address.key else None
+    def _ask_why(self, error: Exception, address: Address) -> None:
+        """The answer to a HEAD request has no body and cannot say why: ask with a request whose answer has one, which raises its own error."""
+        from vqi.platform.s3_answers import is_unsaid, status_and_code
+
+        if is_unsaid(error):
+            try:
+                next(iter(self._client.list_objects(address.bucket, prefix=address.key, recursive=True)), None)
+            except Exception as told:
+                # Listing may be forbidden where reading is not: that says nothing new.
+                if status_and_code(told)[1] != "AccessDenied":
+                    raise
 
     def download_file(self, address: str | Address, destination: Path, sha256: str | None = None) -> Path:
         """Bring one object to `destination`, complete or not at all, and return that path.
@@ -206,13 +196,112 @@ class ObjectStore:
         return file
 
     def upload_file(self, file: Path, address: Address) -> None:
-        """Store a file, with its SHA-256 in the object's metadata for those who download it."""
-        checksum = sha256_of(file)
-        self._persistently(lambda: self._client.fput_object(address.bucket, address.key, str(file), metadata={"sha256": checksum}), address)
+        """Store a file, with its SHA-256 in the object's metadata for those who download it.
+
+        When this returns the whole object is there: its size, checksum and ETag were asked for afterwards. A file larger than PART_SIZE goes in
+        parts, of which none is left behind where that fails. Raises BadInput for wrong credentials, a missing bucket or file; RunFailed for a
+        full store or one that does not answer.
+        """
+        try:
+            checksum, size = sha256_of(file), Path(file).stat().st_size
+        except OSError as error:
+            raise BadInput(f"The file {file} cannot be read ({error.strerror}), so it cannot be stored as {address}.") from error
+        reason = ""
+        for _ in range(UPLOADS):
+            etag = self._put(Path(file), address, size, checksum) if size <= PART_SIZE else self._put_in_parts(Path(file), address, size, checksum)
+            found = self._persistently(lambda: self._stat(address), address)
+            reason = _difference(found, size, checksum, etag, Path(file))
+            if not reason:
+                return
+        if found and found[1] == checksum:
+            self.remove(address)
+        raise RunFailed(f"{address} was sent {UPLOADS} times to the store at {self.endpoint}, which said yes, but {reason}.")
+
+    def _put(self, file: Path, address: Address, size: int, checksum: str) -> str:
+        """Send a file in one piece; its ETag."""
+
+        def sent() -> str:
+            with open(file, "rb") as content:
+                metadata: dict[str, str | list[str] | tuple[str]] = {"sha256": checksum}
+                return (
+                    self._client.put_object(address.bucket, address.key, content, size, metadata=metadata, part_size=max(PART_SIZE, 5 << 20)).etag
+                    or ""
+                )
+
+        return self._persistently(sent, address, writing=True)
+
+    def _put_in_parts(self, file: Path, address: Address, size: int, checksum: str) -> str:
+        """Send a file in parts, several at once, and put them together; the ETag of the whole, "" where that was not said."""
+        from minio.datatypes import Part
+        from minio.error import MinioException
+
+        from vqi.platform.s3_answers import Incomplete, status_and_code
+
+        # The client's own upload begins anew with every part that fails, and leaves the parts behind where the store is away: its steps one by one.
+        client, bucket, key = self._client, address.bucket, address.key
+        step = max(PART_SIZE, -(-size // MOST_PARTS))
+        given_up = threading.Event()
+
+        def part(number: int) -> Part:
+            if given_up.is_set():
+                raise RunFailed(f"The upload of {address} was given up.")
+            with open(file, "rb") as content:
+                content.seek((number - 1) * step)
+                piece = content.read(step)
+            return Part(number, self._persistently(lambda: client._upload_part(bucket, key, piece, None, upload, number), address, writing=True))
+
+        def put_together() -> str:
+            try:
+                etag = client._complete_multipart_upload(bucket, key, upload, parts).etag
+            except MinioException as error:
+                # It was, and that answer was lost; or it was given up by somebody else. What is there now tells which.
+                if status_and_code(error)[1] == "NoSuchUpload":
+                    return ""
+                raise
+            if not etag:
+                raise Incomplete("the store says yes and then that it did not put the parts together")
+            return etag
+
+        headers: dict[str, str | list[str] | tuple[str]] = {"x-amz-meta-sha256": checksum}
+        upload = self._persistently(lambda: client._create_multipart_upload(bucket, key, dict(headers)), address, writing=True)
+        try:
+            with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+                futures = [pool.submit(part, number + 1) for number in range(-(-size // step))]
+                try:
+                    parts = [future.result() for future in futures]
+                except BaseException:
+                    given_up.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+            return self._persistently(put_together, address, writing=True)
+        except BaseException:
+            self._abandon(bucket, key, upload)
+            raise
+
+    def _abandon(self, bucket: str, key: str, upload: str) -> None:
+        """Drop the parts of an upload, if the store can still be told; else its rule for incomplete uploads does."""
+        with suppress(VqiError):
+            self._persistently(lambda: self._client._abort_multipart_upload(bucket, key, upload), Address(bucket, key), attempts=4)
+
+    def abandon_uploads(self, address: Address) -> int:
+        """Drop the parts that killed uploads to the object `address`, and to those under it as a folder, have left; how many uploads there were.
+
+        Nothing is raised: some stores list unfinished uploads of a whole key only, some forbid it, and all can be told to drop old ones by a rule.
+        """
+        dropped = 0
+        with suppress(VqiError):
+            uploads = self._persistently(
+                lambda: self._client._list_multipart_uploads(address.bucket, prefix=address.key, encoding_type="url").uploads, address, attempts=4
+            )
+            for upload in uploads:
+                if upload.upload_id and upload.object_name and (upload.object_name + "/").startswith(address.key + "/"):
+                    self._abandon(address.bucket, upload.object_name, upload.upload_id)
+                    dropped += 1
+        return dropped
 
     def remove(self, address: Address) -> None:
         """Remove one object; one that is not there is no error."""
-        self._persistently(lambda: self._client.remove_object(address.bucket, address.key), address)
+        self._persistently(lambda: self._client.remove_object(address.bucket, address.key), address, writing=True)
 
     def upload_folder(self, folder: Path, address: Address) -> None:
         """Store every file below `folder` under `address`, several at once."""
@@ -246,8 +335,10 @@ class ObjectStore:
     def lifecycle(self, name: str) -> list[Rule] | None:
         """The lifecycle rules of a bucket; None where the store offers none."""
 
+        from vqi.platform.s3_answers import not_offered
+
         def asked() -> list[Rule] | None:
-            with _not_offered():
+            with not_offered():
                 found = self._client.get_bucket_lifecycle(name)
                 return list(found.rules) if found else []
             return None
@@ -258,8 +349,10 @@ class ObjectStore:
         """Replace the lifecycle rules of a bucket; whether the store took them."""
         from minio.lifecycleconfig import LifecycleConfig
 
+        from vqi.platform.s3_answers import not_offered
+
         def told() -> bool:
-            with _not_offered():
+            with not_offered():
                 if rules:
                     self._client.set_bucket_lifecycle(name, LifecycleConfig(rules))
                 else:
@@ -271,14 +364,25 @@ class ObjectStore:
 
     def _bring(self, address: Address, item: StoredObject, destination: Path, sha256: str | None) -> None:
         part = destination.with_name(f"{destination.name}.{hashlib.sha256(f'{address}/{item.etag}/{item.size}'.encode()).hexdigest()[:16]}.part")
-        self._persistently(lambda: self._continue(address, item, part), address)
-        if sha256 and (found := sha256_of(part)) != sha256:
-            part.unlink()
-            raise BadInput(f"{address} has SHA-256 {found}, not {sha256} as asked for; the object was changed or the checksum is of another file.")
-        os.replace(part, destination)
+        try:
+            self._persistently(lambda: self._continue(address, item, part), address, progress=lambda: part.stat().st_size if part.exists() else 0)
+            if sha256 and (found := sha256_of(part)) != sha256:
+                part.unlink()
+                raise BadInput(
+                    f"{address} has SHA-256 {found}, not {sha256} as asked for; the object was changed or the checksum is of another file."
+                )
+            os.replace(part, destination)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise RunFailed(
+                f"{address} cannot be written to {destination.parent} ({error.strerror}); make room there or name another folder."
+            ) from error
 
     def _continue(self, address: Address, item: StoredObject, part: Path) -> None:
         """Fetch what is missing of `part` and verify the whole."""
+        from vqi.platform.s3_answers import Incomplete
+
         have = part.stat().st_size if part.exists() else 0
         if have > item.size or (have and not item.etag):
             part.unlink()
@@ -295,7 +399,9 @@ class ObjectStore:
                     raise BadInput(f"{address} was replaced while it was being downloaded; start again.")
                 continued = (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-") if have else False
                 with open(part, "ab" if continued else "wb") as file:
-                    shutil.copyfileobj(response, file, PIECE)
+                    # As it is stored: an object with a Content-Encoding would be unpacked on the way.
+                    for piece in response.stream(PIECE, decode_content=False):
+                        file.write(piece)
             finally:
                 response.close()
                 response.release_conn()
@@ -304,89 +410,67 @@ class ObjectStore:
             received = {}
         size = part.stat().st_size
         if size < item.size:
-            raise _Incomplete(f"{size} of {item.size} bytes arrived")
+            raise Incomplete(f"{size} of {item.size} bytes arrived")
         if size > item.size or not _checksums_agree(part, item.etag, received):
             part.unlink()
-            raise _Incomplete("its content does not have the checksum the store gives for it")
+            raise Incomplete("its content does not have the checksum the store gives for it")
 
     def _check_bucket(self, address: Address) -> None:
-        if not self._persistently(lambda: self._client.bucket_exists(address.bucket), address):
+        def there() -> bool:
+            try:
+                return self._client.bucket_exists(address.bucket)
+            except Exception as error:
+                self._ask_why(error, address)
+                raise
+
+        if not self._persistently(there, address):
             raise BadInput(f"There is no bucket {address.bucket!r} in the store at {self.endpoint}.")
 
-    def _persistently(self, operation: Callable[[], T], address: Address) -> T:
-        """The result of `operation`, tried again after what may pass; anything else becomes one sentence."""
-        import urllib3
-        from minio.error import MinioException
+    def _persistently(
+        self,
+        operation: Callable[[], T],
+        address: Address,
+        *,
+        writing: bool = False,
+        progress: Callable[[], int] = lambda: 0,
+        attempts: int = 0,
+    ) -> T:
+        """The result of `operation`, tried again after what may pass; anything else becomes one sentence.
 
-        for attempt in range(ATTEMPTS):
+        An attempt that brought `progress` further than ever counts as the first of its row: a large file may break off any number of times.
+        """
+        from vqi.platform.s3_answers import ERRORS, Incomplete, asked_pause, explained, may_pass, reason_of
+
+        attempt, furthest, limit = 0, progress(), attempts or ATTEMPTS
+        while True:
             try:
                 return operation()
-            except (MinioException, urllib3.exceptions.HTTPError, _Incomplete, ConnectionError, TimeoutError, ValueError) as error:
-                status, code = _status_and_code(error)
-                if not _may_pass(error, status, code):
-                    raise self._explained(error, status, code, address) from error
-                if attempt == ATTEMPTS - 1:
-                    reason = f"status {status}" if status else str(error) if isinstance(error, _Incomplete) else type(error).__name__
-                    raise RunFailed(f"{address} cannot be had from the store at {self.endpoint} after {ATTEMPTS} attempts ({reason}).") from error
-                time.sleep(self._pause * min(2**attempt, 40) * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable")
+            except (*ERRORS, Incomplete) as error:
+                if not may_pass(error):
+                    raise explained(error, address.bucket, str(address), self.endpoint, writing) from error
+                attempt = 1 if progress() > furthest else attempt + 1
+                furthest = max(furthest, progress())
+                if attempt >= limit:
+                    verb = "be stored in" if writing else "be had from"
+                    raise RunFailed(f"{address} cannot {verb} the store at {self.endpoint} after {limit} attempts ({reason_of(error)}).") from error
+                pause = min(self._pause * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                pause = max(pause, asked_pause(error))
+                if attempt > 4:
+                    self._say_waiting(reason_of(error))
+                time.sleep(pause)
 
-    def _explained(self, error: Exception, status: int, code: str, address: Address) -> Exception:
-        import urllib3
-
-        if code in _WRONG_CREDENTIALS:
-            return BadInput(f"The store at {self.endpoint} refuses the credentials ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-        if status == 403 or code == "AccessDenied":
-            return BadInput(f"The store at {self.endpoint} denies access to {address}; check the credentials and what they may read.")
-        if code == "NoSuchBucket":
-            return BadInput(f"There is no bucket {address.bucket!r} in the store at {self.endpoint}.")
-        if status == 404:
-            return BadInput(f"There is no object {address} in the store at {self.endpoint}.")
-        if status == 412:
-            return BadInput(f"{address} was replaced while it was being downloaded; start again.")
-        if isinstance(error, urllib3.exceptions.SSLError):
-            return RunFailed(f"The certificate of the store at {self.endpoint} is not trusted; name its authority's file in AWS_CA_BUNDLE.")
-        return RunFailed(f"The store at {self.endpoint} cannot give {address} ({code or status or error}).")
+    def _say_waiting(self, reason: str) -> None:
+        """Tell a person what takes so long, for all threads once in a while."""
+        with self._saying:
+            if time.monotonic() - self._waiting_said < 30:
+                return
+            self._waiting_said = time.monotonic()
+        print(f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.", file=sys.stderr, flush=True)
 
 
 def download_file(address: str, destination: Path, sha256: str | None = None) -> Path:
     """Bring the object s3://... to `destination` from the store that the environment names (see ObjectStore.download_file)."""
     return ObjectStore.from_environment().download_file(Address.parse(address), destination, sha256)
-
-
-def _credentials(environ: Mapping[str, str]) -> Provider:
-    from minio.credentials import AWSConfigProvider, IamAwsProvider, StaticProvider
-
-    for key, secret in (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")):
-        if environ.get(key) and environ.get(secret):
-            return StaticProvider(environ[key], environ[secret], environ.get("AWS_SESSION_TOKEN") if key.startswith("AWS") else None)
-        if environ.get(key) or environ.get(secret):
-            raise BadInput(f"Only one of {key} and {secret} is set; the object store needs both.")
-    if any(environ.get(f"AWS_{way}") for way in ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI")):
-        return IamAwsProvider()
-    stored = AWSConfigProvider(environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE"))
-    try:
-        stored.retrieve()
-    except (ValueError, configparser.Error) as error:
-        raise BadInput("No credentials for the object store are set; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from error
-    return stored
-
-
-def _certificates(environ: Mapping[str, str]) -> str:
-    """The file of trusted authorities."""
-    for key in ("AWS_CA_BUNDLE", "SSL_CERT_FILE"):
-        if environ.get(key):
-            if not Path(environ[key]).is_file():
-                raise BadInput(f"{key} names the file {environ[key]}, which does not exist.")
-            return environ[key]
-    import certifi
-
-    return certifi.where()
-
-
-def _without_password(endpoint: str) -> str:
-    """An address as it may be shown: some write user:password@host, which the client would refuse anyway."""
-    return re.sub(r"//[^/@]*@", "//...@", endpoint)
 
 
 @contextmanager
@@ -400,43 +484,22 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@contextmanager
-def _not_offered() -> Iterator[None]:
-    """End the block quietly where the store does not know the call or a rule in it; some answer 501, some without a code that a client can read."""
-    from minio.error import MinioException
-
-    try:
-        yield
-    except MinioException as error:
-        status, code = _status_and_code(error)
-        if status not in (405, 501) and code not in _NOT_OFFERED:
-            raise
-
-
-def _may_pass(error: Exception, status: int, code: str) -> bool:
-    import urllib3
-
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
-    if isinstance(error, urllib3.exceptions.HTTPError | _Incomplete | ConnectionError | TimeoutError):
-        return True
-    return status in (408, 429) or status >= 500 or code in _PASSING
+def _difference(found: tuple[StoredObject, str] | None, size: int, checksum: str, etag: str, file: Path) -> str:
+    """What distinguishes an object from the file that was sent, "" where nothing does. `checksum` and `etag`: what it should have."""
+    if found is None:
+        return "it is not there"
+    stored, told = found
+    if stored.size != size or told not in ("", checksum):
+        return f"{stored.size} bytes with the checksum {told[:12] or 'none'} are there, not {size} with {checksum[:12]}"
+    # Some keep no metadata of what came in parts, and give the MD5 of the whole for an ETag.
+    if etag and stored.etag not in ("", etag) and stored.etag != _md5_of(file):
+        return "its ETag is not the one that was given for it"
+    return ""
 
 
-def _status_and_code(error: Exception) -> tuple[int, str]:
-    """HTTP status (0 where there was no answer) and S3 error code ("" where there was none) of what the client raised.
-
-    The client parses `application/xml` alone; servers that answer in `text/xml` have their code in the text of the error.
-    """
-    from minio.error import S3Error, ServerError
-
-    if isinstance(error, S3Error):
-        return error.response.status if error.response is not None else 0, error.code or ""
-    if isinstance(error, ServerError):
-        return error.status_code, ""
-    text = str(error)
-    status, code = re.search(r"Response code: (\d{3})", text), re.search(r"<Code>(\w+)</Code>", text)
-    return int(status[1]) if status else 0, code[1] if code else ""
+def _md5_of(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _checksums_agree(part: Path, etag: str, received: Mapping[str, str]) -> bool:
@@ -446,5 +509,4 @@ def _checksums_agree(part: Path, etag: str, received: Mapping[str, str]) -> bool
     encrypted = any(key.startswith("x-amz-server-side-encryption") for key in received)
     if encrypted or not re.fullmatch(r"[0-9a-f]{32}", etag):
         return True
-    with open(part, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == etag
+    return _md5_of(part) == etag

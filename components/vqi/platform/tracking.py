@@ -95,10 +95,7 @@ def track_run(
         try:
             _record(client, run_id, parameters, metrics)
             for path in artifacts:
-                if Path(path).is_dir():
-                    client.log_artifacts(run_id, str(path), Path(path).name)
-                else:
-                    client.log_artifact(run_id, str(path))
+                _store(client, run_id, Path(path))
             client.set_terminated(run_id, "FINISHED")
         except BaseException:
             with contextlib.suppress(Exception), _short_patience():
@@ -148,6 +145,21 @@ def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
         client = _client(address)
         run = client.create_run(_experiment(client, experiment, create=True), run_name=run_name)
         return OpenRun(client, address, run.info.run_id)
+
+
+def _store(client: MlflowClient, run_id: str, path: Path) -> None:
+    """Copy a file or folder to the run's artefacts. boto3 tries again what a store refuses, but not where a TLS connection broke."""
+    for pause in (1.0, 3.0, 0.0):
+        try:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), path.name)
+            else:
+                client.log_artifact(run_id, str(path))
+            return
+        except Exception as error:
+            if not pause or not any(kind.__name__ == "HTTPClientError" for kind in type(error).__mro__):
+                raise
+            time.sleep(pause)
 
 
 def _still_there(client: MlflowClient, run_id: str) -> bool:
@@ -280,6 +292,11 @@ def _one_sentence(address: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         reason = lines[0].replace(address, shown_address(address))[:300]
+        if type(error).__module__.split(".")[0] in ("botocore", "boto3", "s3transfer"):
+            raise RunFailed(
+                f"The store of MLflow's artefacts cannot be written ({type(error).__name__}: {reason}); "
+                "check MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE."
+            ) from error
         raise RunFailed(
             f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); see that the server runs and that "
             "tracking.uri is right, or leave tracking.uri empty."

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqi.platform.errors import BadInput, VqiError
+from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import canonical_json, sha256_of, whole_folder, write_json
 from vqi.platform.object_store import Address, ObjectStore
 
@@ -58,7 +58,11 @@ class Checkpoints:
                 raise BadInput(f"train.checkpoints is {address!r}, where no folder can be made ({error.strerror}); name another.") from error
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged ones are passed over with a word."""
+        """The newest checkpoint that is whole; damaged ones are passed over with a word.
+
+        It is what a run begins with: what the uploads of a killed one before it left in an object store is dropped.
+        """
+        self._abandon_uploads()
         for name in sorted(self._names(), reverse=True):
             if name.startswith("step-") and (found := self._read(name)):
                 return found
@@ -69,45 +73,81 @@ class Checkpoints:
         return self._read("best") if "best" in self._names() else None
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
-        """Write a checkpoint, as the best too where it is, and drop those that are no longer among the last."""
-        for name in [f"step-{checkpoint.step:09d}"] + (["best"] if best else []):
-            self._write(name, checkpoint)
-        for name in sorted(name for name in self._names() if name.startswith("step-"))[: -self.keep]:
+        """Write a checkpoint, as the best too where it is, and drop those that are no longer among the last.
+
+        Raises RunFailed where it cannot be written, BadInput where an object store refuses it.
+        """
+        # The best first: killed in between, the run resumes before this step and writes both again. The other way round it would miss its best.
+        for name in (["best"] if best else []) + [f"step-{checkpoint.step:09d}"]:
+            try:
+                self._write(name, checkpoint)
+            except OSError as error:
+                raise RunFailed(f"The checkpoint {self.shown}/{name} cannot be written ({error.strerror}).") from error
+        folders = self._folders()
+        whole = sorted(name for name, files in folders.items() if name.startswith("step-") and files >= {TENSORS, STATE})
+        parts = [name for name, files in folders.items() if not files >= {TENSORS, STATE}]
+        for name in whole[: -self.keep] + parts:
             self._remove(name)
 
     def remove_all(self) -> None:
         """Forget the run."""
-        for name in self._names():
+        self._abandon_uploads()
+        for name in self._folders():
             self._remove(name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _names(self) -> set[str]:
+        return {name for name, files in self._folders().items() if files >= {TENSORS, STATE}}
+
+    def _folders(self) -> dict[str, set[str]]:
+        """The files of every checkpoint, whole or not, by its name."""
+        found: dict[str, set[str]] = {}
         if self.store is None or self.prefix is None:
-            return {path.name for path in self.folder.iterdir() if (path / STATE).is_file()}
+            for path in self.folder.glob(f"*/{STATE}"):
+                found[path.parent.name] = {file.name for file in path.parent.iterdir()}
+            return found
         start = len(self.prefix.key) + 1
-        keys = [item.key[start:].split("/") for item in self.store.objects(self.prefix)]
-        return {parts[0] for parts in keys if len(parts) == 2 and parts[1] == STATE}
+        for parts in (item.key[start:].split("/") for item in self.store.objects(self.prefix)):
+            if len(parts) == 2:
+                found.setdefault(parts[0], set()).add(parts[1])
+        return found
+
+    def _abandon_uploads(self) -> None:
+        if self.store and self.prefix:
+            # The second for stores that list unfinished uploads of a whole key only.
+            self.store.abandon_uploads(self.prefix)
+            self.store.abandon_uploads(self._address("best", TENSORS))
+
+    def _address(self, name: str, file: str) -> Address:
+        assert self.prefix
+        return Address(self.prefix.bucket, f"{self.prefix.key}/{name}/{file}")
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
+        try:
+            self._write_here(name, checkpoint)
+            if self.store:
+                for file in (TENSORS, STATE):
+                    self.store.upload_file(self.folder / name / file, self._address(name, file))
+        finally:
+            if self.store:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _write_here(self, name: str, checkpoint: Checkpoint) -> None:
         from safetensors.torch import save_file
 
         with whole_folder(self.folder / name) as folder:
             # Clones: safetensors refuses tensors that share memory.
             save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in checkpoint.tensors.items()}, folder / TENSORS)
             write_json(folder / STATE, {**checkpoint.state, "step": checkpoint.step, "tensors_sha256": sha256_of(folder / TENSORS)})
-        if self.store and self.prefix:
-            for file in (TENSORS, STATE):
-                self.store.upload_file(self.folder / name / file, Address(self.prefix.bucket, f"{self.prefix.key}/{name}/{file}"))
-            shutil.rmtree(self.folder / name)
 
     def _read(self, name: str) -> Checkpoint | None:
         from safetensors.torch import load_file
 
         folder = self.folder / name
         try:
-            if self.store and self.prefix:
+            if self.store:
                 for file in (STATE, TENSORS):
-                    self.store.download_file(Address(self.prefix.bucket, f"{self.prefix.key}/{name}/{file}"), folder / file)
+                    self.store.download_file(self._address(name, file), folder / file)
             state = json.loads((folder / STATE).read_text())
             if sha256_of(folder / TENSORS) != state["tensors_sha256"]:
                 raise ValueError("its tensors are not those its state was written with")
@@ -117,12 +157,15 @@ class Checkpoints:
         except Exception as error:
             print(f"the checkpoint {self.shown}/{name} cannot be read ({error}); an older one is taken", file=sys.stderr, flush=True)
             return None
+        finally:
+            if self.store:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _remove(self, name: str) -> None:
         # Its state first: without it the rest is no checkpoint.
-        if self.store and self.prefix:
+        if self.store:
             for file in (STATE, TENSORS):
-                self.store.remove(Address(self.prefix.bucket, f"{self.prefix.key}/{name}/{file}"))
+                self.store.remove(self._address(name, file))
         else:
             (self.folder / name / STATE).unlink(missing_ok=True)
             shutil.rmtree(self.folder / name, ignore_errors=True)

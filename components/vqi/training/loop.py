@@ -22,7 +22,7 @@ from torch import Tensor
 from vqi.detectors.interface import ImageBatches
 from vqi.detectors.learner import Learner, Schedule, TrainingImages, Views
 from vqi.platform.devices import Compute, is_out_of_memory
-from vqi.platform.errors import RunFailed
+from vqi.platform.errors import RunFailed, VqiError
 from vqi.platform.progress import Progress
 from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
@@ -111,6 +111,8 @@ class Loop:
         self.position = _Position()
         self.observed: dict[str, Tensor] = {}
         self.interrupted = False
+        # Whether the store of checkpoints has shown that it takes them.
+        self.kept = False
 
     def run(self, normals: ImageBatches, held_out: ImageBatches | None = None) -> Training:
         """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare` looks at; `finish` looks at
@@ -120,6 +122,7 @@ class Loop:
         written then, and the same call resumes.
         """
         found = self.checkpoints.latest() if self.checkpoints else None
+        self.kept = found is not None
         self.schedule = self._schedule(found)
         if found is None:
             self.learner.prepare(normals)
@@ -203,7 +206,7 @@ class Loop:
                     self.record(point)
             due = time.monotonic() - saved >= self.checkpoint_seconds
             if better or due or interrupted or stopping or step == schedule.steps - 1:
-                self._save(better)
+                self._save(better, needed=better or interrupted)
                 saved = time.monotonic()
             seconds = time.monotonic() - begun
             if interrupted:
@@ -342,8 +345,12 @@ class Loop:
     def _rate(self) -> float:
         return float(self.optimisation.optimiser.param_groups[0]["lr"])
 
-    def _save(self, best: bool) -> None:
-        """A checkpoint of a state whose every number is finite."""
+    def _save(self, best: bool, needed: bool) -> None:
+        """A checkpoint of a state whose every number is finite.
+
+        A store that took one before and is full or away now does not end a night of training, unless this one is `needed`: it is said, and the next
+        checkpoint is tried in its time.
+        """
         if self.checkpoints is None or self.group.rank:
             return
         self._check_finite(self.history.means() if self.history.count else {})
@@ -355,7 +362,13 @@ class Loop:
         tensors |= {f"observed.{name}": value for name, value in self.observed.items()}
         state = {"position": vars(self.position) | {"best": None if math.isinf(self.position.best) else self.position.best}}
         state |= {"history": self.history.state(), "optimiser": plain, "scaler": self.scaler.state_dict()}
-        self.checkpoints.save(Checkpoint(self.position.step, tensors, state), best)
+        try:
+            self.checkpoints.save(Checkpoint(self.position.step, tensors, state), best)
+            self.kept = True
+        except VqiError as error:
+            if needed or not self.kept:
+                raise
+            print(f"{error} Learning goes on; the next checkpoint is tried in its time.", file=sys.stderr, flush=True)
 
     def _changing(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.learner.state_dict().items() if not name.startswith(self.learner.unchanged)}

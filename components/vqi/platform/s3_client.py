@@ -1,0 +1,113 @@
+"""The S3 client that the environment asks for: endpoint, credentials, certificates, and how buckets are addressed.
+
+Only what other S3 tools read too, and nothing particular to one server.
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.credentials import AWSConfigProvider, IamAwsProvider, Provider, StaticProvider
+
+from vqi.platform.errors import BadInput
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+# What one call hands to a socket.
+PIECE = 1 << 16
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL")
+ADDRESSING_STYLE = "AWS_S3_ADDRESSING_STYLE"
+
+
+class SteadyPool(urllib3.PoolManager):
+    """Sends what is large in pieces: a socket's patience is for all that one call sends, so a part sent whole had to be through within
+    CONNECT_SECONDS, and over a slow line none ever was."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        if isinstance(body := options.get("body"), bytes) and len(body) > PIECE:
+            options["body"] = io.BytesIO(body)
+        return super().urlopen(method, url, redirect=redirect, **options)
+
+
+def client_from_environment(environ: Mapping[str, str], connections: int) -> tuple[Minio, str]:
+    """A client that keeps up to `connections` open, and the endpoint it speaks to. It tries nothing again by itself.
+
+    Raises BadInput where something is missing or malformed.
+    """
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    endpoint = next((environ[key] for key in ENDPOINTS if environ.get(key)), None)
+    if endpoint is None and not region:
+        raise BadInput(f"No object store is named; set {ENDPOINTS[0]} (for example http://minio:9000), or AWS_REGION for Amazon S3.")
+    endpoint = endpoint or f"https://s3.{region}.amazonaws.com"
+    parts = urlsplit(endpoint)
+    shown = _without_password(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.query:
+        raise BadInput(f"The object store's address {shown!r} must read http://host:port or https://host:port.")
+    if parts.path.strip("/"):
+        raise BadInput(
+            f"The object store's address {shown!r} must read http://host:port or https://host:port, without the path {parts.path!r}: "
+            "an S3 store is spoken to at the root of its host."
+        )
+    style = environ.get(ADDRESSING_STYLE) or "auto"
+    if style not in ("auto", "path", "virtual"):
+        raise BadInput(f"{ADDRESSING_STYLE} is {style!r}; it must be path (host/bucket), virtual (bucket.host) or auto.")
+    pool = SteadyPool(
+        num_pools=4,
+        maxsize=connections,
+        blocksize=PIECE,
+        retries=False,
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=_certificates(environ),
+    )
+    try:
+        client = Minio(
+            parts.netloc, secure=parts.scheme == "https", region=region or "us-east-1", credentials=_credentials(environ), http_client=pool
+        )
+    except ValueError as error:
+        raise BadInput(f"The object store's address {endpoint!r} cannot be used ({error}).") from error
+    if style == "virtual":
+        client.enable_virtual_style_endpoint()
+    elif style == "path":
+        client.disable_virtual_style_endpoint()
+    return client, endpoint
+
+
+def _credentials(environ: Mapping[str, str]) -> Provider:
+    for key, secret in (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")):
+        if environ.get(key) and environ.get(secret):
+            return StaticProvider(environ[key], environ[secret], (environ.get("AWS_SESSION_TOKEN") or None) if key.startswith("AWS") else None)
+        if environ.get(key) or environ.get(secret):
+            raise BadInput(f"Only one of {key} and {secret} is set; the object store needs both.")
+    if any(environ.get(f"AWS_{way}") for way in ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI")):
+        return IamAwsProvider()
+    stored = AWSConfigProvider(environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE"))
+    try:
+        stored.retrieve()
+    except (ValueError, configparser.Error) as error:
+        raise BadInput("No credentials for the object store are set; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from error
+    return stored
+
+
+def _certificates(environ: Mapping[str, str]) -> str:
+    """The file of trusted authorities."""
+    for key in ("AWS_CA_BUNDLE", "SSL_CERT_FILE"):
+        if environ.get(key):
+            if not Path(environ[key]).is_file():
+                raise BadInput(f"{key} names the file {environ[key]}, which does not exist.")
+            return environ[key]
+    import certifi
+
+    return certifi.where()
+
+
+def _without_password(endpoint: str) -> str:
+    """An address as it may be shown: some write user:password@host, which the client would refuse anyway."""
+    return re.sub(r"//[^/@]*@", "//...@", endpoint)
