@@ -94,4 +94,10 @@ pins: setup  ## resolve constraints.txt again, and what the images install
 clean:  ## remove what make made here; runs are kept
 	@rm -rf $(VENV) $(ORACLE_VENV) .pytest_cache .mypy_cache .ruff_cache dist build
 
-.PHONY: help setup demo test s3-servers test-s3 lint compile guide oracle images lint-images pins clean
+cluster-up: setup  ## a kind cluster with Kubeflow Pipelines, ours, and a run of the demo's category (RUN=no: without the run)
+	@BIN=$(BIN) DOCKER=$(DOCKER) manifests/kind/up.sh
+
+cluster-down:  ## remove that cluster with everything in it
+	@manifests/kind/down.sh
+
+.PHONY: help setup demo test s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up cluster-down

@@ -26,6 +26,7 @@ from vqi.platform.progress import tracked
 
 if TYPE_CHECKING:
     from minio import Minio
+    from minio.lifecycleconfig import Rule
 
 T = TypeVar("T")
 
@@ -309,6 +310,57 @@ class ObjectStore:
         with ThreadPoolExecutor(PARALLEL) as pool:
             for _ in tracked(pool.map(self.upload_file, files, [Address(address.bucket, key) for key in keys]), f"upload to {address}", len(files)):
                 pass
+
+    def make_bucket(self, name: str) -> bool:
+        """Make a bucket, and say whether it was missing. Raises BadInput for a name that somebody else has (Amazon's are global)."""
+        from minio.error import S3Error
+
+        address = Address(name, "")
+        if self._persistently(lambda: self._client.bucket_exists(name), address):
+            return False
+
+        def made() -> bool:
+            try:
+                self._client.make_bucket(name)
+            except S3Error as error:
+                if error.code == "BucketAlreadyOwnedByYou":  # another was faster, or an answer was lost
+                    return False
+                if error.code == "BucketAlreadyExists":
+                    raise BadInput(f"The bucket {name!r} in the store at {self.endpoint} belongs to somebody else; choose another name.") from error
+                raise
+            return True
+
+        return self._persistently(made, address)
+
+    def lifecycle(self, name: str) -> list[Rule] | None:
+        """The lifecycle rules of a bucket; None where the store offers none."""
+
+        from vqi.platform.s3_answers import not_offered
+
+        def asked() -> list[Rule] | None:
+            with not_offered():
+                found = self._client.get_bucket_lifecycle(name)
+                return list(found.rules) if found else []
+            return None
+
+        return self._persistently(asked, Address(name, ""))
+
+    def set_lifecycle(self, name: str, rules: list[Rule]) -> bool:
+        """Replace the lifecycle rules of a bucket; whether the store took them."""
+        from minio.lifecycleconfig import LifecycleConfig
+
+        from vqi.platform.s3_answers import not_offered
+
+        def told() -> bool:
+            with not_offered():
+                if rules:
+                    self._client.set_bucket_lifecycle(name, LifecycleConfig(rules))
+                else:
+                    self._client.delete_bucket_lifecycle(name)
+                return True
+            return False
+
+        return self._persistently(told, Address(name, ""))
 
     def _bring(self, address: Address, item: StoredObject, destination: Path, sha256: str | None) -> None:
         part = destination.with_name(f"{destination.name}.{hashlib.sha256(f'{address}/{item.etag}/{item.size}'.encode()).hexdigest()[:16]}.part")

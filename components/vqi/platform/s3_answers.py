@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -32,6 +34,16 @@ _PASSING = {
     "IncompleteBody",
     "BadDigest",
     "XAmzContentSHA256Mismatch",
+}
+# What servers answer to a call they do not offer or take for another (rules for a bucket: for making it), or to a rule they do not know.
+_NOT_OFFERED = {
+    "NotImplemented",
+    "MethodNotAllowed",
+    "MalformedXML",
+    "InvalidRequest",
+    "InvalidArgument",
+    "BucketAlreadyExists",
+    "BucketAlreadyOwnedByYou",
 }
 # What a HEAD request's answer, which has no body, is given for want of its real code.
 _UNSAID = {"AccessDenied", "BadRequest", "Redirect", "PermanentRedirect", ""}
@@ -65,6 +77,17 @@ def may_pass(error: BaseException) -> bool:
     if code in _FULL or status in (501, 505, 507):
         return False
     return status in (408, 425, 429) or status >= 500 or code in _PASSING
+
+
+@contextmanager
+def not_offered() -> Iterator[None]:
+    """End the block quietly where the store does not know the call in it, or something the call says."""
+    try:
+        yield
+    except MinioException as error:
+        status, code = status_and_code(error)
+        if status not in (405, 501) and code not in _NOT_OFFERED:
+            raise
 
 
 def is_unsaid(error: BaseException) -> bool:

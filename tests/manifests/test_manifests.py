@@ -1,0 +1,291 @@
+"""Every overlay, rendered: valid, restricted, bounded, without a credential, and with no more rights and ways out than a run needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from fnmatch import fnmatch
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from pod_security import violations
+from rendering import MANIFESTS, RENDERED, containers, objects, of_kind, pod_templates, render, the_one
+
+KUBERNETES = "1.34"
+PODS = [name for name in RENDERED if name != "overlays/multi-user"]
+RUNS = {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}
+
+
+def reached(name: str, kind: str = "egress") -> set[tuple[str, int]]:
+    """What the pods of a run may reach by all policies that select them: (whom, port)."""
+    found = set()
+    for policy in of_kind(name, "NetworkPolicy"):
+        if policy["spec"]["podSelector"] == RUNS:
+            for rule in policy["spec"].get(kind, []):
+                peers = [json.dumps(peer, sort_keys=True) for peer in rule.get("to", [])] or ["anything"]
+                found |= {(_short(peer), port["port"]) for peer in peers for port in rule["ports"]}
+    return found
+
+
+def _short(peer: str) -> str:
+    values = re.findall(r'"(?:app|component|k8s-app|app\.kubernetes\.io/name|kubernetes\.io/metadata\.name)": "([\w.-]+)"', peer)
+    return "/".join(values) or peer
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_object_is_of_its_schema(name: str) -> None:
+    assert len(objects(name)) >= 5
+    for item in objects(name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kubernetes_validate.validate(item, KUBERNETES, strict=True)
+
+
+def test_the_schema_refuses_a_misspelt_field() -> None:
+    broken = json.loads(json.dumps(next(iter(of_kind("base", "Job")))))
+    broken["spec"]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_object_has_one_namespace_and_no_two_share_a_name(name: str) -> None:
+    expected = "team-a" if name == "overlays/multi-user" else "vqi"
+    places = [item["metadata"].get("namespace") for item in objects(name) if item["kind"] != "Namespace"]
+    assert set(places) == {expected}
+    names = [(item["kind"], item["metadata"]["name"]) for item in objects(name)]
+    assert len(names) == len(set(names))
+    for binding in of_kind(name, "RoleBinding"):
+        assert {subject["namespace"] for subject in binding["subjects"]} == {expected}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_the_namespace_enforces_the_restricted_profile_at_a_version(name: str) -> None:
+    labels = the_one(name, "Namespace", "vqi")["metadata"]["labels"]
+    for mode in ("enforce", "audit", "warn"):
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        assert labels[f"pod-security.kubernetes.io/{mode}-version"] == f"v{KUBERNETES}"
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_pod_of_ours_passes_the_restricted_profile_with_a_read_only_root(name: str) -> None:
+    pods = dict(pod_templates(name))
+    assert pods
+    for called, pod in pods.items():
+        assert violations(pod) == [], called
+        assert pod["securityContext"]["runAsUser"] == 1000, called
+        assert pod["automountServiceAccountToken"] is False, called
+        for container in containers(pod):
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, called
+            assert any(mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]), called
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_container_asks_for_what_it_needs_and_is_bounded(name: str) -> None:
+    for called, pod in pod_templates(name):
+        for container in containers(pod):
+            for which in ("requests", "limits"):
+                assert set(container["resources"][which]) >= {"cpu", "memory"}, called
+        for volume in pod.get("volumes", []):
+            if "emptyDir" in volume:
+                assert volume["emptyDir"]["sizeLimit"], called
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_server_is_probed(name: str) -> None:
+    for deployment in of_kind(name, "Deployment"):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            ports = {port["name"] for port in container["ports"]}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                assert container[probe]["httpGet"]["port"] in ports, (deployment["metadata"]["name"], probe)
+            # Slow to start is not dead: a database that is being migrated takes minutes.
+            patience = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
+            assert patience >= 120
+
+
+@pytest.mark.parametrize("name", [name for name in PODS if name != "base"])
+def test_every_image_has_a_version(name: str) -> None:
+    for called, pod in pod_templates(name):
+        for container in containers(pod):
+            repository, _, tag = container["image"].partition(":")
+            assert "@sha256:" in container["image"] or (tag and tag != "latest"), (called, repository)
+
+
+def test_versions_stand_in_one_place_and_are_this_package_s() -> None:
+    pinned = yaml.safe_load((MANIFESTS / "components" / "versions" / "kustomization.yaml").read_text())["images"]
+    version = re.search(r'^version = "(.+)"$', (MANIFESTS.parent / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert {image["newTag"] for image in pinned} == {version[1]}
+    used = {container["image"].rsplit(":", 1)[0] for _, pod in pod_templates("overlays/xeon") for container in containers(pod)}
+    assert used == {image["name"] for image in pinned}
+    for file in MANIFESTS.rglob("*.yaml"):
+        if not {"versions", "kind"} & set(file.relative_to(MANIFESTS).parts):
+            assert not re.search(r"^\s*(-\s+)?image:\s*\S+[:@]", file.read_text(), re.MULTILINE), file
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_no_credential_is_rendered(name: str) -> None:
+    assert not of_kind(name, "Secret")
+    suspicious = re.compile(r"pass(word|wd)?$|secret(_?key)?$|token$|access_?key(_id)?$", re.IGNORECASE)
+
+    def look(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            # A literal environment variable; valueFrom and references carry no value.
+            if "name" in value and "value" in value:
+                assert not suspicious.search(str(value["name"])), path
+            for key, inner in value.items():
+                if isinstance(inner, str) and not key.endswith(("Key", "Name")) and key != "name":
+                    assert not suspicious.search(key) or key == "key", f"{path}.{key}"
+                look(inner, f"{path}.{key}")
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner, path)
+
+    for item in objects(name):
+        look(item, f"{item['kind']}/{item['metadata']['name']}")
+        assert not re.search(r"://[^/\s]+:[^/\s]+@", json.dumps(item)), "an address carries a password"
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_run_has_the_three_rights_it_needs(name: str) -> None:
+    assert not [item for item in objects(name) if item["kind"].startswith("Cluster")]
+    (role,) = of_kind(name, "Role")
+    rights = {
+        (group, resource, verb, tuple(rule.get("resourceNames", ())))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert rights == {
+        ("argoproj.io", "workflowtaskresults", "create", ()),
+        ("argoproj.io", "workflowtaskresults", "patch", ()),
+        ("", "configmaps", "get", ("kfp-launcher",)),
+        ("", "secrets", "get", ("mlpipeline-minio-artifact",)),
+    }
+    (binding,) = of_kind(name, "RoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    account = "default-editor" if name == "overlays/multi-user" else "pipeline-runner"
+    assert [subject["name"] for subject in binding["subjects"]] == [account]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("base", set()),
+        ("overlays/xeon", {("minio", 9000), ("mlflow", 5000)}),
+        ("overlays/gaudi", {("minio", 9000), ("mlflow", 5000)}),
+        ("overlays/kind", {("minio", 9000), ("mlflow", 5000)}),
+        ("overlays/multi-user", {("kubeflow/seaweedfs", 8333), ("vqi/mlflow", 5000)}),
+        ("overlays/existing-services", {("anything", port) for port in (443, 5000, 8333, 9000)}),
+    ],
+)
+def test_a_run_reaches_what_it_speaks_to_and_nothing_else(name: str, expected: set[tuple[str, int]]) -> None:
+    assert reached(name) == expected | {
+        ("kube-system/kube-dns", 53),
+        *((f"{place}ml-pipeline", port) for place in ("", "kubeflow/") for port in (8887, 8888)),
+        *((f"{place}metadata-grpc-server", 8080) for place in ("", "kubeflow/")),
+        ("anything", 6443),
+    }
+    assert reached(name, "ingress") == set()
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_pod_of_ours_is_kept_in_by_policies(name: str) -> None:
+    for item in objects(name):
+        if item["kind"] in ("Deployment", "Job"):
+            label = item["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+            policies = [
+                policy
+                for policy in of_kind(name, "NetworkPolicy")
+                if policy["spec"]["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": label}
+            ]
+            assert any(set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"} for policy in policies), label
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_this_work(name: str) -> None:
+    for called, pod in pod_templates(name):
+        affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert affinity["nodeSelectorTerms"] == [{"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}], called
+        assert pod["tolerations"] == [{"key": "vqi/pool", "operator": "Equal", "value": "xeon", "effect": "NoSchedule"}], called
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_what_a_pod_refers_to_is_there_or_is_a_secret_that_the_guide_makes(name: str) -> None:
+    present = {(item["kind"], item["metadata"]["name"]) for item in objects(name)}
+    made_by_hand = {"vqi-store", "vqi-mlflow"}
+    for called, pod in pod_templates(name):
+        text = json.dumps(pod)
+        for claim in re.findall(r'"claimName": "([\w-]+)"', text):
+            assert ("PersistentVolumeClaim", claim) in present, called
+        for container in containers(pod):
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    assert ("ConfigMap", source["configMapRef"]["name"]) in present, called
+                else:
+                    assert source["secretRef"]["name"] in made_by_hand, called
+    for service in of_kind(name, "Service"):
+        selected = [
+            item
+            for item in of_kind(name, "Deployment")
+            if service["spec"]["selector"].items() <= item["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        assert len(selected) == 1
+        ports = {port["name"] for port in selected[0]["spec"]["template"]["spec"]["containers"][0]["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def test_mlflow_answers_to_its_service_names_alone_and_runs_no_jobs() -> None:
+    """Both were found by running it: 403 for a name it was not told, and 1.1 GB for processes that nothing uses."""
+    settings = the_one("overlays/xeon", "ConfigMap", "vqi-mlflow")["data"]
+    allowed = settings["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    for host in ("mlflow", "mlflow:5000", "mlflow.vqi:5000", "mlflow.vqi.svc.cluster.local:5000", "localhost:5000"):
+        assert any(fnmatch(host, pattern) for pattern in allowed), host
+    assert not any(fnmatch("evil.example.com", pattern) for pattern in allowed)
+    assert settings["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_a_component_can_be_left_out() -> None:
+    """MinIO without MLflow and MLflow without MinIO render, and say nothing about the one that is not there."""
+    for kept, other in (("minio", "mlflow"), ("mlflow", "minio")):
+        folder = MANIFESTS / f".test-{kept}"
+        folder.mkdir(exist_ok=True)
+        try:
+            (folder / "kustomization.yaml").write_text(
+                f"resources: [../base]\ncomponents: [../components/{kept}, ../components/versions]\nnamespace: vqi\n"
+            )
+            rendered = render(folder)
+        finally:
+            (folder / "kustomization.yaml").unlink()
+            folder.rmdir()
+        assert [item["metadata"]["name"] for item in rendered if item["kind"] == "Deployment"] == [kept]
+        (settings,) = [item for item in rendered if item["metadata"]["name"] == "vqi-settings"]
+        assert other not in json.dumps(settings["data"])
+
+
+@pytest.mark.parametrize("name", ["overlays/xeon", "overlays/existing-services"])
+def test_runs_and_steps_are_told_of_one_store(name: str) -> None:
+    settings = the_one(name, "ConfigMap", "vqi-settings")["data"]
+    launcher = the_one(name, "ConfigMap", "kfp-launcher")["data"]
+    provider = yaml.safe_load(launcher["providers"])["minio"]["default"]
+    assert launcher["defaultPipelineRoot"].startswith("minio://mlpipeline/")
+    scheme = "http" if provider["disableSSL"] else "https"
+    assert settings["AWS_ENDPOINT_URL"] == f"{scheme}://{provider['endpoint']}"
+    assert settings["AWS_REGION"] == provider["region"]
+    # Checkpoints go where the buckets' job has them expire.
+    buckets = yaml.safe_load(the_one("base", "ConfigMap", "vqi-buckets")["data"]["buckets.yaml"])
+    expiring = {f"s3://{bucket['name']}/{rule['prefix']}" for bucket in buckets for rule in bucket.get("expire", [])}
+    assert f"{settings['VQI_CHECKPOINTS']}/" in expiring
+    assert provider["credentials"]["secretRef"]["secretName"] == "mlpipeline-minio-artifact"
+
+
+def test_a_team_keeps_what_kubeflow_s_profile_controller_made() -> None:
+    names = {(item["kind"], item["metadata"]["name"]) for item in objects("overlays/multi-user")}
+    assert not names & {("Namespace", "team-a"), ("ServiceAccount", "default-editor"), ("ConfigMap", "kfp-launcher")}
+    settings = the_one("overlays/multi-user", "ConfigMap", "vqi-settings")["data"]
+    # The prefix that the team's own key pair opens.
+    assert settings["VQI_CHECKPOINTS"].startswith("s3://mlpipeline/private/team-a/")
