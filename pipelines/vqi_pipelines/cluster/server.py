@@ -158,6 +158,11 @@ class Server:
                 if attempt == ATTEMPTS - 1 or _permanent(error):
                     raise self._unreachable(error) from error
                 reason = type(getattr(error, "reason", None) or error).__name__
+            except AttributeError as error:
+                # The client stumbles over its own exception where TLS fails: that one has no body.
+                if isinstance(error.__context__, api.ApiException):
+                    raise self._explained(error.__context__) from error
+                raise
             pause = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
             if attempt >= 2:
                 self._say(f"{self.host} did not answer ({reason}); asking again in {pause:.0f} s ...")

@@ -182,17 +182,11 @@ def _row(run: V2beta1Run) -> dict[str, Any]:
 
 
 def _print_table(listed: list[V2beta1Run]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "name", "state", "begun", "minutes"):
-        table.add_column(title, no_wrap=title != "name", overflow="fold")
+    rows = [("run", "state", "begun", "minutes", "name")]
     for run in listed:
         over = run.finished_at and run.finished_at.year > 1970
         minutes = f"{(run.finished_at - run.created_at).total_seconds() / 60:.1f}" if over and run.created_at else ""
         begun = run.created_at.strftime("%Y-%m-%d %H:%M") if run.created_at else ""
-        cells = (run.run_id, run.display_name or "", (run.state or "pending").lower(), begun, minutes)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table if listed else "No runs.")
+        rows.append((run.run_id, (run.state or "pending").lower(), begun, minutes, printable(run.display_name or "")))
+    for row in rows if listed else [("No runs.", "", "", "", "")]:
+        print(f"{row[0]:36}  {row[1]:9}  {row[2]:16}  {row[3]:>7}  {row[4]}".rstrip())
