@@ -56,7 +56,9 @@ class Kfp:
     a status ("503"), "closed" (the connection ends before anything is done) or "lost" (it is done, and the answer never arrives).
     """
 
-    health: dict[str, Any] = field(default_factory=lambda: {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False, "pipeline_store": "database"})
+    health: dict[str, Any] = field(
+        default_factory=lambda: {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False, "pipeline_store": "database"}
+    )
     token: str = ""
     page: str = ""
     faults: Iterator[str] = field(default_factory=lambda: itertools.repeat(""))
@@ -202,7 +204,9 @@ class Kfp:
         states = {step: "FAILED" if step == self.fails_at else "SUCCEEDED" for step in done}
         if not ended and stage <= len(STEPS):
             states[STEPS[stage - 1]] = "RUNNING"
-        run.run_details = api.V2beta1RunDetails(task_details=[task for step, state in states.items() for task in self._tasks(run.run_id, step, state)])
+        run.run_details = api.V2beta1RunDetails(
+            task_details=[task for step, state in states.items() for task in self._tasks(run.run_id, step, state)]
+        )
 
     def _tasks(self, run_id: str, step: str, state: str) -> list[Any]:
         """The Argo nodes of one task, as KFP tells of them: each names itself by a pod, and its children by Argo's ids."""

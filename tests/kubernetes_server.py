@@ -1,4 +1,4 @@
-"""A Kubernetes API for tests, in this process: what `vqi submit` looks at, built from the kubernetes client's own models, with a kubeconfig for it."""
+"""A Kubernetes API for tests, in this process: what `vqi submit` looks at, built from the kubernetes client's own models, and its kubeconfig."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kubernetes import client as k8s
 NAMESPACE = "vqi"
 
 
-def node(name: str, pool: str = "", gaudi: int = 0, ready: bool = True, cordoned: bool = False) -> Any:
+def node(name: str, pool: str = "", gaudi: int = 0, ready: bool = True, cordoned: bool = False, taint: str = "") -> Any:
     return k8s.V1Node(
         metadata=k8s.V1ObjectMeta(name=name, labels={"vqi/pool": pool} if pool else {}),
-        spec=k8s.V1NodeSpec(unschedulable=cordoned or None),
+        spec=k8s.V1NodeSpec(unschedulable=cordoned or None, taints=[k8s.V1Taint(key=taint, value=pool, effect="NoSchedule")] if taint else None),
         status=k8s.V1NodeStatus(
-            allocatable={"cpu": "8", "memory": "32Gi", **({"habana.ai/gaudi": str(gaudi)} if gaudi else {})},
+            allocatable={"cpu": "16", "memory": "64Gi", **({"habana.ai/gaudi": str(gaudi)} if gaudi else {})},
             conditions=[k8s.V1NodeCondition(type="Ready", status=str(ready))],
         ),
     )

@@ -13,11 +13,10 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import kfp_server_api
-import kubernetes_server
 import pytest
-import yaml
-from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
 
+import kubernetes_server
+from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
 from vqi_pipelines.cluster import following, logs, schedules, server
@@ -45,7 +44,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("ENDPOINT", "NAMESPACE", "SA_TOKEN_PATH", "UI_ENDPOINT"):
         monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
+    # The client reads KUBECONFIG once, when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "no-context.json"))
 
 
@@ -154,27 +154,22 @@ def test_a_version_that_somebody_uploads_meanwhile_is_used(kfp: Kfp, submit: Vqi
     assert len(kfp.runs) == 2
 
 
-def test_pool_needs_a_package_that_knows_it() -> None:
+def test_pool_and_resources_are_parameters_of_the_run(kfp: Kfp, submit: Vqi) -> None:
+    done = submit("--pool", "xeon", "--set", "resources={train: {cpu: 2}}")
+    assert done.code == 0, done.err
+    run = the_run(kfp)
+    assert run.runtime_config.parameters["pool"] == "xeon"
+    assert json.loads(run.runtime_config.parameters["resources"]) == {"train": {"cpu": "2"}}
+    assert "-xeon-" in run.display_name
+
+
+def test_a_value_the_package_does_not_allow() -> None:
     from vqi_pipelines.cluster.submitting import run_values
 
     package = load_package()
-    category = Category.parse({"name": "plate"})
-    if "pool" not in package.inputs:
-        with pytest.raises(BadInput, match="has no parameter pool"):
-            run_values(package, category, "xeon")
-    spec = yaml.safe_load(package.text.split("---\n")[0])
-    spec["root"]["inputDefinitions"]["parameters"]["pool"] = {
-        "parameterType": "STRING",
-        "defaultValue": "any",
-        "literals": ["any", "xeon", "gaudi"],
-    }
-    spec["root"]["inputDefinitions"]["parameters"]["resources"] = {"parameterType": "STRING", "defaultValue": "{}"}
-    pooled = type(package)(yaml.safe_dump(spec))
-    assert run_values(pooled, category)["pool"] == "any"
-    assert run_values(pooled, category, "gaudi")["pool"] == "gaudi"
-    assert run_values(pooled, category)["resources"] == "{}"
-    with pytest.raises(BadInput, match="Did you mean 'gaudi'"):
-        run_values(pooled, category, "gaudy")
+    narrow = type(package)(re.sub(r"\n +- gaudi\n", "\n", package.text))
+    with pytest.raises(BadInput, match=r"pool is 'gaudi'\. Known: any, xeon\."):
+        run_values(narrow, Category.parse({"pool": "gaudi"}))
 
 
 # A bad network
@@ -281,9 +276,12 @@ def test_several_teams_need_a_namespace(kfp: Kfp, submit: Vqi) -> None:
     [
         (["--category", "flanje"], "Did you mean 'flange'?"),
         (["--category", "flange"], "data.source is 'demo/parts', a path of a machine, which no pod of the cluster can read"),
-        (["--category", "flange", "--set", f"data.source={SOURCE}", "--set", "backbone.name=resnet18", "--set", "backbone.weights=w.pth"], "backbone.wei"),
+        (
+            ["--category", "flange", "--set", f"data.source={SOURCE}", "--set", "backbone.name=resnet18", "--set", "backbone.weights=w.pth"],
+            "backbone.wei",
+        ),
         (["--category", "flange", "--set", "data.source="], "data.source is empty"),
-        (["--category", "flange", "--pool", "moon"], "pool"),
+        (["--category", "flange", "--pool", "moon"], "pool is 'moon'. Known: any, gaudi, xeon."),
     ],
 )
 def test_bad_input_starts_nothing(kfp: Kfp, vqi: Vqi, arguments: list[str], sentence: str) -> None:
@@ -460,9 +458,8 @@ def test_cron_that_kfp_would_refuse(given: str, sentence: str) -> None:
 
 @pytest.fixture
 def cluster(kfp: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[kubernetes_server.Cluster]:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     monkeypatch.setenv("KF_PIPELINES_NAMESPACE", kubernetes_server.NAMESPACE)
-    # The client keeps the first kubeconfig it has read.
     with kubernetes_server.serving(kubernetes_server.Cluster(kfp=kfp.host), tmp_path / "kubeconfig") as running:
         yield running
 
@@ -504,29 +501,32 @@ def test_what_may_not_be_looked_at_is_said(kfp: Kfp, cluster: kubernetes_server.
     done = submit()
     assert done.code == 0, done.err
     assert "has the Secret vqi-store was not checked: the Kubernetes API says 403" in done.err
-    assert "Whether a node takes the pool any was not checked" in done.err
+    assert "Whether a node takes the steps was not checked" in done.err
 
 
-def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster) -> None:
-    from vqi_pipelines.cluster.kubernetes_access import Kubernetes
-    from vqi_pipelines.cluster.preflight import check_pool
+def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
+    def refused(pool: str) -> str:
+        done = submit("--pool", pool)
+        assert done.code == 2
+        return done.err
 
-    reached = Kubernetes.reach()
-    assert reached
-    doubts: list[str] = []
-    check_pool(reached, "any", doubts.append)
-    check_pool(reached, "xeon", doubts.append)
-    with pytest.raises(BadInput, match=re.escape("No ready node has the label vqi/pool=gaudi (pools of this cluster: xeon)")):
-        check_pool(reached, "gaudi", doubts.append)
-    cluster.nodes.append(kubernetes_server.node("gaudi1", "gaudi"))
-    with pytest.raises(BadInput, match="offer no habana.ai/gaudi"):
-        check_pool(reached, "gaudi", doubts.append)
-    cluster.nodes[-1] = kubernetes_server.node("gaudi1", "gaudi", gaudi=8)
-    check_pool(reached, "gaudi", doubts.append)
-    assert not doubts
-    cluster.nodes = [kubernetes_server.node("xeon1", "xeon", cordoned=True), kubernetes_server.node("xeon2", "xeon", ready=False)]
-    with pytest.raises(BadInput, match="No node of the cluster takes pods"):
-        check_pool(reached, "xeon", doubts.append)
+    node = kubernetes_server.node
+    assert submit().code == submit("--pool", "xeon").code == 0
+    assert "No ready node has the label vqi/pool=gaudi (pools of this cluster: xeon)" in refused("gaudi")
+    cluster.nodes.append(node("gaudi1", "gaudi"))
+    assert "No node of the cluster can take train: 2 of 3 without the label vqi/pool=gaudi; 1 of 3 with less than 1 habana.ai/gaudi" in refused(
+        "gaudi"
+    )
+    cluster.nodes[-1] = node("gaudi1", "gaudi", gaudi=8)
+    assert submit("--pool", "gaudi").code == 0
+    cluster.nodes = [node("gaudi1", "gaudi", gaudi=8)]
+    assert "can take place: 1 of 1 kept for other steps by their labels" in refused("gaudi")
+    cluster.nodes = [node("xeon1", "xeon", taint="vqi/pool"), node("other", taint="dedicated")]
+    assert submit("--pool", "xeon").code == 0
+    done = submit("--set", "resources={train: {memory: 1Ti}}")
+    assert "can take train: 1 of 2 with less than 1Ti memory; 1 of 2 with the taint dedicated" in done.err
+    cluster.nodes = [node("xeon1", "xeon", cordoned=True), node("xeon2", "xeon", ready=False)]
+    assert "No node of the cluster takes pods" in refused("xeon")
 
 
 def test_an_image_that_cannot_be_pulled(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,7 +541,7 @@ def test_an_image_that_cannot_be_pulled(kfp: Kfp, cluster: kubernetes_server.Clu
 
     routes = [(m, p, t, create if h is original else h) for m, p, t, h in ROUTES]
     monkeypatch.setattr("kfp_server.ROUTES", routes)
-    done = submit("--wait")
+    done = submit("--wait", "--timeout", "60")
     assert done.code == 2
     assert "vqi: The image vqi/train:0.1.0 of step train cannot be had by its node (ImagePullBackOff)" in done.err
     assert "vqi terminate" in done.err

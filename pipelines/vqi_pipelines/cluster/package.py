@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     """
     if pipeline not in PACKAGES:
         raise BadInput(f"There is no pipeline {pipeline!r}.{closest(pipeline, list(PACKAGES))}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        current = package_text(pipeline)
+    current = _compiled(pipeline)
     chosen = bool(os.environ.get("VQI_IMAGES") or os.environ.get("VQI_IMAGE_TAG"))
     if file is None and not chosen:
         file = next((path for folder in _compiled_folders() if (path := folder / f"{pipeline}.yaml").is_file()), None)
@@ -101,6 +99,14 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     if chosen and text != current:
         raise BadInput(f"The package {file} names other images than VQI_IMAGES and VQI_IMAGE_TAG do; run `vqi compile` with them set.")
     return package
+
+
+@cache
+def _compiled(pipeline: str) -> str:
+    """Compiled once a process: it takes a second, and images are named when the steps are imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return package_text(pipeline)
 
 
 def _compiled_folders() -> list[Path]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from vqi.category import Category
+from vqi.placement import POOL_LABEL, StepPlacement
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.object_store import Address, ObjectStore
 from vqi_pipelines.cluster.kubernetes_access import Kubernetes, Node, NotAllowed
@@ -19,7 +22,6 @@ TRIED = (2, 17)
 STORE_SECRET, SETTINGS = "vqi-store", "vqi-settings"
 # KFP's own, in the namespace of a run: where artefacts go, and with which credentials.
 KFP_CONFIG, KFP_SECRET = "kfp-launcher", "mlpipeline-minio-artifact"
-POOL_LABEL, GAUDI = "vqi/pool", "habana.ai/gaudi"
 PROBE_SECONDS = 3.0
 
 Doubt = Callable[[str], None]
@@ -105,30 +107,65 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
             doubt(f"Whether the namespace {namespace} has the {kind} {name} was not checked: {error}.")
 
 
-def check_pool(kubernetes: Kubernetes, pool: str, doubt: Doubt) -> None:
-    """A node takes the steps of the pool."""
+def check_nodes(kubernetes: Kubernetes, placements: Mapping[str, StepPlacement], pool: str, doubt: Doubt) -> None:
+    """For every step there is a node that could take it, were it empty. What other pods hold of it now is the scheduler's affair."""
     try:
         nodes = kubernetes.nodes()
     except NotAllowed as error:
-        doubt(f"Whether a node takes the pool {pool} was not checked: {error}.")
+        doubt(f"Whether a node takes the steps was not checked: {error}.")
         return
     if not nodes:
         raise BadInput("No node of the cluster takes pods (none is ready and not cordoned).")
-    if pool == "any":
-        return
-    labelled = [node for node in nodes if node.labels.get(POOL_LABEL) == pool]
-    if not labelled:
+    if pool != "any" and not any(node.labels.get(POOL_LABEL) == pool for node in nodes):
         known = sorted({label for node in nodes if (label := node.labels.get(POOL_LABEL))})
         raise BadInput(
             f"No ready node has the label {POOL_LABEL}={pool} (pools of this cluster: {', '.join(known) or 'none'}); "
             f"label one with `kubectl label node NAME {POOL_LABEL}={pool}`, or submit to another pool."
         )
-    if pool == "gaudi" and not any(_amount(node, GAUDI) for node in labelled):
-        raise BadInput(
-            f"The nodes of the pool gaudi ({', '.join(node.name for node in labelled)}) offer no {GAUDI}; is Habana's device plugin running on them?"
-        )
-    if pool == "gaudi" and len(labelled) == len(nodes):
-        doubt("Every node of the cluster is a Gaudi node; ingest, check_dataset and export look for one without.")
+    for step, placement in placements.items():
+        reasons = {node.name: refusal(node, placement) for node in nodes}
+        if all(reasons.values()):
+            counted = Counter(reasons.values())
+            raise BadInput(
+                f"No node of the cluster can take {step}: {'; '.join(f'{count} of {len(nodes)} {reason}' for reason, count in counted.items())}."
+            )
+
+
+def refusal(node: Node, placement: StepPlacement) -> str:
+    """Why a node, were it empty, would not be given a step; "" where it could be."""
+    for key, value in placement.node_selector.items():
+        if node.labels.get(key) != value:
+            return f"without the label {key}={value}"
+    terms = placement.node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    if terms and not any(all(_matches(node, rule) for rule in term["matchExpressions"]) for term in terms):
+        return "kept for other steps by their labels"
+    for taint in node.taints:
+        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(toleration, taint) for toleration in placement.tolerations):
+            return f"with the taint {taint['key']}"
+    wanted = {"cpu": placement.cpu_request, "memory": placement.memory}
+    if placement.accelerator:
+        wanted[placement.accelerator] = placement.accelerators
+    for resource, amount in wanted.items():
+        if quantity(node.allocatable.get(resource, "0")) < quantity(amount):
+            return f"with less than {amount} {resource}"
+    return ""
+
+
+def quantity(text: str) -> Decimal:
+    """A Kubernetes quantity (`500m`, `4Gi`) as a number."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return parse_quantity(text)
+
+
+def _matches(node: Node, rule: Mapping[str, Any]) -> bool:
+    value, values = node.labels.get(rule["key"]), rule.get("values", [])
+    return {"In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None}[rule["operator"]]
+
+
+def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
+    same = toleration.get("effect") in (None, "", taint["effect"]) and toleration.get("key") in (None, "", taint["key"])
+    return same and (toleration.get("operator") == "Exists" or toleration.get("value", "") == taint["value"])
 
 
 def _answers(endpoint: str) -> bool:
@@ -138,8 +175,3 @@ def _answers(endpoint: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _amount(node: Node, resource: str) -> int:
-    text = node.allocatable.get(resource, "0")
-    return int(text) if text.isdigit() else 0

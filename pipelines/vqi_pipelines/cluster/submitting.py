@@ -92,16 +92,12 @@ def experiment(server: Server, name: str) -> V2beta1Experiment:
         raise
 
 
-def run_values(package: Package, category: Category, pool: str = "") -> dict[str, Any]:
+def run_values(package: Package, category: Category) -> dict[str, Any]:
     """Every parameter of the package: the category's where it has one, else the package's default. A clone in the UI shows only what was given.
 
-    Raises BadInput for a pool that the package does not know, and for a parameter that nothing gives a value.
+    Raises BadInput for a value that the package does not allow, and for a parameter that nothing gives a value.
     """
-    given: dict[str, Any] = dict(category.parameters())
-    if pool:
-        if "pool" not in package.inputs:
-            raise BadInput(f"The pipeline {package.pipeline} has no parameter pool; run `vqi compile` of a version that has.")
-        given["pool"] = pool
+    given = category.parameters()
     values = {}
     for name, described in package.inputs.items():
         if name in given:

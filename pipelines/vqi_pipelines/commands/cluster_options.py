@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 Host = Annotated[
     str,
-    typer.Option(
-        "--host", envvar="KF_PIPELINES_ENDPOINT", help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG."
-    ),
+    typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG."),
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", envvar="KF_PIPELINES_NAMESPACE", help="Namespace that runs happen in.")]
 ServerNamespace = Annotated[

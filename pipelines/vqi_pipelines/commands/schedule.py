@@ -15,8 +15,6 @@ from vqi_pipelines.commands.run import errors_as_json
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun
 
-    from vqi_pipelines.cluster.server import Server
-
 
 def schedule(
     category: Annotated[str, typer.Option(help="Category to run at every time of --cron.")] = "",
@@ -48,7 +46,7 @@ def schedule(
     from vqi_pipelines.cluster import schedules
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, upload
-    from vqi_pipelines.commands.submit import pool_override, preflight
+    from vqi_pipelines.commands.submit import overrides, preflight
 
     with errors_as_json(json_output):
         if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
@@ -59,9 +57,8 @@ def schedule(
             if list_:
                 _show(schedules.listed(server), json_output)
                 return
-            wanted, change, done = (
-                (pause, schedules.pause, "paused") if pause else (resume, schedules.resume, "resumed") if resume else (delete, schedules.delete, "deleted")
-            )
+            changes = ((pause, schedules.pause, "paused"), (resume, schedules.resume, "resumed"), (delete, schedules.delete, "deleted"))
+            wanted, change, done = next(each for each in changes if each[0])
             found = schedules.find(server, wanted)
             change(server, found.recurring_run_id)
             say(f"{printable(found.display_name)}: {done}")
@@ -69,12 +66,12 @@ def schedule(
         if not cron:
             raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
         when = schedules.cron(cron)
-        chosen = load_category(category, [*(set_ or []), *pool_override(pool)])
+        chosen = load_category(category, overrides(set_, pool))
         compiled = load_package("train_category", package)
-        values = run_values(compiled, chosen, pool)
+        values = run_values(compiled, chosen)
         server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
         if not no_preflight:
-            preflight(server, kubernetes, chosen, str(values.get("pool", "any")))
+            preflight(server, kubernetes, chosen)
         made = schedules.make(
             server,
             upload(server, compiled),

@@ -46,12 +46,12 @@ def submit(
     from vqi_pipelines.cluster.submitting import run_values, start, upload
 
     with errors_as_json(json_output):
-        chosen = load_category(category, [*(set_ or []), *pool_override(pool)])
+        chosen = load_category(category, overrides(set_, pool))
         compiled = load_package("train_category", package)
-        values = run_values(compiled, chosen, pool)
+        values = run_values(compiled, chosen)
         server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
         if not no_preflight:
-            preflight(server, kubernetes, chosen, str(values.get("pool", "any")))
+            preflight(server, kubernetes, chosen)
         uploaded = upload(server, compiled)
         say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
         run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
@@ -64,7 +64,7 @@ def submit(
         finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
 
 
-def preflight(server: Server, kubernetes: Kubernetes | None, category: Category, pool: str) -> None:
+def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
     """Look at everything a run needs before it is submitted. Raises BadInput for what is wrong; what could not be seen is said."""
     from vqi_pipelines.cluster import preflight as checks
 
@@ -78,7 +78,7 @@ def preflight(server: Server, kubernetes: Kubernetes | None, category: Category,
         doubt("Secrets and nodes were not checked: there is no kubeconfig here that shows the run's namespace.")
         return
     checks.check_namespace(kubernetes, namespace, server.health().multi_user, category, doubt)
-    checks.check_pool(kubernetes, pool, doubt)
+    checks.check_nodes(kubernetes, category.step_placements, category.pool, doubt)
 
 
 def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> Outcome:
@@ -129,8 +129,6 @@ def tracking_address(category: Category, kubernetes: Kubernetes | None, server: 
     return f"{known} (experiment {category.tracking.experiment})" if known else ""
 
 
-def pool_override(pool: str) -> list[str]:
-    """The pool as a key of the category, where categories have one."""
-    from vqi.category import keys
-
-    return [f"pool={pool}"] if pool and "pool" in keys() else []
+def overrides(set_: list[str] | None, pool: str) -> list[str]:
+    """What is laid over the category: --set, and --pool as a key like any other."""
+    return [*(set_ or []), *([f"pool={pool}"] if pool else [])]
