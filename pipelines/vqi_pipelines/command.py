@@ -10,6 +10,7 @@ import typer
 from vqi.platform.errors import VqiError
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
+from vqi_pipelines.commands.ci import ci
 from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.demo import demo
 from vqi_pipelines.commands.distill import distill
@@ -46,6 +47,7 @@ app.command()(terminate)
 app.command()(retry)
 app.command()(schedule)
 app.command()(upload)
+app.command()(ci)
 
 
 def _version(wanted: bool) -> None:
