@@ -67,6 +67,7 @@ class Cluster:
     pods: list[Any] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
+    aliases: set[str] = field(default_factory=set)
     kfp: str = ""
     host: str = ""
 
@@ -105,6 +106,9 @@ def serving(cluster: Cluster, kubeconfig: Path) -> Iterator[Cluster]:
             if kind == "configmaps":
                 held = cluster.config_maps.get(name)
                 return self._allowed(kind, k8s.V1ConfigMap(data=held)) if held is not None else (404, _status(404))
+            if kind == "services":
+                alias = "ExternalName" if name in cluster.aliases else "ClusterIP"
+                return self._held(kind, name, k8s.V1Service(spec=k8s.V1ServiceSpec(type=alias)))
             return self._held(kind, name, k8s.V1Secret())
 
         def _held(self, kind: str, name: str, answer: Any) -> tuple[int, Any]:

@@ -490,10 +490,16 @@ def test_without_a_host_the_kubeconfigs_cluster(kfp: Kfp, cluster: kubernetes_se
     assert done.code == 0, done.err
     assert the_run(kfp).state == "SUCCEEDED"
     assert "MLflow: http://mlflow:5000 (experiment vqi)" in done.out
-    cluster.named["services"].clear()
+    cluster.aliases.add("ml-pipeline")
     done = vqi("runs")
     assert done.code == 2
     assert "has no Service ml-pipeline in vqi or kubeflow" in done.err
+
+
+def test_the_namespace_of_runs_is_where_their_account_is(cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KF_PIPELINES_NAMESPACE")
+    cluster.config_maps.pop("kfp-launcher")
+    assert "The namespace vqi has no ConfigMap kfp-launcher" in submit().err
 
 
 @pytest.mark.parametrize(

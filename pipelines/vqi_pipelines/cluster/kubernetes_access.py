@@ -71,9 +71,17 @@ class Kubernetes:
         return Kubernetes(k8s.ApiClient(configuration))
 
     def has_service(self, namespace: str, name: str) -> bool:
-        """Whether a Service is there; an account that may not look is given the benefit of the doubt."""
+        """Whether a Service with pods behind it is there, not a mere alias; an account that may not look is given the benefit of the doubt."""
+        from kubernetes.client import ApiException
+
         try:
-            return self._there(self._core.read_namespaced_service, name, namespace)
+            with _asked():
+                try:
+                    return self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT).spec.type != "ExternalName"
+                except ApiException as error:
+                    if error.status == 404:
+                        return False
+                    raise
         except NotAllowed:
             return True
 

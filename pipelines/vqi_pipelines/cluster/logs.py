@@ -92,4 +92,6 @@ def chosen_step(steps: list[Step], name: str) -> Step:
     for step in reversed(steps):
         if step.name == wanted:
             return step
-    raise BadInput(f"The run has no step {name!r}.{closest(wanted, sorted({step.name for step in steps}))}")
+    if not steps:
+        raise BadInput("No step of the run has begun yet.")
+    raise BadInput(f"No step {name!r} of the run has begun.{closest(wanted, sorted({step.name for step in steps}))}")

@@ -16,7 +16,7 @@ from vqi.placement import POOL_LABEL, StepPlacement
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.object_store import Address, ObjectStore
 from vqi_pipelines.cluster.kubernetes_access import Kubernetes, Node, NotAllowed
-from vqi_pipelines.cluster.server import Server
+from vqi_pipelines.cluster.server import SERVICE_ACCOUNT_OF_RUNS, Server
 
 TRIED = (2, 17)
 STORE_SECRET, SETTINGS = "vqi-store", "vqi-settings"
@@ -87,7 +87,7 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
             raise BadInput(f"There is no namespace {namespace!r} in the cluster; name the one that runs happen in with --namespace.")
     except NotAllowed:
         pass  # namespaces are the cluster's; what is in ours may still be seen
-    account = "default-editor" if multi_user else "pipeline-runner"
+    account = "default-editor" if multi_user else SERVICE_ACCOUNT_OF_RUNS
     stored = any(place.startswith("s3://") for place in (category.data.source, category.backbone.weights, category.train.checkpoints))
     wanted: list[tuple[Callable[[str, str], Any], str, str, str]] = [
         (kubernetes.config_map, "ConfigMap", KFP_CONFIG, "KFP's launcher reads where artefacts go from it"),

@@ -34,6 +34,7 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 PASSING, PERHAPS_PASSING = (429, 502, 503, 504), (500,)
 SERVICE = "ml-pipeline"
 KFP_NAMESPACES = ("kubeflow", "vqi")
+SERVICE_ACCOUNT_OF_RUNS = "pipeline-runner"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 
@@ -120,12 +121,18 @@ class Server:
         return self.asked_namespace
 
     def run_namespace(self, kubernetes: Kubernetes | None) -> str:
-        """The namespace that pods of runs are in: the team's, or KFP's own where it serves one; "" where that cannot be known."""
+        """The namespace that pods of runs are in: the team's, or the one that KFP starts them in; "" where that cannot be known."""
+        from vqi_pipelines.cluster.kubernetes_access import NotAllowed
+
         if self.health().multi_user or self.asked_namespace:
             return self.namespace or self.asked_namespace
-        if self.home or kubernetes is None:
-            return self.home
-        return next((name for name in KFP_NAMESPACES if kubernetes.has_service(name, SERVICE)), "")
+        # KFP's server may start the runs elsewhere than it is itself: where their service account is.
+        if kubernetes is not None:
+            for name in dict.fromkeys((self.home or KFP_NAMESPACES[0], *KFP_NAMESPACES)):
+                with contextlib.suppress(NotAllowed):
+                    if kubernetes.has_service_account(name, SERVICE_ACCOUNT_OF_RUNS):
+                        return name
+        return self.home
 
     def get_text(self, path: str) -> str:
         """What a plain GET of `path` sends, for the few addresses that kfp_server_api does not know."""
