@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-from vqi.category import Category, _Section
+from vqi.category import Category
 from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.compiling import PACKAGES, package_text
@@ -131,7 +132,7 @@ def _help_texts() -> dict[str, str]:
     """What each parameter means, as the category's own keys say it."""
     found = {"name": "name of the product category", "seed": "of everything random"}
     for section, field in Category.model_fields.items():
-        if isinstance(field.default, _Section):
+        if isinstance(field.default, BaseModel):
             found.update({f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()})
         elif field.description:
             found.setdefault(section, field.description)
