@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
+KUSTOMIZE_VERSION := v5.8.0
 EXTRAS ?= dev
 # Photographs and weights of your own for the demo: make demo DATA=folder WEIGHTS=file
 DATA ?=
@@ -50,6 +51,12 @@ $(TEST_CACHE)/bin/weed: | setup
 S3 ?= all
 test-s3: setup $(if $(filter all,$(S3)),s3-servers)  ## every test that takes an S3 store, on MinIO, SeaweedFS and rclone (S3=minio,seaweedfs,rclone)
 	@$(BIN)/python -m pytest -m s3 --s3=$(S3)
+
+# For the manifests' tests, which skip without it (and without kubectl).
+kustomize: setup  ## a kustomize in .venv/bin, built with Go, where neither it nor kubectl is installed
+	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || test -x $(BIN)/kustomize \
+	  || { command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION); } \
+	  || echo "make: no kubectl, no kustomize and no Go that could build one: the manifests' tests will be skipped" >&2
 
 lint: setup  ## ruff and the type checker
 	@$(BIN)/ruff check .
@@ -100,4 +107,4 @@ cluster-up: setup  ## a kind cluster with Kubeflow Pipelines, ours, and a run of
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help setup demo test s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up cluster-down
+.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up cluster-down
