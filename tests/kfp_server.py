@@ -46,6 +46,7 @@ def failed_log(step: str, sentence: str, status: int) -> str:
         f"I1121 20:00:00.0 18 launcher_v2.go:94] input\nvqi {step}: {sentence}\n"
         f"E1121 20:00:01.0 18 launcher_v2.go:449] Component failed to execute successfully: exit status {status}\n"
         f"F1121 20:00:01.0 18 main.go:59] failed to execute component: exit status {status}\n"
+        'time=2026-11-21T20:00:02Z level=INFO msg="sub-process exited" argo=true error="exit status 1"\nError: exit status 1\n'
     )
 
 
@@ -215,23 +216,22 @@ class Kfp:
         end = never if state == "RUNNING" else start + timedelta(seconds=7)
         inner = "SKIPPED" if step in self.cached else state
 
-        def node(kind: str, display: str, state: str, child: str = "") -> Any:
+        def node(display: str, state: str | None, child: str = "") -> Any:
             children = [api.PipelineTaskDetailChildTask(pod_name=f"{WORKFLOW}-{_hash(child, step)}")] if child else None
             return api.V2beta1PipelineTaskDetail(
-                run_id=run_id,
-                task_id=str(uuid.uuid4()),
-                display_name=display,
-                start_time=start,
-                end_time=end,
-                state=state,
-                pod_name=_pod(kind, step),
-                child_tasks=children,
+                run_id=run_id, display_name=display, start_time=start, end_time=end, state=state, child_tasks=children
             )
 
+        # As 2.17 tells them: no node says its own id, and each has its attempts beside it.
+        attempts = [node("executor", inner, "executor"), node("executor(0)", inner)] if inner != "SKIPPED" else [node("executor", inner)]
         return [
-            node("driver", f"{step}-driver", "SUCCEEDED", "dag"),
-            node("dag", step, state, "executor"),
-            node("executor", "executor", inner),
+            node(f"{step}-driver", "SUCCEEDED", "driver"),
+            node(f"{step}-driver(0)", "SUCCEEDED", "dag"),
+            node(step, state, "dag"),
+            node(f"{step}(0)", state, "executor"),
+            *attempts,
+            node("not-reached-driver", None),
+            node("not-reached", None),
         ]
 
 

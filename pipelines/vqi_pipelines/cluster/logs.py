@@ -14,7 +14,7 @@ from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import Step
 
 # KFP's launcher ends with 1 whatever the step's own exit code was, and says that one in its log.
-EXIT_STATUS = re.compile(r"exit status (\d+)")
+EXIT_STATUS = re.compile(r"failed to execute (?:component|successfully): exit status (\d+)")
 # What a component logged as metrics, as KFP's launcher shows it before it publishes it.
 EXECUTOR_OUTPUT = "ExecutorOutput: "
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
+ATTEMPT = re.compile(r"\(\d+\)$")
+TEMPLATES = ("system-container-impl", "retry-system-container-impl")
 OVER = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
@@ -34,38 +36,28 @@ class Step:
 def steps_of(run: V2beta1Run) -> list[Step]:
     """The steps that have begun, in the order they began.
 
-    A task is the node beside a `-driver`; what runs in it is its child `executor`, which is skipped where the cache had the result.
-    Nodes name their children by Argo's ids and themselves by their pods: the hash at the end is the same.
+    A task is the node beside a `-driver`; what runs in it is an `executor`, which is skipped where the cache had the result. KFP 2.17 tells no
+    node's own id, so an executor is known by the second it began in. Where Argo retries, each node has attempts, `train(0)`, beside it.
     """
     details = (run.run_details.task_details if run.run_details else None) or []
-    nodes = {_hash(task.pod_name): task for task in details if task.pod_name}
-    drivers = {_plain(task.display_name).removesuffix("-driver") for task in details if _plain(task.display_name).endswith("-driver")}
+    nodes = [task for task in details if task.display_name and task.state and not ATTEMPT.search(task.display_name)]
+    drivers = {task.display_name.removesuffix("-driver") for task in nodes if task.display_name.endswith("-driver")}
     found = []
-    for task in details:
-        name = _plain(task.display_name)
-        if name not in drivers or name == "root" or name.endswith("-driver"):
+    for task in nodes:
+        if task.display_name not in drivers or task.display_name == "root":
             continue
-        executors = _children(task, nodes)
-        attempts = [attempt for executor in executors for attempt in _children(executor, nodes)]
-        pods = tuple(node.pod_name for node in [*executors, *attempts])
+        executors = [node for node in nodes if node.display_name == "executor" and node.start_time == task.start_time]
+        pods = tuple(pod for executor in executors for pod in _pods(executor))
         cached = bool(executors) and all(executor.state in ("SKIPPED", "OMITTED") for executor in executors) and task.state == "SUCCEEDED"
-        found.append(Step(name, task.state or "PENDING", _past(task.start_time), _past(task.end_time), pods, cached))
+        found.append(Step(task.display_name, task.state, _past(task.start_time), _past(task.end_time), pods, cached))
     return sorted(found, key=lambda step: (step.started is None, step.started))
 
 
-def _children(task: V2beta1PipelineTaskDetail, nodes: dict[str, V2beta1PipelineTaskDetail]) -> list[V2beta1PipelineTaskDetail]:
-    """The nodes that run what a task is: its executor, or the attempts of that one."""
-    found = (nodes.get(_hash(child.pod_name)) for child in task.child_tasks or [])
-    return [child for child in found if child and _plain(child.display_name) == "executor"]
-
-
-def _hash(name: str | None) -> str:
-    return (name or "").rsplit("-", 1)[-1]
-
-
-def _plain(name: str | None) -> str:
-    """A node's name without the number of its attempt or iteration."""
-    return re.sub(r"\(.*\)$", "", name or "")
+def _pods(executor: V2beta1PipelineTaskDetail) -> list[str]:
+    """What the pods of an executor may be named: an attempt's id is the workflow's name and a hash, its pod has the template's name between them."""
+    attempts = [child.pod_name.rpartition("-") for child in executor.child_tasks or [] if child.pod_name]
+    own = [executor.pod_name] if executor.pod_name else []
+    return own + [f"{workflow}-{template}-{number}" for workflow, _, number in attempts for template in TEMPLATES]
 
 
 def _past(when: datetime | None) -> datetime | None:
