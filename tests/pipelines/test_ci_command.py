@@ -45,9 +45,9 @@ def commit(folder: Path) -> None:
 def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """A store with a photograph of either category; what is yielded adds one more to a category."""
     (tmp_path / "store").mkdir()
-    with s3_server.serving(tmp_path / "store") as running:
-        if running is None:
-            pytest.skip("there is no S3 server on this machine")
+    if not s3_server.binary("rclone"):
+        pytest.skip(s3_server.MISSING["rclone"])
+    with s3_server.serving("rclone", tmp_path / "store") as running:
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)
         store = ObjectStore.from_environment()
