@@ -17,6 +17,7 @@ from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.run import run
+from vqi_pipelines.commands.run_all import run_all_command
 
 app = typer.Typer(
     help="Visual quality inspection: from photographs to a checked, calibrated, exported defect detector.\n\n"
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command("run-all")(run_all_command)
 app.command()(predict)
 app.command()(check)
 app.command()(categories)

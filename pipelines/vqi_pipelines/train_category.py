@@ -16,7 +16,8 @@ from vqi.steps.train.component import train
 DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported defect detector.
 
 **Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set `backbone_name` to `filterbank`,
-which needs none). Everything else has a default. `method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
+which needs none). Everything else has a default; leave `tracking_comparison` empty.
+`method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
 
 **Look at** the `report` of *evaluate*; a set that fails stops at *check dataset*, whose `page` says why."""
 
@@ -46,6 +47,7 @@ def train_category(
     name: str = "category",
     seed: int = 0,
     threshold_false_reject_rate: float = 0.01,
+    tracking_comparison: str = "",
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
     train_batch_size: int = 0,
@@ -73,7 +75,10 @@ def train_category(
             data_calibration_fraction=data_calibration_fraction,
             name=name,
             seed=seed,
-            **only("backbone_", "compute_", "image_", "method_", "tracking_", "train_"),
+            # Not the comparison: a training of the same is the same in every one, and comes from the cache.
+            tracking_experiment=tracking_experiment,
+            tracking_uri=tracking_uri,
+            **only("backbone_", "compute_", "image_", "method_", "train_"),
         )
         .after(checked)
         .set_display_name("3 train")
@@ -85,5 +90,11 @@ def train_category(
         dataset=dataset, network=network, index=index, fingerprint=fingerprint, **only("compute_", "threshold_", "tracking_")
     ).set_display_name("5 evaluate")
     export(
-        dataset=dataset, network=network, index=index, evaluation=evaluated.outputs["evaluation"], fingerprint=fingerprint, **only("export_")
+        dataset=dataset,
+        network=network,
+        index=index,
+        evaluation=evaluated.outputs["evaluation"],
+        fingerprint=fingerprint,
+        tracking_uri=tracking_uri,
+        **only("export_"),
     ).set_display_name("6 export")

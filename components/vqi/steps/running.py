@@ -21,16 +21,22 @@ REPORTS = "VQI_STEP_REPORTS"
 class Step:
     """What a step tells about itself beyond its artefacts; `outputs` maps an output's name to where it lies."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float) -> None:
         self.outputs: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
+        self._started = started
+
+    @property
+    def seconds(self) -> float:
+        """How long the step has been at work."""
+        return round(time.monotonic() - self._started, 3)
 
 
 @contextmanager
 def step(name: str) -> Iterator[Step]:
     """Run a step's body. A VqiError ends the process with its sentence on standard error and its exit code; anything else keeps its traceback."""
     started = time.monotonic()
-    this = Step()
+    this = Step(started)
     _report(name, {"state": "running"})
     try:
         yield this

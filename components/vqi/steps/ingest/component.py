@@ -33,6 +33,7 @@ def ingest(
     name: str,
     seed: int,
     threshold_false_reject_rate: float,
+    tracking_comparison: str,
     tracking_experiment: str,
     tracking_uri: str,
     train_batch_size: int,
