@@ -98,13 +98,15 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
     return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curve", parts)
 
 
-def roc_overlay(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> Markup:
-    """ROC curves of several detectors over each other, (name, points) each; colours go by LINES in their order, dashed from the second round on."""
-    parts = _roc_frame()
-    for number, (name, points) in enumerate(curves):
-        dashed = number // len(LINES) % 2 == 1
-        parts.append(_roc_line(points, LINES[number % len(LINES)], name, dashed))
+def roc_overlay(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> Markup:
+    """ROC curves of several detectors over each other: (name, place in the key, points) each, drawn in the `line_style` of its place."""
+    parts = [*_roc_frame(), *(_roc_line(points, *line_style(place), name) for name, place, points in curves)]
     return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curves", parts)
+
+
+def line_style(place: int) -> tuple[str, bool]:
+    """The colour of a line by its place among several, and whether it is dashed: from the second round of colours on."""
+    return LINES[place % len(LINES)], place // len(LINES) % 2 == 1
 
 
 def _roc_place(point: tuple[float, float]) -> tuple[float, float]:
@@ -127,7 +129,7 @@ def _roc_frame() -> list[str]:
     return parts
 
 
-def _roc_line(points: Sequence[tuple[float, float]], colour: str, name: str = "", dashed: bool = False) -> str:
+def _roc_line(points: Sequence[tuple[float, float]], colour: str, dashed: bool = False, name: str = "") -> str:
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(_roc_place, points))
     dashes = ' stroke-dasharray="7 4"' if dashed else ""
     told = f"<title>{escape(name)}</title>" if name else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vqi.evaluation.charts import LINES, roc_overlay
+from vqi.evaluation.charts import line_style, roc_overlay
 from vqi.platform.page import render
 from vqi.steps.compare.outcome import FIGURES, MethodMean, Outcome, best, by_category, method_means, shown
 
@@ -19,6 +19,7 @@ PICTURE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+={0,2}\Z")
 def comparison_page(title: str, outcomes: Sequence[Outcome]) -> str:
     """The page as HTML; it needs nothing but itself."""
     means = method_means(outcomes)
+    labels = list(dict.fromkeys(outcome.label for outcome in outcomes))
     return render(
         "comparison.html.jinja",
         "vqi.steps.compare",
@@ -28,8 +29,8 @@ def comparison_page(title: str, outcomes: Sequence[Outcome]) -> str:
         complete=sum(outcome.complete for outcome in outcomes),
         legs=len(outcomes),
         means=_mean_rows(means),
-        uneven=len({mean.legs for mean in means}) > 1,
-        categories=[_category(name, legs) for name, legs in by_category(outcomes).items()],
+        uneven=len({frozenset(leg.category for leg in outcomes if leg.results and leg.label == mean.label) for mean in means}) > 1,
+        categories=[_category(name, legs, labels) for name, legs in by_category(outcomes).items()],
     )
 
 
@@ -41,21 +42,23 @@ def _mean_rows(means: list[MethodMean]) -> list[dict[str, Any]]:
     return rows
 
 
-def _cells(figures: dict[str, float], tops: dict[str, float | None]) -> list[tuple[str, bool]]:
+def _cells(figures: dict[str, float], tops: dict[str, str]) -> list[tuple[str, bool]]:
     """Each figure as text, and whether it is the best of its column."""
-    return [(shown(name, figures.get(name)), name in figures and figures[name] == tops[name]) for name in FIGURES]
+    texts = {name: shown(name, figures.get(name)) for name in FIGURES}
+    return [(text, text == tops[name]) for name, text in texts.items()]
 
 
-def _category(name: str, legs: list[Outcome]) -> dict[str, Any]:
+def _category(name: str, legs: list[Outcome], labels: list[str]) -> dict[str, Any]:
+    """What the page shows of a category; a method has one colour in all of them, by its place in `labels`."""
     tops = {figure: best([leg.figures for leg in legs], figure) for figure in FIGURES}
-    curves = [(leg.label, leg.roc) for leg in legs if len(leg.roc) > 1]
+    curves = [(leg.label, labels.index(leg.label), leg.roc) for leg in legs if len(leg.roc) > 1]
     fingerprints = {leg.results.get("dataset_fingerprint") for leg in legs if leg.results}
     measured = next((leg.results for leg in legs if leg.results), {})
     return {
         "name": name,
         "rows": [{"leg": leg, "cells": _cells(leg.figures, tops)} for leg in legs],
         "roc": roc_overlay(curves) if curves else Markup(),
-        "key": [(label, LINES[number % len(LINES)], number // len(LINES) % 2 == 1) for number, (label, _) in enumerate(curves)],
+        "key": [(label, *line_style(place)) for label, place, _ in curves],
         "photographs": _photographs(legs),
         "fingerprint": str(measured.get("dataset_fingerprint", ""))[:12],
         "several_sets": len(fingerprints) > 1,
