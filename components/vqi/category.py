@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
+from vqi.placement import POOLS, Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, PRECISIONS, Compute
 from vqi.platform.errors import BadInput, closest
 from vqi.training.settings import TrainSettings
@@ -150,6 +151,12 @@ class Category(_Section):
     tracking: Tracking = Tracking()
     export: Export = Export()
     seed: int = Field(0, ge=0, lt=2**31)
+    pool: Pool = Field(
+        "any", description="nodes of a cluster that train, build_index and evaluate run on; a local run takes the device from it alone"
+    )
+    resources: dict[str, Any] = Field(
+        default_factory=dict, description="step -> {cpu, memory, hugepages} in a cluster, such as {train: {cpu: 8, memory: 16Gi}}"
+    )
 
     @staticmethod
     def parse(value: Any, where: str = "The category") -> Category:
@@ -169,12 +176,12 @@ class Category(_Section):
         nested: dict[str, Any] = {}
         for name, value in parameters.items():
             section, _, key = name.partition("_")
-            if name == "method_settings":
+            if name in _JSON:
                 try:
                     value = json.loads(value or "{}")
                 except ValueError as error:
-                    raise BadInput(f'method_settings is {value!r}, which is not JSON ({error}); write it as {{"coreset_ratio": 0.01}}.') from error
-            if name in ("name", "seed"):
+                    raise BadInput(f"{name} is {value!r}, which is not JSON ({error}); write it as {_JSON[name]}.") from error
+            if name in TOP:
                 nested[name] = value
             else:
                 nested.setdefault(section, {})[key] = value
@@ -182,7 +189,8 @@ class Category(_Section):
 
     def parameters(self) -> dict[str, str | int | float]:
         """The flat parameters of a run, every one of them, so that a run can be cloned."""
-        flat: dict[str, str | int | float] = {"name": self.name, "seed": self.seed}
+        flat: dict[str, str | int | float] = {key: _scalar(getattr(self, key)) for key in TOP}
+        flat["resources"] = _scalar(parse_resources(self.resources))
         for section, value in self:
             if isinstance(value, _Section):
                 flat.update({f"{section}_{key}": _scalar(item) for key, item in value})
@@ -195,7 +203,7 @@ class Category(_Section):
         parse_settings(self.method.name, self.method.settings)
         if self.data.layout not in get_args(Layout):
             raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
-        self.geometry, self.placement, self.backbone_settings, self.labelled_fraction, self.training  # noqa: B018 each raises where it cannot be made
+        self.geometry, self.placement, self.backbone_settings, self.labelled_fraction, self.training, self.step_placements  # noqa: B018 each raises where it cannot be made
 
     @property
     def geometry(self) -> Geometry:
@@ -204,6 +212,11 @@ class Category(_Section):
     @property
     def placement(self) -> Compute:
         return Compute(self.compute.device, self.compute.precision, self.compute.batch_size)
+
+    @property
+    def step_placements(self) -> dict[str, StepPlacement]:
+        """What each step is given in a cluster, by its name."""
+        return placements(self.pool, self.resources, self.compute.device, self.training.processes)
 
     @property
     def training(self) -> TrainSettings:
@@ -238,17 +251,23 @@ def choices() -> dict[str, list[str]]:
         "method_name": method_names(),
         "compute_device": list(DEVICES),
         "compute_precision": list(PRECISIONS),
+        "pool": list(POOLS),
     }
 
 
 def keys() -> list[str]:
     """Every key of a category as `--set` and the catalog name it."""
-    names = ["name", "seed"]
+    names = [*TOP]
     for section, field in Category.model_fields.items():
         if isinstance(field.default, _Section):
             names += [f"{section}.{key}" for key in type(field.default).model_fields]
     return names
 
+
+# The keys that stand in no section; a parameter of a run is named as they are.
+TOP = ("name", "pool", "resources", "seed")
+# Parameters that are JSON as a string: KFP's form and its run page show a mapping badly.
+_JSON = {"method_settings": '{"coreset_ratio": 0.01}', "resources": '{"train": {"cpu": "4", "memory": "8Gi"}}'}
 
 _SHAPES = {
     "image.size": "two whole numbers, height and width in pixels, such as 256,256",

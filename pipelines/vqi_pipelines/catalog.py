@@ -77,7 +77,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise BadInput(f"--set {override!r} must be written path=value, such as --set method.settings.coreset_ratio=0.1.")
     known = keys()
-    if key not in known and not key.startswith("method.settings."):
+    if key not in known and not key.startswith(("method.settings.", "resources.")):
         raise BadInput(f"--set {key} is no key of a category.{closest(key, known)}")
     try:
         value = yaml.safe_load(text) if text else ""
@@ -85,6 +85,8 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise BadInput(f"--set {override!r} has a value that is not YAML: {' '.join(str(error).split())}.") from error
     if isinstance(value, str) and key == "method.settings":
         raise BadInput('--set method.settings takes a mapping, such as --set method.settings="{coreset_ratio: 0.1}".')
+    if isinstance(value, str) and key == "resources":
+        raise BadInput('--set resources takes a mapping, such as --set resources="{train: {cpu: 4, memory: 8Gi}}".')
     *sections, last = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})

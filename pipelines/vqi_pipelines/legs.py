@@ -32,6 +32,7 @@ def train_all_parameters(legs: Sequence[Leg]) -> dict[str, str]:
         "categories": json.dumps(entries),
         "common": "{}",
         "methods": "",
+        "pool": "any",
         "tracking_experiment": tracking.experiment,
         "tracking_uri": tracking.uri,
     }

@@ -20,12 +20,12 @@ from typing import Any, Literal, TextIO
 
 from vqi.category import Category
 from vqi.deployment.prediction_writer import printable
+from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
 from vqi.steps.running import REPORTS
 from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
 
-STEPS = ("ingest", "check_dataset", "train", "build_index", "evaluate", "export")
 Runner = Literal["subprocess", "docker"]
 
 
@@ -207,6 +207,7 @@ def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say:
         warnings.simplefilter("ignore")
         from kfp import local
 
+        from vqi_pipelines.local_pipeline import local_pipeline
         from vqi_pipelines.train_category import train_category
 
         if runner == "docker":
@@ -219,7 +220,7 @@ def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say:
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
         with open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, say)):
-            train_category(**parameters)
+            local_pipeline(train_category)(**parameters)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from kfp import dsl
 from vqi.steps.compare.component import compare
 from vqi.steps.plan_legs.component import plan_legs
 from vqi.steps.plan_legs.step import ITEM
+from vqi_pipelines.placing import placed
 from vqi_pipelines.train_category import train_category
 
 # Known when a package is compiled: KFP takes no parameter for it. The nodes' room and the tasks' requests set how many of them run in fact.
@@ -29,6 +30,7 @@ DESCRIPTION = """Trains every category with every method, one run of *train cate
   Empty: the method that each category names.
 - `common`: a JSON object of parameters for all runs, such as `{"backbone_weights": "s3://weights/resnet18.pth"}`.
   A category overrides it, and a method overrides a category.
+- `pool`: the nodes that train, build index and evaluate run on, for the runs that name no `pool` of their own.
 - `tracking_uri`: the MLflow server. The runs are gathered there, so one is needed, here or in the namespace's `vqi-settings`.
 
 All of it is checked by *plan legs*, the first step, whose log says in one sentence what is wrong.
@@ -41,15 +43,15 @@ def train_all(
     categories: str = "[]",
     common: str = "{}",
     methods: str = "",
+    pool: str = "any",
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
 ):
     tracking = {"tracking_experiment": tracking_experiment, "tracking_uri": tracking_uri, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-    compared = compare(**tracking).set_caching_options(False).set_display_name("compare")
+    compared = placed(compare(**tracking), "compare").set_caching_options(False).set_display_name("compare")
     with dsl.ExitHandler(compared, name="all legs"):
         # From the cache it would name the legs of another comparison.
-        planned = (
-            plan_legs(categories=categories, common=common, methods=methods, **tracking).set_caching_options(False).set_display_name("plan legs")
-        )
+        planned = plan_legs(categories=categories, common=common, methods=methods, pool=pool, **tracking).set_caching_options(False)
+        placed(planned, "plan_legs").set_display_name("plan legs")
         with dsl.ParallelFor(planned.output, name="legs", parallelism=PARALLEL) as leg:
             train_category(**{name: getattr(leg, ITEM + name) for name in inspect.signature(train_category.pipeline_func).parameters})

@@ -1,4 +1,4 @@
-"""The DAG of one product category: ingest, check_dataset, train, build_index, evaluate, export.
+"""The DAG of one product category: place, ingest, check_dataset, train, build_index, evaluate, export.
 
 Parameters come in the form's alphabetical order under prefixes (`data_*`, `method_*`), all with defaults: KFP's form greys out Start until every
 parameter without one is filled in. Their names are `Category.parameters()`, and a test holds the two together.
@@ -11,13 +11,16 @@ from vqi.steps.check_dataset.component import check_dataset
 from vqi.steps.evaluate.component import evaluate
 from vqi.steps.export.component import export
 from vqi.steps.ingest.component import ingest
+from vqi.steps.place.component import place as place_steps
 from vqi.steps.train.component import train
+from vqi_pipelines.placing import placed, variants
 
 DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported defect detector.
 
 **Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set `backbone_name` to `filterbank`,
 which needs none). Everything else has a default; leave `tracking_comparison` empty.
 `method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
+`pool` chooses the nodes that train, build index and evaluate run on.
 
 **Look at** the `report` of *evaluate*; a set that fails stops at *check dataset*, whose `page` says why."""
 
@@ -45,6 +48,8 @@ def train_category(
     method_name: str = "patchcore",
     method_settings: str = "{}",
     name: str = "category",
+    pool: str = "any",
+    resources: str = "{}",
     seed: int = 0,
     threshold_false_reject_rate: float = 0.01,
     tracking_comparison: str = "",
@@ -63,33 +68,40 @@ def train_category(
     def only(*prefixes: str) -> dict:
         return {key: value for key, value in parameters.items() if key.startswith(prefixes)}
 
+    place = placed(place_steps(images=variants(), **parameters), "place").set_display_name("0 place")
+    compute = only("compute_") | {"compute_device": place.outputs["device"]}
+
     # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs changed.
-    ingested = ingest(**parameters).set_caching_options(False).set_display_name("1 ingest")
+    ingested = ingest(method_name=method_name, name=name, seed=seed, **only("data_")).set_caching_options(False)
+    placed(ingested, "ingest", place).set_display_name("1 ingest")
     dataset, fingerprint = ingested.outputs["dataset"], ingested.outputs["fingerprint"]
 
-    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **only("image_", "threshold_")).set_display_name("2 check dataset")
-    trained = (
-        train(
-            dataset=dataset,
-            fingerprint=fingerprint,
-            data_calibration_fraction=data_calibration_fraction,
-            name=name,
-            seed=seed,
-            # Not the comparison: a training of the same is the same in every one, and comes from the cache.
-            tracking_experiment=tracking_experiment,
-            tracking_uri=tracking_uri,
-            **only("backbone_", "compute_", "image_", "method_", "train_"),
-        )
-        .after(checked)
-        .set_display_name("3 train")
-    )
+    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **only("image_", "threshold_"))
+    placed(checked, "check_dataset", place).set_display_name("2 check dataset")
+
+    trained = train(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        data_calibration_fraction=data_calibration_fraction,
+        name=name,
+        seed=seed,
+        # Not the comparison: a training is the same in all of them, and comes from the cache.
+        tracking_experiment=tracking_experiment,
+        tracking_uri=tracking_uri,
+        **only("backbone_", "image_", "method_", "train_"),
+        **compute,
+    ).after(checked)
+    placed(trained, "train", place).set_display_name("3 train")
     network = trained.outputs["network"]
-    indexed = build_index(dataset=dataset, network=network, fingerprint=fingerprint, **only("compute_")).set_display_name("4 build index")
+
+    indexed = build_index(dataset=dataset, network=network, fingerprint=fingerprint, **compute)
+    placed(indexed, "build_index", place).set_display_name("4 build index")
     index = indexed.outputs["index"]
-    evaluated = evaluate(
-        dataset=dataset, network=network, index=index, fingerprint=fingerprint, **only("compute_", "threshold_", "tracking_")
-    ).set_display_name("5 evaluate")
-    export(
+
+    evaluated = evaluate(dataset=dataset, network=network, index=index, fingerprint=fingerprint, **only("threshold_", "tracking_"), **compute)
+    placed(evaluated, "evaluate", place).set_display_name("5 evaluate")
+
+    exported = export(
         dataset=dataset,
         network=network,
         index=index,
@@ -97,4 +109,5 @@ def train_category(
         fingerprint=fingerprint,
         tracking_uri=tracking_uri,
         **only("export_"),
-    ).set_display_name("6 export")
+    )
+    placed(exported, "export", place).set_display_name("6 export")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def test_a_file_and_overrides(catalog: Path) -> None:
     assert (category.data.calibration_fraction, category.seed) == (0.0, 3)
 
 
+def test_resources_step_by_step(catalog: Path) -> None:
+    category = load_category("gear", ["pool=xeon", "resources.train.cpu=8", "resources.train.memory=16Gi", "resources.export={cpu: 0.5}"])
+    assert category.step_placements["train"].cpu == "8"
+    assert json.loads(str(category.parameters()["resources"])) == {"train": {"cpu": "8", "memory": "16Gi"}, "export": {"cpu": "0.5"}}
+
+
 def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None:
     category = load_category("bolt", ["data.source=photos", "method.name=dfm"])
     assert (category.name, category.method.name) == ("bolt", "dfm")
@@ -56,6 +63,12 @@ def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None
         ("gear", ["image.size=[256, 8]"], "between 32 and 4096"),
         ("gear", ["image.crop=[300, 300]"], "at most image.size"),
         ("gear", ["compute.device=gpu"], "must be one of"),
+        ("gear", ["pool=guadi"], "Did you mean 'gaudi'?"),
+        ("gear", ["pool=gaudi", "compute.device=cpu"], "pool is gaudi, but compute.device is 'cpu'"),
+        ("gear", ["resources=lots"], "--set resources takes a mapping"),
+        ("gear", ["resources.trian.cpu=4"], "Did you mean 'train'?"),
+        ("gear", ["resources.train.cpu=four"], "write cores"),
+        ("gear", ["resources.train.memory=8"], "which is 8 bytes"),
         ("gear", ["threshold.false_reject_rate=1.5"], "less than 1"),
         ("gear", ["backbone.std=[0, 1, 1]"], "above 0"),
         ("gear", ["backbone.sha256=abc"], "backbone.sha256"),
@@ -96,6 +109,8 @@ def test_parameters_and_back() -> None:
             "image": {"size": [256, 320], "crop": [224, 224], "region": [1, 2, 300, 400]},
             "backbone": {"layers": ["layer2", "layer3"], "mean": [0.5, 0.5, 0.5]},
             "method": {"name": "padim", "settings": {"channels": 7}},
+            "pool": "gaudi",
+            "resources": {"train": {"cpu": "4", "memory": "8Gi"}, "export": {"cpu": "500m"}},
         }
     )
     assert Category.from_parameters(category.parameters()) == category

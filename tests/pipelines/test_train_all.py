@@ -96,10 +96,22 @@ def test_planning_and_comparing_are_never_cached_and_know_each_other_by_the_run(
 def test_training_does_not_depend_on_the_comparison_so_that_it_comes_from_the_cache(package: dict) -> None:
     tasks = package["components"]["comp-train-category"]["dag"]["tasks"]
     told = {name for name, task in tasks.items() if "tracking_comparison" in task["inputs"].get("parameters", {})}
-    assert told == {"ingest", "evaluate"}
+    assert told == {"place", "evaluate"}
 
 
 def test_every_parameter_is_flat_text_with_a_default() -> None:
     for parameter in inspect.signature(train_all.pipeline_func).parameters.values():
         assert parameter.annotation is str
         assert isinstance(parameter.default, str)
+
+
+def test_a_leg_is_placed_as_it_is_alone(package: dict) -> None:
+    def platform(name: str) -> dict:
+        *_, last = yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text())
+        return last["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+    together, alone = platform("train_all"), platform("train_category")
+    assert together.items() >= alone.items()
+    for own in ("exec-compare", "exec-plan-legs"):
+        assert together[own]["securityContext"] == alone["exec-place"]["securityContext"]
+        assert together[own]["configMapAsEnv"] == alone["exec-place"]["configMapAsEnv"]

@@ -126,7 +126,7 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
 def test_legs_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     categories = json.dumps([{"name": name, "data_source": f"s3://photos/{name}"} for name in ("cap", "nut", "pin")])
-    items = plan_legs(categories=categories, methods="", common="{}", tracking_uri=uri, experiment="vqi", key="run1", name="n")
+    items = plan_legs(categories=categories, methods="", common="{}", pool="any", tracking_uri=uri, experiment="vqi", key="run1", name="n")
     marks = [item["leg_tracking_comparison"] for item in items]
     first = logged(uri, marks[0], tmp_path / "first", 0.9)
     add_to_run(uri, first, {"latency_ms": 12.5, "bundle_mib": 3.25})

@@ -78,12 +78,12 @@ def test_what_cannot_be_run_is_one_sentence(categories: str, methods: str, commo
 def test_without_mlflow_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BadInput, match="gathered through MLflow"):
-        plan_legs(categories=json.dumps([CAP]), methods="", common="{}", tracking_uri="", experiment="vqi", key="k", name="n")
+        plan_legs(categories=json.dumps([CAP]), methods="", common="{}", pool="any", tracking_uri="", experiment="vqi", key="k", name="n")
 
 
 def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    items = plan_legs(categories=json.dumps([CAP, NUT]), methods="", common="{}", tracking_uri=uri, experiment="all", key="k", name="n")
+    items = plan_legs(categories=json.dumps([CAP, NUT]), methods="", common="{}", pool="any", tracking_uri=uri, experiment="all", key="k", name="n")
     comparison = Comparison.find(uri, "all", "k")
     assert comparison is not None
     assert [leg["category"] for leg in comparison.read_legs()] == ["cap", "nut"]

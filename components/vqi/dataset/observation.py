@@ -17,6 +17,7 @@ from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
+from vqi.platform.threads import decoding_threads
 
 PICTURE_SIDE = 320
 CONTOUR = (255, 0, 220)
@@ -66,9 +67,9 @@ class Observation:
     mask: MaskObservation | None
 
 
-def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str], threads: int = 2) -> list[Observation]:
+def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> list[Observation]:
     """Look at every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         looks = pool.map(lambda sample: _observe(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples)
         return list(tracked(looks, "check: looking at images", len(dataset.manifest.samples)))
 

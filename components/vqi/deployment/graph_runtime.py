@@ -11,6 +11,7 @@ import numpy as np
 
 from vqi.deployment.bundle import INDEX, ONNX, OPENVINO, Sidecar
 from vqi.platform.errors import BadInput, RunFailed, closest
+from vqi.platform.threads import thread_limit
 
 # OpenVINO first: 44 to 50 ms of processor time an image against ONNX Runtime's 49 to 67 (PatchCore, ResNet-18, 256 px, AVX-512).
 BACKENDS = ("openvino", "onnxruntime")
@@ -107,7 +108,7 @@ class OpenVinoGraph(GraphRuntime):
 
 
 def open_graph(folder: Path, sidecar: Sidecar, backend: str = "auto", device: str = "cpu", threads: int = 0) -> GraphRuntime:
-    """The graph of a bundle whose files were checked, on `backend`; `threads` 0 = the backend's choice.
+    """The graph of a bundle whose files were checked, on `backend`; `threads` 0 = the backend's choice, within this container's CPU limit.
 
     auto: the first of BACKENDS that is installed, or ONNX Runtime where the device is `cuda`, which OpenVINO has not.
     Raises BadInput where the backend is unknown or not installed, and where the index does not fit the sidecar.
@@ -119,7 +120,7 @@ def open_graph(folder: Path, sidecar: Sidecar, backend: str = "auto", device: st
     if not installed or backend not in ("auto", *installed):
         raise BadInput(f"{'No backend' if backend == 'auto' else f'The backend {backend}'} is installed here; install vqi with its extra 'predict'.")
     chosen = ("onnxruntime" if device == "cuda" else installed[0]) if backend == "auto" else backend
-    return kinds[chosen](Path(folder), sidecar.geometry.input_size, read_index(folder, sidecar), device, threads)
+    return kinds[chosen](Path(folder), sidecar.geometry.input_size, read_index(folder, sidecar), device, threads or thread_limit())
 
 
 def read_index(folder: Path, sidecar: Sidecar) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ from vqi.deployment.graph_runtime import open_graph
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Box, boxes
 from vqi.platform.errors import BadInput
+from vqi.platform.threads import decoding_threads
 
 # A file is read whole before its header is looked at; the largest photographs (100 megapixels, 16 bit, three channels) take 600 MB.
 MAX_FILE_BYTES = 1 << 30
@@ -81,7 +82,7 @@ class Predictor:
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
         self.graph = open_graph(Path(bundle), self.sidecar, backend, device, threads)
-        self.threads = threads or min(4, os.cpu_count() or 1)
+        self.threads = threads or decoding_threads(most=4)
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Unreadable]:
         """One result an image, in order: files by path, or uint8 RGB arrays [H, W, 3]. A bad image yields Unreadable and the others go on."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 MIB = 2**20
+GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
@@ -17,11 +18,12 @@ def available_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
         pass
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no such file outside a container, "max" where there is no limit
-        pass
+    # Control groups v2 and v1.
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            free = min(free, int((GROUP / limit).read_text()) - int((GROUP / used).read_text()))
+        except (OSError, ValueError):  # no such file outside a container, "max" where there is no limit
+            continue
     return max(free, 0)
 
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
 from vqi.platform.files import write_json
+from vqi.platform.threads import follow_cpu_limit
 
 # A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
 REPORTS = "VQI_STEP_REPORTS"
@@ -36,6 +38,9 @@ class Step:
 def step(name: str) -> Iterator[Step]:
     """Run a step's body. A VqiError ends the process with its sentence on standard error and its exit code; anything else keeps its traceback."""
     started = time.monotonic()
+    # Before the body imports what reads these.
+    follow_cpu_limit()
+    trust_mounted_certificates()
     this = Step(started)
     _report(name, {"state": "running"})
     try:

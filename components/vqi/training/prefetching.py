@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from vqi.platform.threads import decoding_threads
+
 T = TypeVar("T")
 
 
@@ -21,8 +23,8 @@ class Ahead(Generic[T]):
     take the step's cores.
     """
 
-    def __init__(self, make: Callable[[int], T], first: int, last: int, depth: int = 3, threads: int = 2) -> None:
-        self.make, self.first, self.last, self.depth, self.threads = make, first, last, depth, threads
+    def __init__(self, make: Callable[[int], T], first: int, last: int, depth: int = 3, threads: int = 0) -> None:
+        self.make, self.first, self.last, self.depth, self.threads = make, first, last, depth, threads or decoding_threads()
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[T]:

@@ -55,6 +55,10 @@ class TrainSettings:
             if not low <= value <= high:
                 raise BadInput(f"train.{name} is {value}; it must lie between {low} and {high}.")
 
+    def kept_at(self, default: str, name: str) -> TrainSettings:
+        """These, with checkpoints kept below `default` where no other place is named; `name` sorts them for people, runs never share one anyway."""
+        return self if self.checkpoints or not default else replace(self, checkpoints=f"{default.rstrip('/')}/{name}")
+
     def steps(self, budget: HasBudget, steps_per_epoch: int) -> int:
         """The optimiser steps that the step and epoch budgets allow."""
         limits = [self.max_steps] if self.max_steps else []

@@ -36,17 +36,18 @@ class Leg:
         }
 
 
-def plan(categories: str, methods: str = "", common: str = "{}") -> list[Leg]:
+def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "any") -> list[Leg]:
     """The legs of a comparison, from text as it is typed into a form. All of it is JSON (or YAML, which JSON is a part of).
 
     `categories`: a list of objects, each the parameters of one category: `[{"name": "cap", "data_source": "s3://photos/cap"}]`.
     `methods`: names by commas, or a list of names and of objects: `[{"method_name": "patchcore", "method_settings": {"coreset_ratio": 0.1}}]`;
     `method_settings` may be a list of settings to try one after the other. Empty: each category's own method.
     `common`: parameters for every leg, which a category overrides, which a method overrides. What nobody names has its default.
+    `pool`: of the legs that name none.
 
     Raises BadInput with one sentence: which entry is wrong, and how.
     """
-    shared = _parameters(_read(common or "{}", "common"), "common")
+    shared = {"pool": pool, **_parameters(_read(common or "{}", "common"), "common")}
     legs: list[Leg] = []
     named = _listed(categories, "categories")
     if not named:
@@ -86,8 +87,7 @@ def _leg(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Leg:
     changed = chosen.get("method_name", own.get("method_name")) != own.get("method_name", Category().method.name)
     if changed and "method_settings" not in chosen:
         values.pop("method_settings", None)  # they are another method's
-    if isinstance(values.get("method_settings"), Mapping):
-        values["method_settings"] = canonical_json(values["method_settings"]).decode()
+    values = {name: canonical_json(value).decode() if isinstance(value, Mapping) else value for name, value in values.items()}
     try:
         category = Category.from_parameters(values)
     except BadInput as error:

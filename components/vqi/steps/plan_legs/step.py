@@ -12,12 +12,14 @@ from vqi.steps.plan_legs.planning import plan
 ITEM = "leg_"
 
 
-def plan_legs(*, categories: str, methods: str, common: str, tracking_uri: str, experiment: str, key: str, name: str) -> list[dict[str, Any]]:
+def plan_legs(
+    *, categories: str, methods: str, common: str, pool: str, tracking_uri: str, experiment: str, key: str, name: str
+) -> list[dict[str, Any]]:
     """The legs, each the parameters of one run of train_category with ITEM before their names; `key` is what `compare` will find the comparison by.
 
     Raises BadInput for what cannot be run or where no MLflow is named, RunFailed where it does not answer.
     """
-    legs = plan(categories, methods, common)
+    legs = plan(categories, methods, common, pool)
     for leg in legs:
         print(f"leg {leg.mark}: {leg.category.name}, {leg.label}", file=sys.stderr)
     comparison = Comparison.begin(tracking_uri, experiment, name, key)

@@ -42,6 +42,7 @@ def train(
     from vqi.steps.running import step
 
     with step("train") as this:
+        import os
         from pathlib import Path
 
         from vqi.category import Category
@@ -58,7 +59,8 @@ def train(
             compute=category.placement,
             seed=category.seed,
             network=Path(network.path),
-            budgets=category.training,
+            # A cluster's settings say where a training that loses its node resumes from.
+            budgets=category.training.kept_at(os.environ.get("VQI_CHECKPOINTS", ""), category.name),
             calibration_fraction=category.data.calibration_fraction,
             tracking_uri=category.tracking.uri,
             experiment=category.tracking.experiment,

@@ -1,0 +1,206 @@
+"""Where in a cluster each step runs and what it is given there: the one place that knows node pools, accelerators and default resources.
+
+An administrator labels nodes `vqi/pool=xeon` or `vqi/pool=gaudi` (docs/placement.md). Only train, build_index and evaluate touch the device; the
+other steps stay away from Gaudi nodes whatever the pool. Nothing here knows KFP: the step `place` hands these values to the tasks of a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+from vqi.platform.errors import BadInput, closest
+
+Pool = Literal["any", "xeon", "gaudi"]
+POOLS: tuple[Pool, ...] = get_args(Pool)
+POOL_LABEL = "vqi/pool"
+GAUDI = "habana.ai/gaudi"
+HUGEPAGES = "hugepages-2Mi"
+
+STEPS = ("place", "ingest", "check_dataset", "train", "build_index", "evaluate", "export")
+DEVICE_STEPS = ("train", "build_index", "evaluate")
+# Nothing places `place`: what it is given is the same in every run.
+CONFIGURABLE = tuple(step for step in STEPS if step != "place")
+
+_KEYS = ("cpu", "memory", "hugepages")
+_CPU = re.compile(r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?")
+_BYTES = re.compile(r"([0-9]+)(|k|M|G|T|Ki|Mi|Gi|Ti)")
+_FACTORS = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGT", 1)}, **{f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)}}
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class StepPlacement:
+    """What one step is given.
+
+    Memory is both request and limit: a pod that stays below its request is the last that a node evicts. `cpu_request` is what must be free, `cpu` the
+    limit that threads follow. `accelerator` is one extended resource (KFP requests one a task), "" for none, and `accelerators` how much of it.
+    `variant` names the image: "" the step's own, "gaudi" the one on Habana's PyTorch. `device` is what `compute.device` becomes.
+    """
+
+    cpu_request: str
+    cpu: str
+    memory: str
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[dict[str, str], ...] = ()
+    node_affinity: dict[str, Any] = field(default_factory=dict)
+    accelerator: str = ""
+    accelerators: str = "0"
+    variant: str = ""
+    device: str = "cpu"
+
+
+def _tolerated(pool: Pool) -> dict[str, str]:
+    return {"key": POOL_LABEL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
+
+
+_NOT_GAUDI = {"matchExpressions": [{"key": POOL_LABEL, "operator": "NotIn", "values": ["gaudi"]}]}
+# A node without the label matches NotIn too, so this needs no labels in a cluster without Gaudi.
+AWAY_FROM_GAUDI = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NOT_GAUDI]}}
+RATHER_NOT_GAUDI = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": _NOT_GAUDI}]}
+# Nodes that are kept for this work by a taint.
+XEON_TOLERATIONS = (_tolerated("xeon"),)
+GAUDI_TOLERATIONS = (_tolerated("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
+
+# Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some megapixels.
+_ON_CPU = {
+    "place": StepPlacement("100m", "1", "512Mi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "ingest": StepPlacement("250m", "2", "2Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "check_dataset": StepPlacement("250m", "2", "2Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "train": StepPlacement("500m", "4", "4Gi"),
+    "build_index": StepPlacement("500m", "4", "4Gi"),
+    "evaluate": StepPlacement("500m", "4", "4Gi"),
+    "export": StepPlacement("500m", "4", "4Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+}
+# Of a comparison, beside its legs: placed the same whatever their pools, as `place` itself is.
+_BESIDE = {
+    "plan_legs": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "compare": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+}
+# A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
+_GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
+
+
+def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1) -> dict[str, StepPlacement]:
+    """What every step is given, by its name.
+
+    `resources` maps a step to {cpu, memory, hugepages}, laid over the defaults; `device` is `compute.device`, which must suit the pool; `processes`
+    train together, a card each. Raises BadInput with one sentence for anything that is wrong.
+    """
+    if pool not in POOLS:
+        raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
+    asked = parse_resources(resources or {})
+    device, gaudi = _device(pool, device)
+    found = dict(_ON_CPU)
+    for step in DEVICE_STEPS:
+        if gaudi:
+            cards = str(max(1, processes)) if step == "train" else "1"
+            found[step] = StepPlacement(
+                **_GAUDI_HOST,
+                node_selector={POOL_LABEL: "gaudi"},
+                tolerations=GAUDI_TOLERATIONS,
+                accelerator=GAUDI,
+                accelerators=cards,
+                variant="gaudi",
+                device=device,
+            )
+        elif pool == "xeon":
+            found[step] = replace(found[step], node_selector={POOL_LABEL: "xeon"}, tolerations=XEON_TOLERATIONS, device=device)
+        else:
+            found[step] = replace(found[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device)
+    return {step: _given(step, placement, asked.get(step, {})) for step, placement in found.items()}
+
+
+def placement_of(step: str) -> StepPlacement:
+    """What a step is given that no pool and no catalog places. Raises KeyError for a step that there is not."""
+    return _BESIDE[step] if step in _BESIDE else placements()[step]
+
+
+def parse_resources(value: Any) -> dict[str, dict[str, str]]:
+    """`resources` of a category, checked, its quantities as text: {"train": {"cpu": "4", "memory": "8Gi"}}. Raises BadInput."""
+    if not isinstance(value, Mapping):
+        raise BadInput(f"resources is {value!r}; it must map steps to what they get, such as {{train: {{cpu: 4, memory: 8Gi}}}}.")
+    parsed: dict[str, dict[str, str]] = {}
+    for step, given in value.items():
+        if step not in CONFIGURABLE:
+            raise BadInput(f"resources.{step} is no step.{closest(str(step), list(CONFIGURABLE))}")
+        if not isinstance(given, Mapping):
+            raise BadInput(f"resources.{step} is {given!r}; it must be a mapping such as {{cpu: 4, memory: 8Gi}}.")
+        for key in given:
+            if key not in _KEYS:
+                raise BadInput(f"resources.{step}.{key} is no key here.{closest(str(key), list(_KEYS))}")
+        checks = {"cpu": _cpu, "memory": _memory, "hugepages": _hugepages}
+        parsed[step] = {key: checks[key](f"resources.{step}.{key}", quantity) for key, quantity in given.items()}
+        if "hugepages" in given and step not in DEVICE_STEPS:
+            raise BadInput(f"resources.{step}.hugepages cannot be set; only {', '.join(DEVICE_STEPS)} can use them.")
+    return parsed
+
+
+def _device(pool: str, device: str) -> tuple[str, bool]:
+    """The device of the steps that touch one, and whether it is a Gaudi."""
+    kind = device.partition(":")[0]
+    if pool == "gaudi" and kind not in ("auto", "hpu"):
+        raise BadInput(f"pool is gaudi, but compute.device is {device!r}; leave compute.device at auto, or choose another pool.")
+    if pool == "xeon" and kind not in ("auto", "cpu"):
+        raise BadInput(f"pool is xeon, but compute.device is {device!r}; leave compute.device at auto, or choose another pool.")
+    if kind == "auto":
+        return {"gaudi": "hpu", "xeon": "cpu"}.get(pool, "auto"), pool == "gaudi"
+    # Whoever asks for a Gaudi by the device's name needs such a node as well.
+    return device, kind == "hpu"
+
+
+def _given(step: str, placement: StepPlacement, asked: Mapping[str, str]) -> StepPlacement:
+    if cpu := asked.get("cpu"):
+        placement = replace(placement, cpu_request=cpu, cpu=cpu)
+    if memory := asked.get("memory"):
+        placement = replace(placement, memory=memory)
+    if hugepages := asked.get("hugepages"):
+        if placement.accelerator:
+            raise BadInput(
+                f"resources.{step}.hugepages cannot be set for Gaudi nodes: KFP requests one extended resource a task, and that is {GAUDI}; "
+                "let the cluster add them (docs/placement.md)."
+            )
+        placement = replace(placement, accelerator=HUGEPAGES, accelerators=hugepages)
+    return placement
+
+
+def _cpu(where: str, value: Any) -> str:
+    text = _text(value)
+    if not _CPU.fullmatch(text):
+        raise BadInput(f"{where} is {value!r}; write cores such as 2, 0.5 or 500m.")
+    cores = Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+    if not Decimal("0.05") <= cores <= 1024:
+        raise BadInput(f"{where} is {value!r}; it must lie between 50m and 1024 cores.")
+    return text
+
+
+def _memory(where: str, value: Any) -> str:
+    text, size = _size(where, value)
+    if not 256 * _MIB <= size <= 64 * 1024**4:
+        raise BadInput(f"{where} is {value!r}, which is {size} bytes; it must lie between 256Mi and 64Ti.")
+    return text
+
+
+def _hugepages(where: str, value: Any) -> str:
+    text, size = _size(where, value)
+    if size == 0 or size % (2 * _MIB):
+        raise BadInput(f"{where} is {value!r}; it must be a multiple of 2Mi, the size of a page, such as 1Gi.")
+    return text
+
+
+def _size(where: str, value: Any) -> tuple[str, int]:
+    text = _text(value)
+    match = _BYTES.fullmatch(text)
+    if not match:
+        raise BadInput(f"{where} is {value!r}; write bytes such as 8Gi or 512Mi.")
+    return text, int(match[1]) * _FACTORS[match[2]]
+
+
+def _text(value: Any) -> str:
+    """A quantity as it is written: YAML makes a number of 4, and KFP a float of every number."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if isinstance(value, bool) else str(value)

@@ -1,0 +1,100 @@
+"""The KFP face of place."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from vqi.steps.images import image
+
+
+@dsl.component(base_image=image("place"), install_kfp_package=False)
+def place(
+    images: str,
+    backbone_layers: str,
+    backbone_mean: str,
+    backbone_name: str,
+    backbone_sha256: str,
+    backbone_std: str,
+    backbone_weights: str,
+    compute_batch_size: int,
+    compute_device: str,
+    compute_precision: str,
+    data_calibration_fraction: str,
+    data_labelled_fraction: str,
+    data_layout: str,
+    data_mask_suffix: str,
+    data_source: str,
+    export_tolerance: float,
+    image_crop: str,
+    image_region: str,
+    image_size: str,
+    method_name: str,
+    method_settings: str,
+    name: str,
+    pool: str,
+    resources: str,
+    seed: int,
+    threshold_false_reject_rate: float,
+    tracking_comparison: str,
+    tracking_experiment: str,
+    tracking_uri: str,
+    train_batch_size: int,
+    train_checkpoints: str,
+    train_max_epochs: int,
+    train_max_seconds: float,
+    train_max_steps: int,
+    train_patience: int,
+    train_processes: int,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Outputs",
+    [
+        ("device", str),
+        ("node_selector", dict),
+        ("tolerations", list),
+        ("node_affinity", dict),
+        ("train_image", str),
+        ("train_accelerator", str),
+        ("train_accelerators", str),
+        ("build_index_image", str),
+        ("build_index_accelerator", str),
+        ("build_index_accelerators", str),
+        ("evaluate_image", str),
+        ("evaluate_accelerator", str),
+        ("evaluate_accelerators", str),
+        ("ingest_cpu_request", str),
+        ("ingest_cpu", str),
+        ("ingest_memory", str),
+        ("check_dataset_cpu_request", str),
+        ("check_dataset_cpu", str),
+        ("check_dataset_memory", str),
+        ("train_cpu_request", str),
+        ("train_cpu", str),
+        ("train_memory", str),
+        ("build_index_cpu_request", str),
+        ("build_index_cpu", str),
+        ("build_index_memory", str),
+        ("evaluate_cpu_request", str),
+        ("evaluate_cpu", str),
+        ("evaluate_memory", str),
+        ("export_cpu_request", str),
+        ("export_cpu", str),
+        ("export_memory", str),
+    ],
+):
+    """Say where every other step runs and what it is given there (vqi.placement), for their tasks to read when they start.
+
+    It takes every parameter of the run to check them all here, in the first step, so that a slip in KFP's form costs seconds. `images` maps each step
+    that has variants to them, as JSON: names are those the package was compiled with, not what this container's environment would make of them.
+    """
+    parameters = {key: value for key, value in locals().items() if key != "images"}
+    from vqi.steps.running import step
+
+    with step("place") as this:
+        import json
+
+        from vqi.category import Category
+        from vqi.steps.place.step import place as run
+
+        outputs = run(Category.from_parameters(parameters), json.loads(images))
+        this.facts.update(outputs)
+    return tuple(outputs.values())  # type: ignore[return-value]

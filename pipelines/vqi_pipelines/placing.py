@@ -1,0 +1,103 @@
+"""What the tasks of a DAG are given in a cluster, put on them when the package is compiled; docs/placement.md says what an administrator sets up.
+
+What depends on the pool or the catalog comes from the outputs of the step `place` when a task starts. KFP 2.17 resolves such outputs in two ways
+(backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and accelerator from the task's own inputs, where the compiler adds
+them; node selector, tolerations and affinity from the platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So
+`place` must stand in the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing; an
+empty cpu or memory would be an error, and `place` gives none.
+
+What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it is for, another node does not.
+The steps that do not touch the device are placed here and now, the same in every pool, and stay cached.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement, placement_of
+from vqi.steps.images import image
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+# Steps that load torch: its processes and data loaders share memory through /dev/shm, of which a container has 64 MB.
+TORCH_STEPS = ("train", "build_index", "evaluate", "export")
+USER = 1000
+
+SETTINGS, STORE, TRACKING, CERTIFICATES = "vqi-settings", "vqi-store", "vqi-tracking", "vqi-ca"
+SETTINGS_KEYS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_S3_ADDRESSING_STYLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "MLFLOW_S3_ENDPOINT_URL",
+    "MLFLOW_TRACKING_URI",
+    "NO_PROXY",
+    "VQI_CHECKPOINTS",
+)
+# boto3, which MLflow stores artefacts with, reads the region under another name.
+SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+# Where vqi.platform.certificates looks.
+CERTIFICATES_FOLDER = "/etc/vqi/ca"
+
+# Argo counts `backoff_max_duration` from the first attempt's start, refuses a retry after it and ends a retried pod at it. KFP's default of an hour
+# would leave a training that is killed in its second hour dead.
+LONGEST = "28d"
+RETRIES, FIRST_PAUSE = 3, "30s"
+
+
+def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> PipelineTask:
+    """`task`, which runs `step`, with all that a cluster gives it; `place` is the DAG's task of that step, and None for itself."""
+    from kfp import kubernetes
+
+    _bounded(task, step, place)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    if step in TORCH_STEPS:
+        kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
+    # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
+    kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
+    kubernetes.use_config_map_as_env(task, SETTINGS, SETTINGS_UNDER_OTHER_NAMES, optional=True)
+    kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
+    kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
+    kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
+    # A slip in the form ends `place`; where failures are retried it should still be told within seconds.
+    if step in ("place", "plan_legs"):
+        return task.set_retry(1, backoff_duration="5s", backoff_factor=2, backoff_max_duration=LONGEST)
+    return task.set_retry(RETRIES, backoff_duration=FIRST_PAUSE, backoff_factor=2, backoff_max_duration=LONGEST)
+
+
+def variants() -> str:
+    """The images of the steps that touch the device, by variant, as the step `place` takes them: by their names where the package is compiled."""
+    named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in DEVICE_STEPS}
+    return json.dumps(named, sort_keys=True)
+
+
+def _bounded(task: PipelineTask, step: str, place: PipelineTask | None) -> None:
+    """Nodes, image, accelerator, cpu and memory."""
+    from kfp import kubernetes
+
+    if place:
+        task.after(place)  # the compiler does not see that cpu and memory depend on it
+    if step in DEVICE_STEPS and place:
+        told = place.outputs
+        kubernetes.add_node_selector_json(task, told["node_selector"])
+        kubernetes.add_toleration_json(task, told["tolerations"])
+        kubernetes.add_node_affinity_json(task, told["node_affinity"])
+        task.set_container_image(told[f"{step}_image"])
+        task.set_accelerator_type(told[f"{step}_accelerator"]).set_accelerator_limit(told[f"{step}_accelerators"])
+    else:
+        default = placement_of(step)
+        kubernetes.add_toleration_json(task, list(default.tolerations))
+        kubernetes.add_node_affinity_json(task, default.node_affinity)
+    given = place.outputs if step in CONFIGURABLE and place else _outputs(step, placement_of(step))
+    task.set_cpu_request(given[f"{step}_cpu_request"]).set_cpu_limit(given[f"{step}_cpu"])
+    task.set_memory_request(given[f"{step}_memory"]).set_memory_limit(given[f"{step}_memory"])
+
+
+def _outputs(step: str, placement: StepPlacement) -> dict[str, str]:
+    return {f"{step}_cpu_request": placement.cpu_request, f"{step}_cpu": placement.cpu, f"{step}_memory": placement.memory}

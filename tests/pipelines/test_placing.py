@@ -1,0 +1,146 @@
+"""What the compiled package asks of a cluster, resolved as KFP's driver does it; no cluster is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+
+from vqi.category import Category
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS, STEPS
+from vqi.steps.images import image
+from vqi.steps.place.step import place
+from vqi_pipelines.local_pipeline import local_pipeline
+from vqi_pipelines.placing import TORCH_STEPS, variants
+from vqi_pipelines.train_category import train_category
+
+COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled" / "train_category.yaml"
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[dict]:
+    return list(yaml.safe_load_all(COMPILED.read_text()))
+
+
+class Driver:
+    """A task's pod, from the package and the outputs of `place`."""
+
+    def __init__(self, documents: list[dict], step: str, outputs: dict[str, Any]) -> None:
+        package, platform = documents
+        name = step.replace("_", "-")
+        self.task = package["root"]["dag"]["tasks"][name]
+        self.container = package["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
+        self.outputs = outputs
+
+    def answer(self, spec: dict[str, Any]) -> Any:
+        """A parameter of the task, or of its platform spec."""
+        if "runtimeValue" in spec:
+            return spec["runtimeValue"]["constant"]
+        told = spec["taskOutputParameter"]
+        assert told["producerTask"] == "place"
+        assert "place" in self.task["dependentTasks"]
+        return self.outputs[told["outputParameterKey"]]
+
+    def text(self, value: str) -> str:
+        """A container's value: what is written, or the parameter that it names, which must be among the task's own."""
+        named = re.fullmatch(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}", value)
+        return self.answer(self.task["inputs"]["parameters"][named[1]]) if named else value
+
+    def resource(self, name: str) -> str:
+        return self.text(self.container["resources"][name])
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_step_is_placed_as_its_pool_says(documents: list[dict], pool: str, step: str) -> None:
+    category = Category.parse({"pool": pool, "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}}})
+    expected = category.step_placements[step]
+    driver = Driver(documents, step, place(category, json.loads(variants())))
+    assert driver.resource("resourceCpuRequest") == expected.cpu_request
+    assert driver.resource("resourceCpuLimit") == expected.cpu
+    assert driver.resource("resourceMemoryRequest") == driver.resource("resourceMemoryLimit") == expected.memory
+    assert driver.text(driver.container["image"]) == image(step, expected.variant)
+    accelerator = driver.container["resources"].get("accelerator")
+    if step in DEVICE_STEPS:
+        assert driver.text(accelerator["resourceType"]) == expected.accelerator
+        assert driver.text(accelerator["resourceCount"]) == expected.accelerators
+        assert driver.answer(driver.task["inputs"]["parameters"]["compute_device"]) == expected.device
+        assert driver.answer(driver.platform["nodeSelector"]["nodeSelectorJson"]) == expected.node_selector
+        assert driver.answer(driver.platform["tolerations"][0]["tolerationJson"]) == list(expected.tolerations)
+    else:
+        assert accelerator is None
+        assert "nodeSelector" not in driver.platform
+        assert driver.platform["tolerations"] == list(expected.tolerations)
+    (affinity,) = driver.platform["nodeAffinity"]
+    assert driver.answer(affinity["nodeAffinityJson"]) == expected.node_affinity
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_is_given_what_a_restricted_namespace_asks_for(documents: list[dict], step: str) -> None:
+    driver = Driver(documents, step, {})
+    config = json_format.ParseDict(driver.platform, KubernetesExecutorConfig())
+    assert config.security_context.run_as_user == 1000
+    assert config.security_context.run_as_non_root
+    assert config.image_pull_policy == "IfNotPresent"
+    # A namespace that lacks one of ours still starts the pod.
+    assert {secret.secret_name: secret.optional for secret in config.secret_as_env} == {"vqi-store": True, "vqi-tracking": True}
+    assert {settings.config_map_name: settings.optional for settings in config.config_map_as_env} == {"vqi-settings": True}
+    assert [(volume.config_map_name, volume.mount_path, volume.optional) for volume in config.config_map_as_volume] == [
+        ("vqi-ca", "/etc/vqi/ca", True)
+    ]
+    given = {pair.env_var for settings in config.config_map_as_env for pair in settings.key_to_env}
+    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS"} <= given
+    memory = [(mount.mount_path, mount.medium) for mount in config.empty_dir_mounts]
+    assert memory == ([("/dev/shm", "Memory")] if step in TORCH_STEPS else [])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_is_retried_long_after_its_first_attempt_began(documents: list[dict], step: str) -> None:
+    retry = Driver(documents, step, {}).task["retryPolicy"]
+    assert retry["maxRetryCount"] == (1 if step == "place" else 3)
+    assert retry["backoffDuration"] != "0s"
+    # Argo counts from the first attempt's start and kills the retried pod there: an hour, KFP's default, is less than a training takes.
+    assert int(retry["backoffMaxDuration"].removesuffix("s")) >= 14 * 24 * 3600
+
+
+def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) -> None:
+    """A task's inputs are its cache key: those that come from `place` may differ by pool for the steps that touch the device alone."""
+    outputs = [place(Category.parse({"pool": pool}), json.loads(variants())) for pool in POOLS]
+    varying = {name for name in outputs[0] if len({json.dumps(output[name]) for output in outputs}) > 1}
+    assert varying  # the pool says something
+    for step in CONFIGURABLE:
+        parameters = Driver(documents, step, {}).task["inputs"]["parameters"]
+        read = {
+            spec["taskOutputParameter"]["outputParameterKey"]
+            for spec in parameters.values()
+            if spec.get("taskOutputParameter", {}).get("producerTask") == "place"
+        }
+        assert read
+        assert not {"pool", "resources"} & {spec.get("componentInputParameter") for spec in parameters.values()}
+        if step not in DEVICE_STEPS:
+            assert not read & varying
+
+
+def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:
+    inputs = documents[0]["root"]["dag"]["tasks"]["place"]["inputs"]["parameters"]
+    assert {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name} == set(Category().parameters())
+    assert not documents[0]["root"]["dag"]["tasks"]["place"].get("dependentTasks")
+
+
+def test_a_local_run_has_images_no_retries_and_no_limits() -> None:
+    before = train_category.pipeline_spec.SerializeToString(deterministic=True)
+    spec = json_format.MessageToDict(local_pipeline(train_category).pipeline_spec)
+    assert train_category.pipeline_spec.SerializeToString(deterministic=True) == before
+    for step in STEPS:
+        name = step.replace("_", "-")
+        container = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        assert container["image"] == image(step)
+        assert "resources" not in container
+        assert "retryPolicy" not in spec["root"]["dag"]["tasks"][name]

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vqi.placement import DEVICE_STEPS, POOLS, STEPS, parse_resources, placements
+from vqi.platform.errors import BadInput
+
+DEVICES = {"any": "auto", "xeon": "cpu", "gaudi": "hpu"}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_only_the_steps_that_touch_the_device_follow_the_pool(pool: str) -> None:
+    found, anywhere = placements(pool), placements()
+    assert tuple(found) == STEPS
+    for step, placement in found.items():
+        if step in DEVICE_STEPS:
+            assert placement.device == DEVICES[pool]
+            assert placement.node_selector == ({} if pool == "any" else {"vqi/pool": pool})
+            assert (placement.accelerator, placement.accelerators) == (("habana.ai/gaudi", "1") if pool == "gaudi" else ("", "0"))
+            assert placement.variant == ("gaudi" if pool == "gaudi" else "")
+        else:
+            assert placement == anywhere[step]
+            (term,) = placement.node_affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            assert term == {"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}
+
+
+def test_any_prefers_nodes_without_gaudi_and_bears_no_gaudi_taint() -> None:
+    placement = placements("any")["train"]
+    assert set(placement.node_affinity) == {"preferredDuringSchedulingIgnoredDuringExecution"}
+    assert "habana.ai/gaudi" not in str(placement.tolerations)
+    assert "habana.ai/gaudi" in str(placements("gaudi")["train"].tolerations)
+
+
+def test_a_card_a_process_for_training_and_one_for_the_rest() -> None:
+    found = placements("gaudi", processes=8)
+    assert [found[step].accelerators for step in DEVICE_STEPS] == ["8", "1", "1"]
+
+
+def test_the_device_by_name_needs_its_nodes() -> None:
+    assert placements("any", device="hpu") == placements("gaudi")
+    assert placements("any", device="cpu")["train"].device == "cpu"
+    for pool, device in (("gaudi", "cpu"), ("xeon", "hpu"), ("xeon", "cuda:0")):
+        with pytest.raises(BadInput, match=f"pool is {pool}, but compute.device is '{device}'"):
+            placements(pool, device=device)
+
+
+def test_resources_are_laid_over_the_defaults() -> None:
+    given = {"train": {"cpu": 8, "memory": "16Gi", "hugepages": "1Gi"}, "ingest": {"cpu": 0.5}}
+    found, default = placements("xeon", given), placements("xeon")
+    train = found["train"]
+    # What is asked for is both guaranteed and the limit.
+    assert (train.cpu_request, train.cpu, train.memory) == ("8", "8", "16Gi")
+    assert (train.accelerator, train.accelerators) == ("hugepages-2Mi", "1Gi")
+    assert (found["ingest"].cpu_request, found["ingest"].cpu, found["ingest"].memory) == ("0.5", "0.5", default["ingest"].memory)
+    assert found["evaluate"] == default["evaluate"]
+
+
+def test_kfp_and_yaml_write_numbers_in_their_own_ways() -> None:
+    assert parse_resources({"train": {"cpu": 4.0}}) == parse_resources({"train": {"cpu": "4"}}) == {"train": {"cpu": "4"}}
+
+
+@pytest.mark.parametrize(
+    ("resources", "sentence"),
+    [
+        ("much", "must map steps"),
+        ({"trian": {}}, "Did you mean 'train'?"),
+        ({"place": {"cpu": 1}}, "resources.place is no step"),
+        ({"train": 4}, "must be a mapping"),
+        ({"train": {"gpu": 1}}, "resources.train.gpu is no key here. Did you mean 'cpu'?"),
+        ({"train": {"cpu": "four"}}, "write cores such as 2, 0.5 or 500m"),
+        ({"train": {"cpu": "4 "}}, "write cores"),
+        ({"train": {"cpu": True}}, "write cores"),
+        ({"train": {"cpu": 0}}, "between 50m and 1024"),
+        ({"train": {"cpu": "1025"}}, "between 50m and 1024"),
+        ({"train": {"memory": 8}}, "which is 8 bytes"),
+        ({"train": {"memory": "8GB"}}, "write bytes such as 8Gi"),
+        ({"train": {"memory": "1.5Gi"}}, "write bytes"),
+        ({"train": {"memory": "8m"}}, "write bytes"),
+        ({"train": {"hugepages": "3Mi"}}, "multiple of 2Mi"),
+        ({"export": {"hugepages": "1Gi"}}, "only train, build_index, evaluate"),
+    ],
+)
+def test_bad_resources_are_one_sentence(resources: Any, sentence: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        placements("any", resources)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hugepages_beside_a_gaudi_are_refused_with_the_way_out() -> None:
+    with pytest.raises(BadInput, match=r"habana\.ai/gaudi; let the cluster add them"):
+        placements("gaudi", {"train": {"hugepages": "1Gi"}})
+
+
+def test_an_unknown_pool() -> None:
+    with pytest.raises(BadInput, match="Did you mean 'gaudi'"):
+        placements("guadi")
