@@ -10,6 +10,7 @@ import typer
 from vqi.platform.errors import VqiError
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
+from vqi_pipelines.commands.ci import ci
 from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.demo import demo
 from vqi_pipelines.commands.distill import distill
@@ -18,6 +19,10 @@ from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.run import run
 from vqi_pipelines.commands.run_all import run_all_command
+from vqi_pipelines.commands.runs import logs, retry, runs, terminate
+from vqi_pipelines.commands.schedule import schedule
+from vqi_pipelines.commands.submit import submit
+from vqi_pipelines.commands.upload import upload
 
 app = typer.Typer(
     help="Visual quality inspection: from photographs to a checked, calibrated, exported defect detector.\n\n"
@@ -37,6 +42,14 @@ app.command()(methods)
 app.command()(preview)
 app.command("compile")(compile_command)
 app.command()(demo)
+app.command()(submit)
+app.command()(runs)
+app.command()(logs)
+app.command()(terminate)
+app.command()(retry)
+app.command()(schedule)
+app.command()(upload)
+app.command()(ci)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines as people and CI reach it: connecting, preflight, uploading, submitting, following, scheduling."""

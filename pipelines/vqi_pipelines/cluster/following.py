@@ -1,0 +1,142 @@
+"""Following a run to its end: what changes is told, what stops it for good is recognised, and how it ended is an exit code."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vqi.deployment.prediction_writer import printable
+from vqi.platform.errors import BadInput, RunFailed, VqiError
+from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed
+from vqi_pipelines.cluster.logs import Logs, failure, metrics
+from vqi_pipelines.cluster.server import Server
+from vqi_pipelines.cluster.steps import OVER, Step, steps_of
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+EVERY_SECONDS = 3.0
+# An image that cannot be pulled is tried again by the kubelet for ever: a registry that is away for a moment is given this long.
+PULL_SECONDS = 90.0
+
+
+@dataclass
+class Outcome:
+    """How a run ended; `to_json` of the commands prints it."""
+
+    run_id: str
+    name: str
+    state: str
+    link: str = ""
+    steps: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def follow(
+    server: Server, run_id: str, logs: Logs, say: Callable[[str], None], timeout: float | None = None, now: Callable[[], float] = time.monotonic
+) -> Outcome:
+    """Wait for a run and tell every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image that cannot be pulled."""
+    until = None if timeout is None else now() + timeout
+    told: dict[str, str] = {}
+    troubles = _Troubles(logs.kubernetes, logs.namespace, run_id, now)
+    while True:
+        run = server.call(server.runs.run_service_get_run, run_id)
+        for name, line in progress(steps_of(run)).items():
+            if told.get(name) != line:
+                told[name] = line
+                say(f"  {name}: {line}")
+        if run.state in OVER:
+            return outcome(server, run, logs)
+        for sentence in troubles.news():
+            say(f"  {sentence}")
+        if stuck := troubles.hopeless():
+            raise BadInput(f"{stuck} The run is left as it is; `vqi terminate {run_id}` ends it.")
+        if until is not None and now() > until:
+            raise RunFailed(f"The run {run_id} is not over after {timeout:.0f} s; it goes on. Follow it with `vqi runs {run_id} --wait`.")
+        time.sleep(EVERY_SECONDS)
+
+
+def progress(steps: Iterable[Step]) -> dict[str, str]:
+    """A line for each step's name: its state, and how many of each where it runs in a loop."""
+    groups: dict[str, list[Step]] = {}
+    for step in steps:
+        groups.setdefault(step.name, []).append(step)
+    lines = {}
+    for name, group in groups.items():
+        if len(group) == 1:
+            only = group[0]
+            seconds = f" in {only.seconds:.0f} s" if only.state == "SUCCEEDED" and only.seconds is not None and not only.cached else ""
+            lines[name] = ("succeeded (from the cache)" if only.cached else only.state.lower()) + seconds
+        else:
+            counts = Counter(step.state.lower() for step in group)
+            lines[name] = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    return lines
+
+
+def outcome(server: Server, run: V2beta1Run, logs: Logs) -> Outcome:
+    """How a run that is over ended: its metrics, or the sentence and exit code of the step that failed."""
+    steps = steps_of(run)
+    result = Outcome(run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps))
+    result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
+    for step in steps:
+        if step.name == "evaluate" and step.state == "SUCCEEDED":
+            result.metrics = metrics(logs.of(run.run_id, step)) or result.metrics
+    if run.state != "SUCCEEDED":
+        error = _why(run, steps, logs)
+        result.error, result.exit_code = str(error), error.exit_code
+    return result
+
+
+def _why(run: V2beta1Run, steps: list[Step], logs: Logs) -> VqiError:
+    if run.state == "CANCELED":
+        return RunFailed(f"The run {run.run_id} was terminated.")
+    # The first that failed: what holds it failed after it.
+    for step in sorted((step for step in steps if step.state == "FAILED"), key=lambda step: (not step.pods, step.ended is None, step.ended)):
+        return failure(step.name, logs.of(run.run_id, step))
+    said = run.error.message if run.error else ""
+    return RunFailed(f"The run {run.run_id} ended {run.state.lower()} before a step began{f': {printable(said)}' if said else ''}.")
+
+
+class _Troubles:
+    """What pods wait for, each told once."""
+
+    def __init__(self, kubernetes: Kubernetes | None, namespace: str, run_id: str, now: Callable[[], float]) -> None:
+        self._kubernetes, self._namespace, self._run_id, self._now = kubernetes, namespace, run_id, now
+        self._since: dict[str, float] = {}
+
+    def news(self) -> list[str]:
+        if self._kubernetes is None or not self._namespace:
+            return []
+        try:
+            current = {printable(pod.trouble) for pod in self._kubernetes.pods(self._namespace, self._run_id) if pod.trouble}
+        except NotAllowed:
+            self._kubernetes = None
+            return []
+        # The kubelet shows ErrImagePull and ImagePullBackOff in turns: the same trouble.
+        keys = {_key(sentence): sentence for sentence in current}
+        new = [sentence for key, sentence in keys.items() if key not in self._since]
+        self._since = {key: self._since.get(key, self._now()) for key in keys}
+        self._shown = keys
+        return new
+
+    def hopeless(self) -> str:
+        """The sentence of an image that has not been pulled for too long, "" where there is none."""
+        for key, since in self._since.items():
+            if self._now() - since > PULL_SECONDS and any(reason in self._shown[key] for reason in PULLING):
+                return self._shown[key]
+        return ""
+
+
+def _key(sentence: str) -> str:
+    for reason in PULLING:
+        sentence = sentence.replace(reason, "")
+    return sentence

@@ -1,0 +1,95 @@
+"""A step's log, wherever it can still be had: its pod, the KFP API server, the KFP UI's archive."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from vqi.deployment.prediction_writer import printable
+from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError, closest
+from vqi_pipelines.cluster.kubernetes_access import Kubernetes, NotAllowed
+from vqi_pipelines.cluster.server import Server
+from vqi_pipelines.cluster.steps import Step
+
+# KFP's launcher ends with 1 whatever the step's own exit code was, and says that one in its log.
+EXIT_STATUS = re.compile(r"exit status (\d+)")
+# What a component logged as metrics, as KFP's launcher shows it before it publishes it.
+EXECUTOR_OUTPUT = "ExecutorOutput: "
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Where the logs of a run's steps may be had from. `namespace` is the run's own."""
+
+    server: Server
+    kubernetes: Kubernetes | None
+    namespace: str
+
+    def of(self, run_id: str, step: Step) -> str:
+        """The log of the step's last attempt, "" where none can be had any more."""
+        return self._from_pods(run_id, step.name) or self._from_server(run_id, step) or ""
+
+    def _from_pods(self, run_id: str, name: str) -> str:
+        if self.kubernetes is None or not self.namespace:
+            return ""
+        try:
+            pods = [pod for pod in self.kubernetes.pods(self.namespace, run_id) if pod.step == name]
+            return self.kubernetes.log(self.namespace, pods[-1].name) if pods else ""
+        except NotAllowed:
+            return ""
+
+    def _from_server(self, run_id: str, step: Step) -> str:
+        for pod in reversed(step.pods):
+            about = urlencode({"podname": pod, "podnamespace": self.namespace, "runid": run_id})
+            for path in (f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", f"/k8s/pod/logs?{about}"):
+                try:
+                    text = self.server.get_text(path)
+                except VqiError:
+                    continue
+                if text and not text.lstrip().startswith("<"):
+                    return text
+        return ""
+
+
+def failure(step: str, log: str) -> VqiError:
+    """The error that a step's log ends with, as the step told it: its own sentence and its own exit code."""
+    statuses = EXIT_STATUS.findall(log)
+    kind = {2: BadInput, 3: GateRefused}.get(int(statuses[-1]) if statuses else 1, RunFailed)
+    told = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
+    if told:
+        return kind(f"{step}: {printable(told[-1].strip())}")
+    if not log:
+        return RunFailed(f"{step} failed, and its log cannot be had any more.")
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not re.match(r"[IWEF]\d{4} ", line)]
+    return RunFailed(f"{step} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}")
+
+
+def metrics(log: str) -> dict[str, float]:
+    """The numbers that a step logged as KFP metrics; empty where there are none.
+
+    KFP's API does not tell them (they are in its metadata store); its launcher prints them into the step's log.
+    """
+    start = log.rfind(EXECUTOR_OUTPUT)
+    if start < 0:
+        return {}
+    try:
+        output, _ = json.JSONDecoder().raw_decode(log, start + len(EXECUTOR_OUTPUT))
+        lists = [held["artifacts"] for held in output.get("artifacts", {}).values()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    found: dict[str, float] = {}
+    for artifact in (artifact for held in lists for artifact in held):
+        if artifact.get("type", {}).get("schemaTitle") == "system.Metrics":
+            found.update({k: v for k, v in artifact.get("metadata", {}).items() if isinstance(v, (int, float)) and not isinstance(v, bool)})
+    return found
+
+
+def chosen_step(steps: list[Step], name: str) -> Step:
+    """The step that a person named (`build_index` and `build-index` are the same). Raises BadInput for one that the run does not have."""
+    wanted = name.replace("_", "-")
+    for step in reversed(steps):
+        if step.name == wanted:
+            return step
+    raise BadInput(f"The run has no step {name!r}.{closest(wanted, sorted({step.name for step in steps}))}")

@@ -1,0 +1,128 @@
+"""A compiled package as it is uploaded: fresh or refused, named by its content, described for the person at the form."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqi.category import Category, _Section
+from vqi.platform.errors import BadInput, closest
+from vqi_pipelines.compiling import PACKAGES, package_text
+
+# `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does.
+IMAGE = re.compile(r"(?<=image: )\S+")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled pipeline."""
+
+    text: str
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        return next(iter(yaml.safe_load_all(self.text)))
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline's name on the server."""
+        return str(self.spec["pipelineInfo"]["name"])
+
+    @property
+    def version(self) -> str:
+        """The name of this version: the same content is the same version wherever it is uploaded from."""
+        return f"{version('vqi')}-{hashlib.sha256(self.text.encode()).hexdigest()[:12]}"
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """The pipeline's parameters: name to type, default and choices as KFP's specification has them."""
+        return self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+
+    @property
+    def steps(self) -> list[str]:
+        """The tasks at the root, as the run's graph names them."""
+        return list(self.spec["root"]["dag"]["tasks"])
+
+    @property
+    def images(self) -> list[str]:
+        return sorted({e["container"]["image"] for e in self.spec["deploymentSpec"]["executors"].values() if "container" in e})
+
+    def choices(self, name: str) -> list[str]:
+        """What a parameter may be where it is a choice; empty where it is free."""
+        return [str(value) for value in self.inputs.get(name, {}).get("literals", [])]
+
+    def description(self) -> str:
+        """Markdown: what the pipeline does, and a line for every parameter, since KFP's form shows names and nothing else."""
+        lines = [str(self.spec["pipelineInfo"].get("description", "")).strip(), "", "| parameter | means | default |", "|---|---|---|"]
+        help_texts = _help_texts()
+        for name, described in sorted(self.inputs.items()):
+            default = described.get("defaultValue", "")
+            allowed = self.choices(name)
+            means = help_texts.get(name, "") + (f" ({', '.join(allowed)})" if 0 < len(allowed) <= 6 else "")
+            lines.append(f"| `{name}` | {_cell(means)} | {f'`{_cell(default)}`' if default != '' else ''} |")
+        lines += ["", f"vqi {version('vqi')}, package {self.version}. Images: {', '.join(f'`{image}`' for image in self.images)}."]
+        return "\n".join(lines)
+
+
+def load_package(pipeline: str = "train_category", file: Path | None = None) -> Package:
+    """The package of a pipeline: the file named, else the one of the checkout, else compiled now (so always where VQI_IMAGES names a registry).
+
+    Raises BadInput for a file that is missing, is no package, or is older than the code.
+    """
+    if pipeline not in PACKAGES:
+        raise BadInput(f"There is no pipeline {pipeline!r}.{closest(pipeline, list(PACKAGES))}")
+    current = _compiled(pipeline)
+    chosen = bool(os.environ.get("VQI_IMAGES") or os.environ.get("VQI_IMAGE_TAG"))
+    if file is None and not chosen:
+        file = next((path for folder in _compiled_folders() if (path := folder / f"{pipeline}.yaml").is_file()), None)
+    if file is None:
+        return Package(current)
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        package = Package(text)
+        package.pipeline, package.steps, package.images  # noqa: B018 each raises where this is no package
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"The package {file} cannot be read ({getattr(error, 'strerror', None) or 'not text'}); `vqi compile` writes it.") from error
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise BadInput(f"{file} is no compiled pipeline; `vqi compile` writes one.") from error
+    if IMAGE.sub("", text) != IMAGE.sub("", current):
+        raise BadInput(f"The package {file} is older than the code, or was edited; run `vqi compile` and submit again.")
+    if chosen and text != current:
+        raise BadInput(f"The package {file} names other images than VQI_IMAGES and VQI_IMAGE_TAG do; run `vqi compile` with them set.")
+    return package
+
+
+@cache
+def _compiled(pipeline: str) -> str:
+    """Compiled once a process: it takes a second, and images are named when the steps are imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return package_text(pipeline)
+
+
+def _compiled_folders() -> list[Path]:
+    return [Path("pipelines/compiled"), Path(__file__).resolve().parents[2] / "compiled"]
+
+
+def _help_texts() -> dict[str, str]:
+    """What each parameter means, as the category's own keys say it."""
+    found = {"name": "name of the product category", "seed": "of everything random"}
+    for section, field in Category.model_fields.items():
+        if isinstance(field.default, _Section):
+            found.update({f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()})
+        elif field.description:
+            found.setdefault(section, field.description)
+    return found
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,190 @@
+"""Uploading a package as a version named by its content, and starting runs of it with every parameter."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqi.category import Category
+from vqi.platform.errors import BadInput, VqiError, closest
+from vqi_pipelines.cluster.package import Package
+from vqi_pipelines.cluster.server import Server
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVersion, V2beta1Run
+
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A pipeline version on a server; `new` says whether this call made it."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+    new: bool
+
+
+def upload(server: Server, package: Package) -> Uploaded:
+    """The version of the package on the server, uploaded where it is not there yet."""
+    pipeline = find_pipeline(server, package.pipeline) or _make_pipeline(server, package)
+    if found := find_version(server, pipeline.pipeline_id, package.version):
+        return Uploaded(pipeline.pipeline_id, found.pipeline_version_id, package.version, False)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{package.pipeline}.yaml"
+        file.write_text(package.text, encoding="utf-8")
+        made = _upload_version(server, package, file, pipeline.pipeline_id)
+    return Uploaded(pipeline.pipeline_id, made.pipeline_version_id, package.version, True)
+
+
+def find_pipeline(server: Server, name: str) -> V2beta1Pipeline | None:
+    """The pipeline of that name, None where the server has none."""
+    options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
+    return server.find(server.pipelines.pipeline_service_get_pipeline_by_name, name, **options)
+
+
+def find_version(server: Server, pipeline_id: str, name: str) -> V2beta1PipelineVersion | None:
+    """The version of that name, None where the pipeline has none."""
+    token = ""
+    while True:
+        listed = server.call(
+            server.pipelines.pipeline_service_list_pipeline_versions, pipeline_id, page_size=PAGE, page_token=token, sort_by="created_at desc"
+        )
+        for found in listed.pipeline_versions or []:
+            if name in (found.display_name, found.name):
+                return found
+        token = listed.next_page_token or ""
+        if not token:
+            return None
+
+
+def find_experiment(server: Server, name: str) -> V2beta1Experiment | None:
+    """The experiment of that name, None where there is none."""
+    options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
+    wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
+    listed = server.call(server.experiments.experiment_service_list_experiments, filter=wanted, page_size=10, **options)
+    return next((item for item in listed.experiments or [] if item.display_name == name), None)
+
+
+def experiment(server: Server, name: str) -> V2beta1Experiment:
+    """The experiment of that name, made where there is none."""
+    import kfp_server_api as api
+
+    def found() -> V2beta1Experiment | None:
+        return find_experiment(server, name)
+
+    if there := found():
+        return there
+    new = api.V2beta1Experiment(display_name=name, namespace=server.namespace or None)
+    try:
+        return server.call(server.experiments.experiment_service_create_experiment, new, made=found)
+    except VqiError:
+        # Somebody else made it in between.
+        if there := found():
+            return there
+        raise
+
+
+def run_values(package: Package, category: Category) -> dict[str, Any]:
+    """Every parameter of the package: the category's where it has one, else the package's default. A clone in the UI shows only what was given.
+
+    Raises BadInput for a value that the package does not allow, and for a parameter that nothing gives a value.
+    """
+    given = category.parameters()
+    values = {}
+    for name, described in package.inputs.items():
+        if name in given:
+            values[name] = given[name]
+        elif "defaultValue" in described:
+            values[name] = described["defaultValue"]
+        elif not described.get("isOptional"):
+            raise BadInput(f"The pipeline {package.pipeline} has a parameter {name} that the category says nothing of.")
+        allowed = package.choices(name)
+        if name in values and allowed and str(values[name]) not in allowed:
+            raise BadInput(f"{name} is {values[name]!r}.{closest(str(values[name]), allowed)}")
+    return values
+
+
+def run_name(values: Mapping[str, Any], now: datetime | None = None) -> str:
+    """A name that says what the run is of, when it was asked for, and is no other run's."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    pool = values.get("pool", "any")
+    parts = [str(values.get("name", "run")), str(values.get("method_name", "")), "" if pool == "any" else str(pool), stamp, secrets.token_hex(2)]
+    return "-".join(part for part in parts if part)
+
+
+def start(
+    server: Server,
+    uploaded: Uploaded,
+    values: Mapping[str, Any],
+    experiment_name: str,
+    name: str = "",
+    service_account: str = "",
+    pipeline_root: str = "",
+) -> V2beta1Run:
+    """Start one run of an uploaded version. Asked again after a lost answer it does not start two: its name is its own."""
+    import kfp_server_api as api
+
+    name = name or run_name(values)
+    experiment_id = experiment(server, experiment_name).experiment_id
+    run = api.V2beta1Run(
+        display_name=name,
+        description=_described(values, uploaded),
+        experiment_id=experiment_id,
+        pipeline_version_reference=api.V2beta1PipelineVersionReference(pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id),
+        runtime_config=api.V2beta1RuntimeConfig(parameters=dict(values), pipeline_root=pipeline_root or None),
+        service_account=service_account or None,
+    )
+
+    def found() -> V2beta1Run | None:
+        listed = server.call(server.runs.run_service_list_runs, experiment_id=experiment_id, page_size=20, sort_by="created_at desc")
+        return next((item for item in listed.runs or [] if item.display_name == name), None)
+
+    return server.call(server.runs.run_service_create_run, run, made=found)
+
+
+def _make_pipeline(server: Server, package: Package) -> V2beta1Pipeline:
+    """The pipeline without a version: uploading one would also make a version that is named after the pipeline and says nothing."""
+    import kfp_server_api as api
+
+    new = api.V2beta1Pipeline(
+        name=package.pipeline, display_name=package.pipeline, description=package.description(), namespace=server.namespace or None
+    )
+    try:
+        return server.call(server.pipelines.pipeline_service_create_pipeline, new, made=lambda: find_pipeline(server, package.pipeline))
+    except VqiError:
+        # Somebody else made it in between.
+        if there := find_pipeline(server, package.pipeline):
+            return there
+        raise
+
+
+def _upload_version(server: Server, package: Package, file: Path, pipeline_id: str) -> V2beta1PipelineVersion:
+    def found() -> V2beta1PipelineVersion | None:
+        return find_version(server, pipeline_id, package.version)
+
+    try:
+        return server.call(
+            server.uploads.upload_pipeline_version,
+            str(file),
+            name=package.version,
+            pipelineid=pipeline_id,
+            description=package.description(),
+            made=found,
+        )
+    except VqiError:
+        if there := found():
+            return there
+        raise
+
+
+def _described(values: Mapping[str, Any], uploaded: Uploaded) -> str:
+    pool = f" on pool {values['pool']}" if "pool" in values else ""
+    return f"{values.get('name', '')}: {values.get('method_name', '')}{pool}, package {uploaded.name}"

@@ -1,0 +1,192 @@
+"""`vqi runs`, `vqi logs`, `vqi terminate` and `vqi retry`: what goes on in a cluster, and taking hold of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vqi.deployment.prediction_writer import printable
+from vqi_pipelines.commands import cluster_options as options
+from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.run import errors_as_json
+from vqi_pipelines.commands.submit import finish, wait_for
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+    from vqi_pipelines.cluster.server import Server
+
+RunId = Annotated[str, typer.Argument(help="The run's id, or the beginning of its id or name that no other recent run has.")]
+
+
+def runs(
+    run: Annotated[str, typer.Argument(help="One run (id, or the beginning of its id or name): its steps and metrics. Without it: a list.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays.")] = None,
+    category: Annotated[str, typer.Option(help="Only runs of this category.")] = "",
+    state: Annotated[str, typer.Option(help="Only runs in this state: pending, running, succeeded, failed, canceled.")] = "",
+    last: Annotated[int, typer.Option(min=1, max=500, help="How many at most, the newest first.")] = 20,
+    experiment: Annotated[str, typer.Option(help="Only runs of this KFP experiment.")] = "",
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+    json_output: options.Json = False,
+) -> None:
+    """List the runs of a cluster, or show one."""
+    from vqi_pipelines.cluster.following import Outcome, outcome, progress
+    from vqi_pipelines.cluster.listing import list_runs
+    from vqi_pipelines.cluster.steps import OVER, steps_of
+
+    with errors_as_json(json_output):
+        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        if run:
+            found = the_run(server, run)
+            logs = options.logs(server, kubernetes)
+            if wait:
+                ended = wait_for(server, logs, found.run_id, timeout)
+            elif found.state in OVER:
+                ended = outcome(server, found, logs)
+            else:
+                ended = Outcome(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
+            if not json_output and not wait:
+                print(f"{printable(ended.name)}: {ended.state.lower()}")
+                for name, line in ended.steps.items():
+                    print(f"  {name}: {line}")
+            finish(ended, json_output)
+            return
+        listed = list_runs(server, last, category, state, experiment)
+        if json_output:
+            print(json.dumps([_row(item) for item in listed], indent=2))
+        else:
+            _print_table(listed)
+
+
+def logs(
+    run: RunId,
+    step: Annotated[str, typer.Argument(help="ingest, check_dataset, train, build_index, evaluate or export.")],
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+) -> None:
+    """Print a step's log, from its pod, from KFP, or from KFP's archive."""
+    from vqi.platform.errors import RunFailed
+    from vqi_pipelines.cluster.logs import chosen_step
+    from vqi_pipelines.cluster.steps import steps_of
+
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    found = the_run(server, run)
+    chosen = chosen_step(steps_of(found), step)
+    if chosen.cached:
+        raise RunFailed(f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log it is.")
+    text = options.logs(server, kubernetes).of(found.run_id, chosen)
+    if not text:
+        raise RunFailed(f"The log of {chosen.name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it.")
+    for line in text.splitlines():
+        print(printable(line.replace("\t", "    ")))
+
+
+def terminate(
+    run: RunId,
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+) -> None:
+    """End a run that goes on; what its finished steps made stays."""
+    from vqi.platform.errors import BadInput
+    from vqi_pipelines.cluster.steps import OVER
+
+    server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    found = the_run(server, run)
+    if found.state in OVER:
+        raise BadInput(f"The run {found.run_id} is over ({found.state.lower()}); there is nothing to end.")
+    server.call(server.runs.run_service_terminate_run, found.run_id)
+    typer.echo(f"Ending {printable(found.display_name)}: {found.run_id}")
+
+
+def retry(
+    run: RunId,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays.")] = None,
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+    json_output: options.Json = False,
+) -> None:
+    """Go on with a failed run where it failed: no finished step is repeated."""
+    from vqi.platform.errors import BadInput
+
+    with errors_as_json(json_output):
+        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        found = the_run(server, run)
+        if found.state not in ("FAILED", "CANCELED"):
+            raise BadInput(f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can be retried.")
+
+        def begun() -> object | None:
+            now = server.call(server.runs.run_service_get_run, found.run_id)
+            return now if now.state not in ("FAILED", "CANCELED") else None
+
+        server.call(server.runs.run_service_retry_run, found.run_id, made=begun)
+        say(f"Retrying {printable(found.display_name)}: {found.run_id}")
+        if wait:
+            finish(wait_for(server, options.logs(server, kubernetes), found.run_id, timeout), json_output)
+
+
+def the_run(server: Server, wanted: str) -> V2beta1Run:
+    """The run that a person named by its id, or by how its id or its name begins. Raises BadInput where that is none or several."""
+    import re
+
+    from vqi.platform.errors import BadInput
+    from vqi_pipelines.cluster.listing import list_runs
+
+    server.health()
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", wanted):
+        if found := server.find(server.runs.run_service_get_run, wanted):
+            return found
+        raise BadInput(f"{server.host} has no run {wanted}; `vqi runs` lists them.")
+    near = [run for run in list_runs(server, 200) if run.run_id.startswith(wanted) or (run.display_name or "").startswith(wanted)]
+    exact = [run for run in near if run.display_name == wanted]
+    if len(exact or near) == 1:
+        return server.call(server.runs.run_service_get_run, (exact or near)[0].run_id)
+    if not near:
+        raise BadInput(f"None of the last 200 runs has an id or a name that begins with {wanted!r}; `vqi runs` lists them.")
+    raise BadInput(f"{len(near)} runs begin with {wanted!r}, such as {near[0].run_id} and {near[1].run_id}; write more of it.")
+
+
+def _row(run: V2beta1Run) -> dict[str, Any]:
+    parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
+    return {
+        "run_id": run.run_id,
+        "name": run.display_name,
+        "state": run.state,
+        "category": parameters.get("name", ""),
+        "method": parameters.get("method_name", ""),
+        "pool": parameters.get("pool", ""),
+        "created_at": run.created_at.isoformat() if run.created_at else "",
+        "finished_at": run.finished_at.isoformat() if run.finished_at and run.finished_at.year > 1970 else "",
+        "recurring_run_id": run.recurring_run_id or "",
+    }
+
+
+def _print_table(listed: list[V2beta1Run]) -> None:
+    rows = [("run", "state", "begun", "minutes", "name")]
+    for run in listed:
+        over = run.finished_at and run.finished_at.year > 1970
+        minutes = f"{(run.finished_at - run.created_at).total_seconds() / 60:.1f}" if over and run.created_at else ""
+        begun = run.created_at.strftime("%Y-%m-%d %H:%M") if run.created_at else ""
+        rows.append((run.run_id, (run.state or "pending").lower(), begun, minutes, printable(run.display_name or "")))
+    for row in rows if listed else [("No runs.", "", "", "", "")]:
+        print(f"{row[0]:36}  {row[1]:9}  {row[2]:16}  {row[3]:>7}  {row[4]}".rstrip())

@@ -1,0 +1,108 @@
+"""`vqi schedule`: runs of a category again and again, as KFP's recurring runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqi.deployment.prediction_writer import printable
+from vqi_pipelines.commands import cluster_options as options
+from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.run import errors_as_json
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1RecurringRun
+
+
+def schedule(
+    category: Annotated[str, typer.Option(help="Category to run at every time of --cron.")] = "",
+    cron: Annotated[str, typer.Option(help="When: '0 2 * * *' (minute hour day month weekday), six fields with the second first, or @daily.")] = "",
+    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the schedule; else the category's and the method's.")] = "",
+    concurrent: Annotated[int, typer.Option(min=1, max=10, help="How many of its runs may go on at once.")] = 1,
+    catch_up: Annotated[bool, typer.Option("--catch-up", help="After an outage run every time that was missed, not only the next.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the schedules.")] = False,
+    pause: Annotated[str, typer.Option(help="Pause a schedule (its id or name).")] = "",
+    resume: Annotated[str, typer.Option(help="Go on with a paused schedule (its id or name).")] = "",
+    delete: Annotated[str, typer.Option(help="Delete a schedule (its id or name); its runs stay.")] = "",
+    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Do not look at server, namespace, nodes and data first.")] = False,
+    service_account: Annotated[str, typer.Option(help="Service account of the runs' pods; else KFP's own choice.")] = "",
+    package: options.PackageFile = None,
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    experiment: options.Experiment = "vqi",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+    json_output: options.Json = False,
+) -> None:
+    """Run a category on a schedule; list, pause, resume and delete schedules."""
+    from vqi.platform.errors import BadInput
+    from vqi_pipelines.catalog import load_category
+    from vqi_pipelines.cluster import schedules
+    from vqi_pipelines.cluster.package import load_package
+    from vqi_pipelines.cluster.submitting import run_values, upload
+    from vqi_pipelines.commands.submit import overrides, preflight
+
+    with errors_as_json(json_output):
+        if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
+            raise BadInput("Give one of --category (with --cron), --list, --pause, --resume and --delete.")
+        if not category:
+            server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+            server.health()
+            if list_:
+                _show(schedules.listed(server), json_output)
+                return
+            changes = ((pause, schedules.pause, "paused"), (resume, schedules.resume, "resumed"), (delete, schedules.delete, "deleted"))
+            wanted, change, done = next(each for each in changes if each[0])
+            found = schedules.find(server, wanted)
+            change(server, found.recurring_run_id)
+            say(f"{printable(found.display_name)}: {done}")
+            return
+        if not cron:
+            raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
+        when = schedules.cron(cron)
+        chosen = load_category(category, overrides(set_, pool))
+        compiled = load_package("train_category", package)
+        values = run_values(compiled, chosen)
+        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        if not no_preflight:
+            preflight(server, kubernetes, chosen)
+        made = schedules.make(
+            server,
+            upload(server, compiled),
+            values,
+            experiment,
+            name or f"{chosen.name}-{chosen.method.name}",
+            when,
+            concurrent=concurrent,
+            catch_up=catch_up,
+            service_account=service_account,
+        )
+        if json_output:
+            _show([made], True)
+        else:
+            typer.echo(f"{printable(made.display_name)} runs at '{when}': {made.recurring_run_id}")
+
+
+def _show(listed: list[V2beta1RecurringRun], json_output: bool) -> None:
+    rows = [
+        {
+            "id": item.recurring_run_id,
+            "name": item.display_name,
+            "cron": item.trigger.cron_schedule.cron if item.trigger and item.trigger.cron_schedule else "",
+            "state": (item.status or "").lower(),
+        }
+        for item in listed
+    ]
+    if json_output:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(printable(f"{row['id']}  {row['state']:8}  {row['cron']:20}  {row['name']}"))
+    if not rows:
+        print("No schedules.")

@@ -1,0 +1,134 @@
+"""`vqi submit`: one category's DAG in a cluster."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqi.deployment.prediction_writer import printable
+from vqi_pipelines.commands import cluster_options as options
+from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.run import errors_as_json
+
+if TYPE_CHECKING:
+    from vqi.category import Category
+    from vqi_pipelines.cluster.following import Outcome
+    from vqi_pipelines.cluster.kubernetes_access import Kubernetes
+    from vqi_pipelines.cluster.logs import Logs
+    from vqi_pipelines.cluster.server import Server
+
+
+def submit(
+    category: Annotated[str, typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...).")],
+    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays; the run goes on after.")] = None,
+    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")] = False,
+    service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
+    pipeline_root: Annotated[str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")] = "",
+    package: options.PackageFile = None,
+    host: options.Host = "",
+    namespace: options.Namespace = "",
+    server_namespace: options.ServerNamespace = "",
+    experiment: options.Experiment = "vqi",
+    token_file: options.TokenFile = "",
+    ca_cert: options.CaCert = "",
+    kube_context: options.KubeContext = "",
+    json_output: options.Json = False,
+) -> None:
+    """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
+    from vqi_pipelines.catalog import load_category
+    from vqi_pipelines.cluster.following import Outcome
+    from vqi_pipelines.cluster.package import load_package
+    from vqi_pipelines.cluster.submitting import run_values, start, upload
+
+    with errors_as_json(json_output):
+        chosen = load_category(category, overrides(set_, pool))
+        compiled = load_package("train_category", package)
+        values = run_values(compiled, chosen)
+        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        if not no_preflight:
+            preflight(server, kubernetes, chosen)
+        uploaded = upload(server, compiled)
+        say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
+        run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
+        say(f"Started {printable(run.display_name)}: {run.run_id}")
+        if link := server.run_link(run.run_id):
+            say(f"See it at {link}")
+        outcome = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
+        if outcome is None:
+            outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
+        finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
+
+
+def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
+    """Look at everything a run needs before it is submitted. Raises BadInput for what is wrong; what could not be seen is said."""
+    from vqi_pipelines.cluster import preflight as checks
+
+    def doubt(sentence: str) -> None:
+        say(f"Note: {printable(sentence)}")
+
+    checks.check_server(server, doubt)
+    checks.check_data(category, doubt)
+    namespace = server.run_namespace(kubernetes)
+    if kubernetes is None or not namespace:
+        doubt("Secrets and nodes were not checked: there is no kubeconfig here that shows the run's namespace.")
+        return
+    checks.check_namespace(kubernetes, namespace, server.health().multi_user, category, doubt)
+    checks.check_nodes(kubernetes, category.step_placements, category.pool, doubt)
+
+
+def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> Outcome:
+    """Follow a run to its end; Ctrl-C leaves it going and says how to follow it."""
+    from vqi_pipelines.cluster.following import follow
+
+    try:
+        return follow(server, run_id, logs, say, timeout)
+    except KeyboardInterrupt:
+        say(f"The run {run_id} goes on. Follow it with `vqi runs {run_id} --wait`, end it with `vqi terminate {run_id}`.")
+        raise typer.Exit(130) from None
+
+
+def finish(outcome: Outcome, json_output: bool, tracking: str = "") -> None:
+    """Print how a run stands and raise what it failed with."""
+    if outcome.metrics and not json_output:
+        width = max(map(len, outcome.metrics))
+        for name, value in sorted(outcome.metrics.items()):
+            print(f"  {printable(name):{width}}  {value:.4f}")
+    if json_output:
+        print(json.dumps({**outcome.as_dict(), "tracking": tracking}, indent=2))
+    elif outcome.state == "SUCCEEDED":
+        print(f"Succeeded: {outcome.name}")
+        for title, place in (("Run:", outcome.link), ("MLflow:", tracking)):
+            if place:
+                print(f"{title:8}{printable(place)}")
+    if outcome.error:
+        say(f"vqi: {printable(outcome.error)}")
+        if outcome.link:
+            say(f"See {outcome.link}")
+        say(f"`vqi logs {outcome.run_id} STEP` shows a step's log; `vqi retry {outcome.run_id}` goes on where it failed.")
+        raise typer.Exit(outcome.exit_code)
+
+
+def tracking_address(category: Category, kubernetes: Kubernetes | None, server: Server) -> str:
+    """Where the run's figures are in MLflow, "" where that is not known from here."""
+    import os
+
+    from vqi_pipelines.cluster.kubernetes_access import NotAllowed
+    from vqi_pipelines.cluster.preflight import SETTINGS
+
+    known = category.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not known and kubernetes and (namespace := server.run_namespace(kubernetes)):
+        try:
+            known = (kubernetes.config_map(namespace, SETTINGS) or {}).get("MLFLOW_TRACKING_URI", "")
+        except NotAllowed:
+            return ""
+    return f"{known} (experiment {category.tracking.experiment})" if known else ""
+
+
+def overrides(set_: list[str] | None, pool: str) -> list[str]:
+    """What is laid over the category: --set, and --pool as a key like any other."""
+    return [*(set_ or []), *([f"pool={pool}"] if pool else [])]

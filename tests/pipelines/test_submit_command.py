@@ -1,0 +1,569 @@
+"""`vqi submit` and the commands beside it, against a KFP and a Kubernetes API in this process."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import kfp_server_api
+import pytest
+
+import kubernetes_server
+from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
+from vqi.category import Category
+from vqi.platform.errors import BadInput, GateRefused, RunFailed
+from vqi_pipelines.cluster import following, logs, schedules, server
+from vqi_pipelines.cluster.package import load_package
+from vqi_pipelines.command import main
+
+SOURCE = "s3://photographs/flange"
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Vqi = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(server, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(server, "LONGEST_PAUSE_SECONDS", 0.002)
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("ENDPOINT", "NAMESPACE", "SA_TOKEN_PATH", "UI_ENDPOINT"):
+        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
+    # The client reads KUBECONFIG once, when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "no-context.json"))
+
+
+@pytest.fixture
+def kfp() -> Iterator[Kfp]:
+    with serving(Kfp()) as running:
+        yield running
+
+
+@pytest.fixture
+def vqi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vqi:
+    def call(*arguments: str) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["vqi", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Done(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def submit(kfp: Kfp, vqi: Vqi) -> Vqi:
+    return lambda *arguments: vqi("submit", "--category", "flange", "--set", f"data.source={SOURCE}", "--host", kfp.host, *arguments)
+
+
+def the_run(kfp: Kfp) -> object:
+    (run,) = kfp.runs.values()
+    return run
+
+
+# The contract
+
+
+def test_the_fake_speaks_the_clients_contract() -> None:
+    services = [getattr(kfp_server_api, name) for name in dir(kfp_server_api) if name.endswith("ServiceApi")]
+    declared = set()
+    for service in services:
+        for path, method in re.findall(r"'(/apis/[^']+)', '(\w+)',", inspect.getsource(service)):
+            declared.add((method, path))
+    for method, path, _, _ in ROUTES:
+        assert (method, path) in declared
+
+
+# Submitting
+
+
+def test_submit_passes_every_parameter_and_waits(kfp: Kfp, submit: Vqi) -> None:
+    done = submit("--wait")
+    assert done.code == 0, done.err
+    run = the_run(kfp)
+    package = load_package()
+    assert set(run.runtime_config.parameters) == set(package.inputs)
+    assert run.runtime_config.parameters["data_source"] == SOURCE
+    assert run.runtime_config.parameters["method_settings"] == '{"coreset_ratio": 0.03}'
+    assert re.fullmatch(r"flange-patchcore-\d{8}-\d{6}-[0-9a-f]{4}", run.display_name)
+    # Every step was told as it began and as it ended, once; the run's own address is shown.
+    for step in STEPS:
+        assert done.err.count(f"  {step}: running\n") == 1
+        assert done.err.count(f"  {step}: succeeded in 7 s\n") == 1
+    assert f"{kfp.host}/#/runs/details/{run.run_id}" in done.out
+    assert "image_auroc  0.9875" in done.out
+
+
+def test_json_is_one_object(submit: Vqi) -> None:
+    done = submit("--wait", "--json")
+    answer = json.loads(done.out)
+    assert answer["state"] == "SUCCEEDED"
+    assert answer["metrics"] == METRICS
+    assert answer["exit_code"] == done.code == 0
+    assert set(answer["seconds"]) == set(STEPS)
+
+
+def test_a_version_is_uploaded_once_and_describes_its_form(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
+    assert submit().code == submit().code == 0
+    assert len(kfp.versions) == len(kfp.pipelines) == 1
+    assert len(kfp.runs) == 2
+    (version,) = kfp.versions.values()
+    package = load_package()
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*-[0-9a-f]{12}", version.display_name)
+    assert kfp.packages[version.pipeline_version_id] == package.text
+    for name in package.inputs:
+        assert f"| `{name}` |" in version.description
+    assert "photographs" in version.description
+    assert "there already" in vqi("upload", "--host", kfp.host, "--pipeline", "train_category").out
+
+
+def test_a_version_that_somebody_uploads_meanwhile_is_used(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submit().code == 0
+    first = kfp.list_pipeline_versions
+    asked = itertools.count()
+
+    def late(query: dict, pipeline_id: str) -> object:
+        return first(query, pipeline_id) if next(asked) else kfp_server_api.V2beta1ListPipelineVersionsResponse()
+
+    routes = [(m, p, t, (lambda _, q, i: late(q, i)) if p.endswith("/versions") else h) for m, p, t, h in ROUTES]
+    monkeypatch.setattr("kfp_server.ROUTES", routes)
+    done = submit()
+    assert done.code == 0, done.err
+    assert len(kfp.versions) == 1
+    assert len(kfp.runs) == 2
+
+
+def test_pool_and_resources_are_parameters_of_the_run(kfp: Kfp, submit: Vqi) -> None:
+    done = submit("--pool", "xeon", "--set", "resources={train: {cpu: 2}}")
+    assert done.code == 0, done.err
+    run = the_run(kfp)
+    assert run.runtime_config.parameters["pool"] == "xeon"
+    assert json.loads(run.runtime_config.parameters["resources"]) == {"train": {"cpu": "2"}}
+    assert "-xeon-" in run.display_name
+
+
+def test_a_value_the_package_does_not_allow() -> None:
+    from vqi_pipelines.cluster.submitting import run_values
+
+    package = load_package()
+    narrow = type(package)(re.sub(r"\n +- gaudi\n", "\n", package.text))
+    with pytest.raises(BadInput, match=r"pool is 'gaudi'\. Known: any, xeon\."):
+        run_values(narrow, Category.parse({"pool": "gaudi"}))
+
+
+# A bad network
+
+
+@pytest.mark.parametrize("fault", ["503", "closed", "lost"])
+def test_a_flaky_server_gets_one_run(kfp: Kfp, submit: Vqi, fault: str) -> None:
+    # Every third request, the first included: each kind of call is hit in one run or another.
+    for start in range(3):
+        kfp.faults = itertools.islice(itertools.cycle((fault, "", "")), start, None)
+        done = submit("--wait")
+        assert done.code == 0, done.err
+    assert kfp.spoilt > 10
+    assert len(kfp.runs) == 3
+    assert len({run.display_name for run in kfp.runs.values()}) == 3
+    assert len(kfp.pipelines) == len(kfp.versions) == len(kfp.experiments) == 1
+
+
+def test_a_server_that_stays_away(kfp: Kfp, submit: Vqi) -> None:
+    kfp.faults = itertools.repeat("503")
+    done = submit()
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == f"vqi: {kfp.host} stays unavailable (status 503 8 times); try again when it is well."
+
+
+# What a person gets wrong
+
+
+def test_a_wrong_host(vqi: Vqi) -> None:
+    done = vqi("submit", "--category", "flange", "--set", f"data.source={SOURCE}", "--host", "http://127.0.0.1:9")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("vqi: No KFP server answers at http://127.0.0.1:9 after 8 attempts (")
+    assert "check --host" in done.err
+
+
+def test_a_host_that_is_no_name(vqi: Vqi) -> None:
+    done = vqi("runs", "--host", "http://kfp.invalid")
+    assert done.code == 2
+    assert "There is no host 'kfp.invalid'" in done.err
+
+
+def test_no_host_and_no_kubeconfig(vqi: Vqi) -> None:
+    done = vqi("runs")
+    assert done.code == 2
+    assert "No KFP server is named" in done.err
+    assert "port-forward" in done.err
+
+
+def test_a_host_that_does_not_speak_tls(kfp: Kfp, vqi: Vqi) -> None:
+    done = vqi("runs", "--host", kfp.host.replace("http://", "https://"))
+    assert done.code == 2
+    assert "does not speak TLS as asked" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_login_page_is_no_server(kfp: Kfp, submit: Vqi) -> None:
+    kfp.page = "<html>Log in with Dex</html>"
+    done = submit()
+    assert done.code == 2
+    assert "is no KFP API server" in done.err
+    assert "login page" in done.err
+
+
+def test_an_old_server(kfp: Kfp, submit: Vqi) -> None:
+    kfp.health = {}
+    done = submit()
+    assert done.code == 2
+    assert "older KFP (2.x is needed)" in done.err
+    kfp.health = {"tag_name": "3.0.0", "multi_user": False}
+    done = submit()
+    assert done.code == 2
+    assert "is version 3.0.0; 2.x is needed" in done.err
+    assert submit("--no-preflight").code == 0
+
+
+def test_a_token_that_has_expired(kfp: Kfp, submit: Vqi, tmp_path: Path) -> None:
+    kfp.token = "fresh"
+    token = tmp_path / "token"
+    token.write_text("stale\n")
+    done = submit("--token-file", str(token))
+    assert done.code == 2
+    assert "the token is missing, has expired or is for another audience" in done.err
+    assert not kfp.runs
+    token.write_text("fresh\n")
+    assert submit("--token-file", str(token)).code == 0
+    done = submit("--token-file", str(tmp_path / "nowhere"))
+    assert done.code == 2
+    assert "nowhere, which does not exist" in done.err
+
+
+def test_several_teams_need_a_namespace(kfp: Kfp, submit: Vqi) -> None:
+    kfp.health = {"tag_name": "2.17.0", "multi_user": True}
+    done = submit()
+    assert done.code == 2
+    assert "name yours with --namespace" in done.err
+    assert submit("--namespace", "team-a").code == 0
+    (made,) = kfp.experiments.values()
+    assert made.namespace == "team-a"
+    assert next(iter(kfp.pipelines.values())).namespace == "team-a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--category", "flanje"], "Did you mean 'flange'?"),
+        (["--category", "flange"], "data.source is 'demo/parts', a path of a machine, which no pod of the cluster can read"),
+        (
+            ["--category", "flange", "--set", f"data.source={SOURCE}", "--set", "backbone.name=resnet18", "--set", "backbone.weights=w.pth"],
+            "backbone.wei",
+        ),
+        (["--category", "flange", "--set", "data.source="], "data.source is empty"),
+        (["--category", "flange", "--pool", "moon"], "pool is 'moon'. Known: any, gaudi, xeon."),
+    ],
+)
+def test_bad_input_starts_nothing(kfp: Kfp, vqi: Vqi, arguments: list[str], sentence: str) -> None:
+    done = vqi("submit", *arguments, "--host", kfp.host)
+    assert done.code == 2
+    assert sentence in done.err
+    assert not kfp.runs
+
+
+def test_a_package_older_than_the_code(kfp: Kfp, submit: Vqi, tmp_path: Path) -> None:
+    package = tmp_path / "train_category.yaml"
+    package.write_text(load_package().text.replace("defaultValue: 8", "defaultValue: 16", 1))
+    done = submit("--package", str(package))
+    assert done.code == 2
+    assert "is older than the code" in done.err
+    package.write_text("- no package")
+    assert "is no compiled pipeline" in submit("--package", str(package)).err
+    assert "cannot be read" in submit("--package", str(tmp_path / "nowhere.yaml")).err
+    # The same pipeline for another registry is no other code.
+    package.write_text(re.sub(r"image: vqi/", "image: registry.example/vqi/", load_package().text))
+    assert submit("--package", str(package)).code == 0
+
+
+# How a run ends
+
+
+@pytest.mark.parametrize(("status", "code"), [(1, 1), (2, 2), (3, 3)])
+def test_the_exit_code_is_the_steps(kfp: Kfp, submit: Vqi, status: int, code: int) -> None:
+    kfp.fails_at, kfp.final = "export", "FAILED"
+    kfp.logs["export"] = failed_log("export", "the exported scores differ by 0.2\x1b[2J", status)
+    done = submit("--wait", "--json")
+    assert done.code == code
+    answer = json.loads(done.out)
+    assert answer["error"] == "export: the exported scores differ by 0.2\\x1b[2J"
+    assert answer["exit_code"] == code
+    assert answer["metrics"] == METRICS
+    assert "vqi retry" in done.err
+
+
+def test_a_run_whose_log_is_gone_still_fails(kfp: Kfp, submit: Vqi) -> None:
+    kfp.fails_at, kfp.final = "train", "FAILED"
+    done = submit("--wait")
+    assert done.code == 1
+    assert "train failed, and its log cannot be had any more" in done.err
+
+
+def test_a_retried_run_goes_on(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
+    kfp.fails_at, kfp.final = "train", "FAILED"
+    assert submit("--wait").code == 1
+    run = the_run(kfp)
+    done = vqi("retry", run.run_id, "--wait", "--host", kfp.host)
+    assert done.code == 0, done.err
+    assert len(kfp.runs) == 1
+    done = vqi("retry", run.run_id, "--host", kfp.host)
+    assert done.code == 2
+    assert "only one that failed or was ended can be retried" in done.err
+
+
+def test_timeout_and_interrupt_leave_the_run_going(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+    kfp.finished = False
+    done = submit("--wait", "--timeout", "0.1")
+    assert done.code == 1
+    assert "it goes on. Follow it with `vqi runs" in done.err
+    assert the_run(kfp).state == "RUNNING"
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "time", SimpleNamespace(sleep=interrupted, monotonic=lambda: 0.0))
+    done = submit("--wait")
+    assert done.code == 130
+    assert "goes on. Follow it with `vqi runs" in done.err
+    assert not any(request.endswith(":terminate") for request in kfp.requests)
+
+
+def test_a_cached_step_says_so_and_has_no_log(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
+    kfp.cached = ("train",)
+    done = submit("--wait")
+    assert "  train: succeeded (from the cache)\n" in done.err
+    assert "  build-index: succeeded in 7 s\n" in done.err
+    done = vqi("logs", the_run(kfp).run_id, "train", "--host", kfp.host)
+    assert done.code == 1
+    assert "KFP had its result from an earlier run" in done.err
+
+
+def test_runs_logs_and_terminate(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
+    kfp.finished = False
+    assert submit().code == submit().code == 0
+    first, second = kfp.runs.values()
+    listed = json.loads(vqi("runs", "--host", kfp.host, "--json").out)
+    assert [row["run_id"] for row in listed] == [second.run_id, first.run_id]
+    assert {row["category"] for row in listed} == {"flange"}
+    assert json.loads(vqi("runs", "--host", kfp.host, "--category", "plate", "--json").out) == []
+    assert "Did you mean 'failed'" in vqi("runs", "--host", kfp.host, "--state", "faild").err
+    assert first.run_id in vqi("runs", "--host", kfp.host).out
+    done = vqi("logs", "flange", "train", "--host", kfp.host)
+    assert done.code == 2
+    assert "2 runs begin with 'flange'" in done.err
+    assert vqi("terminate", first.run_id, "--host", kfp.host).code == 0
+    assert kfp.runs[first.run_id].state == "CANCELED"
+    assert "there is nothing to end" in vqi("terminate", first.run_id, "--host", kfp.host).err
+    done = vqi("runs", "0" * 8, "--host", kfp.host)
+    assert done.code == 2
+    assert "None of the last 200 runs" in done.err
+    kfp.finished = True
+    while kfp.get_run({}, second.run_id).state != "SUCCEEDED":
+        pass
+    assert "ExecutorOutput" in vqi("logs", second.run_id, "evaluate", "--host", kfp.host).out
+    assert "Did you mean 'build-index'" in vqi("logs", second.run_id, "build_indx", "--host", kfp.host).err
+
+
+def test_what_a_log_says() -> None:
+    assert isinstance(logs.failure("build-index", failed_log("build_index", "no", 2)), BadInput)
+    assert isinstance(logs.failure("export", failed_log("export", "no", 3)), GateRefused)
+    killed = logs.failure("train", "vqi is learning\nKilled\nF1121 20:00:01.0 18 main.go:59] failed to execute component: signal: killed\n")
+    assert isinstance(killed, RunFailed)
+    assert str(killed) == "train failed: Killed"
+    assert logs.metrics("nothing here") == {}
+    assert logs.metrics("ExecutorOutput: {broken") == {}
+
+
+# Schedules
+
+
+def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> None:
+    make = ["schedule", "--category", "flange", "--cron", "30 2 * * 1-5", "--set", f"data.source={SOURCE}", "--host", kfp.host]
+    done = vqi(*make)
+    assert done.code == 0, done.err
+    (made,) = kfp.schedules.values()
+    assert made.trigger.cron_schedule.cron == "0 30 2 * * 1-5"
+    assert made.no_catchup
+    assert set(made.runtime_config.parameters) == set(load_package().inputs)
+    again = vqi(*make)
+    assert again.code == 2
+    assert "There is a schedule 'flange-patchcore' already" in again.err
+    assert vqi("schedule", "--pause", "flange-patchcore", "--host", kfp.host).code == 0
+    (row,) = json.loads(vqi("schedule", "--list", "--json", "--host", kfp.host).out)
+    assert row["state"] == "disabled"
+    assert vqi("schedule", "--resume", made.recurring_run_id, "--host", kfp.host).code == 0
+    assert made.status == "ENABLED"
+    done = vqi("schedule", "--delete", "flange-patchcor", "--host", kfp.host)
+    assert done.code == 2
+    assert "Did you mean 'flange-patchcore'?" in done.err
+    assert vqi("schedule", "--delete", "flange-patchcore", "--host", kfp.host).code == 0
+    assert not kfp.schedules
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("0 2 * * *", "0 0 2 * * *"), ("15 0 2 * * *", "15 0 2 * * *"), ("*/5 8-17 * jan-mar mon", "0 */5 8-17 * jan-mar mon"), ("@daily", "@daily")],
+)
+def test_cron_as_kfp_takes_it(given: str, taken: str) -> None:
+    assert schedules.cron(given) == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("nightly", "has 1 fields"),
+        ("60 2 * * *", "the minute is '60'; it must be 0 to 59"),
+        ("0 2 * * 7", "the day of the week is '7'; it must be 0 to 6"),
+        ("*/0 2 * * *", "the step '0' of the minute"),
+        ("0 9-5 * * *", "ends before it begins"),
+        ("0 2 * foo *", "the month is 'foo'"),
+    ],
+)
+def test_cron_that_kfp_would_refuse(given: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        schedules.cron(given)
+
+
+# What the Kubernetes API tells
+
+
+@pytest.fixture
+def cluster(kfp: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[kubernetes_server.Cluster]:
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("KF_PIPELINES_NAMESPACE", kubernetes_server.NAMESPACE)
+    with kubernetes_server.serving(kubernetes_server.Cluster(kfp=kfp.host), tmp_path / "kubeconfig") as running:
+        yield running
+
+
+def test_without_a_host_the_kubeconfigs_cluster(kfp: Kfp, cluster: kubernetes_server.Cluster, vqi: Vqi) -> None:
+    done = vqi("submit", "--category", "flange", "--set", f"data.source={SOURCE}", "--wait")
+    assert done.code == 0, done.err
+    assert the_run(kfp).state == "SUCCEEDED"
+    assert "MLflow: http://mlflow:5000 (experiment vqi)" in done.out
+    cluster.named["services"].clear()
+    done = vqi("runs")
+    assert done.code == 2
+    assert "has no Service ml-pipeline in vqi or kubeflow" in done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("secrets", "mlpipeline-minio-artifact", "has no Secret mlpipeline-minio-artifact"),
+        ("secrets", "vqi-store", "has no Secret vqi-store (the steps read s3:// with it)"),
+        ("serviceaccounts", "pipeline-runner", "has no service account pipeline-runner"),
+        ("config_maps", "kfp-launcher", "has no ConfigMap kfp-launcher"),
+        ("config_maps", "vqi-settings", "has no ConfigMap vqi-settings"),
+        ("namespaces", "vqi", "There is no namespace 'vqi'"),
+    ],
+)
+def test_what_the_namespace_lacks(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, kind: str, name: str, sentence: str) -> None:
+    held = cluster.config_maps if kind == "config_maps" else cluster.named[kind]
+    held.pop(name) if isinstance(held, dict) else held.discard(name)
+    done = submit()
+    assert done.code == 2
+    assert sentence in done.err
+    assert not kfp.runs
+    assert submit("--no-preflight").code == 0
+
+
+def test_what_may_not_be_looked_at_is_said(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
+    cluster.forbidden = {"secrets", "nodes", "namespaces"}
+    done = submit()
+    assert done.code == 0, done.err
+    assert "has the Secret vqi-store was not checked: the Kubernetes API says 403" in done.err
+    assert "Whether a node takes the steps was not checked" in done.err
+
+
+def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
+    def refused(pool: str) -> str:
+        done = submit("--pool", pool)
+        assert done.code == 2
+        return done.err
+
+    node = kubernetes_server.node
+    assert submit().code == submit("--pool", "xeon").code == 0
+    assert "No ready node has the label vqi/pool=gaudi (pools of this cluster: xeon)" in refused("gaudi")
+    cluster.nodes.append(node("gaudi1", "gaudi"))
+    assert "No node of the cluster can take train: 2 of 3 without the label vqi/pool=gaudi; 1 of 3 with less than 1 habana.ai/gaudi" in refused(
+        "gaudi"
+    )
+    cluster.nodes[-1] = node("gaudi1", "gaudi", gaudi=8)
+    assert submit("--pool", "gaudi").code == 0
+    cluster.nodes = [node("gaudi1", "gaudi", gaudi=8)]
+    assert "can take place: 1 of 1 kept for other steps by their labels" in refused("gaudi")
+    cluster.nodes = [node("xeon1", "xeon", taint="vqi/pool"), node("other", taint="dedicated")]
+    assert submit("--pool", "xeon").code == 0
+    done = submit("--set", "resources={train: {memory: 1Ti}}")
+    assert "can take train: 1 of 2 with less than 1Ti memory; 1 of 2 with the taint dedicated" in done.err
+    cluster.nodes = [node("xeon1", "xeon", cordoned=True), node("xeon2", "xeon", ready=False)]
+    assert "No node of the cluster takes pods" in refused("xeon")
+
+
+def test_an_image_that_cannot_be_pulled(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+    kfp.finished = False
+    monkeypatch.setattr(following, "PULL_SECONDS", 0.0)
+    original = Kfp.create_run
+
+    def create(self: Kfp, query: dict, body: object) -> object:
+        run = original(self, query, body)
+        cluster.pods = [kubernetes_server.pod(run.run_id, "train", waiting="ImagePullBackOff")]
+        return run
+
+    routes = [(m, p, t, create if h is original else h) for m, p, t, h in ROUTES]
+    monkeypatch.setattr("kfp_server.ROUTES", routes)
+    done = submit("--wait", "--timeout", "60")
+    assert done.code == 2
+    assert "vqi: The image vqi/train:0.1.0 of step train cannot be had by its node (ImagePullBackOff)" in done.err
+    assert "vqi terminate" in done.err
+
+
+def test_a_pod_that_no_node_takes_is_told_and_waited_for(cluster: kubernetes_server.Cluster) -> None:
+    from vqi_pipelines.cluster.kubernetes_access import Kubernetes
+
+    cluster.pods = [kubernetes_server.pod("run-1", "train", unschedulable="0/2 nodes are available: 2 Insufficient memory.")]
+    reached = Kubernetes.reach()
+    assert reached
+    (pod,) = reached.pods("vqi", "run-1")
+    assert pod.step == "train"
+    assert pod.trouble == "No node takes step train yet (0/2 nodes are available: 2 Insufficient memory)."
+    assert reached.pods("vqi", "run-2") == []
+
+
+def test_logs_come_from_the_pod_first(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi) -> None:
+    assert submit("--wait").code == 0
+    run = the_run(kfp)
+    cluster.pods = [kubernetes_server.pod(run.run_id, "train")]
+    cluster.logs["train-category-x-train"] = "epoch 1\x1b[2J\n"
+    done = vqi("logs", run.run_id, "train", "--host", kfp.host)
+    assert done.code == 0, done.err
+    assert done.out == "epoch 1\\x1b[2J\n"
