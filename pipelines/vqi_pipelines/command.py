@@ -22,6 +22,7 @@ from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
 from vqi_pipelines.commands.schedule import schedule
 from vqi_pipelines.commands.submit import submit
+from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.command()(preview)
 app.command("compile")(compile_command)
 app.command()(demo)
 app.command()(submit)
+app.command("submit-all")(submit_all_command)
 app.command()(runs)
 app.command()(logs)
 app.command()(terminate)
