@@ -6,9 +6,11 @@ start with the same parameters, photographs, weights and code takes it from ther
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -73,6 +75,8 @@ def run_all(legs: Sequence[Leg], out: Path, say: Callable[[str], None], parallel
             endings = list(workers.map(lambda leg: _run_leg(leg, out, folder, comparison, running, say), legs))
         except BaseException:
             running.stop()
+            with contextlib.suppress(VqiError):
+                comparison.finish({}, [], complete=False)
             raise
     outcomes = [_outcome(ending) for ending in endings]
     page = folder / PAGE
@@ -97,7 +101,8 @@ class _Running:
             if self.stopped:
                 return None
             with open(answer, "w") as output:
-                process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
+                # A session of its own: a leg and the step it is at are ended together, and once.
+                process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True)
             self._processes.add(process)
             return process
 
@@ -109,7 +114,8 @@ class _Running:
         with self._lock:
             self.stopped = True
             for process in self._processes:
-                process.terminate()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
 
 
 def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]) -> Ending:

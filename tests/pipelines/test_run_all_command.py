@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,25 @@ def test_what_cannot_be_run_is_one_sentence(
     with pytest.raises(BadInput) as refused:
         catalog_legs(names, everything, methods, [])
     assert sentence in str(refused.value)
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"VQI_CATALOG": str(factory / "catalog")}
+    command = [*VQI, "run-all", "--category", "cap", "--out", str(tmp_path / "runs")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=factory, env=environment) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "ingest ..." in line)
+        # Children are listed by the thread that made them.
+        (leg,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 130
+        assert "interrupted" in process.stderr.read()
+    # The leg led a session of its own; nothing of it is left.
+    with pytest.raises(ProcessLookupError):
+        os.killpg(int(leg), 0)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("vqi").experiment_id])
+    assert run.info.status == "FAILED"
