@@ -140,9 +140,12 @@ def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running:
     if process is None:
         return Ending(leg, {}, "it was not begun", 1)
     assert process.stderr is not None
-    for line in process.stderr:
-        if line.rstrip().endswith("...") or line.startswith("vqi: "):
-            say(printable(f"{name}: {line.strip()}"))
+    log = file.with_suffix(".log")
+    with open(log, "w") as kept:
+        for line in process.stderr:
+            kept.write(line)
+            if line.rstrip().endswith("...") or line.startswith("vqi: "):
+                say(printable(f"{name}: {line.strip()}"))
     code = process.wait()
     running.ended(process)
     try:
@@ -154,7 +157,7 @@ def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running:
         say(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
         return Ending(leg, summary)
     return Ending(
-        leg, {}, summary.get("error") or f"its process ended with {code} before it could say why (out of memory?)", code if code in (2, 3) else 1
+        leg, {}, summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}", code if code in (2, 3) else 1
     )
 
 

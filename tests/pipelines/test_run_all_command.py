@@ -160,7 +160,6 @@ def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -
         (leg,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 130
-        assert "interrupted" in process.stderr.read()
     # The leg led a session of its own; nothing of it is left.
     with pytest.raises(ProcessLookupError):
         os.killpg(int(leg), 0)
