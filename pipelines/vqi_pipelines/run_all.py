@@ -129,7 +129,9 @@ def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running:
     if done:
         say(f"{name}: finished before, in {done['run_dir']}")
         if run_id := _results(done).get("tracking", {}).get("run_id"):
-            comparison.adopt(run_id, leg.mark)
+            # It may have been tracked elsewhere; what is compared is read from its folder.
+            with contextlib.suppress(VqiError):
+                comparison.adopt(run_id, leg.mark)
         return Ending(leg, done, again=True)
     values = leg.category.model_dump(mode="json")
     values["tracking"] |= {"uri": comparison.address, "comparison": f"{comparison.run_id}/{leg.mark}"}
