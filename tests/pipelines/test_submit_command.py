@@ -125,7 +125,8 @@ def test_json_is_one_object(submit: Vqi) -> None:
 
 
 def test_a_version_is_uploaded_once_and_describes_its_form(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
-    assert submit().code == submit().code == 0
+    printed = [submit().out.strip() for _ in range(2)]
+    assert printed == list(kfp.runs)
     assert len(kfp.versions) == len(kfp.pipelines) == 1
     assert len(kfp.runs) == 2
     (version,) = kfp.versions.values()
@@ -301,8 +302,11 @@ def test_a_package_older_than_the_code(kfp: Kfp, submit: Vqi, tmp_path: Path) ->
     assert "is no compiled pipeline" in submit("--package", str(package)).err
     assert "cannot be read" in submit("--package", str(tmp_path / "nowhere.yaml")).err
     # The same pipeline for another registry is no other code.
-    package.write_text(re.sub(r"image: vqi/", "image: registry.example/vqi/", load_package().text))
+    package.write_text(
+        load_package().text.replace("vqi/train:", "registry.example:5000/vqi/train:").replace("vqi/ingest:", "registry.example/i/ingest:")
+    )
     assert submit("--package", str(package)).code == 0
+    assert "registry.example:5000/vqi/train:" in list(kfp.versions.values())[-1].description
 
 
 # How a run ends
@@ -338,6 +342,23 @@ def test_a_retried_run_goes_on(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
     done = vqi("retry", run.run_id, "--host", kfp.host)
     assert done.code == 2
     assert "only one that failed or was ended can be retried" in done.err
+
+
+def test_a_server_that_is_restarted_meanwhile_is_waited_for(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> int:
+        return sum(request.startswith("GET /apis/v2beta1/runs/") for request in kfp.requests)
+
+    kfp.faults = ("503" if 2 < asked() < 30 else "" for _ in itertools.count())
+    done = submit("--wait")
+    assert done.code == 0, done.err
+    assert kfp.spoilt > 20
+    monkeypatch.setattr(following, "OUTAGE_SECONDS", 0.0)
+    kfp.requests.clear()
+    kfp.faults = ("503" if asked() > 2 else "" for _ in itertools.count())
+    done = submit("--wait")
+    assert done.code == 1
+    assert "stays unavailable" in done.err
+    assert "may go on; ask with `vqi runs" in done.err
 
 
 def test_timeout_and_interrupt_leave_the_run_going(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def entries_changed_since(revision: str) -> set[str]:
     """The categories whose file in the catalog differs from the git revision's. Raises BadInput where git cannot tell."""
     changed: set[str] = set()
     for folder in catalog_folders():
-        command = ["git", "-C", str(folder), "diff", "--name-only", "--relative", revision, "--", "."]
+        command = ["git", "-C", str(folder), "diff", "--name-only", "--relative", "--end-of-options", revision, "--", "."]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:

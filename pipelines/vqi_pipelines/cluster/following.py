@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 3.0
 # An image that cannot be pulled is tried again by the kubelet for ever: a registry that is away for a moment is given this long.
 PULL_SECONDS = 90.0
+# A server that is restarted or upgraded is waited for: the run does not need it to go on.
+OUTAGE_SECONDS = 900.0
 
 
 @dataclass
@@ -48,8 +50,15 @@ def follow(
     until = None if timeout is None else now() + timeout
     told: dict[str, str] = {}
     troubles = _Troubles(logs.kubernetes, logs.namespace, run_id, now)
+    away: float | None = None
     while True:
-        run = server.call(server.runs.run_service_get_run, run_id)
+        try:
+            run, away = server.call(server.runs.run_service_get_run, run_id), None
+        except RunFailed as error:
+            away = now() if away is None else away
+            if now() - away > OUTAGE_SECONDS or (until is not None and now() > until):
+                raise RunFailed(f"{error} The run {run_id} may go on; ask with `vqi runs {run_id}`.") from error
+            continue
         for name, line in progress(steps_of(run)).items():
             if told.get(name) != line:
                 told[name] = line

@@ -53,12 +53,14 @@ class Kubernetes:
 
     @staticmethod
     def reach(context: str = "") -> Kubernetes | None:
-        """The cluster of this pod or of the kubeconfig; None where there is neither. Nothing is asked of it yet."""
+        """The cluster of the kubeconfig's `context`, or else of this pod, or else of the kubeconfig; None where there is none. Nothing is asked."""
         from kubernetes import client as k8s
         from kubernetes import config
 
         configuration = k8s.Configuration()
         try:
+            if context:
+                raise config.ConfigException("a context is a kubeconfig's")
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             try:

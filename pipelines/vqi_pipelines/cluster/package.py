@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import warnings
@@ -15,11 +16,13 @@ from typing import Any
 import yaml
 
 from vqi.category import Category, _Section
+from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.compiling import PACKAGES, package_text
 
-# `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does.
-IMAGE = re.compile(r"(?<=image: )\S+")
+# `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does; those of placed steps are in a task's JSON.
+_STEPS = "|".join(step.replace("_", "-") for step in (*STEPS, "compare", "predict"))
+IMAGE = re.compile(rf"[\w.:/-]+/(?:{_STEPS})(?:-gaudi)?(?::[\w.-]+|@sha256:[0-9a-f]{{64}})")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,13 @@ class Package:
 
     @property
     def images(self) -> list[str]:
-        return sorted({e["container"]["image"] for e in self.spec["deploymentSpec"]["executors"].values() if "container" in e})
+        """Every image that a step of the package may run in."""
+        return sorted(set(IMAGE.findall(json.dumps(self.spec))))
+
+    def default(self, name: str) -> Any:
+        """What a parameter is where nothing is given, as its type writes it: the compiler makes a float of every number."""
+        value = self.inputs[name].get("defaultValue", "")
+        return int(value) if self.inputs[name]["parameterType"] == "NUMBER_INTEGER" and value != "" else value
 
     def choices(self, name: str) -> list[str]:
         """What a parameter may be where it is a choice; empty where it is free."""
@@ -64,8 +73,8 @@ class Package:
         """Markdown: what the pipeline does, and a line for every parameter, since KFP's form shows names and nothing else."""
         lines = [str(self.spec["pipelineInfo"].get("description", "")).strip(), "", "| parameter | means | default |", "|---|---|---|"]
         help_texts = _help_texts()
-        for name, described in sorted(self.inputs.items()):
-            default = described.get("defaultValue", "")
+        for name in sorted(self.inputs):
+            default = self.default(name)
             allowed = self.choices(name)
             means = help_texts.get(name, "") + (f" ({', '.join(allowed)})" if 0 < len(allowed) <= 6 else "")
             lines.append(f"| `{name}` | {_cell(means)} | {f'`{_cell(default)}`' if default != '' else ''} |")
@@ -94,7 +103,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
         raise BadInput(f"The package {file} cannot be read ({getattr(error, 'strerror', None) or 'not text'}); `vqi compile` writes it.") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise BadInput(f"{file} is no compiled pipeline; `vqi compile` writes one.") from error
-    if IMAGE.sub("", text) != IMAGE.sub("", current):
+    if text != current and _without_images(text) != _without_images(current):
         raise BadInput(f"The package {file} is older than the code, or was edited; run `vqi compile` and submit again.")
     if chosen and text != current:
         raise BadInput(f"The package {file} names other images than VQI_IMAGES and VQI_IMAGE_TAG do; run `vqi compile` with them set.")
@@ -107,6 +116,11 @@ def _compiled(pipeline: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return package_text(pipeline)
+
+
+def _without_images(text: str) -> str:
+    # As values: a longer name of an image wraps the lines of YAML elsewhere.
+    return IMAGE.sub("", json.dumps(list(yaml.safe_load_all(text)), sort_keys=True))
 
 
 def _compiled_folders() -> list[Path]:

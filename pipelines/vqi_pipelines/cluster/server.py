@@ -291,7 +291,7 @@ def _without_host(access: Access) -> tuple[str, str]:
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
 
     wanted = [access.server_namespace] if access.server_namespace else [name for name in (access.namespace, *KFP_NAMESPACES) if name]
-    if (SERVICE_ACCOUNT / "token").is_file():
+    if (SERVICE_ACCOUNT / "token").is_file() and not access.kube_context:
         return f"http://{SERVICE}.{access.server_namespace or 'kubeflow'}.svc.cluster.local:8888", wanted[0]
     reached = Kubernetes.reach(access.kube_context)
     if reached is None:

@@ -103,7 +103,7 @@ def run_values(package: Package, category: Category) -> dict[str, Any]:
         if name in given:
             values[name] = given[name]
         elif "defaultValue" in described:
-            values[name] = described["defaultValue"]
+            values[name] = package.default(name)
         elif not described.get("isOptional"):
             raise BadInput(f"The pipeline {package.pipeline} has a parameter {name} that the category says nothing of.")
         allowed = package.choices(name)

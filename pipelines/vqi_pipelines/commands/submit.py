@@ -60,6 +60,8 @@ def submit(
             say(f"See it at {link}")
         outcome = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
         if outcome is None:
+            if not json_output:
+                print(run.run_id)
             outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
         finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
 
