@@ -215,6 +215,7 @@ def _outcome(ending: Ending) -> Outcome:
         return replace(leg, reason=ending.error or "its results are gone")
     results = json.loads((folder / RESULTS).read_text())
     costs = json.loads((Path(ending.summary["run_dir"]) / "steps" / "export.json").read_text()).get("facts", {}).get("costs", {})
+    costs["seconds"] = sum(ending.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
     examples = tuple(json.loads((folder / EXAMPLES).read_text()))
     return replace(leg, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", ""))
 

@@ -25,13 +25,12 @@ from vqi.steps.plan_legs.step import plan_legs
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 
 
-def results(auroc: float, seconds: float = 10.0) -> dict[str, Any]:
+def results(auroc: float) -> dict[str, Any]:
     return {
         "dataset_fingerprint": "f" * 64,
         "metrics": {"image_auroc": auroc, "aupro": None, "recall": 0.5, "false_reject_rate": 0.0},
         "roc": [[0.0, 0.0, 3.0], [0.0, auroc, 2.0], [1.0, 1.0, None]],
         "counts": {"good": 4, "defect": 6},
-        "seconds": {"train": seconds, "evaluate": 1.0},
     }
 
 
@@ -41,7 +40,7 @@ def example(path: str = "test/hole/0.png") -> dict[str, Any]:
 
 
 def outcome(category: str, label: str, auroc: float, **changes: Any) -> Outcome:
-    values = {"results": results(auroc), "costs": {"latency_ms": 20.0, "bundle_mib": 5.0}, "examples": (example(),)}
+    values = {"results": results(auroc), "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0}, "examples": (example(),)}
     return Outcome("1", category, label, label, **{**values, **changes})
 
 
@@ -102,9 +101,7 @@ def test_nothing_that_was_stored_gets_into_the_page_unescaped() -> None:
 
 
 def test_results_of_another_shape_do_no_harm() -> None:
-    odd = outcome(
-        "cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "seconds": 3, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},)
-    )
+    odd = outcome("cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},))
     assert odd.figures == {}
     assert odd.roc == []
     comparison_page("t", [odd])
@@ -159,7 +156,7 @@ def test_a_leg_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path
     comparison = Comparison.begin(uri, "vqi", "n", "k")
     comparison.write_legs([{"leg": "1", "category": "cap", "method": "padim", "label": "padim"}])
     for number, auroc in enumerate((0.5, 0.75)):
-        add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"latency_ms": 1.0})
+        add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"bundle_mib": 1.0})
     (leg,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")["legs"]
     assert leg["figures"]["image_auroc"] == 0.75
 

@@ -23,7 +23,11 @@ FIGURES: dict[str, tuple[str, str, bool]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One leg. `results` is its results.json, empty where it never came to an evaluation; `reason` says in a sentence why something is missing."""
+    """One leg.
+
+    `results` is its results.json, empty where it never came to an evaluation; `costs` are those of FIGURES that depend on machine and day;
+    `reason` says in a sentence why something is missing.
+    """
 
     leg: str
     category: str
@@ -42,8 +46,7 @@ class Outcome:
     @property
     def figures(self) -> dict[str, float]:
         """The FIGURES that are there, finite numbers all."""
-        metrics, seconds = _mapping(self.results.get("metrics")), _mapping(self.results.get("seconds"))
-        values = {**metrics, **self.costs, "seconds": sum(v for v in seconds.values() if _number(v)) if seconds else None}
+        values = {**_mapping(self.results.get("metrics")), **self.costs}
         return {name: float(values[name]) for name in FIGURES if _number(values.get(name))}
 
     @property

@@ -17,7 +17,7 @@ from vqi.steps.compare.outcome import FIGURES, Outcome, method_means
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
 
-COSTS = ("latency_ms", "bundle_mib")
+COSTS = ("latency_ms", "bundle_mib", "seconds")
 SUMMARY, PAGE = "comparison.json", "comparison.html"
 NOT_EVALUATED = "it did not come to an evaluation; the log of its first step that failed says why"
 NOT_EXPORTED = "it was evaluated, but no bundle was exported"
@@ -82,6 +82,6 @@ def _outcome(comparison: Comparison, planned: dict[str, Any], run: LegRun | None
         results=results,
         costs=costs,
         examples=tuple(item for item in examples if isinstance(item, dict)) if isinstance(examples, list) else (),
-        reason="" if costs else NOT_EXPORTED,
+        reason="" if "bundle_mib" in costs else NOT_EXPORTED,
         run_id=run.run_id,
     )

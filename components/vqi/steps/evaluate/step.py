@@ -63,7 +63,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`; returns the results.
 
-    `comparison` (RUN/LEG) makes the record a leg of another MLflow run; `seconds` are what the steps before this one took, for the results.
+    `comparison` (RUN/LEG) makes the record a leg of another MLflow run; `seconds` are what the steps before this one took, for the record.
     Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is scored;
     where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after them.
     Raises BadInput for unusable input, RunFailed where a score is not finite.
@@ -85,7 +85,6 @@ def evaluate(
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
             gathered.take(sample, score, values, folder / PICTURES)
         results = _results(data, notes, calibration, threshold, gathered, compute)
-        results["seconds"] = {**(seconds or {}), "evaluate": round(time.monotonic() - started, 3)}
         write_json(folder / RESULTS, results)
         write_json(folder / EXAMPLES, gathered.examples)
         write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
@@ -97,7 +96,7 @@ def evaluate(
         experiment=experiment,
         run_name=f"{results['name']} {results['method']}",
         parameters=_parameters(results, compute),
-        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel},
+        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel, **_cost(seconds, started)},
         tags={
             "vqi.category": results["name"],
             "vqi.dataset_fingerprint": results["dataset_fingerprint"],
@@ -155,6 +154,11 @@ def _results(
         "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
         "versions": _versions(),
     }
+
+
+def _cost(seconds: Mapping[str, float] | None, started: float) -> dict[str, float]:
+    """The seconds it took to come here, for the record alone: results are the same whenever they are made."""
+    return {"seconds": round(sum(seconds.values()) + time.monotonic() - started, 3)} if seconds else {}
 
 
 def _versions() -> dict[str, str]:
