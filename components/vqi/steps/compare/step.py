@@ -71,7 +71,8 @@ def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _outcome(comparison: Comparison, planned: dict[str, Any], run: LegRun | None) -> Outcome:
-    leg = Outcome(*(str(planned.get(name, "")) for name in ("leg", "category", "method", "label")), reason=NOT_EVALUATED)
+    mark, category, method, label = (str(planned.get(name, "")) for name in ("leg", "category", "method", "label"))
+    leg = Outcome(mark, category, method, label, reason=NOT_EVALUATED)
     results = comparison.read_json(run.run_id, RESULTS) if run else None
     if run is None or not isinstance(results, dict):
         return leg
