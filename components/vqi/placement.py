@@ -75,6 +75,11 @@ _ON_CPU = {
     "evaluate": StepPlacement("500m", "4", "4Gi"),
     "export": StepPlacement("500m", "4", "4Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
 }
+# Of a comparison, beside its legs: placed the same whatever their pools, as `place` itself is.
+_BESIDE = {
+    "plan_legs": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "compare": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+}
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
 
@@ -107,6 +112,11 @@ def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, de
         else:
             found[step] = replace(found[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device)
     return {step: _given(step, placement, asked.get(step, {})) for step, placement in found.items()}
+
+
+def placement_of(step: str) -> StepPlacement:
+    """What a step is given that no pool and no catalog places. Raises KeyError for a step that there is not."""
+    return _BESIDE[step] if step in _BESIDE else placements()[step]
 
 
 def parse_resources(value: Any) -> dict[str, dict[str, str]]:

@@ -18,9 +18,11 @@ from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.run import run
+from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
 from vqi_pipelines.commands.schedule import schedule
 from vqi_pipelines.commands.submit import submit
+from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command("run-all")(run_all_command)
 app.command()(predict)
 app.command()(check)
 app.command()(categories)
@@ -41,6 +44,7 @@ app.command()(preview)
 app.command("compile")(compile_command)
 app.command()(demo)
 app.command()(submit)
+app.command("submit-all")(submit_all_command)
 app.command()(runs)
 app.command()(logs)
 app.command()(terminate)

@@ -11,7 +11,10 @@ import yaml
 from vqi.category import choices
 from vqi.platform.files import write_whole
 
-PACKAGES = {"train_category": "vqi_pipelines.train_category:train_category"}
+PACKAGES = {
+    "train_all": "vqi_pipelines.train_all:train_all",
+    "train_category": "vqi_pipelines.train_category:train_category",
+}
 
 
 def package_text(name: str) -> str:

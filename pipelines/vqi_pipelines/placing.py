@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement, placements
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement, placement_of
 from vqi.steps.images import image
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
     # A slip in the form ends `place`; where failures are retried it should still be told within seconds.
-    if step == "place":
+    if step in ("place", "plan_legs"):
         return task.set_retry(1, backoff_duration="5s", backoff_factor=2, backoff_max_duration=LONGEST)
     return task.set_retry(RETRIES, backoff_duration=FIRST_PAUSE, backoff_factor=2, backoff_max_duration=LONGEST)
 
@@ -91,10 +91,10 @@ def _bounded(task: PipelineTask, step: str, place: PipelineTask | None) -> None:
         task.set_container_image(told[f"{step}_image"])
         task.set_accelerator_type(told[f"{step}_accelerator"]).set_accelerator_limit(told[f"{step}_accelerators"])
     else:
-        default = placements()[step]
+        default = placement_of(step)
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    given = place.outputs if step in CONFIGURABLE and place else _outputs(step, placements()[step])
+    given = place.outputs if step in CONFIGURABLE and place else _outputs(step, placement_of(step))
     task.set_cpu_request(given[f"{step}_cpu_request"]).set_cpu_limit(given[f"{step}_cpu"])
     task.set_memory_request(given[f"{step}_memory"]).set_memory_limit(given[f"{step}_memory"])
 

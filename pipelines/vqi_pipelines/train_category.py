@@ -18,7 +18,8 @@ from vqi_pipelines.placing import placed, variants
 DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported defect detector.
 
 **Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set `backbone_name` to `filterbank`,
-which needs none). Everything else has a default. `method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
+which needs none). Everything else has a default; leave `tracking_comparison` empty.
+`method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
 `pool` chooses the nodes that train, build index and evaluate run on.
 
 **Look at** the `report` of *evaluate*; a set that fails stops at *check dataset*, whose `page` says why."""
@@ -51,6 +52,7 @@ def train_category(
     resources: str = "{}",
     seed: int = 0,
     threshold_false_reject_rate: float = 0.01,
+    tracking_comparison: str = "",
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
     train_batch_size: int = 0,
@@ -83,7 +85,10 @@ def train_category(
         data_calibration_fraction=data_calibration_fraction,
         name=name,
         seed=seed,
-        **only("backbone_", "image_", "method_", "tracking_", "train_"),
+        # Not the comparison: a training is the same in all of them, and comes from the cache.
+        tracking_experiment=tracking_experiment,
+        tracking_uri=tracking_uri,
+        **only("backbone_", "image_", "method_", "train_"),
         **compute,
     ).after(checked)
     placed(trained, "train", place).set_display_name("3 train")
@@ -97,6 +102,12 @@ def train_category(
     placed(evaluated, "evaluate", place).set_display_name("5 evaluate")
 
     exported = export(
-        dataset=dataset, network=network, index=index, evaluation=evaluated.outputs["evaluation"], fingerprint=fingerprint, **only("export_")
+        dataset=dataset,
+        network=network,
+        index=index,
+        evaluation=evaluated.outputs["evaluation"],
+        fingerprint=fingerprint,
+        tracking_uri=tracking_uri,
+        **only("export_"),
     )
     placed(exported, "export", place).set_display_name("6 export")

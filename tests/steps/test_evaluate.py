@@ -258,3 +258,31 @@ def test_an_empty_test_split_is_refused(tmp_path: Path) -> None:
 def test_a_false_reject_rate_that_is_none_is_refused(plates: dict[str, Path], tmp_path: Path, rate: float) -> None:
     with pytest.raises(BadInput, match=r"threshold\.false_reject_rate"):
         run(plates, tmp_path, false_reject_rate=rate)
+
+
+def test_what_a_comparison_needs_is_kept(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(step, "check_tracking", lambda *_: None)
+    monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
+    results = run(plates, tmp_path, comparison="0a1b/03", seconds={"train": 2.5})
+    assert asked["tags"]["mlflow.parentRunId"] == "0a1b"
+    assert asked["tags"]["vqi.leg"] == "03"
+    assert asked["metrics"]["seconds"] > 2.5
+    assert "seconds" not in results  # they are no result: the same data gives the same results
+    examples = tmp_path / "evaluation" / "examples.json"
+    assert examples in asked["artifacts"]
+    shown = json.loads(examples.read_text())
+    # One of each defect type, with a mask where there is one, in the order of the split.
+    assert [(example["defect"], example["label"]) for example in shown] == [("edge", "defect"), ("hole", "defect")]
+    assert "unmasked" not in shown[1]["path"]
+    for example in shown:
+        assert example["photograph"].startswith("data:image/webp;base64,")
+        assert example["heatmap"] != example["photograph"]
+
+
+def test_a_run_of_its_own_is_nobody_s_leg(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(step, "check_tracking", lambda *_: None)
+    monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
+    run(plates, tmp_path)
+    assert not {"mlflow.parentRunId", "vqi.leg"} & set(asked["tags"])

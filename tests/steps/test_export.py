@@ -95,7 +95,9 @@ def padim(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> dict[str, 
 def test_every_method_exports_and_predicts_what_the_detector_says(tmp_path: Path, dataset: Path, method: str, backbone: str) -> None:
     inputs = artefacts(tmp_path, dataset, method, BackboneSettings(name=backbone, weights="random"))
     bundle = tmp_path / "bundle"
-    export(**inputs, tolerance=1e-3, bundle=bundle)
+    costs = export(**inputs, tolerance=1e-3, bundle=bundle)
+    assert costs["latency_ms"] > 0
+    assert costs["bundle_mib"] == pytest.approx(sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3)
     sidecar = read_sidecar(bundle)
     assert {measured["backend"] for measured in sidecar.parity["measured"]} == {"onnxruntime", "openvino"}
     assert {measured["batch"] for measured in sidecar.parity["measured"]} == {1, 5}

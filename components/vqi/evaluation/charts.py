@@ -14,6 +14,7 @@ COLOURS = {"good": "#0072b2", "defect": "#d55e00", "unknown": "#6b7280"}
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430")
 # Distances may spread over decades; a linear axis would press all normals into one bar.
 LOG_SPREAD = 30.0
+ROC_LEFT, ROC_TOP, ROC_SIDE = 48, 12, 260
 
 
 def histogram(labels: Sequence[str], scores: Sequence[float], bins: int = 40) -> dict[str, Any]:
@@ -86,31 +87,53 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
     curve = [(float(p[0]), float(p[1])) for p in points if p[0] is not None and p[1] is not None]
     if len(curve) < 2:
         return Markup()
-    left, top, side = 48, 12, 260
-
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        return left + point[0] * side, top + (1 - point[1]) * side
-
-    parts = []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = place((tick, tick))
-        parts.append(f'<path d="M{x} {top}V{top + side}M{left} {y}H{left + side}" stroke="#e3e7ec" fill="none"/>')
-        parts.append(f'<text x="{x}" y="{top + side + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" class="faint">{tick:g}</text>')
-    parts.append(f'<path d="M{left} {top + side}L{left + side} {top}" stroke="#aab2bd" stroke-dasharray="4 4"/>')
-    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(place, curve))
-    parts.append(f'<path d="M{line}" fill="none" stroke="{COLOURS["good"]}" stroke-width="2.2" stroke-linejoin="round"/>')
+    parts = [*_roc_frame(), _roc_line(curve, COLOURS["good"])]
     if operating is not None:
-        x, y = place(operating)
+        x, y = _roc_place(operating)
         inside = operating[0] < 0.5
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS["defect"]}" stroke="#fff" stroke-width="1.5"/>')
         parts.append(
             f'<text x="{x + (10 if inside else -10):.1f}" y="{y + 16:.1f}" text-anchor="{"start" if inside else "end"}">at the threshold</text>'
         )
+    return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curve", parts)
+
+
+def roc_overlay(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> Markup:
+    """ROC curves of several detectors over each other: (name, place in the key, points) each, drawn in the `line_style` of its place."""
+    parts = [*_roc_frame(), *(_roc_line(points, *line_style(place), name) for name, place, points in curves)]
+    return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curves", parts)
+
+
+def line_style(place: int) -> tuple[str, bool]:
+    """The colour of a line by its place among several, and whether it is dashed: from the second round of colours on."""
+    return LINES[place % len(LINES)], place // len(LINES) % 2 == 1
+
+
+def _roc_place(point: tuple[float, float]) -> tuple[float, float]:
+    return ROC_LEFT + point[0] * ROC_SIDE, ROC_TOP + (1 - point[1]) * ROC_SIDE
+
+
+def _roc_frame() -> list[str]:
+    """Grid, diagonal and what the axes say."""
+    left, top, side = ROC_LEFT, ROC_TOP, ROC_SIDE
+    parts = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = _roc_place((tick, tick))
+        parts.append(f'<path d="M{x} {top}V{top + side}M{left} {y}H{left + side}" stroke="#e3e7ec" fill="none"/>')
+        parts.append(f'<text x="{x}" y="{top + side + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" class="faint">{tick:g}</text>')
+    parts.append(f'<path d="M{left} {top + side}L{left + side} {top}" stroke="#aab2bd" stroke-dasharray="4 4"/>')
     parts.append(f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle" class="faint">good parts rejected</text>')
     middle = top + side / 2
     parts.append(f'<text x="10" y="{middle}" text-anchor="middle" class="faint" transform="rotate(-90 10 {middle})">defects found</text>')
-    return _svg(left + side + 16, top + side + 42, "ROC curve", parts)
+    return parts
+
+
+def _roc_line(points: Sequence[tuple[float, float]], colour: str, dashed: bool = False, name: str = "") -> str:
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(_roc_place, points))
+    dashes = ' stroke-dasharray="7 4"' if dashed else ""
+    told = f"<title>{escape(name)}</title>" if name else ""
+    return f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="2.2" stroke-linejoin="round"{dashes}>{told}</path>'
 
 
 def loss_chart(points: Sequence[dict[str, float]]) -> Markup:

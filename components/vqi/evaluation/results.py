@@ -15,7 +15,7 @@ from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.thresholds import Calibration, Threshold, conformal_threshold, promised_rates, standing_out
 
 FORMAT = "vqi-results/1"
-RESULTS, PREDICTIONS, PICTURES = "results.json", "predictions.csv", "pictures"
+RESULTS, PREDICTIONS, PICTURES, EXAMPLES = "results.json", "predictions.csv", "pictures", "examples.json"
 
 ROWS = (
     "image_auroc",

@@ -60,7 +60,7 @@ def check_tracking(uri: str, experiment: str) -> None:
     address = tracking_address(uri)
     if address:
         with _quiet(), _one_sentence(address):
-            _experiment(_client(address), experiment)
+            experiment_id(_client(address), experiment)
 
 
 def track_run(
@@ -91,7 +91,7 @@ def track_run(
             for key, text in texts.items():
                 client.set_tag(run_id, key, text)
         else:
-            run_id = client.create_run(_experiment(client, experiment, create=True), run_name=run_name, tags=texts).info.run_id
+            run_id = client.create_run(experiment_id(client, experiment, create=True), run_name=run_name, tags=texts).info.run_id
         try:
             _record(client, run_id, parameters, metrics)
             for path in artifacts:
@@ -102,6 +102,21 @@ def track_run(
                 client.set_terminated(run_id, "FAILED")
             raise
         return run_id
+
+
+def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Add metrics to a run that was recorded before; nothing is done without an address or a run. Raises as `track_run` does."""
+    address = tracking_address(uri)
+    if address and run_id:
+        with tracking_client(address) as client, _short_patience():
+            _record(client, run_id, {}, metrics)
+
+
+@contextlib.contextmanager
+def tracking_client(address: str) -> Iterator[MlflowClient]:
+    """MLflow's client of an address, quiet; whatever goes wrong while it is used is one sentence."""
+    with _quiet(), _one_sentence(address):
+        yield _client(address)
 
 
 class OpenRun:
@@ -143,7 +158,7 @@ def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
         return None
     with _quiet(), _one_sentence(address):
         client = _client(address)
-        run = client.create_run(_experiment(client, experiment, create=True), run_name=run_name)
+        run = client.create_run(experiment_id(client, experiment, create=True), run_name=run_name)
         return OpenRun(client, address, run.info.run_id)
 
 
@@ -228,7 +243,7 @@ def _sqlite_file(address: str) -> Path:
     return Path(address.split("///", 1)[-1].split("?", 1)[0]).absolute()
 
 
-def _experiment(client: MlflowClient, name: str, create: bool = False) -> str:
+def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
     """The id of the experiment, '' where it is not there and not to be created. The first contact with a server: it is given little time."""
     from mlflow.exceptions import MlflowException
 

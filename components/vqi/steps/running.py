@@ -23,9 +23,15 @@ REPORTS = "VQI_STEP_REPORTS"
 class Step:
     """What a step tells about itself beyond its artefacts; `outputs` maps an output's name to where it lies."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float) -> None:
         self.outputs: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
+        self._started = started
+
+    @property
+    def seconds(self) -> float:
+        """How long the step has been at work."""
+        return round(time.monotonic() - self._started, 3)
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def step(name: str) -> Iterator[Step]:
     # Before the body imports what reads these.
     follow_cpu_limit()
     trust_mounted_certificates()
-    this = Step()
+    this = Step(started)
     _report(name, {"state": "running"})
     try:
         yield this

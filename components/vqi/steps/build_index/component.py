@@ -29,3 +29,4 @@ def build_index(
         )
         this.outputs["index"] = index.path
         run(dataset=Path(dataset.path), network=Path(network.path), compute=category.placement, index=Path(index.path))
+        index.metadata["seconds"] = this.seconds

@@ -19,6 +19,7 @@ def evaluate(
     compute_device: str,
     compute_precision: str,
     threshold_false_reject_rate: float,
+    tracking_comparison: str,
     tracking_experiment: str,
     tracking_uri: str,
 ):
@@ -35,6 +36,7 @@ def evaluate(
 
         category = Category.from_parameters(parameters)
         this.outputs.update(evaluation=evaluation.path, report=report.path)
+        costly = {"train": network, "build_index": index}
         results = run(
             dataset=Path(dataset.path),
             network=Path(network.path),
@@ -43,6 +45,9 @@ def evaluate(
             compute=category.placement,
             tracking_uri=category.tracking.uri,
             experiment=category.tracking.experiment,
+            comparison=category.tracking.comparison,
+            # From the artefacts, not from this run: what came from the cache cost what it cost when it was made.
+            seconds={made: artefact.metadata["seconds"] for made, artefact in costly.items() if "seconds" in artefact.metadata},
             evaluation=Path(evaluation.path),
             report=Path(report.path),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +13,26 @@ from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.evaluation.aupro import PixelScores
 from vqi.evaluation.box_rule import BoxRule
-from vqi.evaluation.pictures import Example, boxes, save_picture
+from vqi.evaluation.pictures import Example, Scale, boxes, save_picture, views
 from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.report import ExampleChooser
 from vqi.evaluation.results import PICTURES, PREDICTIONS
 from vqi.evaluation.thresholds import Threshold
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.memory import announce
+from vqi.platform.page import data_uri
 
 # Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to see what right looks like.
 PICTURES_WRONG, PICTURES_RIGHT = 100, 8
+COMPARED, COMPARED_SIDE = 3, 200
+
+
+def compared_photographs(samples: list[Sample]) -> set[str]:
+    """The photographs that comparisons show, the same for every method: one of each of the first defect types, with a mask where there is one."""
+    first: dict[str, Sample] = {}
+    for sample in sorted((s for s in samples if s.label == "defect"), key=lambda s: (s.defect, s.mask is None, s.path)):
+        first.setdefault(sample.defect, sample)
+    return {sample.path for sample in list(first.values())[:COMPARED]}
 
 
 class Gathering:
@@ -37,6 +48,8 @@ class Gathering:
         self.chooser = ExampleChooser(threshold.image)
         self.drawn: Counter[tuple[str, str, str]] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.compared = compared_photographs(samples)
+        self.examples: list[dict[str, Any]] = []
 
     def take(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
         """One scored image with its map, float32 [h, w] in the network's geometry."""
@@ -52,18 +65,27 @@ class Gathering:
         marked = bool(values.max() > level)
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
-        laid = self.geometry.invert_map(values, original) if marked or wanted or drawn else None
+        compared = sample.path in self.compared
+        laid = self.geometry.invert_map(values, original) if marked or wanted or drawn or compared else None
         found = boxes(laid, level) if marked and laid is not None else []
         self.predictions.append(
             Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, float(values.max()), tuple(found))
         )
-        if laid is not None and (wanted or drawn):
+        if laid is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
             example = Example(sample.path, sample.label, sample.defect, score, decision, image, laid, mask, level)  # type: ignore[arg-type]
             if wanted:
                 self.chooser.offer(example)
             if drawn:
                 save_picture(pictures, example, self.threshold.pixel, floor=self.threshold.floor)
+            if compared:
+                self.examples.append(self._small(example))
+
+    def _small(self, example: Example) -> dict[str, Any]:
+        """What a comparison shows of one photograph: as data addresses, so that all of them are one file."""
+        shown = dict(views(example.resized(COMPARED_SIDE), Scale(self.threshold.pixel, self.threshold.floor)))
+        said = {name: getattr(example, name) for name in ("path", "label", "defect", "decision", "score")}
+        return {**said, "photograph": data_uri(shown.get("truth", shown["image"]), quality=75), "heatmap": data_uri(shown["heatmap"], quality=75)}
 
     def _mask(self, sample: Sample) -> np.ndarray | None:
         """The mask, bool [H, W] of the original; None where there is none."""

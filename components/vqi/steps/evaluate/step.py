@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,8 +18,9 @@ from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
-from vqi.evaluation.results import FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, measured, outlier_notes, table, trade_off
+from vqi.evaluation.results import EXAMPLES, FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, measured, outlier_notes, table, trade_off
 from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
+from vqi.platform.comparison_runs import leg_tags
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
@@ -55,13 +58,17 @@ def evaluate(
     experiment: str,
     evaluation: Path,
     report: Path,
+    comparison: str = "",
+    seconds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`; returns the results.
 
+    `comparison` (RUN/LEG) makes the record a leg of another MLflow run; `seconds` are what the steps before this one took, for the record.
     Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is scored;
     where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after them.
     Raises BadInput for unusable input, RunFailed where a score is not finite.
     """
+    started = time.monotonic()
     check_rate(false_reject_rate)
     data, notes = Dataset(dataset), read_network_notes(network)
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
@@ -79,6 +86,7 @@ def evaluate(
             gathered.take(sample, score, values, folder / PICTURES)
         results = _results(data, notes, calibration, threshold, gathered, compute)
         write_json(folder / RESULTS, results)
+        write_json(folder / EXAMPLES, gathered.examples)
         write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
         write_report(report, results, gathered.chooser.chosen(), learning(network, notes["notes"], data, geometry))
 
@@ -88,14 +96,15 @@ def evaluate(
         experiment=experiment,
         run_name=f"{results['name']} {results['method']}",
         parameters=_parameters(results, compute),
-        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel},
+        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel, **_cost(seconds, started)},
         tags={
             "vqi.category": results["name"],
             "vqi.dataset_fingerprint": results["dataset_fingerprint"],
             "vqi.code": results["versions"]["vqi"],
             "vqi.weights": results["weights"]["label"],
+            **leg_tags(comparison),
         },
-        artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, report],
+        artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],
         run_id=notes["notes"].get("training", {}).get("run_id", ""),
     )
     if run_id:
@@ -145,6 +154,11 @@ def _results(
         "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
         "versions": _versions(),
     }
+
+
+def _cost(seconds: Mapping[str, float] | None, started: float) -> dict[str, float]:
+    """The seconds it took to come here, for the record alone: results are the same whenever they are made."""
+    return {"seconds": round(sum(seconds.values()) + time.monotonic() - started, 3)} if seconds else {}
 
 
 def _versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ def export(
     bundle: dsl.Output[dsl.Model],
     fingerprint: str,
     export_tolerance: float,
+    tracking_uri: str,
 ):
     """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
     from vqi.steps.running import step
@@ -24,13 +25,14 @@ def export(
         from vqi.category import Category
         from vqi.steps.export.step import export as run
 
-        category = Category.from_parameters({"export_tolerance": export_tolerance})
+        category = Category.from_parameters({"export_tolerance": export_tolerance, "tracking_uri": tracking_uri})
         this.outputs["bundle"] = bundle.path
-        run(
+        this.facts["costs"] = run(
             dataset=Path(dataset.path),
             network=Path(network.path),
             index=Path(index.path),
             evaluation=Path(evaluation.path),
             tolerance=category.export.tolerance,
+            tracking_uri=category.tracking.uri,
             bundle=Path(bundle.path),
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,20 +27,25 @@ from vqi.deployment.bundle import (
     file_entries,
     write_sidecar,
 )
-from vqi.deployment.graph_runtime import BACKENDS, open_graph
+from vqi.deployment.graph_runtime import BACKENDS, GraphRuntime, open_graph
 from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
 from vqi.platform.devices import Compute, place
-from vqi.platform.errors import BadInput
+from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
+from vqi.platform.tracking import add_to_run
 
 RESULTS = "results.json"
 RESULTS_FORMAT = "vqi-results/1"
+WARM_UP, TIMED = 2, 7
 PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 
 
-def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, tolerance: float, bundle: Path) -> None:
+def export(
+    *, dataset: Path, network: Path, index: Path, evaluation: Path, tolerance: float, bundle: Path, tracking_uri: str = ""
+) -> dict[str, float]:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it was trained.
 
+    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one.
     `tolerance` is the largest deviation the parity gate lets pass (formula: vqi.deployment.parity).
     Raises BadInput where the artefacts do not belong together, GateRefused where the gate says no: then nothing is written.
     """
@@ -69,17 +76,40 @@ def export(*, dataset: Path, network: Path, index: Path, evaluation: Path, toler
                 calibrated = place(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
         sidecar = _sidecar(results, notes, data, geometry, graph, shift, folder)
+        graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
         measured = [
             deviation
-            for backend in BACKENDS
-            for deviation in deviations(reference, backend, open_graph(folder, sidecar, backend).run, images, sidecar.thresholds.image)
+            for backend, runtime in graphs.items()
+            for deviation in deviations(reference, backend, runtime.run, images, sidecar.thresholds.image)
         ]
         parity = judge(measured, tolerance, len(images))
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
+        costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
     if shift is not None:
         print(f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this float32 bundle", file=sys.stderr)
     worst = max(max(deviation.score, deviation.map) for deviation in measured)
     print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
+    print(f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}", file=sys.stderr)
+    try:
+        add_to_run(tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
+    except VqiError as error:  # the bundle is made; a record can be done without
+        print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
+    return costs
+
+
+def latency_ms(graph: GraphRuntime, image: np.ndarray) -> float:
+    """Milliseconds that one image, float32 [3, h, w], takes alone on this machine: the median of some runs after a warm-up."""
+    seconds = []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        graph.run(image[None])
+        seconds.append(time.perf_counter() - started)
+    return round(1000 * statistics.median(seconds[WARM_UP:]), 3)
+
+
+def size_mib(folder: Path) -> float:
+    """The size of a folder's files, MiB."""
+    return round(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 2**20, 3)
 
 
 def read_results(evaluation: Path) -> dict[str, Any]:

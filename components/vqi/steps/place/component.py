@@ -35,6 +35,7 @@ def place(
     resources: str,
     seed: int,
     threshold_false_reject_rate: float,
+    tracking_comparison: str,
     tracking_experiment: str,
     tracking_uri: str,
     train_batch_size: int,

@@ -67,3 +67,4 @@ def train(
         )
         this.facts["training"] = {key: value for key, value in training.items() if key != "points"}
         network.metadata["method"] = category.method.name
+        network.metadata["seconds"] = this.seconds

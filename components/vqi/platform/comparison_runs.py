@@ -1,0 +1,125 @@
+"""Comparisons in MLflow: one run that holds the runs of its legs. It is also how a comparison learns what its legs found: they share nothing else.
+
+A leg is known to its steps as RUN/LEG: the id of the MLflow run of the comparison, and the leg's own mark in it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.tracking import experiment_id, shown_address, tracking_address, tracking_client
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# What MLflow's own pages nest runs by.
+PARENT = "mlflow.parentRunId"
+COMPARISON, LEG = "vqi.comparison", "vqi.leg"
+LEGS = "legs.json"
+MOST_LEGS = 1000
+
+
+def leg_tags(comparison: str) -> dict[str, str]:
+    """The tags that make a run a leg, from RUN/LEG; none from ''."""
+    parent, _, leg = comparison.partition("/")
+    return {PARENT: parent, LEG: leg} if comparison else {}
+
+
+@dataclass(frozen=True)
+class LegRun:
+    """The MLflow run of a leg; `metrics` are those that its steps recorded."""
+
+    run_id: str
+    leg: str
+    metrics: dict[str, float]
+
+
+class Comparison:
+    """The MLflow run of a comparison. Every call raises RunFailed with one sentence where the server does not answer or refuses."""
+
+    def __init__(self, address: str, run_id: str) -> None:
+        self.address, self.run_id = address, run_id
+
+    @staticmethod
+    def begin(uri: str, experiment: str, name: str, key: str) -> Comparison:
+        """A new run named `name`, found again by `key`. Raises BadInput where no address is given."""
+        address = _needed(uri)
+        with tracking_client(address) as client:
+            run = client.create_run(experiment_id(client, experiment, create=True), run_name=name, tags={COMPARISON: key})
+            return Comparison(address, run.info.run_id)
+
+    @staticmethod
+    def find(uri: str, experiment: str, key: str) -> Comparison | None:
+        """The latest run that was begun with `key`."""
+        address = _needed(uri)
+        with tracking_client(address) as client:
+            found = _search(client, experiment_id(client, experiment), f"tags.`{COMPARISON}` = '{key}'", 1)
+            return Comparison(address, found[0].info.run_id) if found else None
+
+    def write_legs(self, legs: Sequence[Mapping[str, Any]]) -> None:
+        """Store what was planned."""
+        with tracking_client(self.address) as client:
+            client.log_text(self.run_id, json.dumps(list(legs), indent=2), LEGS)
+
+    def read_legs(self) -> list[dict[str, Any]]:
+        """What was planned. Raises RunFailed where it was not stored."""
+        planned = self.read_json(self.run_id, LEGS)
+        if not isinstance(planned, list):
+            raise RunFailed(f"The comparison {self.run_id} in MLflow does not hold its {LEGS}; look at its first step.")
+        return planned
+
+    def leg_runs(self) -> dict[str, LegRun]:
+        """The finished run of each leg, the latest where a leg was run again."""
+        with tracking_client(self.address) as client:
+            experiment = client.get_run(self.run_id).info.experiment_id
+            runs = _search(client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_LEGS)
+            found = [LegRun(run.info.run_id, run.data.tags.get(LEG, ""), dict(run.data.metrics)) for run in runs]
+        return {leg.leg: leg for leg in reversed(found)}
+
+    def adopt(self, run_id: str, leg: str) -> None:
+        """Make a run that is there already a leg of this one."""
+        with tracking_client(self.address) as client:
+            for key, value in leg_tags(f"{self.run_id}/{leg}").items():
+                client.set_tag(run_id, key, value)
+
+    def read_json(self, run_id: str, name: str) -> Any:
+        """A JSON file that a run stored; None where it has none, or none that can be read."""
+        with tempfile.TemporaryDirectory() as folder, tracking_client(self.address) as client:
+            if name not in {item.path for item in client.list_artifacts(run_id)}:
+                return None
+            try:
+                return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
+            except ValueError:
+                return None
+
+    def finish(self, metrics: Mapping[str, float], files: Sequence[Path], complete: bool) -> None:
+        """Record the outcome; FAILED where legs are missing."""
+        with tracking_client(self.address) as client:
+            for key, value in metrics.items():
+                client.log_metric(self.run_id, key, value)
+            for file in files:
+                client.log_artifact(self.run_id, str(file))
+            client.set_terminated(self.run_id, "FINISHED" if complete else "FAILED")
+
+    @property
+    def shown_address(self) -> str:
+        return shown_address(self.address)
+
+
+def _needed(uri: str) -> str:
+    address = tracking_address(uri)
+    if not address:
+        raise BadInput("The legs of a comparison are gathered through MLflow, and no address is given; set tracking_uri or MLFLOW_TRACKING_URI.")
+    return address
+
+
+def _search(client: MlflowClient, experiment: str, wanted: str, most: int) -> list[Any]:
+    if not experiment:
+        return []
+    return list(client.search_runs([experiment], wanted, max_results=most, order_by=["attributes.start_time DESC"]))

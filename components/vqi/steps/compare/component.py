@@ -1,0 +1,31 @@
+"""The KFP face of compare."""
+
+from kfp import dsl
+
+from vqi.steps.images import image
+
+
+@dsl.component(base_image=image("compare"), install_kfp_package=False)
+def compare(
+    comparison: dsl.Output[dsl.HTML],
+    means: dsl.Output[dsl.Metrics],
+    tracking_experiment: str,
+    tracking_uri: str,
+    run: str,
+    legs: dsl.PipelineTaskFinalStatus,
+):
+    """Put every leg side by side, those that failed listed; it runs whatever became of them."""
+    from vqi.steps.running import step
+
+    # By taking their status it is the exit task to kfp.local too; what became of each leg MLflow says better.
+    with step("compare") as this:
+        this.facts["legs"] = legs.state
+        from pathlib import Path
+
+        from vqi.steps.compare.step import compare as gathered
+        from vqi.steps.compare.step import flat_metrics
+
+        this.outputs["comparison"] = comparison.path
+        summary = gathered(key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path))
+        for name, value in flat_metrics(summary).items():
+            means.log_metric(name, value)

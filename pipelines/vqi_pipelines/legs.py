@@ -1,0 +1,47 @@
+"""The legs of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from vqi.category import Category
+from vqi.platform.errors import BadInput
+from vqi.steps.plan_legs.planning import OF_THE_COMPARISON, Leg, marked
+from vqi_pipelines.catalog import category_names, load_category
+
+
+def catalog_legs(names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]) -> list[Leg]:
+    """Categories x methods, `overrides` ("path=value") laid over each; without `methods` each category's own.
+
+    Raises BadInput where nothing is named, or for the first category that cannot be run.
+    """
+    if all_of_them and names:
+        raise BadInput("--all takes every category of the catalog; leave --category out, or --all.")
+    named = category_names() if all_of_them else list(dict.fromkeys(names))
+    if not named:
+        raise BadInput("The catalog is empty." if all_of_them else "Name the categories with --category, once each, or take them all with --all.")
+    return marked([_with_method(name, method, overrides) for name in named for method in methods or ("",)])
+
+
+def train_all_parameters(legs: Sequence[Leg]) -> dict[str, str]:
+    """The parameters of a run of train_all that makes these legs; each leg is an entry of `categories`, complete."""
+    tracking = legs[0].category.tracking
+    entries = [{key: value for key, value in leg.category.parameters().items() if key not in OF_THE_COMPARISON} for leg in legs]
+    return {
+        "categories": json.dumps(entries),
+        "common": "{}",
+        "methods": "",
+        "pool": "any",
+        "tracking_experiment": tracking.experiment,
+        "tracking_uri": tracking.uri,
+    }
+
+
+def _with_method(name: str, method: str, overrides: Sequence[str]) -> Category:
+    category = load_category(name, overrides)
+    if not method or method == category.method.name:
+        return category
+    # Settings are one method's: those that the file or --set gives belong to the category's own.
+    laid_over = [override for override in overrides if not override.startswith("method.")]
+    return load_category(name, [*laid_over, f"method.name={method}", "method.settings={}"])

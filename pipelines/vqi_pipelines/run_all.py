@@ -1,0 +1,234 @@
+"""Every category with every method on this machine: one local run of train_category each, then a comparison.
+
+A leg is a `vqi run` in a process of its own, so that one which dies takes nothing with it. What is finished is remembered in the out folder, and a
+start with the same parameters, photographs, weights and code takes it from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vqi.category import Category
+from vqi.deployment.prediction_writer import printable
+from vqi.platform.comparison_runs import Comparison
+from vqi.platform.errors import BadInput, VqiError
+from vqi.platform.files import canonical_json, write_json, write_whole
+from vqi.platform.object_store import Address, ObjectStore
+from vqi.platform.tracking import code_version
+from vqi.steps.compare.outcome import Outcome
+from vqi.steps.compare.step import EXAMPLES, PAGE, RESULTS, SUMMARY, write_comparison
+from vqi.steps.plan_legs.planning import Leg
+
+FINISHED = "finished"
+RUN = "from vqi_pipelines.command import main; main()"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a leg ended: the summary of its run, or the sentence it failed with and its exit code. `again` says that it was finished before."""
+
+    leg: Leg
+    summary: dict[str, Any]
+    error: str = ""
+    exit_code: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class AllRuns:
+    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a leg failed, 3 where gates alone refused)."""
+
+    summary: dict[str, Any]
+    page: str
+    folder: str
+    exit_code: int
+
+
+def run_all(legs: Sequence[Leg], out: Path, say: Callable[[str], None], parallel: int = 1) -> AllRuns:
+    """Run the legs, `parallel` at a time, and compare them; `say` is given what a person should see.
+
+    A leg that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
+    """
+    out = Path(out).resolve()
+    folder = _new_folder(out)
+    tracking = legs[0].category.tracking
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{out / 'mlflow.db'}"
+    comparison = Comparison.begin(uri, tracking.experiment, f"run-all {folder.name}", folder.name)
+    comparison.write_legs([leg.entry() for leg in legs])
+    say(f"{len(legs)} runs, {parallel} at a time, in {out}")
+    with ThreadPoolExecutor(parallel) as workers:
+        running = _Running()
+        try:
+            endings = list(workers.map(lambda leg: _run_leg(leg, out, folder, comparison, running, say), legs))
+        except BaseException:
+            running.stop()
+            with contextlib.suppress(VqiError):
+                comparison.finish({}, [], complete=False)
+            raise
+    outcomes = [_outcome(ending) for ending in endings]
+    page = folder / PAGE
+    summary = write_comparison(f"{len({leg.category.name for leg in legs})} categories compared", outcomes, page, comparison)
+    summary |= {"page": str(page), "tracking_uri": comparison.shown_address, "run_id": comparison.run_id}
+    for row, ending in zip(summary["legs"], endings, strict=True):
+        row |= {"run_dir": ending.summary.get("run_dir", ""), "exit_code": ending.exit_code, "finished_before": ending.again}
+    write_json(folder / SUMMARY, summary)
+    codes = {ending.exit_code for ending in endings} - {0}
+    return AllRuns(summary, str(page), str(folder), 3 if codes == {3} else 1 if codes else 0)
+
+
+class _Running:
+    """The processes at work, to be ended where the whole is interrupted."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._lock, self.stopped = threading.Lock(), False
+
+    def start(self, command: list[str], answer: Path) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self.stopped:
+                return None
+            with open(answer, "w") as output:
+                # A session of its own: a leg and the step it is at are ended together, and once.
+                process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            self._processes.add(process)
+            return process
+
+    def ended(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._processes.discard(process)
+
+    def stop(self) -> None:
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+
+
+def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]) -> Ending:
+    name = f"[{leg.mark}] {leg.category.name}, {leg.label}"
+    try:
+        record = out / FINISHED / f"{leg_key(leg.category)}.json"
+    except VqiError as error:  # its photographs cannot even be listed
+        say(printable(f"{name}: {error}"))
+        return Ending(leg, {}, str(error), error.exit_code)
+    done = _finished(record)
+    if done:
+        say(f"{name}: finished before, in {done['run_dir']}")
+        if run_id := _results(done).get("tracking", {}).get("run_id"):
+            # It may have been tracked elsewhere; what is compared is read from its folder.
+            with contextlib.suppress(VqiError):
+                comparison.adopt(run_id, leg.mark)
+        return Ending(leg, done, again=True)
+    values = leg.category.model_dump(mode="json")
+    values["tracking"] |= {"uri": comparison.address, "comparison": f"{comparison.run_id}/{leg.mark}"}
+    file = folder / f"{leg.mark}-{leg.category.name}.yaml"
+    write_whole(file, json.dumps(values, indent=2))  # JSON is YAML
+    answer = file.with_suffix(".json")
+    process = running.start([sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer)
+    if process is None:
+        return Ending(leg, {}, "it was not begun", 1)
+    assert process.stderr is not None
+    log = file.with_suffix(".log")
+    with open(log, "w") as kept:
+        for line in process.stderr:
+            kept.write(line)
+            if line.rstrip().endswith("...") or line.startswith("vqi: "):
+                say(printable(f"{name}: {line.strip()}"))
+    code = process.wait()
+    running.ended(process)
+    try:
+        summary = json.loads(answer.read_text())
+    except ValueError:
+        summary = {}
+    if code == 0 and summary.get("run_dir"):
+        write_json(record, summary)
+        say(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
+        return Ending(leg, summary)
+    return Ending(
+        leg, {}, summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}", code if code in (2, 3) else 1
+    )
+
+
+def leg_key(category: Category) -> str:
+    """What a finished run is remembered by: its parameters, the code, and the names, sizes and times of its photographs and files.
+
+    Contents are not read: that is ingest's work, and takes as long as it does there.
+    """
+    parameters = {key: value for key, value in category.parameters().items() if not key.startswith("tracking_")}
+    files = [category.data.source, *category.method_paths.values()]
+    if category.backbone.weights not in ("imagenet", "random"):
+        files.append(category.backbone.weights)
+    value = [parameters, code_version(), [_listing(place) for place in files]]
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
+
+
+def _listing(place: str) -> list[list[Any]]:
+    if place.startswith("s3://"):
+        store, address = ObjectStore.from_environment(), Address.parse(place)
+        alone = store.find(address)
+        return [[item.key, item.size, item.etag] for item in ([alone] if alone else store.objects(address))]
+    root = Path(place).expanduser()
+    if not root.exists():
+        raise BadInput(f"{place!r} does not exist; name what is there, or an s3:// address.")
+    found = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    return [[str(path.relative_to(root)), (state := path.stat()).st_size, state.st_mtime_ns] for path in found]
+
+
+def _finished(record: Path) -> dict[str, Any]:
+    """The summary of a run that is still there, whole; else nothing."""
+    try:
+        summary = json.loads(record.read_text())
+        whole = Path(summary["report"]).is_file() and (Path(summary["bundle"]) / "bundle.json").is_file() and _evaluation(summary) is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return summary if whole else {}
+
+
+def _evaluation(summary: dict[str, Any]) -> Path | None:
+    found = sorted(Path(summary["run_dir"]).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
+    return found[0].parent if found else None
+
+
+def _results(summary: dict[str, Any]) -> dict[str, Any]:
+    folder = _evaluation(summary)
+    return json.loads((folder / RESULTS).read_text()) if folder else {}
+
+
+def _outcome(ending: Ending) -> Outcome:
+    leg = Outcome(ending.leg.mark, ending.leg.category.name, ending.leg.category.method.name, ending.leg.label, reason=ending.error)
+    folder = _evaluation(ending.summary) if ending.summary else None
+    if folder is None:
+        return replace(leg, reason=ending.error or "its results are gone")
+    results = json.loads((folder / RESULTS).read_text())
+    costs = json.loads((Path(ending.summary["run_dir"]) / "steps" / "export.json").read_text()).get("facts", {}).get("costs", {})
+    costs["seconds"] = sum(ending.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
+    examples = tuple(json.loads((folder / EXAMPLES).read_text()))
+    return replace(leg, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", ""))
+
+
+def _new_folder(out: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        folder = out / (f"comparison-{stamp}" + (f"-{attempt + 1}" if attempt else ""))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BadInput(f"--out {out} cannot be written ({error.strerror}); choose another folder.") from error
+    raise BadInput(f"--out {out} is not a folder that runs can be kept in; choose another.")

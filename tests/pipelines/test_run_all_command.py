@@ -1,0 +1,168 @@
+"""`vqi run-all` as a user runs it: one leg that works, one whose photographs do not pass their check, and a second start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqi.dataset.generator import generate
+from vqi.platform.errors import BadInput
+from vqi_pipelines.legs import catalog_legs, train_all_parameters
+from vqi_pipelines.run_all import leg_key
+
+VQI = [sys.executable, "-W", "ignore", "-c", "from vqi_pipelines.command import main; main()"]
+
+
+def vqi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"VQI_CATALOG": str(folder / "catalog")}
+    return subprocess.run([*VQI, "run-all", *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog of two categories, the second with a broken photograph."""
+    folder = tmp_path_factory.mktemp("factory")
+    (folder / "catalog").mkdir()
+    for seed, name in enumerate(("cap", "nut")):
+        generate(folder / name, seed=seed, normals=8, test_normals=3, defects_each=1, size=(96, 96))
+        values = {
+            "data": {"source": str(folder / name)},
+            "backbone": {"name": "filterbank"},
+            "image": {"size": [96, 96]},
+            "method": {"name": "padim"},
+        }
+        (folder / "catalog" / f"{name}.yaml").write_text(json.dumps(values))
+    victim = sorted((folder / "nut" / "train" / "good").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(factory: Path) -> subprocess.CompletedProcess[str]:
+    return vqi(factory, "--all", "--json")
+
+
+@pytest.mark.slow
+def test_the_failing_leg_is_listed_and_the_other_is_complete(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+    assert first.returncode == 1, first.stderr
+    summary = json.loads(first.stdout)
+    cap, nut = summary["legs"]
+    assert (cap["category"], cap["complete"], cap["exit_code"]) == ("cap", True, 0)
+    assert set(cap["figures"]) >= {"image_auroc", "aupro", "latency_ms", "bundle_mib", "seconds"}
+    assert min(cap["figures"]["latency_ms"], cap["figures"]["bundle_mib"], cap["figures"]["seconds"]) > 0
+    assert (nut["complete"], nut["exit_code"]) == (False, 2)
+    assert "cannot be decoded" in nut["reason"]
+    assert summary["failed"] == 1
+    assert "Traceback" not in first.stderr
+    page = Path(summary["page"]).read_text()
+    assert "1 of 2 runs are complete" in page
+    assert page.count("data:image/webp;base64,") >= 2
+
+
+@pytest.mark.slow
+def test_the_runs_hang_below_one_run_in_mlflow(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    summary = json.loads(first.stdout)
+    client = MlflowClient(tracking_uri=f"sqlite:///{factory / 'runs' / 'mlflow.db'}")
+    leg = client.get_run(summary["legs"][0]["run_id"])
+    assert leg.data.tags["mlflow.parentRunId"] == summary["run_id"]
+    assert leg.data.metrics["latency_ms"] == summary["legs"][0]["figures"]["latency_ms"]
+    assert client.get_run(summary["run_id"]).data.metrics["failed"] == 1
+
+
+@pytest.mark.slow
+def test_started_again_what_is_finished_is_not_repeated(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+    before = json.loads(first.stdout)
+    again = vqi(factory, "--all", "--json")
+    assert again.returncode == 1, again.stderr
+    summary = json.loads(again.stdout)
+    assert [leg["finished_before"] for leg in summary["legs"]] == [True, False]
+    assert summary["legs"][0]["run_dir"] == before["legs"][0]["run_dir"]
+    assert summary["legs"][0]["figures"] == before["legs"][0]["figures"]
+    assert len(list((factory / "runs").glob("cap-*"))) == 1
+
+
+def test_a_finished_run_is_known_by_parameters_photographs_and_files(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
+
+    def key(*overrides: str) -> str:
+        (leg,) = catalog_legs(["cap"], False, [], overrides)
+        return leg_key(leg.category)
+
+    as_it_is = key()
+    assert key() == as_it_is
+    assert key("seed=1") != as_it_is
+    assert key("tracking.experiment=other") == as_it_is
+    photograph = sorted((factory / "cap" / "test" / "good").iterdir())[0]
+    state = photograph.stat()
+    os.utime(photograph, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    touched = key()
+    assert touched != as_it_is
+    os.utime(photograph, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert key() == as_it_is
+
+
+def test_legs_are_categories_by_methods(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
+    legs = catalog_legs([], True, ["padim", "patchcore"], ["method.settings.channels=20", "seed=3"])
+    assert [(leg.category.name, leg.label) for leg in legs] == [("cap", "padim"), ("cap", "patchcore"), ("nut", "padim"), ("nut", "patchcore")]
+    # Settings go with the method they were written for.
+    assert [leg.category.method.settings for leg in legs[:2]] == [{"channels": 20}, {}]
+    assert {leg.category.seed for leg in legs} == {3}
+
+
+def test_train_all_makes_the_same_legs_of_them(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqi.steps.plan_legs.planning import plan
+
+    monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
+    legs = catalog_legs([], True, ["padim", "patchcore"], ["tracking.experiment=line-1"])
+    asked = train_all_parameters(legs)
+    assert asked["tracking_experiment"] == "line-1"
+    planned = plan(asked["categories"], asked["methods"], asked["common"])
+    assert [leg.entry() for leg in planned] == [leg.entry() for leg in legs]
+
+
+@pytest.mark.parametrize(
+    ("names", "everything", "methods", "sentence"),
+    [
+        ([], False, [], "Name the categories"),
+        (["cap"], True, [], "leave --category out"),
+        (["cpa"], False, [], "no category 'cpa'"),
+        (["cap"], False, ["padin"], "Did you mean 'padim'"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(
+    factory: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], everything: bool, methods: list[str], sentence: str
+) -> None:
+    monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
+    with pytest.raises(BadInput) as refused:
+        catalog_legs(names, everything, methods, [])
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"VQI_CATALOG": str(factory / "catalog")}
+    command = [*VQI, "run-all", "--category", "cap", "--out", str(tmp_path / "runs")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=factory, env=environment) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "ingest ..." in line)
+        # Children are listed by the thread that made them.
+        (leg,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 130
+    # The leg led a session of its own; nothing of it is left.
+    with pytest.raises(ProcessLookupError):
+        os.killpg(int(leg), 0)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("vqi").experiment_id])
+    assert run.info.status == "FAILED"

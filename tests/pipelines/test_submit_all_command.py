@@ -1,0 +1,53 @@
+"""`vqi submit-all` against a KFP API in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kfp_server import Kfp, serving
+from vqi.steps.plan_legs.planning import plan
+from vqi_pipelines.cluster.package import load_package
+from vqi_pipelines.command import main
+
+
+def submit_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kfp: Kfp, *arguments: str) -> int:
+    (tmp_path / "catalog").mkdir(exist_ok=True)
+    for name in ("cap", "nut"):
+        (tmp_path / "catalog" / f"{name}.yaml").write_text(json.dumps({"data": {"source": f"s3://photos/{name}"}, "method": {"name": "padim"}}))
+    monkeypatch.setenv("VQI_CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "no-context.json"))
+    monkeypatch.setattr(sys, "argv", ["vqi", "submit-all", "--host", kfp.host, "--no-preflight", *arguments])
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_one_run_of_train_all_with_every_leg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Kfp()) as kfp:
+        assert submit_all(monkeypatch, tmp_path, kfp, "--all", "--method", "padim", "--method", "patchcore", "--pool", "xeon", "--json") == 0
+        (run,) = kfp.runs.values()
+        (pipeline,) = kfp.pipelines.values()
+    told = capsys.readouterr()
+    assert json.loads(told.out)["run_id"] == run.run_id
+    assert "4 legs" in told.err
+    assert pipeline.name == "train-all"
+    values = run.runtime_config.parameters
+    # Every parameter, so that the run can be cloned.
+    assert set(values) == set(load_package("train_all").inputs)
+    legs = plan(values["categories"], values["methods"], values["common"], values["pool"])
+    assert [(leg.category.name, leg.label) for leg in legs] == [("cap", "padim"), ("cap", "patchcore"), ("nut", "padim"), ("nut", "patchcore")]
+    assert {leg.category.pool for leg in legs} == {"xeon"}
+
+
+def test_a_slip_costs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Kfp()) as kfp:
+        assert submit_all(monkeypatch, tmp_path, kfp, "--category", "cap", "--method", "padin") == 2
+        assert not kfp.requests
+    assert "Did you mean 'padim'?" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""compare: what legs left in MLflow, side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vqi.evaluation.charts import line_style
+from vqi.platform.comparison_runs import Comparison
+from vqi.platform.errors import RunFailed
+from vqi.platform.page import data_uri
+from vqi.platform.tracking import add_to_run, track_run
+from vqi.steps.compare.outcome import Outcome, best, method_means
+from vqi.steps.compare.page import comparison_page
+from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, summarise
+from vqi.steps.compare.table import comparison_table
+from vqi.steps.evaluate.gathering import compared_photographs
+from vqi.steps.plan_legs.step import plan_legs
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J"
+
+
+def results(auroc: float) -> dict[str, Any]:
+    return {
+        "dataset_fingerprint": "f" * 64,
+        "metrics": {"image_auroc": auroc, "aupro": None, "recall": 0.5, "false_reject_rate": 0.0},
+        "roc": [[0.0, 0.0, 3.0], [0.0, auroc, 2.0], [1.0, 1.0, None]],
+        "counts": {"good": 4, "defect": 6},
+    }
+
+
+def example(path: str = "test/hole/0.png") -> dict[str, Any]:
+    picture = str(data_uri(np.zeros((8, 8, 3), np.uint8)))
+    return {"path": path, "label": "defect", "defect": "hole", "decision": "defect", "score": 1.0, "photograph": picture, "heatmap": picture}
+
+
+def outcome(category: str, label: str, auroc: float, **changes: Any) -> Outcome:
+    values = {"results": results(auroc), "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0}, "examples": (example(),)}
+    return Outcome("1", category, label, label, **{**values, **changes})
+
+
+def test_means_are_over_what_was_measured() -> None:
+    legs = [outcome("cap", "a", 0.8), outcome("cap", "b", 0.9), outcome("nut", "a", 0.6), outcome("nut", "b", 0.0, results={}, reason="gone")]
+    first, second = method_means(legs)
+    assert (first.label, first.legs, second.legs) == ("a", 2, 1)
+    assert first.means["image_auroc"] == pytest.approx(0.7)
+    assert first.means["seconds"] == 11.0
+    assert "aupro" not in first.means  # null in results.json is no number
+    metrics = flat_metrics(summarise(legs))
+    assert metrics["a/image_auroc"] == pytest.approx(0.7)
+    assert (metrics["legs"], metrics["failed"]) == (4, 1)
+
+
+def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_look_alike() -> None:
+    rows = [{"image_auroc": 0.8, "latency_ms": 20.0}, {"image_auroc": 0.9, "latency_ms": 30.0}, {}]
+    assert (best(rows, "image_auroc"), best(rows, "latency_ms")) == ("0.9000", "20")
+    assert best(rows[:1], "image_auroc") == ""
+    assert best([{"image_auroc": 0.8}, {"image_auroc": 0.80000001}], "image_auroc") == ""
+
+
+def test_a_method_has_one_colour_in_every_category() -> None:
+    page = comparison_page("t", [outcome("cap", "a", 0.8), outcome("cap", "b", 0.9), outcome("nut", "b", 0.7)])
+    cap, nut = page.split("<h2>cap</h2>")[1].split("<h2>nut</h2>")
+    (second,) = re.findall(r'stroke="(#\w+)" stroke-width="2.2"', nut)
+    assert re.findall(r'stroke="(#\w+)" stroke-width="2.2"', cap)[1] == second
+    assert line_style(7) == (line_style(0)[0], True)
+
+
+def test_the_page_shows_every_leg_and_what_is_missing() -> None:
+    lost = outcome("nut", "padim", 0.5, results={}, reason="its source is empty")
+    legs = [outcome("cap", "padim", 0.8), outcome("cap", "patchcore", 0.9), lost]
+    assert "not over the same categories" not in comparison_page("Comparison", legs)
+    legs.append(outcome("nut", "patchcore", 0.85))
+    page = comparison_page("Comparison", legs)
+    assert "3 of 4 runs are complete" in page
+    assert "nut, padim: its source is empty" in page
+    assert "not over the same categories" in page
+    # Two curves in one chart, and the photograph once for both methods.
+    cap = page.split("<h2>cap</h2>")[1].split("<h2>nut</h2>")[0]
+    assert cap.count('stroke-width="2.2"') == 2
+    assert cap.count("heatmap of") == 2
+    assert cap.count("photograph: hole") == 1
+    assert '<td class="number best">0.9000</td>' in page
+    assert '<td class="number best">0.8000</td>' not in cap
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_nothing_that_was_stored_gets_into_the_page_unescaped() -> None:
+    forged = {**example(HOSTILE), "heatmap": 'data:image/webp;base64,AA" onload="x'}
+    legs = [outcome(HOSTILE, HOSTILE, 0.8, reason=HOSTILE, examples=(example(HOSTILE), forged)), outcome("b", "m", 0.7, results={"metrics": "no"})]
+    page = comparison_page(HOSTILE, legs)
+    assert "<script" not in page
+    assert "onload" not in page
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in comparison_table(legs)
+
+
+def test_results_of_another_shape_do_no_harm() -> None:
+    odd = outcome("cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},))
+    assert odd.figures == {}
+    assert odd.roc == []
+    comparison_page("t", [odd])
+
+
+def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(results(auroc)))
+    (folder / "examples.json").write_text(json.dumps([example()]))
+    parent, _, leg = comparison.partition("/")
+    run_id = track_run(
+        uri=uri, experiment="vqi", run_name="leg", parameters={}, metrics={"image_auroc": auroc},
+        tags={"mlflow.parentRunId": parent, "vqi.leg": leg}, artifacts=[folder / "results.json", folder / "examples.json"],
+    )  # fmt: skip
+    assert run_id
+    return run_id
+
+
+def test_legs_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    categories = json.dumps([{"name": name, "data_source": f"s3://photos/{name}"} for name in ("cap", "nut", "pin")])
+    items = plan_legs(categories=categories, methods="", common="{}", pool="any", tracking_uri=uri, experiment="vqi", key="run1", name="n")
+    marks = [item["leg_tracking_comparison"] for item in items]
+    first = logged(uri, marks[0], tmp_path / "first", 0.9)
+    add_to_run(uri, first, {"latency_ms": 12.5, "bundle_mib": 3.25})
+    logged(uri, marks[1], tmp_path / "second", 0.7)
+
+    summary = compare(key="run1", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")
+
+    cap, nut, pin = summary["legs"]
+    assert cap["complete"]
+    assert cap["figures"]["latency_ms"] == 12.5
+    assert cap["run_id"] == first
+    assert (nut["complete"], nut["reason"]) == (False, NOT_EXPORTED)
+    assert (pin["complete"], pin["reason"]) == (False, NOT_EVALUATED)
+    assert summary["failed"] == 2
+    assert summary["means"]["patchcore"]["image_auroc"] == pytest.approx(0.8)
+    assert "1 of 3 runs are complete" in (tmp_path / "page").read_text()
+    # The parent run says the same, and is not a success.
+    comparison = Comparison.find(uri, "vqi", "run1")
+    assert comparison is not None
+    assert comparison.read_json(comparison.run_id, "comparison.json") == summary
+    from mlflow.tracking import MlflowClient
+
+    parent = MlflowClient(tracking_uri=uri).get_run(comparison.run_id)
+    assert parent.info.status == "FAILED"
+    assert parent.data.metrics["failed"] == 2
+
+
+def test_a_leg_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    comparison = Comparison.begin(uri, "vqi", "n", "k")
+    comparison.write_legs([{"leg": "1", "category": "cap", "method": "padim", "label": "padim"}])
+    for number, auroc in enumerate((0.5, 0.75)):
+        add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"bundle_mib": 1.0})
+    (leg,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")["legs"]
+    assert leg["figures"]["image_auroc"] == 0.75
+
+
+def test_where_nothing_was_planned_it_says_where_to_look(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="the log of plan legs says why"):
+        compare(key="k", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="vqi", page=tmp_path / "page")
+
+
+def test_the_photographs_to_compare_do_not_depend_on_the_method() -> None:
+    from vqi.dataset.manifest import Extent, Sample
+
+    def sample(path: str, label: str, defect: str, masked: bool = False) -> Sample:
+        nowhere = Extent("", 0, 0)
+        return Sample(path, "", "test", label, defect, 1, 1, nowhere, mask=nowhere if masked else None)  # type: ignore[arg-type]
+
+    rows = [sample(f"{kind}/{n}", "defect", kind, masked=n == 1) for kind in ("d", "c", "b", "a") for n in range(3)]
+    assert compared_photographs([sample("good/0", "good", "good"), *rows]) == {"a/1", "b/1", "c/1"}

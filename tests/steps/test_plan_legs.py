@@ -1,0 +1,95 @@
+"""What a person fills in, to the legs of a comparison."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vqi.category import Category
+from vqi.platform.comparison_runs import Comparison
+from vqi.platform.errors import BadInput
+from vqi.steps.plan_legs.planning import OF_THE_COMPARISON, plan
+from vqi.steps.plan_legs.step import ITEM, plan_legs
+
+CAP, NUT = {"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"}
+
+
+def test_categories_by_methods_by_settings() -> None:
+    methods = ["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]
+    legs = plan(json.dumps([CAP, NUT]), json.dumps(methods), '{"backbone_name": "filterbank"}')
+    assert [(leg.mark, leg.category.name, leg.label) for leg in legs] == [
+        ("1", "cap", "padim"),
+        ("2", "cap", "patchcore (coreset_ratio=0.1)"),
+        ("3", "cap", "patchcore (coreset_ratio=0.01)"),
+        ("4", "nut", "padim"),
+        ("5", "nut", "patchcore (coreset_ratio=0.1)"),
+        ("6", "nut", "patchcore (coreset_ratio=0.01)"),
+    ]
+    assert {leg.category.backbone.name for leg in legs} == {"filterbank"}
+    assert legs[5].category.image.size == (512, 512)
+    assert legs[0].category.image.size == (256, 256)
+
+
+def test_what_is_nearer_wins_and_settings_go_with_their_method() -> None:
+    own = {**CAP, "image_size": "300,300", "method_settings": {"coreset_ratio": 0.2}}
+    first, second = plan(json.dumps([own]), '["patchcore", {"method_name": "padim", "image_size": "400,400"}]', '{"image_size": "200,200"}')
+    assert (first.category.image.size, first.category.method.settings) == ((300, 300), {"coreset_ratio": 0.2})
+    assert (second.category.image.size, second.category.method.settings) == ((400, 400), {})
+
+
+def test_names_by_commas_and_none_at_all() -> None:
+    assert [leg.label for leg in plan(json.dumps([CAP]), "padim, patchcore")] == ["padim", "patchcore"]
+    assert [leg.label for leg in plan(json.dumps([{**CAP, "method_name": "dfm"}]))] == ["dfm"]
+
+
+def test_every_leg_is_complete_and_survives_a_loop_that_makes_floats_of_numbers() -> None:
+    (leg,) = plan(json.dumps([CAP]))
+    floats = {name: float(value) if isinstance(value, int) else value for name, value in leg.category.parameters().items()}
+    assert set(floats) == set(Category().parameters())
+    assert Category.from_parameters(floats) == leg.category
+
+
+@pytest.mark.parametrize(
+    ("categories", "methods", "common", "sentence"),
+    [
+        ("", "", "", "categories is empty"),
+        ("[", "", "", "categories is not readable JSON"),
+        ("flange", "", "", "it must be a list"),
+        ('["flange"]', "", "", "categories, entry 1 is 'flange'; it must be an object"),
+        ('[{"name": "cap"}]', "", "", "categories, entry 1: data_source is missing"),
+        (json.dumps([CAP, {"nmae": "nut"}]), "", "", "categories, entry 2: 'nmae' is no parameter of a run. Did you mean 'name'?"),
+        (json.dumps([CAP]), "patchcor", "", "with methods, entry 1"),
+        (json.dumps([CAP]), '[{"method_settings": {}}]', "", "methods, entry 1 names no method"),
+        (json.dumps([CAP]), "", "[1]", "common is [1]"),
+        (json.dumps([CAP]), "", '{"tracking_uri": "http://here"}', "tracking_uri is one for all legs"),
+        (json.dumps([CAP, CAP]), "", "", "Legs 1 and 2 (cap, patchcore) are the same run"),
+        (json.dumps([CAP]), '[{"method_name": "patchcore", "method_settings": {"coreset": 1}}]', "", "coreset"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(categories: str, methods: str, common: str, sentence: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        plan(categories, methods, common)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_without_mlflow_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(BadInput, match="gathered through MLflow"):
+        plan_legs(categories=json.dumps([CAP]), methods="", common="{}", pool="any", tracking_uri="", experiment="vqi", key="k", name="n")
+
+
+def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    items = plan_legs(categories=json.dumps([CAP, NUT]), methods="", common="{}", pool="any", tracking_uri=uri, experiment="all", key="k", name="n")
+    comparison = Comparison.find(uri, "all", "k")
+    assert comparison is not None
+    assert [leg["category"] for leg in comparison.read_legs()] == ["cap", "nut"]
+    assert [item[f"{ITEM}tracking_comparison"] for item in items] == [f"{comparison.run_id}/1", f"{comparison.run_id}/2"]
+    for item in items:
+        category = Category.from_parameters({name.removeprefix(ITEM): value for name, value in item.items()})
+        assert (category.tracking.uri, category.tracking.experiment) == (uri, "all")
+    assert not set(comparison.read_legs()[0]["parameters"]) & set(OF_THE_COMPARISON)
+    assert Comparison.find(uri, "all", "another") is None
