@@ -16,6 +16,8 @@ import yaml
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 RENDERED = ("base", *(f"overlays/{folder.name}" for folder in sorted((MANIFESTS / "overlays").iterdir())))
+
+
 def kustomize_command() -> list[str]:
     """The command that renders: on the PATH, or beside this interpreter (`make kustomize`). Skips where there is none; fails where one is required."""
     path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))

@@ -67,7 +67,7 @@ def failure(step: str, log: str) -> VqiError:
 
 
 def metrics(log: str) -> dict[str, float]:
-    """The numbers that a step logged as KFP metrics; empty where there are none.
+    """The numbers that a step logged to its output `metrics`; empty where there are none.
 
     KFP's API does not tell them (they are in its metadata store); its launcher prints them into the step's log.
     """
@@ -76,14 +76,10 @@ def metrics(log: str) -> dict[str, float]:
         return {}
     try:
         output, _ = json.JSONDecoder().raw_decode(log, start + len(EXECUTOR_OUTPUT))
-        lists = [held["artifacts"] for held in output.get("artifacts", {}).values()]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    except (ValueError, KeyError, IndexError, TypeError):
         return {}
-    found: dict[str, float] = {}
-    for artifact in (artifact for held in lists for artifact in held):
-        if artifact.get("type", {}).get("schemaTitle") == "system.Metrics":
-            found.update({k: v for k, v in artifact.get("metadata", {}).items() if isinstance(v, (int, float)) and not isinstance(v, bool)})
-    return found
+    return {name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
 
 
 def chosen_step(steps: list[Step], name: str) -> Step:
