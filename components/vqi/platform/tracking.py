@@ -233,7 +233,7 @@ def _client(address: str) -> MlflowClient:
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
-        raise BadInput("tracking.uri is set, but mlflow is not installed; install vqi[evaluate], or leave tracking.uri empty.") from error
+        raise BadInput("tracking.uri is set, but mlflow is not installed; install vqi[tracking], or leave tracking.uri empty.") from error
     if address.startswith("sqlite"):
         _sqlite_file(address).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=address)
