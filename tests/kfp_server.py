@@ -32,13 +32,13 @@ class Refused(Exception):
         self.status, self.message = status, message
 
 
-def launcher_log(metrics: dict[str, float]) -> str:
+def launcher_log(metrics: dict[str, float], name: str = "metrics") -> str:
     """What KFP's launcher leaves of a step that logged metrics."""
 
     def artifact(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
         return {"artifacts": [{"name": name, "uri": f"minio://mlpipeline/{name}", "metadata": metadata}]}
 
-    held = {"evaluation": {}, "executor-logs": {}, "metrics": metrics, "roc": {"confidenceMetrics": []}}
+    held = {"evaluation": {}, "executor-logs": {}, name: metrics, "roc": {"confidenceMetrics": []}}
     output = {"artifacts": {name: artifact(name, metadata) for name, metadata in held.items()}}
     return f"vqi evaluate: 3.1 s, peak 512 MiB\nI1121 20:00:00.0 18 launcher_v2.go:1230] ExecutorOutput: {json.dumps(output, indent=2)}\nI1121 done\n"
 

@@ -23,6 +23,10 @@ EVERY_SECONDS = 3.0
 PULL_SECONDS = 90.0
 # A server that is restarted or upgraded is waited for: the run does not need it to go on.
 OUTAGE_SECONDS = 900.0
+STALE = (
+    "KFP does not know how the last steps went: Argo compresses the record of a run above 1 MB, and KFP 2.17 does not read it then. "
+    "How the run ended is right."
+)
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Outcome:
     steps: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    note: str = ""
     error: str = ""
     exit_code: int = 0
 
@@ -96,8 +101,14 @@ def outcome(server: Server, run: V2beta1Run, logs: Logs) -> Outcome:
     steps = steps_of(run)
     result = Outcome(run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps))
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
+    # One leg's figures would pass for those of all.
+    measuring = "compare" if "plan-legs" in result.steps else "evaluate"
+    if any(step.state not in OVER for step in steps):
+        result.note = STALE
+        if measuring not in result.steps:
+            steps = [*steps, Step(measuring, run.state, None, None, ())]
     for step in steps:
-        if step.name == "evaluate" and step.state == "SUCCEEDED":
+        if step.name == measuring and step.state == "SUCCEEDED":
             result.metrics = metrics(logs.of(run.run_id, step)) or result.metrics
     if run.state != "SUCCEEDED":
         error = _why(run, steps, logs)

@@ -67,7 +67,7 @@ def failure(step: str, log: str) -> VqiError:
 
 
 def metrics(log: str) -> dict[str, float]:
-    """The numbers that a step logged to its output `metrics`; empty where there are none.
+    """The numbers that a step logged to its output `metrics` (compare: `means`); empty where there are none.
 
     KFP's API does not tell them (they are in its metadata store); its launcher prints them into the step's log.
     """
@@ -76,7 +76,8 @@ def metrics(log: str) -> dict[str, float]:
         return {}
     try:
         output, _ = json.JSONDecoder().raw_decode(log, start + len(EXECUTOR_OUTPUT))
-        logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+        held = output["artifacts"]
+        logged = held["metrics" if "metrics" in held else "means"]["artifacts"][0]["metadata"]
     except (ValueError, KeyError, IndexError, TypeError):
         return {}
     return {name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}

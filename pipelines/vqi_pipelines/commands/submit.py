@@ -107,6 +107,8 @@ def finish(outcome: Outcome, json_output: bool, tracking: str = "") -> None:
         for title, place in (("Run:", outcome.link), ("MLflow:", tracking)):
             if place:
                 print(f"{title:8}{printable(place)}")
+    if outcome.note:
+        say(outcome.note)
     if outcome.error:
         say(f"vqi: {printable(outcome.error)}")
         if outcome.link:
