@@ -104,7 +104,11 @@ clean:  ## remove what make made here; runs are kept
 cluster-up: setup  ## a kind cluster with Kubeflow Pipelines, ours, and a run of the demo's category (RUN=no: without the run)
 	@BIN=$(BIN) DOCKER=$(DOCKER) manifests/kind/up.sh
 
+# A cluster that is there, by KUBECONFIG, and its KFP: make e2e HOST=http://localhost:8080 NAMESPACE=vqi E2E='--pool xeon'
+e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of tests/e2e/run.py')
+	@$(BIN)/python tests/e2e/run.py --host '$(or $(HOST),http://localhost:8080)' --namespace '$(or $(NAMESPACE),vqi)' $(E2E)
+
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up cluster-down
+.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up e2e cluster-down

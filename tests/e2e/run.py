@@ -1,0 +1,373 @@
+"""The whole path on a cluster that is there: upload, submit, metrics and report, a pod killed in training, a schedule, every category at once.
+
+    tests/e2e/run.py --host http://localhost:8080 --namespace vqi        (or: make e2e HOST=... NAMESPACE=vqi)
+
+It needs a KUBECONFIG of the cluster, kubectl, a KFP 2.17 server and our manifests in the namespace. Everything it does, it does by the `vqi`
+commands that people use. Where the store or MLflow are not Services of the namespace, --store and --tracking name addresses that answer from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+VQI = [sys.executable, "-c", "from vqi_pipelines.command import main; main()"]
+STORE_PORT, TRACKING_PORT = 9000, 5000
+BUCKET, ARTEFACTS = "vqi", "mlpipeline"
+# What a run of ours leaves in MLflow and what KFP shows must be the same number; killed or not, training must give the same one.
+COMPARED = ("image_auroc", "pixel_auroc", "threshold")
+# A method that learns for a minute, so that there is something to interrupt; random weights need nothing from outside.
+SETTINGS = ("backbone.weights=random", "image.size=128,128", "method.name=stfpm", "train.max_epochs=30", "train.batch_size=8")
+
+
+class CheckFailed(Exception):
+    """Something on the cluster is not as it should be; the message is one sentence."""
+
+
+@dataclass
+class Cluster:
+    """The cluster under test, and what earlier checks left for later ones."""
+
+    host: str
+    namespace: str
+    source: str
+    pool: str
+    experiment: str
+    settings: list[str]
+    timeout: float
+    store: str = ""
+    tracking: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """This e2e's own word: in the names of its categories and the keys of its checkpoints."""
+        return self.experiment.rpartition("-")[2]
+
+    def vqi(self, *arguments: str, wanted: int = 0) -> str:
+        """What a vqi command prints; it must end with the exit code that is wanted."""
+        said = subprocess.run([*VQI, *arguments], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=self.timeout)
+        for line in said.stderr.splitlines():
+            print(f"    {line}", flush=True)
+        if "Traceback" in said.stderr:
+            raise CheckFailed(f"vqi {arguments[0]} printed a traceback.")
+        if said.returncode != wanted:
+            raise CheckFailed(f"vqi {' '.join(arguments)} ended with {said.returncode}, not {wanted}: {said.stderr.strip()[-400:]}")
+        return said.stdout if wanted == 0 else said.stderr
+
+    def reach(self) -> list[str]:
+        return ["--host", self.host, "--namespace", self.namespace]
+
+    def category(self, name: str, *more: str) -> list[str]:
+        """The options that name a category of this e2e."""
+        values = [f"data.source={self.source}", f"tracking.experiment={self.experiment}", *self.settings, *more]
+        return ["--category", f"{name}-{self.mark}", "--pool", self.pool, *(part for value in values for part in ("--set", value))]
+
+    def submit(self, name: str, *more: str) -> dict[str, Any]:
+        """A run of `vqi submit --wait`, as it ended well."""
+        waited = ["--wait", "--timeout", str(self.timeout), "--experiment", self.experiment, "--json"]
+        return json.loads(self.vqi("submit", *self.category(name, *more), *waited, *self.reach()))
+
+    def kubectl(self, *arguments: str) -> str:
+        said = subprocess.run(["kubectl", "-n", self.namespace, *arguments], capture_output=True, text=True, timeout=120)
+        if said.returncode:
+            raise CheckFailed(f"kubectl {' '.join(arguments)} failed: {said.stderr.strip()[-300:]}")
+        return said.stdout
+
+    def pods(self, run_id: str) -> list[dict[str, Any]]:
+        return json.loads(self.kubectl("get", "pods", "-l", f"pipeline/runid={run_id}", "-o", "json"))["items"]
+
+    def api(self, path: str) -> Any:
+        """What KFP's API answers to a GET."""
+        return _json(f"{self.host.rstrip('/')}{path}")
+
+
+# ---- the checks, in the order they run -------------------------------------------------------------------------------------------------------------
+
+
+def refusals(cluster: Cluster) -> str:
+    """What is wrong is told before anything is submitted, in one sentence, with exit code 2."""
+    good = cluster.category("refused")
+    wrong = {
+        "a pool that there is not": [*good, "--pool", "tpu", *cluster.reach()],
+        "a server that there is not": [*good, "--host", "http://127.0.0.1:9", "--namespace", cluster.namespace],
+        "photographs that there are not": [*good, "--set", f"data.source=s3://{BUCKET}/no/such/{cluster.mark}", *cluster.reach()],
+        "a path of this machine": [*good, "--set", "data.source=/photographs", *cluster.reach()],
+        "a setting that there is not": [*good, "--set", "method.settings.coreset=1", *cluster.reach()],
+    }
+    for what, options in wrong.items():
+        sentence = cluster.vqi("submit", *options, wanted=2).strip().splitlines()
+        if not sentence or not sentence[-1].startswith("vqi: "):
+            raise CheckFailed(f"For {what} vqi submit gives no sentence: {sentence}")
+    return f"{len(wrong)} mistakes refused"
+
+
+def uploads(cluster: Cluster) -> str:
+    """The packages are uploaded once: the second time they are there already."""
+    cluster.vqi("upload", *cluster.reach())
+    again = json.loads(cluster.vqi("upload", "--json", *cluster.reach()))
+    if any(package["new"] for package in again):
+        raise CheckFailed("vqi upload uploaded the same package twice.")
+    return ", ".join(f"{package['pipeline']} {package['version']}" for package in again)
+
+
+def a_run(cluster: Cluster) -> str:
+    """A category from the command line to its metrics."""
+    cluster.run = cluster.submit("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
+    if not cluster.run["metrics"]:
+        raise CheckFailed("vqi submit --wait tells no metrics.")
+    if missing := [name for name in COMPARED if name not in cluster.run["metrics"]]:
+        raise CheckFailed(f"The metrics of the run lack {' and '.join(missing)}.")
+    return f"{cluster.run['name']}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(cluster.run["metrics"].items()) if k in COMPARED)
+
+
+def restricted(cluster: Cluster) -> str:
+    """The namespace enforces the restricted profile, and every pod of the run was admitted under it."""
+    namespace = json.loads(cluster.kubectl("get", "namespace", cluster.namespace, "-o", "json"))
+    profile = namespace["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+    if profile != "restricted":
+        raise CheckFailed(f"The namespace {cluster.namespace} enforces {profile or 'nothing'}, not restricted.")
+    pods = cluster.pods(cluster.run["run_id"])
+    if not pods:
+        raise CheckFailed("The run left no pods to look at.")
+    return f"{len(pods)} pods of the run"
+
+
+def in_the_store(cluster: Cluster) -> str:
+    """Report, ROC and detector of the run are in the store."""
+    from vqi.platform.object_store import Address, ObjectStore
+
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-category/{cluster.run['run_id']}")
+    keys = [item.key for item in store.objects(root)]
+    for step, artefact in (("evaluate", "report"), ("export", "bundle"), ("train", "network")):
+        if not any(f"/{step}/" in key and artefact in key for key in keys):
+            raise CheckFailed(f"The store has no {artefact} of {step} under {root} ({len(keys)} objects).")
+    return f"{len(keys)} objects under {root}"
+
+
+def in_mlflow(cluster: Cluster) -> str:
+    """MLflow has the run, with the same numbers."""
+    if not cluster.tracking:
+        return "skipped: no MLflow"
+    listed = _json(f"{cluster.tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name={urllib.parse.quote(cluster.experiment)}")
+    found = _json(f"{cluster.tracking}/api/2.0/mlflow/runs/search", {"experiment_ids": [listed["experiment"]["experiment_id"]], "max_results": 100})
+    runs = found.get("runs", [])
+    figures = [{m["key"]: m["value"] for m in run["data"].get("metrics", [])} for run in runs]
+    auroc = cluster.run["metrics"]["image_auroc"]
+    if not any(abs(each.get("image_auroc", -1) - auroc) < 1e-6 for each in figures):
+        raise CheckFailed(f"No MLflow run of {cluster.experiment} has the image AUROC {auroc}; there are {len(runs)} runs.")
+    return f"{len(runs)} runs in {cluster.experiment}"
+
+
+def killed_in_training(cluster: Cluster) -> str:
+    """The pod of train is deleted while it runs: the step is tried again and the result is the same."""
+    options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/killed")
+    started = json.loads(cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach()))
+    run_id = started["run_id"]
+    killed = _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
+    cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+    print(f"    deleted {killed}", flush=True)
+    ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
+    for name in COMPARED:
+        whole, after = cluster.run["metrics"].get(name), ended["metrics"].get(name)
+        if whole != after:
+            raise CheckFailed(f"{name} is {after} after the pod of train was killed, and {whole} when it was not.")
+    pods = [pod["metadata"]["name"] for pod in cluster.pods(run_id) if _step(pod) == "train"]
+    return f"{killed} deleted, {', '.join(name for name in pods if name != killed) or 'another pod'} did it again, same metrics"
+
+
+def a_schedule(cluster: Cluster) -> str:
+    """A schedule starts a run by itself, which succeeds."""
+    name = f"every-minute-{cluster.mark}"
+    options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
+    made = json.loads(
+        cluster.vqi("schedule", *options, "--cron", "* * * * *", "--name", name, "--experiment", cluster.experiment, "--json", *cluster.reach())
+    )
+    try:
+        run_id = _until(lambda: _run_of_schedule(cluster, made[0]["id"]), 240, f"a run of the schedule {name}")
+    finally:
+        cluster.vqi("schedule", "--delete", made[0]["id"], *cluster.reach())
+    ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
+    return f"{ended['name']}: {ended['state'].lower()}"
+
+
+def every_category(cluster: Cluster) -> str:
+    """Two categories through train_all: both legs succeed, and the comparison of them is in the store."""
+    from vqi.platform.object_store import Address, ObjectStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{name}-{cluster.mark}.yaml" for name in ("left", "right")]
+        for file in files:
+            file.write_text(f"name: {file.stem}\ndata:\n  source: {cluster.source}\n", encoding="utf-8")
+        chosen = [part for file in files for part in ("--category", str(file))]
+        values = [part for value in (f"tracking.experiment={cluster.experiment}", *cluster.settings) for part in ("--set", value)]
+        waited = ["--wait", "--timeout", str(cluster.timeout), "--experiment", cluster.experiment, "--json"]
+        ended = json.loads(cluster.vqi("submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach()))
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{ended['run_id']}")
+    pages = [item.key for item in store.objects(root) if "/compare/" in item.key and item.key.endswith("/comparison")]
+    if not pages:
+        raise CheckFailed(f"The store has no comparison under {root}.")
+    return f"{ended['name']}: {pages[0]}"
+
+
+CHECKS: tuple[Callable[[Cluster], str], ...] = (
+    refusals,
+    uploads,
+    a_run,
+    restricted,
+    in_the_store,
+    in_mlflow,
+    killed_in_training,
+    a_schedule,
+    every_category,
+)
+
+
+# ---- what they lean on -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _training_pod(cluster: Cluster, run_id: str) -> str:
+    """The pod of train once its log tells a step of the optimiser, "" before."""
+    for pod in cluster.pods(run_id):
+        statuses = pod["status"].get("containerStatuses", [])
+        if _step(pod) == "train" and any(s["name"] == "main" and s["state"].get("running") for s in statuses):
+            name: str = pod["metadata"]["name"]
+            return name if re.search(r"step \d+/", cluster.kubectl("logs", name, "-c", "main")) else ""
+    state = cluster.api(f"/apis/v2beta1/runs/{run_id}").get("state", "")
+    if state in ("SUCCEEDED", "FAILED", "CANCELED"):
+        raise CheckFailed(f"The run {run_id} {state.lower()} before a pod of train was seen running.")
+    return ""
+
+
+def _step(pod: dict[str, Any]) -> str:
+    """The step a pod runs, "" for KFP's own."""
+    parts = pod["metadata"].get("annotations", {}).get("workflows.argoproj.io/node-name", "").split(".")
+    return re.sub(r"\(.*\)$", "", parts[-2]) if len(parts) > 1 and parts[-1].startswith("executor") else ""
+
+
+def _run_of_schedule(cluster: Cluster, schedule: str) -> str:
+    listed = cluster.api("/apis/v2beta1/runs?page_size=50&sort_by=created_at%20desc")
+    return next((run["run_id"] for run in listed.get("runs", []) if run.get("recurring_run_id") == schedule), "")
+
+
+def _until(look: Callable[[], str], seconds: float, what: str) -> str:
+    """What `look` finds, asked every second."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(1)
+    raise CheckFailed(f"Waited {seconds:.0f} s for {what} in vain.")
+
+
+def _json(address: str, body: Any = None) -> Any:
+    request = urllib.request.Request(address, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
+    """An address on this machine behind which a Service of the namespace answers."""
+    process = subprocess.Popen(
+        ["kubectl", "-n", namespace, "port-forward", f"svc/{service}", f":{port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if not found:
+            raise CheckFailed(f"The Service {service} of {namespace} cannot be reached: {(process.stderr.read() if process.stderr else '').strip()}")
+        yield f"http://127.0.0.1:{found[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def credentials(namespace: str) -> dict[str, str]:
+    """The store's keys, from the Secret that the steps take them from; those of the environment where there is no such Secret."""
+    said = subprocess.run(["kubectl", "-n", namespace, "get", "secret", "vqi-store", "-o", "json"], capture_output=True, text=True)
+    if said.returncode:
+        return {}
+    return {name: base64.b64decode(value).decode() for name, value in json.loads(said.stdout)["data"].items()}
+
+
+def photographs(cluster: Cluster, folder: Path) -> None:
+    """Put parts made here into the store, where the runs read them."""
+    from vqi.dataset.generator import generate
+    from vqi.platform.object_store import Address, ObjectStore
+
+    generate(folder, seed=0, normals=30, test_normals=10, defects_each=4, size=(192, 192))
+    ObjectStore.from_environment({**os.environ, **cluster.environment}).upload_folder(folder, Address.parse(cluster.source))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--host", required=True, help="KFP's address")
+    parser.add_argument("--namespace", default="vqi", help="namespace that runs happen in")
+    parser.add_argument("--pool", default="any", choices=("any", "xeon", "gaudi"))
+    parser.add_argument("--source", default="", help="s3://bucket/prefix of photographs; empty = parts made here")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="path=value of the category; may be repeated")
+    parser.add_argument("--store", default="", help="address of the store from here; empty = the Service minio")
+    parser.add_argument("--tracking", default="", help="address of MLflow from here, or none; empty = the Service mlflow")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
+    parser.add_argument("--only", nargs="*", default=[], help="names of checks; a_run is always among them")
+    options = parser.parse_args()
+    mark = uuid.uuid4().hex[:6]
+    settings = options.settings or list(SETTINGS)
+    cluster = Cluster(
+        options.host,
+        options.namespace,
+        options.source or f"s3://{BUCKET}/e2e/{mark}/parts",
+        options.pool,
+        f"e2e-{mark}",
+        settings,
+        options.timeout,
+    )
+    failed = []
+    with ExitStack() as stack:
+        cluster.store = options.store or stack.enter_context(forwarded(options.namespace, "minio", STORE_PORT))
+        if options.tracking != "none":
+            cluster.tracking = options.tracking or stack.enter_context(forwarded(options.namespace, "mlflow", TRACKING_PORT))
+        cluster.environment = {**credentials(options.namespace), "AWS_ENDPOINT_URL": cluster.store, "OMP_NUM_THREADS": "1"}
+        if not options.source:
+            photographs(cluster, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "parts")
+        for check in CHECKS:
+            if options.only and check.__name__ not in (*options.only, "a_run"):
+                continue
+            began = time.monotonic()
+            print(f"{check.__name__} ...", flush=True)
+            try:
+                seen = check(cluster)
+                print(f"  ok in {time.monotonic() - began:.0f} s: {seen}", flush=True)
+            except Exception as error:
+                if not isinstance(error, CheckFailed):
+                    traceback.print_exc()
+                print(f"  FAILED after {time.monotonic() - began:.0f} s: {error}", flush=True)
+                failed.append(check.__name__)
+                if check is a_run:
+                    break
+    print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "e2e: all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
