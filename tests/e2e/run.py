@@ -183,6 +183,7 @@ def killed_in_training(cluster: Cluster) -> str:
     started = json.loads(cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach()))
     run_id = started["run_id"]
     killed = _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
+    before = _uid(cluster, run_id, killed)
     cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
     print(f"    deleted {killed}", flush=True)
     ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
@@ -190,8 +191,11 @@ def killed_in_training(cluster: Cluster) -> str:
         whole, after = cluster.run["metrics"].get(name), ended["metrics"].get(name)
         if whole != after:
             raise CheckFailed(f"{name} is {after} after the pod of train was killed, and {whole} when it was not.")
-    pods = [pod["metadata"]["name"] for pod in cluster.pods(run_id) if _step(pod) == "train"]
-    return f"{killed} deleted, {', '.join(name for name in pods if name != killed) or 'another pod'} did it again, same metrics"
+    # Argo makes the pod anew under the same name, or another one.
+    again = [pod["metadata"]["name"] for pod in cluster.pods(run_id) if _step(pod) == "train" and pod["metadata"]["uid"] != before]
+    if not again:
+        raise CheckFailed(f"The pod {killed} was deleted, and no other pod of train came after it.")
+    return f"{killed} deleted, {again[-1]} did it again, same metrics"
 
 
 def a_schedule(cluster: Cluster) -> str:
@@ -203,9 +207,11 @@ def a_schedule(cluster: Cluster) -> str:
     )
     try:
         run_id = _until(lambda: _run_of_schedule(cluster, made[0]["id"]), 240, f"a run of the schedule {name}")
+        cluster.vqi("schedule", "--pause", made[0]["id"], *cluster.reach())
+        ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
     finally:
+        # Not before its run is over: Kubernetes collects the workflows of a schedule that is deleted, and KFP would show the run as running for ever.
         cluster.vqi("schedule", "--delete", made[0]["id"], *cluster.reach())
-    ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
     return f"{ended['name']}: {ended['state'].lower()}"
 
 
@@ -256,6 +262,10 @@ def _training_pod(cluster: Cluster, run_id: str) -> str:
     if state in ("SUCCEEDED", "FAILED", "CANCELED"):
         raise CheckFailed(f"The run {run_id} {state.lower()} before a pod of train was seen running.")
     return ""
+
+
+def _uid(cluster: Cluster, run_id: str, name: str) -> str:
+    return next((pod["metadata"]["uid"] for pod in cluster.pods(run_id) if pod["metadata"]["name"] == name), "")
 
 
 def _step(pod: dict[str, Any]) -> str:
