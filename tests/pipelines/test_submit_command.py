@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -446,6 +447,14 @@ def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> Non
     done = vqi("schedule", "--delete", "flange-patchcor", "--host", kfp.host)
     assert done.code == 2
     assert "Did you mean 'flange-patchcore'?" in done.err
+    going = kfp_server_api.V2beta1Run(
+        run_id="r-1", display_name="r", state="RUNNING", created_at=datetime.now(UTC), recurring_run_id=made.recurring_run_id, experiment_id="e"
+    )
+    kfp.runs["r-1"] = going
+    done = vqi("schedule", "--delete", "flange-patchcore", "--host", kfp.host)
+    assert done.code == 2
+    assert "The run r-1 that the schedule began goes on" in done.err
+    going.state = "SUCCEEDED"
     assert vqi("schedule", "--delete", "flange-patchcore", "--host", kfp.host).code == 0
     assert not kfp.schedules
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.cluster.server import Server
+from vqi_pipelines.cluster.steps import OVER
 from vqi_pipelines.cluster.submitting import Uploaded, experiment
 
 if TYPE_CHECKING:
@@ -114,8 +115,23 @@ def resume(server: Server, identity: str) -> None:
 
 
 def delete(server: Server, identity: str) -> None:
-    """The schedule goes, its runs stay. One that is gone by then is deleted."""
+    """The schedule goes, its finished runs stay. One that is gone by then is deleted.
+
+    Raises BadInput while a run that it began goes on: Kubernetes takes that run's pods away with the schedule, and KFP shows it as running for ever.
+    """
+    if going := _under_way(server, identity):
+        raise BadInput(
+            f"The run {going} that the schedule began goes on, and would be lost with it; `vqi schedule --pause {identity}` stops new ones, "
+            f"delete it when `vqi runs {going}` is over."
+        )
     server.find(server.schedules.recurring_run_service_delete_recurring_run, identity)
+
+
+def _under_way(server: Server, identity: str) -> str:
+    """A run of the schedule among the server's newest that is not over, "" where there is none."""
+    options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
+    newest = server.call(server.runs.run_service_list_runs, page_size=100, sort_by="created_at desc", **options).runs or []
+    return next((run.run_id for run in newest if run.recurring_run_id == identity and run.state not in OVER), "")
 
 
 def _check(part: str, name: str, low: int, high: int, text: str) -> None:
