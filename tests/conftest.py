@@ -50,25 +50,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--s3",
         default="",
-        help=f"S3 servers to test with ({kinds}; several with commas; all), none of them skipped; "
-        "default: every one that is there for tests of the store itself, the first that is there for the others",
+        help=f"S3 servers to test with ({kinds}; several with commas; all), none of them skipped; default: MinIO where it is there, else rclone",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes the S3 server is run with each of them that it is meant for."""
+    """A test that takes the S3 server is run with each that was asked for."""
     if "s3_server" in metafunc.fixturenames:
-        metafunc.parametrize("s3_server", s3_kinds(metafunc.config, metafunc.definition.get_closest_marker("every_s3_server")), indirect=True)
+        metafunc.parametrize("s3_server", s3_kinds(metafunc.config), indirect=True)
 
 
-def s3_kinds(config: pytest.Config, every: object) -> list[str]:
+def s3_kinds(config: pytest.Config) -> list[str]:
     asked = config.getoption("--s3")
     if asked:
         kinds = list(KINDS) if asked == "all" else asked.split(",")
         if unknown := set(kinds) - set(KINDS):
             raise pytest.UsageError(f"--s3 names {', '.join(sorted(unknown))}; there are {', '.join(KINDS)} and all")
         return kinds
-    return list(KINDS) if every else ([kind for kind in KINDS if binary(kind)] or ["rclone"])[:1]
+    return ["minio" if binary("minio") else "rclone"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

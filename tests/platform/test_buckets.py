@@ -21,9 +21,6 @@ NO_RULES = "kept until somebody deletes it"
 CONFIG = Path(__file__).resolve().parents[2] / "manifests" / "base" / "buckets" / "config.yaml"
 
 
-pytestmark = pytest.mark.every_s3_server
-
-
 @pytest.fixture
 def planned() -> Bucket:
     """A bucket that is not there yet."""

@@ -24,9 +24,6 @@ from vqi.platform.object_store import ATTEMPTS, Address, ObjectStore, download_f
 CONTENTS = {f"set/{index:02d}.bin": bytes([index]) * (50_000 * index) for index in range(12)}
 
 
-pytestmark = pytest.mark.every_s3_server
-
-
 @pytest.fixture
 def filled(bucket: str, tmp_path: Path) -> str:
     """A bucket with CONTENTS and a neighbour whose name starts alike."""

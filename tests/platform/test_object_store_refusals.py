@@ -19,8 +19,6 @@ from s3_server import KEY, SECRET, Server, binary, serving
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.object_store import Address, ObjectStore
 
-pytestmark = pytest.mark.every_s3_server
-
 
 @pytest.fixture
 def stored(bucket: str, tmp_path: Path) -> Address:

@@ -18,8 +18,6 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
 from vqi.platform.object_store import Address, ObjectStore
 
-pytestmark = pytest.mark.every_s3_server
-
 MIB = 1 << 20
 
 
