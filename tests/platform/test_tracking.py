@@ -226,6 +226,8 @@ def test_artefacts_go_to_an_object_store(
     kinds: tuple[str, ...],
 ) -> None:
     """A third of the calls are spoilt; the large file goes in parts. Over TLS the store's authority is our own."""
+    if over_tls and s3.kind == "rclone":
+        pytest.skip("over TLS boto3 sends bodies in chunks, without the length that rclone's server asks for")
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "large.png").write_bytes(os.urandom(12 << 20))
     (tmp_path / "results.json").write_text("{}")
