@@ -17,7 +17,7 @@ variable "GAUDI_BASE_IMAGE" {
   default = "vault.habana.ai/gaudi-docker/1.24.0/ubuntu24.04/habanalabs/pytorch-installer-2.10.0:1.24.0-1007"
 }
 variable "TORCH_INDEX" { default = "" }
-variable "GOPROXY" { default = "https://proxy.golang.org,direct" }
+variable "GOPROXY" { default = "" }
 # pip's configuration, for a package index of your own. It is in no layer.
 variable "PIP_CONF" { default = "" }
 
