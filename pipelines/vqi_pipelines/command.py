@@ -72,7 +72,7 @@ def main() -> None:
     try:
         app()
     except VqiError as error:
-        from vqi.deployment.prediction_writer import printable
+        from vqi.platform.printing import printable
 
         print(printable(f"vqi: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from vqi.category import Category
-from vqi.deployment.prediction_writer import printable
 from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
+from vqi.platform.printing import printable
 from vqi.steps.running import REPORTS
 from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
 
@@ -215,7 +216,9 @@ def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say:
             around.enter_context(containers_ended(run_dir))
         else:
             chosen = local.SubprocessRunner(use_venv=False)
-            around.enter_context(_environment(variables))
+            # kfp's commands begin with a `mktemp -d` that they never remove.
+            passing = around.enter_context(tempfile.TemporaryDirectory(prefix="vqi-run-", ignore_cleanup_errors=True))
+            around.enter_context(_environment({**variables, "TMPDIR": passing}))
         artifacts = run_dir / "artifacts"
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)

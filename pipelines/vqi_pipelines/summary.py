@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vqi.category import Category
-from vqi.deployment.prediction_writer import printable
+from vqi.platform.printing import printable
 from vqi_pipelines.local_run import Summary
 
 SHOWN = {

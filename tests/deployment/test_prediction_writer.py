@@ -10,7 +10,7 @@ from PIL import Image
 
 from toy_bundle import photograph
 from vqi.deployment.bundle import read_sidecar
-from vqi.deployment.prediction_writer import PredictionWriter, check_destination, printable
+from vqi.deployment.prediction_writer import PredictionWriter, check_destination
 from vqi.deployment.predictor import Prediction, Unreadable
 from vqi.platform.errors import BadInput
 
@@ -45,11 +45,6 @@ def test_hostile_names_stay_names(toy_bundle: Path, tmp_path: Path, name: str) -
     (row,) = csv.DictReader((tmp_path / "predictions.csv").open(newline=""))
     assert row["image"].isprintable()
     assert not row["image"].startswith("=")
-
-
-def test_printable_keeps_what_people_can_read() -> None:
-    assert printable("Schraube ä 螺丝.png") == "Schraube ä 螺丝.png"
-    assert printable("a\x1b[31m\u202e\udcff") == "a\\x1b[31m\\u202e\\udcff"
 
 
 def test_only_earlier_predictions_are_replaced(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def vqi(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "VQI_CATALOG")}
+def vqi(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "VQI_CATALOG")} | variables
     command = [str(Path(sys.executable).parent / "vqi"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
 
@@ -70,9 +70,13 @@ def test_the_bundle_predicts(finished: tuple[dict, subprocess.CompletedProcess[s
     assert json.loads(done.stdout)["counts"]["images"] == len(list((parts / "test").rglob("*.png")))
 
 
-def test_a_second_run_scores_the_same_bit_for_bit(finished: tuple[dict, subprocess.CompletedProcess[str]], parts: Path, tmp_path: Path) -> None:
+def test_a_second_run_scores_the_same_bit_for_bit_and_leaves_nothing_beside_its_folder(
+    finished: tuple[dict, subprocess.CompletedProcess[str]], parts: Path, tmp_path: Path
+) -> None:
     first, _ = finished
-    done = vqi("run", "--category", "plate", *settings(parts), "--out", str(tmp_path / "new"), "--json")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = vqi("run", "--category", "plate", *settings(parts), "--out", str(tmp_path / "new"), "--json", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     second = json.loads(done.stdout)
     assert second["fingerprint"] == first["fingerprint"]
@@ -81,6 +85,7 @@ def test_a_second_run_scores_the_same_bit_for_bit(finished: tuple[dict, subproce
     assert _scores(second) == _scores(first)
     # Two runs in one minute never share a folder.
     assert second["run_dir"] != first["run_dir"]
+    assert list(temporary.iterdir()) == []
 
 
 def _scores(summary: dict) -> str:

@@ -14,15 +14,11 @@ from vqi.deployment.predictor import Prediction, Unreadable, read_photograph
 from vqi.evaluation.pictures import Example, save_picture
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json, write_whole
+from vqi.platform.printing import printable
 
 FORMAT = "vqi-predictions/1"
 JSON, CSV, PICTURES = "predictions.json", "predictions.csv", "pictures"
 COLUMNS = ("image", "decision", "score", "threshold", "boxes", "seconds", "picture", "error")
-
-
-def printable(text: str) -> str:
-    r"""`text` with every control, formatting and undecodable character escaped (`\x1b`): file names must not drive a terminal or a log."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii", "backslashreplace") for c in text)
 
 
 def check_destination(folder: Path) -> None:

@@ -13,6 +13,7 @@ from vqi.evaluation.charts import histogram
 from vqi.evaluation.metrics import Confusion, Ranking, roc_curve
 from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.thresholds import Calibration, Threshold, conformal_threshold, promised_rates, standing_out
+from vqi.platform.printing import printable
 
 FORMAT = "vqi-results/1"
 RESULTS, PREDICTIONS, PICTURES, EXAMPLES = "results.json", "predictions.csv", "pictures", "examples.json"
@@ -169,19 +170,15 @@ def table(results: dict[str, Any]) -> str:
         f"  threshold {threshold['image']:.6g}: {found} of {found + missed} defects found, {rejected} of {rejected + passed} good parts rejected"
     )
     if results["per_defect"]:
-        width = max(len(_printable(kind)) for kind in results["per_defect"])
+        kinds = {kind: printable(kind)[:32] for kind in results["per_defect"]}
+        width = max(map(len, kinds.values()))
         columns = ("images", "image_auroc", "recall", "pixel_auroc", "aupro")
         lines.append("  " + "defect".ljust(max(width, 6)) + "".join(name.rjust(13) for name in columns))
         for kind, row in results["per_defect"].items():
-            lines.append("  " + _printable(kind).ljust(max(width, 6)) + "".join(_cell(row[name]).rjust(13) for name in columns))
-    lines += [f"  note: {_printable(note, 400)}" for note in results["notes"]]
+            lines.append("  " + kinds[kind].ljust(max(width, 6)) + "".join(_cell(row[name]).rjust(13) for name in columns))
+    lines += [f"  note: {printable(note)[:400]}" for note in results["notes"]]
     return "\n".join(lines)
 
 
 def _cell(value: float | int | None) -> str:
     return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def _printable(text: str, longest: int = 32) -> str:
-    """Folder names are not trusted: what would steer a terminal is shown as `?`."""
-    return "".join(c if c.isprintable() else "?" for c in text[:longest])

@@ -14,6 +14,7 @@ from typing import Any
 from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
 from vqi.platform.files import write_json
+from vqi.platform.printing import printable
 from vqi.platform.threads import follow_cpu_limit
 
 # A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
@@ -46,7 +47,7 @@ def step(name: str) -> Iterator[Step]:
     try:
         yield this
     except VqiError as error:
-        print(f"vqi {name}: {error}", file=sys.stderr, flush=True)
+        print(printable(f"vqi {name}: {error}"), file=sys.stderr, flush=True)
         _report(name, {"state": "failed", "error": str(error), "exit_code": error.exit_code, **_cost(started), "outputs": this.outputs})
         sys.exit(error.exit_code)
     except MemoryError:

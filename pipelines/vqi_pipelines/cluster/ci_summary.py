@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from vqi.deployment.prediction_writer import printable
 from vqi.platform.errors import BadInput
+from vqi.platform.printing import printable
 from vqi_pipelines.cluster.following import Outcome
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vqi.deployment.prediction_writer import printable
 from vqi.platform.errors import BadInput, RunFailed, VqiError
+from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed
 from vqi_pipelines.cluster.logs import Logs, failure, metrics
 from vqi_pipelines.cluster.server import Server

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from vqi.deployment.prediction_writer import printable
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError, closest
+from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import Kubernetes, NotAllowed
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import Step

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from vqi.deployment.prediction_writer import printable
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.printing import printable
 
 if TYPE_CHECKING:
     from kfp_server_api import ApiClient, ApiException

@@ -17,7 +17,7 @@ def check(
     ] = None,
 ) -> None:
     """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not pass."""
-    from vqi.deployment.prediction_writer import printable
+    from vqi.platform.printing import printable
     from vqi.steps.check_dataset.step import check_dataset
     from vqi.steps.ingest.step import ingest
     from vqi_pipelines.catalog import load_category

@@ -17,7 +17,7 @@ def distill(
     ] = None,
 ) -> None:
     """Distil a backbone into a teacher for efficient_ad, to be given as method.settings.teacher. Budgets and checkpoints are those of a training."""
-    from vqi.deployment.prediction_writer import printable
+    from vqi.platform.printing import printable
     from vqi.steps.distill.step import distill as run
     from vqi_pipelines.catalog import load_category
 

@@ -35,9 +35,10 @@ def predict(
     """
     import json
 
-    from vqi.deployment.prediction_writer import JSON, PredictionWriter, check_destination, printable
+    from vqi.deployment.prediction_writer import JSON, PredictionWriter, check_destination
     from vqi.deployment.predictor import Predictor
     from vqi.platform.files import whole_folder
+    from vqi.platform.printing import printable
     from vqi.platform.progress import Progress
 
     out = Path(os.path.abspath(out))

@@ -19,7 +19,7 @@ def preview(
     out: Annotated[Path | None, typer.Option(help="The PNG file; by default preview-METHOD.png.")] = None,
 ) -> None:
     """Show what a method learns from: its views of eight photographs of a category, as a PNG. Nothing is trained and no weights are needed."""
-    from vqi.deployment.prediction_writer import printable
+    from vqi.platform.printing import printable
     from vqi.steps.ingest.step import ingest
     from vqi.steps.previewing import preview as write_preview
 

@@ -22,7 +22,7 @@ def run_all_command(
     import json
     import signal
 
-    from vqi.deployment.prediction_writer import printable
+    from vqi.platform.printing import printable
     from vqi_pipelines.commands.run import errors_as_json
     from vqi_pipelines.legs import catalog_legs
     from vqi_pipelines.run_all import run_all

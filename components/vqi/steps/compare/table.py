@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vqi.deployment.prediction_writer import printable
+from vqi.platform.printing import printable
 from vqi.steps.compare.outcome import Outcome, by_category, method_means, shown
 
 COLUMNS = {
