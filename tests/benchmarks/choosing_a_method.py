@@ -3,7 +3,8 @@
 python tests/benchmarks/choosing_a_method.py --data ../shared/data --weights ../shared/weights [--only METHOD/SET ...] [--again] [--write]
 
 Each pair of method and set goes through the steps of `vqi run`; its figures go into docs/choosing-a-method.json, and what is there is not measured
-again unless asked for.
+again unless asked for. A method that trains is measured once more after a single step of the optimiser (`untrained`): what it has from its weights
+and its first step alone.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ RESULTS, GUIDE = DOCS / "choosing-a-method.json", DOCS / "choosing-a-method.md"
 SETS = ("cookie", "hazelnut", "magnetic_tile")
 RESNET, MOBILENET = "resnet18_imagenet_layers1-3_torchvision_keys.pth", "mobilenet_v2_imagenet_from_tflite_ptq_torchvision_keys.pth"
 LATENCY_CALLS = 12
+ONE_STEP = {"train.max_steps": 1}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it is not run on the others."""
+    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it is not run on the others;
+    what keeps it untrained beside `train.max_steps`."""
 
     overrides: dict[str, Any] = field(default_factory=dict)
     of_set: dict[str, dict[str, Any]] = field(default_factory=dict)
     sets: tuple[str, ...] = ("cookie", "hazelnut")
     weights: str = RESNET
     elsewhere: str = "left out for time; its training is the same as on the other sets"
+    one_step: dict[str, Any] = field(default_factory=dict)
 
     def of(self, name: str) -> dict[str, Any]:
         return self.overrides | self.of_set.get(name, {})
@@ -58,7 +62,7 @@ PLANS = {
     "fastflow": _epochs(8, 20, magnetic_tile=5),
     "cflow": Plan({"train.batch_size": 8, "train.max_epochs": 3, "backbone.layers": "layer1,layer2,layer3"}),
     "cs_flow": Plan({"train.batch_size": 4, "train.max_steps": 40, "method.settings.hidden_channels": 256}),
-    "efficient_ad": Plan({"train.max_steps": 200, "method.settings.distillation_steps": 40}),
+    "efficient_ad": Plan({"train.max_steps": 200, "method.settings.distillation_steps": 40}, one_step={"method.settings.distillation_steps": 1}),
     "draem": Plan({"image.size": 64, "train.batch_size": 4, "train.max_steps": 300}),
     "simsiam": Plan({"train.batch_size": 16, "train.max_epochs": 5}),
     "cutpaste": Plan({"train.batch_size": 8, "train.max_epochs": 5, "method.settings.freeze_epochs": 1}),
@@ -96,9 +100,27 @@ def main() -> None:
         data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # a process of its own: its peak of memory is this pair's
             results[key] = pool.submit(measure, method, name, data, weights).result()
-        write(asked.results, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
-        print(json.dumps(results[key]), file=sys.stderr, flush=True)
+        keep(asked.results, results, key)
+    for key in [] if asked.write else untrained_pairs(results):
+        if (asked.only and key not in asked.only) or ("untrained" in results[key] and not asked.again):
+            continue
+        print(f"{key}, untrained ...", file=sys.stderr, flush=True)
+        method, _, name = key.partition("/")
+        data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            results[key]["untrained"] = pool.submit(measure_untrained, method, name, data, weights).result()
+        keep(asked.results, results, key)
     write(asked.guide, guide(results, left_out()))
+
+
+def keep(path: Path, results: dict[str, Any], key: str) -> None:
+    write(path, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+    print(json.dumps(results[key]), file=sys.stderr, flush=True)
+
+
+def untrained_pairs(results: dict[str, Any]) -> list[str]:
+    """The measured pairs of a method that learns from normals by gradient and is no dfm at heart (those have dfm itself beside them)."""
+    return [key for key, result in results.items() if result["fit"]["steps"] and key.partition("/")[0] not in {"simsiam", "cutpaste", "vgg_cam"}]
 
 
 def left_out() -> dict[str, str]:
@@ -109,70 +131,101 @@ def left_out() -> dict[str, str]:
 def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]:
     """The steps of one run, in this process (six of them would each load torch anew), and what came of it."""
     import torch
+
+    from vqi.steps.export.step import export
+
+    overrides = PLANS[method].of(name)
+    with tempfile.TemporaryDirectory() as folder:
+        scored = run_to_evaluation(method, name, data, weights, overrides, Path(folder))
+        bundle = Path(folder) / "bundle"
+        export(**{part: Path(folder) / part for part in ("dataset", "network", "index", "evaluation")}, tolerance=scored.tolerance, bundle=bundle)
+        return {
+            "settings": overrides,
+            "metrics": scored.metrics,
+            "counts": {key: scored.evaluated["counts"][key] for key in ("good", "defect", "train_images")},
+            "fit": scored.fit,
+            "peak_mib": scored.peak_mib,
+            "latency_ms": {backend: latency(bundle, backend) for backend in ("onnxruntime", "openvino")},
+            "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
+            "weights": scored.evaluated["weights"]["label"],
+            "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")},
+        }
+
+
+def measure_untrained(method: str, name: str, data: Path, weights: Path) -> dict[str, float | None]:
+    """The metrics of the same plan after one step of the optimiser."""
+    overrides = PLANS[method].of(name) | ONE_STEP | PLANS[method].one_step
+    with tempfile.TemporaryDirectory() as folder:
+        return run_to_evaluation(method, name, data, weights, overrides, Path(folder)).metrics
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the steps up to evaluate gave: evaluate's document, the fit's time and peak of memory, and the gate's tolerance for the export to come."""
+
+    evaluated: dict[str, Any]
+    fit: dict[str, float]
+    peak_mib: int
+    tolerance: float
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        return {key: self.evaluated["metrics"][key] for key in ("image_auroc", "pixel_auroc", "aupro")}
+
+
+def run_to_evaluation(method: str, name: str, data: Path, weights: Path, overrides: dict[str, Any], folder: Path) -> Scored:
+    """Ingest, train, build_index and evaluate into `folder`, each artefact under its step's word for it."""
     from measuring import peak_mib
 
     from vqi.category import Category
     from vqi.detectors.settings import settings_class
     from vqi.steps.build_index.step import build_index
     from vqi.steps.evaluate.step import evaluate
-    from vqi.steps.export.step import export
     from vqi.steps.ingest.step import ingest
     from vqi.steps.train.step import train
 
-    overrides = PLANS[method].of(name)
     category = Category.parse(nested({"data.source": str(data), "backbone.weights": str(weights), **overrides, "method.name": method}))
     compute = category.placement
-    with tempfile.TemporaryDirectory() as folder:
-        dataset, network, index, evaluation, bundle = (Path(folder) / part for part in ("dataset", "network", "index", "evaluation", "bundle"))
-        ingest(
-            name=name,
-            source=str(data),
-            layout="auto",
-            mask_suffix="_mask",
-            calibration_fraction=0.0 if settings_class(method).budget else None,
-            labelled_fraction=category.labelled_fraction,
-            seed=0,
-            dataset=dataset,
-        )
-        started, begun = time.perf_counter(), time.process_time()
-        training = train(
-            dataset=dataset,
-            method=method,
-            settings=category.settings,
-            backbone=category.backbone_settings,
-            geometry=category.geometry,
-            compute=compute,
-            seed=0,
-            network=network,
-            budgets=category.training,
-            calibration_fraction=0.0,
-        )
-        build_index(dataset=dataset, network=network, compute=compute, index=index)
-        fit = {"seconds": round(time.perf_counter() - started, 1), "processor_seconds": round(time.process_time() - begun, 1)}
-        peak = round(peak_mib())
-        evaluated = evaluate(
-            dataset=dataset,
-            network=network,
-            index=index,
-            false_reject_rate=category.threshold.false_reject_rate,
-            compute=compute,
-            tracking_uri="",
-            experiment="guide",
-            evaluation=evaluation,
-            report=Path(folder) / "report.html",
-        )
-        export(dataset=dataset, network=network, index=index, evaluation=evaluation, tolerance=category.export.tolerance, bundle=bundle)
-        return {
-            "settings": overrides,
-            "metrics": {key: evaluated["metrics"][key] for key in ("image_auroc", "pixel_auroc", "aupro")},
-            "counts": {key: evaluated["counts"][key] for key in ("good", "defect", "train_images")},
-            "fit": fit | {"steps": training.get("steps", 0)},
-            "peak_mib": peak,
-            "latency_ms": {backend: latency(bundle, backend) for backend in ("onnxruntime", "openvino")},
-            "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
-            "weights": evaluated["weights"]["label"],
-            "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")},
-        }
+    dataset, network, index, evaluation = (folder / part for part in ("dataset", "network", "index", "evaluation"))
+    ingest(
+        name=name,
+        source=str(data),
+        layout="auto",
+        mask_suffix="_mask",
+        calibration_fraction=0.0 if settings_class(method).budget else None,
+        labelled_fraction=category.labelled_fraction,
+        seed=0,
+        dataset=dataset,
+    )
+    started, begun = time.perf_counter(), time.process_time()
+    training = train(
+        dataset=dataset,
+        method=method,
+        settings=category.settings,
+        backbone=category.backbone_settings,
+        geometry=category.geometry,
+        compute=compute,
+        seed=0,
+        network=network,
+        budgets=category.training,
+        calibration_fraction=0.0,
+    )
+    build_index(dataset=dataset, network=network, compute=compute, index=index)
+    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - begun
+    peak = round(peak_mib())
+    evaluated = evaluate(
+        dataset=dataset,
+        network=network,
+        index=index,
+        false_reject_rate=category.threshold.false_reject_rate,
+        compute=compute,
+        tracking_uri="",
+        experiment="guide",
+        evaluation=evaluation,
+        report=folder / "report.html",
+    )
+    fit = {"seconds": round(seconds, 1), "processor_seconds": round(processor_seconds, 1), "steps": training.get("steps", 0)}
+    return Scored(evaluated, fit, peak, category.export.tolerance)
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:

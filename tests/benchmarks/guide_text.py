@@ -78,6 +78,10 @@ METHODS = {
     """,
 }
 
+UNTRAINED = """
+    The same plans stopped after one step of the optimiser, beside the whole budget: what is there already comes from the pretrained weights and the
+    method's shape. Pixel AUROC. simsiam and cutpaste are dfm without their training: its rows are theirs.
+"""
 METRICS = (("image_auroc", "image AUROC"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO"))
 SETTING_WORDS = {
     "train.max_epochs": "{} epochs",
@@ -99,6 +103,8 @@ def guide(results: Results, left_out: Mapping[str, str]) -> str:
         parts += ["## By what you need", _by_need(results), "## What was measured", _paragraph(_conditions(results))]
     for name in sorted({key.partition("/")[2] for key in results}):
         parts += [f"### {name}", _tested_on(name, results), _table(name, results), _missing(name, results, left_out)]
+    if any("untrained" in result for result in results.values()):
+        parts += ["## What training gives", _paragraph(UNTRAINED), _untrained_table(results)]
     parts.append("## The methods one by one")
     for method in describe_all():
         parts.append(_paragraph(f"**{method.name}** ({method.kind}). {METHODS[method.name]}") + "\n" + _own_figures(method.name, results))
@@ -192,6 +198,18 @@ def _table(name: str, results: Results) -> str:
         cells = [method, _budget(result["settings"]) + fewer, *(_share(result["metrics"][key]) for key, _ in METRICS)]
         cells += [f"{result['fit']['processor_seconds']:.0f}", *(f"{result['latency_ms'][backend]:.0f}" for backend in ("onnxruntime", "openvino"))]
         lines.append(f"| {' | '.join(cells)} | {result['bundle_mib']:.0f} |")
+    return "\n".join(lines)
+
+
+def _untrained_table(results: Results) -> str:
+    lines = ["| method | set | one step | the budget | gain |", "|---|---|---:|---:|---:|"]
+    for key, result in sorted(results.items()):
+        if "untrained" not in result:
+            continue
+        method, _, name = key.partition("/")
+        before, after = result["untrained"]["pixel_auroc"], result["metrics"]["pixel_auroc"]
+        gain = "-" if before is None or after is None else f"{after - before:+.3f}".replace("0.", ".", 1)
+        lines.append(f"| {method} | {name} | {_share(before)} | {_share(after)} | {gain} |")
     return "\n".join(lines)
 
 

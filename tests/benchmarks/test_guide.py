@@ -7,7 +7,7 @@ import re
 
 import pytest
 from choosing_a_method import GUIDE, PLANS, RESULTS, SETS, left_out, nested
-from guide_text import HEAD, METHODS, guide
+from guide_text import HEAD, METHODS, UNTRAINED, guide
 
 from vqi.category import Category
 from vqi.detectors.settings import method_names
@@ -24,7 +24,7 @@ def test_every_method_has_a_plan_and_a_text() -> None:
 
 
 def test_the_prose_holds_no_numbers() -> None:
-    for text in (*HEAD, *METHODS.values()):
+    for text in (*HEAD, UNTRAINED, *METHODS.values()):
         for name in NAMES:
             text = text.replace(name, "")
         assert not re.search(r"\d", text), text
@@ -55,3 +55,12 @@ def test_leaders_are_ranked_by_the_figures() -> None:
     assert "at one image size: dfm (20 ms), padim (30 ms)." in page
     assert page.index("| dfm |") < page.index("| padim |") < page.index("| draem |")
     assert "Left out: cflow" in page
+
+
+def test_what_training_gives_stands_beside_one_step() -> None:
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    stfpm = results["stfpm/cookie"] | {"metrics": {"image_auroc": 0.9, "pixel_auroc": 0.896, "aupro": 0.7}}
+    worse = results["cflow/cookie"] | {"metrics": {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": 0.7}, "untrained": {"pixel_auroc": 0.85}}
+    page = guide({"stfpm/cookie": stfpm | {"untrained": {"pixel_auroc": 0.755}}, "cflow/cookie": worse}, {})
+    assert "| stfpm | cookie | .755 | .896 | +.141 |" in page
+    assert "| cflow | cookie | .850 | .800 | -.050 |" in page
