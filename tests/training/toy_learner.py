@@ -52,7 +52,7 @@ class ToyLearner(Learner):
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
         groups = [{"params": self.body.parameters(), "lr": 1e-2}, {"params": self.head.parameters(), "lr": 1e-2, "fixed": True}]
-        return Optimisation(torch.optim.Adam(groups), lambda step: 1 - step / schedule.steps, clip=1.0)
+        return Optimisation(torch.optim.Adam(groups, fused=True), lambda step: 1 - step / schedule.steps, clip=1.0)
 
     def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
         self.body.requires_grad_(epoch >= 1)

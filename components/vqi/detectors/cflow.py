@@ -76,7 +76,7 @@ class Cflow(TrainedDetector):
     def optimisation(self, schedule: Schedule) -> Optimisation:
         """Adam at a constant rate, as in anomalib; the paper's follows a cosine."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate))
+        return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True))
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
         """The images as they are, and a random number for each position of each scale, [n, sum of h w]: the order they are learnt from."""

@@ -119,7 +119,7 @@ class CsFlow(TrainedDetector):
         """Adam at a constant rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         chosen = self.settings
-        adam = torch.optim.Adam(trained, lr=chosen.learning_rate, betas=BETAS, eps=chosen.epsilon, weight_decay=chosen.weight_decay)
+        adam = torch.optim.Adam(trained, lr=chosen.learning_rate, betas=BETAS, eps=chosen.epsilon, weight_decay=chosen.weight_decay, fused=True)
         return Optimisation(adam, clip=chosen.clip)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

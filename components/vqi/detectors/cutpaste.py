@@ -47,7 +47,7 @@ class Cutpaste(FineTunedDfm):
             {"params": list(self.head.parameters())},
             {"params": list(self.backbone.parameters()), "lr": settings.learning_rate * settings.backbone_rate},
         ]
-        optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
         return Optimisation(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * (step * settings.cycles / schedule.steps % 1))))
 
     def frozen_epochs(self, schedule: Schedule) -> int:

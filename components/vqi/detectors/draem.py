@@ -53,7 +53,8 @@ class Draem(TrainedDetector):
         trained = [*self.reconstructive.parameters(), *self.discriminative.parameters()]
         falls = (0.8 * schedule.steps, 0.9 * schedule.steps)
         return Optimisation(
-            torch.optim.Adam(trained, lr=self.settings.learning_rate), lambda step: self.settings.decay ** sum(step >= fall for fall in falls)
+            torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True),
+            lambda step: self.settings.decay ** sum(step >= fall for fall in falls),
         )
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

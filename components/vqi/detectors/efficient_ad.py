@@ -83,7 +83,7 @@ class EfficientAd(TrainedDetector):
         """Adam over student and autoencoder; the rate falls to a tenth for the last 5 % of the steps."""
         parameters = [*self.student.parameters(), *self.autoencoder.parameters()]
         falls = int(0.95 * schedule.steps)
-        optimiser = torch.optim.Adam(parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+        optimiser = torch.optim.Adam(parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True)
         return Optimisation(optimiser, lambda step: 1.0 if step < falls else 0.1)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

@@ -57,7 +57,7 @@ class Fastflow(TrainedDetector):
     def optimisation(self, schedule: Schedule) -> Optimisation:
         """Adam at a constant rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay))
+        return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True))
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
         """The images as they are."""

@@ -44,7 +44,7 @@ class Simsiam(FineTunedDfm):
             {"params": list(self.backbone.parameters()), "lr": rate * settings.backbone_rate},
             {"params": list(self.predictor.parameters()), "fixed": True},
         ]
-        optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
         return Optimisation(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

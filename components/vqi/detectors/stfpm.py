@@ -43,7 +43,7 @@ class Stfpm(TrainedDetector):
         """Section 4: SGD at a constant rate."""
         chosen = self.settings
         return Optimisation(
-            torch.optim.SGD(self.student.parameters(), chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay)
+            torch.optim.SGD(self.student.parameters(), chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay, fused=True)
         )
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

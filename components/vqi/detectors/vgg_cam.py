@@ -94,7 +94,7 @@ class VggCam(TrainedDetector):
     def optimisation(self, schedule: Schedule) -> Optimisation:
         """Adam at a constant rate over the thawed end of the trunk and the linear layer."""
         learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return Optimisation(torch.optim.Adam(learning, lr=self.settings.learning_rate))
+        return Optimisation(torch.optim.Adam(learning, lr=self.settings.learning_rate, fused=True))
 
     def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
         """Count rightly classified photographs anew; a run that resumes in an epoch goes on counting."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import canonical_json, sha256_of, whole_folder, write_json
 from vqi.platform.object_store import Address, ObjectStore
+from vqi.training.layouts import in_layout_of
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -186,8 +187,9 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     """The inverse of `optimiser_state`."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, entry in [*tensors.items(), *plain["numbers"].items()]:
-        parameter, _, name = key.partition(".")
-        state.setdefault(int(parameter), {})[name] = entry
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = in_layout_of(parameters[int(number)], entry) if isinstance(entry, Tensor) else entry
     optimiser.load_state_dict({"state": state, "param_groups": plain["groups"]})

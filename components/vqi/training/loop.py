@@ -28,6 +28,7 @@ from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
 from vqi.training.distributed import Group, synchronise_batch_norm
 from vqi.training.history import History
+from vqi.training.layouts import lay_out_gradients
 from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
 from vqi.training.prefetching import Ahead
 from vqi.training.settings import LARGEST, HasBudget, TrainSettings
@@ -263,6 +264,7 @@ class Loop:
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
             torch.nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.optimisation.clip)
+        lay_out_gradients(self.optimisation.optimiser)
         self.scaler.step(self.optimisation.optimiser)
         self.scaler.update()
         return losses
