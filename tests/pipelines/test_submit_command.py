@@ -425,6 +425,29 @@ def test_what_a_log_says() -> None:
     assert logs.metrics("ExecutorOutput: {broken") == {}
 
 
+@pytest.mark.parametrize(
+    ("launcher", "said"),
+    [
+        (
+            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": uploadFile(): unable to complete copying: '
+            "operation error S3: PutObject, https response error StatusCode: 400, api error XMinioAdminBucketQuotaExceeded: Bucket quota exceeded",
+            "ingest did its work, but its artefact dataset could not be stored: XMinioAdminBucketQuotaExceeded: Bucket quota exceeded.",
+        ),
+        (
+            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": dial tcp 10.0.0.1:9000: connect: connection refused',
+            "ingest did its work, but its artefact dataset could not be stored: connect: connection refused.",
+        ),
+        ("rpc error: metadata store is gone", "ingest did its work, but KFP's launcher failed after it: rpc error: metadata store is gone."),
+    ],
+)
+def test_an_artefact_that_the_launcher_could_not_store_is_told_as_that(launcher: str, said: str) -> None:
+    log = "vqi ingest: 2.6 s, peak 58 MiB\nI1121 23:52:30.5 16 launcher_v2.go:206] publish success.\n"
+    log += f"F1121 23:52:30.5 16 main.go:59] failed to execute component: {launcher}\n"
+    found = logs.failure("ingest", log)
+    assert isinstance(found, RunFailed)
+    assert str(found) == said
+
+
 # Schedules
 
 

@@ -15,6 +15,10 @@ from vqi_pipelines.cluster.steps import Step
 
 # KFP's launcher ends with 1 whatever the step's own exit code was, and says that one in its log.
 EXIT_STATUS = re.compile(r"failed to execute (?:component|successfully): exit status (\d+)")
+# A step's last word where its own work was done (vqi.steps.running).
+DONE = re.compile(r"\d+\.\d s, peak \d+ MiB")
+# The launcher's, where it could not go on: of a chain of causes the last ones say most.
+LAUNCHER_FAILED = re.compile(r"^F\d{4} [^\]]*\] (?:failed to execute component: )?(.+)$", re.MULTILINE)
 # What a component logged as metrics, as KFP's launcher shows it before it publishes it.
 EXECUTOR_OUTPUT = "ExecutorOutput: "
 
@@ -58,12 +62,23 @@ def failure(step: str, log: str) -> VqiError:
     statuses = EXIT_STATUS.findall(log)
     kind = {2: BadInput, 3: GateRefused}.get(int(statuses[-1]) if statuses else 1, RunFailed)
     told = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
+    launcher = LAUNCHER_FAILED.findall(log)
+    if told and launcher and DONE.fullmatch(told[-1].strip()):
+        return _not_kept(step, launcher[-1])
     if told:
         return kind(f"{step}: {printable(told[-1].strip())}")
     if not log:
         return RunFailed(f"{step} failed, and its log cannot be had any more.")
     lines = [line.strip() for line in log.splitlines() if line.strip() and not re.match(r"[IWEF]\d{4} ", line)]
     return RunFailed(f"{step} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}")
+
+
+def _not_kept(step: str, launcher: str) -> RunFailed:
+    """A step whose own work was done, and what came of it was lost: a store that is full or away."""
+    artifact = re.search(r'failed to upload output artifact "([^"]+)"', launcher)
+    answer = launcher.partition("api error ")[2] or ": ".join(launcher.split(": ")[-2:])
+    lost = f"its artefact {artifact[1]} could not be stored" if artifact else "KFP's launcher failed after it"
+    return RunFailed(f"{step} did its work, but {printable(lost)}: {printable(answer[-300:]).rstrip('.')}.")
 
 
 def metrics(log: str) -> dict[str, float]:
