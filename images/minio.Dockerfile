@@ -10,7 +10,7 @@ ARG MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 ARG GOPROXY=""
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/cache \
     GOCACHE=/go/cache CGO_ENABLED=0 GOTOOLCHAIN=local GOPATH=/go GOBIN=/out go install -trimpath -ldflags "-s -w" "github.com/minio/minio@${MINIO_VERSION}" \
-    && cp "/go/pkg/mod/github.com/minio/minio@${MINIO_VERSION}/LICENSE" "/go/pkg/mod/github.com/minio/minio@${MINIO_VERSION}/CREDITS" /out/
+    && mkdir /data && cp "/go/pkg/mod/github.com/minio/minio@${MINIO_VERSION}/LICENSE" "/go/pkg/mod/github.com/minio/minio@${MINIO_VERSION}/CREDITS" /out/
 
 FROM scratch AS minio
 ARG MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
@@ -24,6 +24,8 @@ LABEL org.opencontainers.image.title="minio" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out /
+# A new volume of Docker's takes the owner of the folder it is mounted on.
+COPY --from=build --chown=1000:1000 /data /data
 # No shell, nothing but the server. It keeps its own settings under HOME; data belongs on a volume at /data.
 ENV HOME=/tmp
 EXPOSE 9000 9001

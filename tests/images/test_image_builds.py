@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vqi.platform.buckets import read_buckets
 from vqi.steps.images import image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,3 +210,34 @@ def test_a_target_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=True)))
     assert build.main(["trian"]) == 2
     assert "'trian' is no target" in capsys.readouterr().err
+
+
+COMPOSE = yaml.safe_load((IMAGES / "compose.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_a_laptops_service_is_one_of_our_images_and_as_confined_as_in_a_cluster(name):
+    service = COMPOSE["services"][name]
+    image_name, version = re.fullmatch(r"\$\{VQI_IMAGES:-vqi\}/([a-z-]+):\$\{VQI_IMAGE_TAG:-([^}]+)\}", service["image"]).groups()
+    assert image_name in TARGETS
+    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert service["pull_policy"] == "never"
+    assert service["user"] == "1000:1000"
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_a_laptops_service_is_open_to_itself_alone_and_knows_no_default_key(name):
+    service = COMPOSE["services"][name]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    keys = {variable: value for variable, value in service["environment"].items() if re.search("KEY|PASSWORD|USER$", variable)}
+    assert len(keys) == 2
+    assert all(re.fullmatch(r"\$\{AWS_[A-Z_]+:\?.+\}", value) for value in keys.values())
+
+
+def test_a_laptops_buckets_are_those_its_services_and_docs_name():
+    buckets = {bucket.name for bucket in read_buckets(IMAGES / "compose-buckets.yaml")}
+    assert buckets == {"mlflow", "vqi"}
+    assert COMPOSE["services"]["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"].startswith("s3://mlflow/")
