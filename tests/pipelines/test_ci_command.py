@@ -78,6 +78,7 @@ def test_since_a_revision_only_what_was_edited(kfp: Kfp, vqi: Vqi, catalog: Path
     commit(catalog)
     done = vqi("ci", "--since", "HEAD~1", "--dry-run", "--host", kfp.host)
     assert "cap: entry edited" in done.err
+    assert "| cap | entry edited | due |" in done.out
     assert not kfp.requests
     done = vqi("ci", "--since", "HEAD~1", "--host", kfp.host, "--summary", str(tmp_path / "summary.md"))
     assert done.code == 0, done.err

@@ -14,7 +14,7 @@ SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "A
 
 @dataclass
 class Trained:
-    """One category of a CI run; `outcome` is None where it was refused before it began."""
+    """One category of a CI run; `outcome` is None where it was refused before it began, or only looked at (`--dry-run`)."""
 
     category: str
     why: str
@@ -57,7 +57,7 @@ def markdown(trained: list[Trained], unchanged: list[str]) -> str:
     if trained:
         lines += [f"| category | why | result | {' | '.join(SHOWN.values())} | run |", "|---" * (4 + len(SHOWN)) + "|"]
     for each in trained:
-        result = {0: "trained", 2: "bad input", 3: "refused by a gate"}.get(each.exit_code, "failed")
+        result = {0: "trained" if each.outcome else "due", 2: "bad input", 3: "refused by a gate"}.get(each.exit_code, "failed")
         figures = [f"{each.metrics[name]:.4f}" if name in each.metrics else "" for name in SHOWN]
         run = ""
         if each.outcome:
