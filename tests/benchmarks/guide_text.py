@@ -53,11 +53,12 @@ METHODS = {
     """,
     "cs_flow": """
         One flow across three sizes of the image. Published with EfficientNet-B5, large images and hundreds of epochs: expect little of it
-        on a ResNet-18's features and a short budget. Its backbone sees every image three times.
+        on a ResNet-18's features and a short budget. Each block's part in the flow begins at nothing and grows at the pace of the learning
+        rate, so a few dozen steps leave it what it was. Its backbone sees every image three times.
     """,
     "efficient_ad": """
-        Small networks made for quick scoring: a teacher distilled from the backbone, a student, an autoencoder. Its published training is
-        the longest of all, and a short one cannot judge it. Choose it where milliseconds matter and a night of training does not.
+        A teacher distilled from the backbone, a student, an autoencoder: few layers, but wide ones on a fine grid. Quick to score on a GPU, as
+        its paper has it, and the slowest of all on a processor. Its published training is the longest of all, and a short one cannot judge it.
     """,
     "draem": """
         Learns to see simulated anomalies and needs no pretrained weights at all. It is as good as its simulated anomalies resemble yours
