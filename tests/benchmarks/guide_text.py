@@ -80,8 +80,9 @@ METHODS = {
 }
 
 UNTRAINED = """
-    The same plans stopped after one step of the optimiser, beside the whole budget: what is there already comes from the pretrained weights and the
-    method's shape. Pixel AUROC. simsiam and cutpaste are dfm without their training: its rows are theirs.
+    The same plans stopped after one step of the optimiser, beside the whole budget: what is there already comes from the pretrained weights and
+    the method's shape. Pixel AUROC. cflow's step is a whole batch of images, which is hundreds of updates of its weights. simsiam and cutpaste
+    without their training are dfm, whose figures stand above.
 """
 METRICS = (("image_auroc", "image AUROC"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO"))
 SETTING_WORDS = {
