@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import kfp_server_api as api
+import pytest
 
 from kfp_server import METRICS, launcher_log
-from vqi_pipelines.cluster.following import STALE, outcome
+from vqi_pipelines.cluster import following
+from vqi_pipelines.cluster.following import STALE, follow, outcome
 from vqi_pipelines.cluster.logs import Logs
 from vqi_pipelines.cluster.steps import Step
 
@@ -24,6 +26,8 @@ class _Logs:
 
     def of(self, run_id: str, step: Step) -> str:
         return self.logs.get(step.name, "")
+
+    kubernetes, namespace = None, ""
 
 
 def told(state: str, **states: str) -> api.V2beta1Run:
@@ -51,3 +55,28 @@ def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
     found = ended(told("SUCCEEDED", ingest="SUCCEEDED", evaluate="SUCCEEDED"), _Logs(evaluate=launcher_log(METRICS)))
     assert found.note == ""
     assert found.metrics == METRICS
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:
+    """What following a run gives and says that is told as `runs`, one after the other and then always the last; a second passes with each."""
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
+    seconds, answers, said = iter(range(1000)), [*runs], list[str]()
+    server = SimpleNamespace(
+        runs=SimpleNamespace(run_service_get_run=None),
+        call=lambda call, run_id: answers.pop(0) if len(answers) > 1 else answers[0],
+        run_link=lambda run_id: "",
+    )
+    return follow(cast(Any, server), "abc", cast(Logs, _Logs()), said.append, now=lambda: float(next(seconds))), said
+
+
+def test_steps_whose_end_is_told_after_the_runs_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = told("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING")
+    found, said = followed(monkeypatch, late, late, told("SUCCEEDED", evaluate="SUCCEEDED", export="SUCCEEDED"))
+    assert found.note == ""
+    assert said[-1] == "  export: succeeded"
+
+
+def test_steps_whose_end_is_never_told_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said = followed(monkeypatch, told("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING"))
+    assert found.note == STALE
+    assert said == ["  evaluate: succeeded", "  export: running"]

@@ -23,9 +23,11 @@ EVERY_SECONDS = 3.0
 PULL_SECONDS = 90.0
 # A server that is restarted or upgraded is waited for: the run does not need it to go on.
 OUTAGE_SECONDS = 900.0
+# KFP tells a run's end a little before it tells how the last steps ended.
+STEPS_SECONDS = 20.0
 STALE = (
-    "KFP does not know how the last steps went: Argo compresses the record of a run above 1 MB, and KFP 2.17 does not read it then. "
-    "How the run ended is right."
+    "KFP does not tell how the last steps went; how the run ended is right. Ask again in a minute; where it stays so, Argo has compressed the "
+    "run's record, as it does above 1 MB, and KFP 2.17 does not read it then."
 )
 
 
@@ -56,6 +58,7 @@ def follow(
     told: dict[str, str] = {}
     troubles = _Troubles(logs.kubernetes, logs.namespace, run_id, now)
     away: float | None = None
+    over: float | None = None
     while True:
         try:
             run, away = server.call(server.runs.run_service_get_run, run_id), None
@@ -64,12 +67,17 @@ def follow(
             if now() - away > OUTAGE_SECONDS or (until is not None and now() > until):
                 raise RunFailed(f"{error} The run {run_id} may go on; ask with `vqi runs {run_id}`.") from error
             continue
-        for name, line in progress(steps_of(run)).items():
+        steps = steps_of(run)
+        for name, line in progress(steps).items():
             if told.get(name) != line:
                 told[name] = line
                 say(f"  {name}: {line}")
         if run.state in OVER:
-            return outcome(server, run, logs)
+            over = now() if over is None else over
+            if all(step.state in OVER for step in steps) or now() - over > STEPS_SECONDS or (until is not None and now() > until):
+                return outcome(server, run, logs)
+            time.sleep(EVERY_SECONDS)
+            continue
         for sentence in troubles.news():
             say(f"  {sentence}")
         if stuck := troubles.hopeless():
