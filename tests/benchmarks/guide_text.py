@@ -53,8 +53,8 @@ METHODS = {
     """,
     "cs_flow": """
         One flow across three sizes of the image. Published with EfficientNet-B5, large images and hundreds of epochs: expect little of it
-        on a ResNet-18's features and a short budget. Each block's part in the flow begins at nothing and grows at the pace of the learning
-        rate, so a few dozen steps leave it what it was. Its backbone sees every image three times.
+        on a ResNet-18's features and a short budget at the paper's rate: each block's part in the flow begins at nothing and grows at the pace
+        of the learning rate, so it was raised here. Its backbone sees every image three times.
     """,
     "efficient_ad": """
         A teacher distilled from the backbone, a student, an autoencoder: few layers, but wide ones on a fine grid. Quick to score on a GPU, as
@@ -92,6 +92,7 @@ SETTING_WORDS = {
     "image.size": "{} px",
     "method.settings.distillation_steps": "teacher {} steps",
     "method.settings.hidden_channels": "{} hidden channels",
+    "method.settings.learning_rate": "rate {}",
     "method.settings.freeze_epochs": "head alone {}",
     "backbone.name": "{}",
     "backbone.layers": "{}",
