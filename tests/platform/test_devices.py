@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from vqi.platform.devices import Compute, torch_device
+from vqi.platform.devices import Compute, place, torch_device
 from vqi.platform.errors import BadInput
 
 
@@ -47,3 +47,16 @@ print(tuple(backbone(torch.zeros(1, 3, 64, 64))["layer1"].shape))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "(1, 64, 16, 16)", done.stderr[-2000:]
+
+
+def test_parts_that_a_detector_names_stay_contiguous() -> None:
+    class Named(torch.nn.Module):
+        contiguous = ("flow",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.flow, self.index = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3), {}
+
+    placed = place(Named(), Compute())
+    assert placed.backbone.weight.is_contiguous(memory_format=torch.channels_last)
+    assert placed.flow.weight.is_contiguous()

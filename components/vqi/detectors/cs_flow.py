@@ -80,6 +80,8 @@ class CsFlow(TrainedDetector):
     """
 
     method: ClassVar[str] = "cs_flow"
+    # Hundreds of channels on grids of a few positions: a step takes 2.8 s so and 3.9 s channels-last (docs/benchmarks.md).
+    contiguous: ClassVar[tuple[str, ...]] = ("flow",)
     # For EfficientNet-B5 the end of stage 6 is the paper's layer 36, node features.6.8.
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"efficientnet": ("features.6",), "resnet": ("layer3",)}
 

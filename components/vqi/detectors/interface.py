@@ -46,6 +46,8 @@ class Detector(nn.Module, ABC):
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # State that only learning needs, by the beginning of its names: in checkpoints, and not in the network artefact.
     lesson_only: ClassVar[tuple[str, ...]] = ()
+    # Modules of its own, by name, whose weights stay contiguous where the rest is channels-last.
+    contiguous: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, backbone: nn.Module, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__()

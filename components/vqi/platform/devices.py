@@ -81,12 +81,15 @@ def torch_device(compute: Compute) -> torch.device:
 def place(detector: Placeable, compute: Compute) -> Placeable:
     """Put a detector (network and index) where `compute` says, its network in the precision it says; the same detector is returned.
 
-    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory; what is scored is float32 always.
+    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in `contiguous` apart;
+    what is scored is float32 always.
     """
     import torch
 
     device = torch_device(compute)
     detector.to(device=device, memory_format=torch.channels_last)
+    for part in detector.contiguous:
+        getattr(detector, part).to(memory_format=torch.contiguous_format)
     detector.backbone.precision = getattr(torch, compute.precision)
     detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
     return detector
