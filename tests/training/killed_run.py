@@ -34,7 +34,7 @@ class Slow(ToyLearner):
         return super().loss(views)
 
 
-def resumable(checkpoints: str, steps: int, pause: float, megabytes: int) -> str:
+def resumable(checkpoints: str, steps: int, pause: float = 0.0, megabytes: int = 0) -> str:
     """Run it, or go on with it, and return the hash of the weights it ends in."""
     learner, images = Slow(), ToyImages(21)
     learner.pause = pause
