@@ -38,7 +38,7 @@ class Optimisation(NamedTuple):
     """An optimiser and how its learning rates move: at step s (from 0) every group's rate is its initial one times `factor(s)`.
 
     A group with `"fixed": True` keeps its rate. `clip` is the largest gradient norm, 0 = unlimited. Ask torch for its fused optimiser: one pass over
-    the weights in place of ten (a step of cs_flow's 275 million takes .8 s in place of 2.8 s, docs/benchmarks.md).
+    the weights in place of several (a step of cs_flow's 275 million takes .8 s in place of 2.8 s, docs/benchmarks.md).
     """
 
     optimiser: torch.optim.Optimizer

@@ -22,5 +22,5 @@ def lay_out_gradients(optimiser: torch.optim.Optimizer) -> None:
     """Before a step: every gradient in its parameter's layout."""
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+            if parameter.grad is not None:
                 parameter.grad = in_layout_of(parameter, parameter.grad)
