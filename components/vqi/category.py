@@ -70,6 +70,12 @@ class Data(_Section):
     source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
     layout: Layout = Field("auto", description="how the source is laid out")
     mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
+    group: str = Field(
+        "",
+        max_length=200,
+        description="regular expression found in the paths of photographs of one part, such as a serial number: what its first bracket "
+        "(or all of it) matches is the part; photographs of one part never stand on both sides of a sample split",
+    )
     calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
         None, ge=0, le=0.9, description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0 below 100 normals, else 0.2"
     )
@@ -77,9 +83,22 @@ class Data(_Section):
         None, ge=0, le=0.9, description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0"
     )
 
+    @field_validator("group")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression ({error})") from error
+        return value
+
 
 class Image(_Section):
     size: Size = Field((256, 256), description="height, width the photograph is resized to")
+    white_level: Annotated[int | None, BeforeValidator(_fraction)] = Field(
+        None, ge=1, le=65535, description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; auto = 65535"
+    )
+    max_megapixels: int = Field(100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size")
     crop: OptionalSize = Field(None, description="height, width of the centre crop after resizing")
     region: Region = Field(None, description="x1, y1, x2, y2 in original pixels, cut out first")
 
@@ -196,6 +215,7 @@ class Category(_Section):
                 flat.update({f"{section}_{key}": _scalar(item) for key, item in value})
         for key in ("calibration_fraction", "labelled_fraction"):
             flat[f"data_{key}"] = "auto" if (asked := getattr(self.data, key)) is None else str(asked)
+        flat["image_white_level"] = "auto" if self.image.white_level is None else str(self.image.white_level)
         return dict(sorted(flat.items()))
 
     def check(self) -> None:

@@ -37,14 +37,17 @@ def train_category(
     compute_device: str = "auto",
     compute_precision: str = "float32",
     data_calibration_fraction: str = "auto",
+    data_group: str = "",
     data_labelled_fraction: str = "auto",
     data_layout: str = "auto",
     data_mask_suffix: str = "_mask",
     data_source: str = "",
     export_tolerance: float = 0.001,
     image_crop: str = "",
+    image_max_megapixels: int = 100,
     image_region: str = "",
     image_size: str = "256,256",
+    image_white_level: str = "auto",
     method_name: str = "patchcore",
     method_settings: str = "{}",
     name: str = "category",
@@ -69,14 +72,22 @@ def train_category(
         return {key: value for key, value in parameters.items() if key.startswith(prefixes)}
 
     place = placed(place_steps(images=variants(), **parameters), "place").set_display_name("0 place")
+    geometry = only("image_crop", "image_region", "image_size")
     compute = only("compute_") | {"compute_device": place.outputs["device"]}
 
     # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs changed.
-    ingested = ingest(method_name=method_name, name=name, seed=seed, **only("data_")).set_caching_options(False)
+    ingested = ingest(
+        image_max_megapixels=image_max_megapixels,
+        image_white_level=image_white_level,
+        method_name=method_name,
+        name=name,
+        seed=seed,
+        **only("data_"),
+    ).set_caching_options(False)
     placed(ingested, "ingest", place).set_display_name("1 ingest")
     dataset, fingerprint = ingested.outputs["dataset"], ingested.outputs["fingerprint"]
 
-    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **only("image_", "threshold_"))
+    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **geometry, **only("threshold_"))
     placed(checked, "check_dataset", place).set_display_name("2 check dataset")
 
     trained = train(
@@ -88,7 +99,8 @@ def train_category(
         # Not the comparison: a training is the same in all of them, and comes from the cache.
         tracking_experiment=tracking_experiment,
         tracking_uri=tracking_uri,
-        **only("backbone_", "image_", "method_", "train_"),
+        **geometry,
+        **only("backbone_", "method_", "train_"),
         **compute,
     ).after(checked)
     placed(trained, "train", place).set_display_name("3 train")

@@ -18,7 +18,7 @@ def test_mvtec_gives_splits_labels_defects_and_masks() -> None:
     found = by_path(read_layout([*names, "test/unknown/9.png", "test/loose.png", "val/good/5.png"], "auto", "_mask"))
     assert found["train/good/line 2/0.png"] == Photograph("train/good/line 2/0.png", "train", "good", "good")
     assert found["test/good/0.png"] == Photograph("test/good/0.png", "test", "good", "good")
-    assert found["test/cut/deep/1.JPG"] == Photograph("test/cut/deep/1.JPG", "test", "defect", "cut/deep", "ground_truth/cut/deep/1_mask.png")
+    assert found["test/cut/deep/1.JPG"] == Photograph("test/cut/deep/1.JPG", "test", "defect", "cut/deep", ("ground_truth/cut/deep/1_mask.png",))
     assert found["test/unknown/9.png"].label == found["test/loose.png"].label == "unknown"
     assert found["val/good/5.png"].split == "validation"
     assert len(found) == 7
@@ -36,25 +36,25 @@ def test_mvtec_gives_splits_labels_defects_and_masks() -> None:
 def test_a_mask_has_the_suffix_or_the_name_of_its_photograph(suffix: str, mask: str) -> None:
     for layout, names in (("mvtec", ["train/good/0.png", "test/cut/1.jpg"]), ("folders", ["good/0.png", "cut/1.jpg"])):
         found = by_path(read_layout([*names, mask], layout, suffix))
-        assert found[names[1]].mask == mask
-        assert found[names[0]].mask is None
+        assert found[names[1]].masks == (mask,)
+        assert not found[names[0]].masks
         assert mask not in found
 
 
 def test_the_suffix_wins_over_the_bare_name_and_png_over_other_formats() -> None:
     masks = ["ground_truth/cut/1.png", "ground_truth/cut/1_mask.bmp", "ground_truth/cut/1_mask.png"]
     reading = read_layout(["train/good/0.png", "test/cut/1.jpg", *masks], "auto", "_mask")
-    assert by_path(reading)["test/cut/1.jpg"].mask == "ground_truth/cut/1_mask.png"
+    assert by_path(reading)["test/cut/1.jpg"].masks == ("ground_truth/cut/1_mask.png",)
     assert any(note.startswith("2 masks left out") for note in reading.notes)
 
 
 def test_one_mask_never_serves_test_and_validation() -> None:
     names = ["train/good/0.png", "test/cut/1.png", "val/cut/1.png", "ground_truth/cut/1_mask.png"]
     found = by_path(read_layout(names, "auto", "_mask"))
-    assert found["test/cut/1.png"].mask == "ground_truth/cut/1_mask.png"
-    assert found["val/cut/1.png"].mask is None
+    assert found["test/cut/1.png"].masks == ("ground_truth/cut/1_mask.png",)
+    assert not found["val/cut/1.png"].masks
     found = by_path(read_layout([*names, "ground_truth/val/cut/1_mask.png"], "auto", "_mask"))
-    assert found["val/cut/1.png"].mask == "ground_truth/val/cut/1_mask.png"
+    assert found["val/cut/1.png"].masks == ("ground_truth/val/cut/1_mask.png",)
 
 
 def test_what_is_left_out_is_told() -> None:
@@ -83,20 +83,20 @@ def test_plain_folders(normal: str) -> None:
     assert found[f"{normal}/a/0.png"] == Photograph(f"{normal}/a/0.png", None, "good", "good")
     assert found["scratch/deep/2.png"] == Photograph("scratch/deep/2.png", "test", "defect", "scratch/deep")
     assert found["unknown/3.png"].label == "unknown"
-    assert found["stain/4.png"].mask == "stain/4_mask.png"
+    assert found["stain/4.png"].masks == ("stain/4_mask.png",)
     assert len(found) == 5
 
 
 @pytest.mark.parametrize("mask", ["ground_truth/scratch/2_mask.png", "scratch/masks/2.png", "masks/2.png", "masks/2_mask.png", "scratch/2_mask.png"])
 def test_plain_folders_find_masks_where_people_put_them(mask: str) -> None:
     found = by_path(read_layout(["good/0.png", "scratch/2.png", mask], "folders", "_mask"))
-    assert found["scratch/2.png"].mask == mask
+    assert found["scratch/2.png"].masks == (mask,)
     assert set(found) == {"good/0.png", "scratch/2.png"}
 
 
 def test_a_mask_that_could_be_of_two_photographs_is_of_neither() -> None:
     reading = read_layout(["good/0.png", "scratch/2.png", "stain/2.png", "masks/2.png"], "folders", "_mask")
-    assert {photograph.mask for photograph in reading.photographs} == {None}
+    assert {photograph.masks for photograph in reading.photographs} == {()}
     assert any("1 mask left out" in note for note in reading.notes)
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from photograph_folders import mvtec_files, write_files
 from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.images import Decoding
 from vqi.dataset.loading import InputBatches
-from vqi.dataset.manifest import Extent, Manifest, Sample, read_manifest
+from vqi.dataset.manifest import Extent, Manifest, MaskFile, Sample, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.steps.ingest.step import ingest
@@ -41,7 +42,7 @@ def sample(path: str = "train/good/0.png", **changes: object) -> Sample:
 
 
 def test_a_manifest_survives_json(tmp_path: Path) -> None:
-    masked = sample("test/ü/<i>.png", label="defect", split="test", mask_path="m", mask_sha256="1" * 64, mask=Extent("s", 1, 2))
+    masked = sample("test/ü/<i>.png", label="defect", split="test", masks=(MaskFile("m", "1" * 64, Extent("s", 1, 2)),), group="7")
     for samples in ((), (sample(),), (sample(), masked)):
         manifest = Manifest("name", samples, 7, 0.2, ("a note",))
         (tmp_path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
@@ -51,15 +52,23 @@ def test_a_manifest_survives_json(tmp_path: Path) -> None:
 def test_the_fingerprint_is_of_content_and_roles_alone() -> None:
     base = Manifest("name", (sample("a"), sample("b")), 0, 0.2).fingerprint
     assert Manifest("other", (sample("b"), sample("a", image=Extent("s", 0, 1))), 9, 0.0, ("n",)).fingerprint == base
-    for changed in ({"sha256": "1" * 64}, {"split": "test"}, {"label": "unknown"}, {"defect": "cut"}, {"mask_sha256": "2" * 64}):
+    for changed in (
+        {"sha256": "1" * 64},
+        {"split": "test"},
+        {"label": "unknown"},
+        {"defect": "cut"},
+        {"group": "7"},
+        {"masks": (MaskFile("m", "2" * 64, Extent("s", 1, 2)),)},
+    ):
         assert Manifest("name", (sample("a"), replace(sample("b"), **changed)), 0, 0.2).fingerprint != base
+    assert Manifest("name", (sample("a"), sample("b")), 0, 0.2, decoding=Decoding(4095)).fingerprint != base
 
 
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
         (lambda text: text.replace('"test"', '"train"', 1), "does not match its fingerprint"),
-        (lambda text: text.replace("vqi-dataset/1", "vqi-dataset/9"), "has format 'vqi-dataset/9'"),
+        (lambda text: text.replace("vqi-dataset/2", "vqi-dataset/9"), "has format 'vqi-dataset/9'"),
         (lambda text: text[:200], "is not a readable manifest"),
         (lambda text: "[]", "is not a readable manifest"),
         (lambda text: text.replace('"width"', '"breadth"', 1), "is not a readable manifest"),

@@ -167,11 +167,11 @@ def test_where_nothing_was_planned_it_says_where_to_look(tmp_path: Path) -> None
 
 
 def test_the_photographs_to_compare_do_not_depend_on_the_method() -> None:
-    from vqi.dataset.manifest import Extent, Sample
+    from vqi.dataset.manifest import Extent, MaskFile, Sample
 
     def sample(path: str, label: str, defect: str, masked: bool = False) -> Sample:
         nowhere = Extent("", 0, 0)
-        return Sample(path, "", "test", label, defect, 1, 1, nowhere, mask=nowhere if masked else None)  # type: ignore[arg-type]
+        return Sample(path, "", "test", label, defect, 1, 1, nowhere, masks=(MaskFile("m", "", nowhere),) if masked else ())  # type: ignore[arg-type]
 
     rows = [sample(f"{kind}/{n}", "defect", kind, masked=n == 1) for kind in ("d", "c", "b", "a") for n in range(3)]
     assert compared_photographs([sample("good/0", "good", "good"), *rows]) == {"a/1", "b/1", "c/1"}

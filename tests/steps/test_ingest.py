@@ -84,11 +84,11 @@ def test_the_content_is_what_was_given(folder: Path, tmp_path: Path) -> None:
     for sample in manifest.samples:
         assert bytes(dataset.bytes_of(sample.image)) == files[sample.path]
         assert dataset.image(sample).shape == (sample.height, sample.width, 3)
-        assert (sample.mask is None) == (dataset.mask(sample) is None)
-        if sample.mask and sample.mask_path:
-            assert bytes(dataset.bytes_of(sample.mask)) == files[sample.mask_path]
+        assert (not sample.masks) == (dataset.mask(sample) is None)
+        for file in sample.masks:
+            assert bytes(dataset.bytes_of(file.extent)) == files[file.path]
     assert "test/dent/<img src=x onerror=alert(1)>.png" in {sample.path for sample in manifest.samples}
-    counts = Counter((sample.split, sample.label, sample.mask is not None) for sample in manifest.samples)
+    counts = Counter((sample.split, sample.label, bool(sample.masks)) for sample in manifest.samples)
     assert counts == {
         ("train", "good", False): 10,
         ("test", "good", False): 3,
@@ -225,7 +225,7 @@ def test_links_to_folders_are_followed_but_never_for_ever(folder: Path, tmp_path
 def test_real_photographs(photographs: Path, tmp_path: Path, name: str, train: int, calibration: int, test: int, masks: int) -> None:
     manifest = run(photographs / name, tmp_path / "dataset")
     assert Counter(sample.split for sample in manifest.samples) == Counter(train=train, calibration=calibration, test=test)
-    assert sum(sample.mask is not None for sample in manifest.samples) == masks
+    assert sum(bool(sample.masks) for sample in manifest.samples) == masks
     assert all(sample.width > 0 for sample in manifest.samples)
 
 
@@ -244,3 +244,9 @@ def test_a_store_that_cannot_be_cached_is_read_all_the_same(folder: Path, tmp_pa
     (tmp_path / "no folder").write_text("a file where the cache should be")
     monkeypatch.setenv("VQI_CACHE", str(tmp_path / "no folder"))
     assert run(f"s3://{bucket}/part", tmp_path / "dataset").fingerprint == run(folder, tmp_path / "other").fingerprint
+
+
+def test_photographs_of_one_part_share_a_group(folder: Path, tmp_path: Path) -> None:
+    manifest = run(folder, tmp_path / "dataset", group=r"good/00(\d)\.png$")
+    assert {sample.group for sample in manifest.samples if sample.path.endswith("good/001.png")} == {"1"}
+    assert {sample.group for sample in run(folder, tmp_path / "plain").samples} == {""}

@@ -273,7 +273,7 @@ def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[
         yield Finding(
             "error",
             "mask-size",
-            f"The mask {sample.mask_path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; save masks at the images' size.",
+            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; save masks at the images' size.",
             _masks_of(sample for sample, _, _ in other),
         )
     fitting = [(sample, mask, look) for sample, mask, look in readable if mask.size == look.size]
@@ -293,7 +293,7 @@ def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[
             f"{_images(good)} labelled good {_by_number(good, 'has', 'have')} a mask that marks a defect; correct the label or the mask.",
             _masks_of(good),
         )
-    missing = [o.sample for o in observations if o.sample.label == "defect" and o.sample.mask is None]
+    missing = [o.sample for o in observations if o.sample.label == "defect" and not o.sample.masks]
     if missing:
         defects = sum(observation.sample.label == "defect" for observation in observations)
         which = f"None of the {defects} defect images has" if len(missing) == defects else f"{len(missing)} of {defects} defect images have"
@@ -373,7 +373,7 @@ def _likeness(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
         )
     turned = [sample for sample, look in looks if look.orientation != 1]
     if turned:
-        masks = " Masks must be drawn on the turned image." if any(sample.mask for sample in turned) else ""
+        masks = " Masks must be drawn on the turned image." if any(sample.masks for sample in turned) else ""
         yield Finding(
             "warning",
             "turned",
@@ -390,7 +390,7 @@ def _alone(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
 
 
 def _masks_of(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
-    return tuple((sample.mask_path or sample.path,) for sample in samples)
+    return tuple(tuple(mask.path for mask in sample.masks) or (sample.path,) for sample in samples)
 
 
 def _together(found: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:

@@ -5,66 +5,80 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, ImageMode, ImageOps, UnidentifiedImageError
 
 from vqi.platform.errors import BadInput
 
-# A header may promise any size; a 100-megapixel photograph is larger than any camera on a line and takes 300 MB decoded.
-MAX_PIXELS = 100_000_000
 # Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
-def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Decoding:
+    """How files become pixels: decided once for a whole set, and the same in training, prediction and the exported bundle.
+
+    `white_level` is the value of white in files with more than 8 bits a channel: scaling each photograph by its own maximum would make dark ones
+    bright. `max_pixels` bounds a photograph, since a header may promise any size: 100 megapixels are more than any camera on a line has, and take
+    300 MB decoded.
+    """
+
+    white_level: int = 65535
+    max_pixels: int = 100_000_000
+
+
+DEFAULT = Decoding()
+
+
+def header_size(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> tuple[int, int]:
     """Width and height in pixels as a viewer shows them (EXIF orientation applied), from the header alone.
 
-    Raises BadInput where the header is unreadable or promises more than MAX_PIXELS.
+    Raises BadInput where the header is unreadable or promises more than `decoding.max_pixels`.
     """
-    with _opened(data, name) as image:
+    with _opened(data, name, decoding) as image:
         width, height = image.size
         # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
         turned = image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8)
         return (height, width) if turned else (width, height)
 
 
-def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:
+def stored_form(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> tuple[bool, int]:
     """How a photograph was saved: whether it is grey, and its EXIF orientation (1 = as stored).
 
     Raises BadInput where the header is unreadable.
     """
-    with _opened(data, name) as image:
+    with _opened(data, name, decoding) as image:
         # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with alpha or without.
         return ImageMode.getmode(image.mode).basemode == "L", _orientation(image, data, name)
 
 
-def decode_rgb(data: bytes | memoryview, name: str) -> np.ndarray:
+def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Decode a photograph to RGB, uint8 [H, W, 3]: grey is repeated, 16-bit is scaled to 8, alpha dropped, EXIF orientation applied.
 
     Raises BadInput where it is unreadable, truncated or too large.
     """
-    return np.asarray(_decoded(data, name, wide_maximum=65535).convert("RGB"))
+    return np.asarray(_decoded(data, name, decoding, decoding.white_level).convert("RGB"))
 
 
-def decode_mask(data: bytes | memoryview, name: str) -> np.ndarray:
+def decode_mask(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Decode a defect mask to bool [H, W]: True where any channel is above half of its range (or non-zero for masks with values 0 and 1).
 
     Masks saved with 16 bits often hold 8-bit values; the range is then that of 8 bits. Raises BadInput where it is unreadable, truncated
     or too large.
     """
-    values = np.asarray(_decoded(data, name, wide_maximum=None).convert("RGB")).max(axis=2)
+    values = np.asarray(_decoded(data, name, decoding, None).convert("RGB")).max(axis=2)
     return values > (0 if values.max() <= 1 else 127)
 
 
-def _decoded(data: bytes | memoryview, name: str, wide_maximum: int | None) -> Image.Image:
+def _decoded(data: bytes | memoryview, name: str, decoding: Decoding, white_level: int | None) -> Image.Image:
     """The upright picture with at most 8 bits a channel.
 
-    `wide_maximum` is the white of pictures with more bits. It is fixed for photographs: scaling each by its own maximum would make dark
-    ones bright. None takes 65535 for those that reach above 255, and 255 for the others.
+    `white_level` is the white of pictures with more bits; None takes 65535 for those that reach above 255, and 255 for the others.
     """
-    with _opened(data, name) as opened:
+    with _opened(data, name, decoding) as opened:
         try:
             opened.load()
             image = ImageOps.exif_transpose(opened)
@@ -72,7 +86,7 @@ def _decoded(data: bytes | memoryview, name: str, wide_maximum: int | None) -> I
                 raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
             if image.mode == "I" or image.mode.startswith("I;"):
                 values = np.asarray(image).astype(np.int64)
-                white = wide_maximum or (65535 if values.max() > 255 else 255)
+                white = white_level or (65535 if values.max() > 255 else 255)
                 image = Image.fromarray((values * 255 // white).clip(0, 255).astype(np.uint8))
             # Lets Pillow's own complaint about an impossible conversion be met here.
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
@@ -92,15 +106,15 @@ def _orientation(image: Image.Image, data: bytes | memoryview, name: str) -> int
         raise BadInput(f"{name} has metadata that cannot be read ({error}); it is damaged.") from error
 
 
-def _opened(data: bytes | memoryview, name: str) -> Image.Image:
+def _opened(data: bytes | memoryview, name: str, decoding: Decoding) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is the limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels below is the limit
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise BadInput(f"{name} has more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down.") from error
+        raise BadInput(f"{name} has more than {decoding.max_pixels / 1e6:.0f} megapixels; scale it down.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise BadInput(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down.")
+    if image.width * image.height > decoding.max_pixels:
+        raise BadInput(f"{name} has {image.width} x {image.height} pixels, more than {decoding.max_pixels / 1e6:.0f} megapixels; scale it down.")
     return image

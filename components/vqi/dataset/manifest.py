@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vqi.dataset.images import DEFAULT, Decoding
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json
 
-FORMAT = "vqi-dataset/1"
+FORMAT = "vqi-dataset/2"
 MANIFEST = "manifest.json"
 
 Split = Literal["train", "labelled", "calibration", "validation", "test"]
@@ -29,12 +30,23 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """A file that marks defects of a photograph: its '/'-separated path in the source, its hash, and where its bytes lie."""
+
+    path: str
+    sha256: str
+    extent: Extent
+
+
+@dataclass(frozen=True)
 class Sample:
     """One photograph.
 
     `split` "train" holds normals alone; "labelled" holds good and defective photographs that only supervised methods learn from as well.
     `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type ("good" for normals; nested folders
-    keep their slashes). `width` and `height` are pixels as read from the header, both 0 where the header could not be read.
+    keep their slashes). `width` and `height` are pixels as read from the header, both 0 where the header could not be read. What any of the
+    `masks` marks is defect. Photographs of one `group` show the same part or the same occasion, and never stand on both sides of a sample split;
+    "" = a group of its own.
     """
 
     path: str
@@ -45,9 +57,8 @@ class Sample:
     width: int
     height: int
     image: Extent
-    mask_path: str | None = None
-    mask_sha256: str | None = None
-    mask: Extent | None = None
+    masks: tuple[MaskFile, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Manifest:
 
     `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits. `labelled_fraction` is the
     share of the source's test photographs that supervised methods learn from; 0 means none.
-    `notes` are sentences for the report: what ingest decided or left out.
+    `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels.
     """
 
     name: str
@@ -65,12 +76,13 @@ class Manifest:
     calibration_fraction: float
     notes: tuple[str, ...] = ()
     labelled_fraction: float = 0.0
+    decoding: Decoding = DEFAULT
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the content and roles of the samples, not over where they came from: same content, same fingerprint."""
-        rows = sorted((s.path, s.sha256, s.split, s.label, s.defect, s.mask_sha256) for s in self.samples)
-        return hashlib.sha256(canonical_json([FORMAT, [list(row) for row in rows]])).hexdigest()
+        """SHA-256 over the samples' content, roles and decoding, not over where they came from: same content, same fingerprint."""
+        rows = sorted([s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.sha256 for mask in s.masks]] for s in self.samples)
+        return hashlib.sha256(canonical_json([FORMAT, asdict(self.decoding), rows])).hexdigest()
 
     def to_json(self) -> str:
         value = {
@@ -80,6 +92,7 @@ class Manifest:
             "seed": self.seed,
             "calibration_fraction": self.calibration_fraction,
             "labelled_fraction": self.labelled_fraction,
+            "decoding": asdict(self.decoding),
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
@@ -99,7 +112,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise BadInput(f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again.")
         samples = tuple(_sample(row) for row in value["samples"])
         labelled = float(value.get("labelled_fraction", 0.0))
-        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]), labelled)
+        decoding = Decoding(**value["decoding"])
+        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]), labelled, decoding)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -110,7 +124,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    sample = Sample(**{**row, "image": _extent(row["image"]), "mask": _extent(row["mask"]) if row["mask"] else None})
+    masks = tuple(MaskFile(str(mask["path"]), str(mask["sha256"]), _extent(mask["extent"])) for mask in row["masks"])
+    sample = Sample(**{**row, "image": _extent(row["image"]), "masks": masks})
     if sample.split not in get_args(Split) or sample.label not in get_args(Label):
         raise ValueError(f"{sample.path!r} has split {sample.split!r} and label {sample.label!r}")
     return sample

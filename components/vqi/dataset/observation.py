@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import decode_mask, decode_rgb, stored_form
+from vqi.dataset.images import decode_rgb, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
@@ -77,8 +77,8 @@ def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> 
 def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Observation:
     try:
         content = _content(dataset, sample.image, sample.sha256, sample.path)
-        image = decode_rgb(content, sample.path)
-        grey, orientation = stored_form(content, sample.path)
+        image = decode_rgb(content, sample.path, dataset.manifest.decoding)
+        grey, orientation = stored_form(content, sample.path, dataset.manifest.decoding)
     except BadInput as error:
         return Observation(sample, str(error), None, None)
     mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
@@ -96,13 +96,14 @@ def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) ->
 
 
 def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry) -> tuple[np.ndarray | None, MaskObservation | None]:
-    if sample.mask is None:
-        return None, None
-    path = sample.mask_path or sample.path
     try:
-        mask = decode_mask(_content(dataset, sample.mask, sample.mask_sha256, path), path)
+        for file in sample.masks:
+            _content(dataset, file.extent, file.sha256, file.path)
+        mask = dataset.mask(sample)
     except BadInput as error:
         return None, MaskObservation(problem=str(error))
+    if mask is None:
+        return None, None
     if mask.shape != size:
         return None, MaskObservation(size=mask.shape)
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):

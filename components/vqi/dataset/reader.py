@@ -43,8 +43,22 @@ class Dataset:
 
     def image(self, sample: Sample) -> np.ndarray:
         """The photograph as RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be decoded."""
-        return decode_rgb(self.bytes_of(sample.image), sample.path)
+        return decode_rgb(self.bytes_of(sample.image), sample.path, self.manifest.decoding)
 
     def mask(self, sample: Sample) -> np.ndarray | None:
-        """The defect mask, bool [H, W] (True = defect), or None where the sample has none. Raises BadInput where it cannot be decoded."""
-        return None if sample.mask is None else decode_mask(self.bytes_of(sample.mask), sample.mask_path or sample.path)
+        """The defect mask, bool [H, W] (True = defect in any of the sample's masks), or None where the sample has none.
+
+        Raises BadInput where one cannot be decoded, or where they differ in size.
+        """
+        if not sample.masks:
+            return None
+        united: np.ndarray | None = None
+        for file in sample.masks:
+            mask = decode_mask(self.bytes_of(file.extent), file.path, self.manifest.decoding)
+            if united is not None and united.shape != mask.shape:
+                raise BadInput(
+                    f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {sample.masks[0].path}, of the same photograph, "
+                    f"{united.shape[1]} x {united.shape[0]}; save masks at the photograph's size."
+                )
+            united = mask if united is None else united | mask
+        return united

@@ -33,6 +33,9 @@ def check(
             calibration_fraction=category.data.calibration_fraction,
             labelled_fraction=category.labelled_fraction,
             seed=category.seed,
+            group=category.data.group,
+            white_level=category.image.white_level,
+            max_megapixels=category.image.max_megapixels,
             dataset=dataset,
         )
         try:

@@ -35,6 +35,9 @@ def preview(
             calibration_fraction=chosen.data.calibration_fraction,
             labelled_fraction=chosen.labelled_fraction,
             seed=chosen.seed,
+            group=chosen.data.group,
+            white_level=chosen.image.white_level,
+            max_megapixels=chosen.image.max_megapixels,
             dataset=dataset,
         )
         written = write_preview(

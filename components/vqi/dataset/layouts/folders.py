@@ -39,7 +39,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
         label, defect = role_of(GOOD_FOLDERS[0] if _is_flat(listing) else folder)
         unlabelled += not folder and not _is_flat(listing)
         mask = masks.take(folder, stem) if label == "defect" else None
-        photographs.append(Photograph(path, None if label == "good" else "test", label, defect, mask))
+        photographs.append(Photograph(path, None if label == "good" else "test", label, defect, (mask,) if mask else ()))
     if unlabelled:
         notes.append(f"{counted(unlabelled, 'photograph')} outside any folder labelled unknown.")
     return Reading(tuple(photographs), (*notes, *masks.notes()), listing.top)

@@ -66,13 +66,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph found by a layout reader. `split` is None for normals that the layout leaves undivided."""
+    """A photograph found by a layout reader. `split` is None for normals that the layout leaves undivided; what any of `masks` marks is defect."""
 
     path: str
     split: Split | None
     label: Label
     defect: str
-    mask: str | None = None
+    masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

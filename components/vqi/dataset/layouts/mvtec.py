@@ -58,7 +58,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
                 if split == "validation" and mask in claimed:
                     mask = None
                 claimed.add(mask or "")
-            photographs.append(Photograph(path, split, label, defect, mask))
+            photographs.append(Photograph(path, split, label, defect, (mask,) if mask else ()))
         elif first.lower() not in MASK_FOLDERS:
             outside[first if rest else "the top folder"] += 1
     notes = masks.notes()

@@ -30,7 +30,7 @@ COMPARED, COMPARED_SIDE = 3, 200
 def compared_photographs(samples: list[Sample]) -> set[str]:
     """The photographs that comparisons show, the same for every method: one of each of the first defect types, with a mask where there is one."""
     first: dict[str, Sample] = {}
-    for sample in sorted((s for s in samples if s.label == "defect"), key=lambda s: (s.defect, s.mask is None, s.path)):
+    for sample in sorted((s for s in samples if s.label == "defect"), key=lambda s: (s.defect, not s.masks, s.path)):
         first.setdefault(sample.defect, sample)
     return {sample.path for sample in list(first.values())[:COMPARED]}
 
@@ -41,7 +41,7 @@ class Gathering:
     def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule) -> None:
         self.data, self.geometry, self.threshold, self.box_rule = data, geometry, threshold, box_rule
         height, width = geometry.input_size
-        measured_images = sum(sample.label == "good" or sample.mask is not None for sample in samples)
+        measured_images = sum(sample.label == "good" or bool(sample.masks) for sample in samples)
         announce(f"evaluate: map values of {measured_images} images of {height} x {width}", 4 * measured_images * height * width)
         self.pixels = PixelScores(measured_images * height * width)
         self.predictions: list[Prediction] = []
@@ -92,7 +92,7 @@ class Gathering:
         mask = self.data.mask(sample)
         if mask is not None and mask.shape != (sample.height, sample.width):
             raise BadInput(
-                f"The mask {sample.mask_path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image {sample.path} "
+                f"The mask {sample.masks[0].path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image {sample.path} "
                 f"{sample.width} x {sample.height}; draw it at the image's size."
             )
         return mask

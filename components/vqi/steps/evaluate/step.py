@@ -121,7 +121,7 @@ def _results(
         "train_images": len(data.samples("train")),
         "labelled_images": len(data.samples("labelled")),
         "calibration_images": threshold.calibration_images,
-        "masked_defect_images": sum(s.label == "defect" and s.mask is not None for s in data.samples("test")),
+        "masked_defect_images": sum(s.label == "defect" and bool(s.masks) for s in data.samples("test")),
     }
     if settings_class(notes["method"]).supervised:
         metrics, sentence = classified(gathered.predictions)

@@ -11,10 +11,13 @@ from vqi.steps.images import image
 def ingest(
     dataset: dsl.Output[dsl.Dataset],
     data_calibration_fraction: str,
+    data_group: str,
     data_labelled_fraction: str,
     data_layout: str,
     data_mask_suffix: str,
     data_source: str,
+    image_max_megapixels: int,
+    image_white_level: str,
     method_name: str,
     name: str,
     seed: int,
@@ -42,6 +45,9 @@ def ingest(
             calibration_fraction=category.data.calibration_fraction,
             labelled_fraction=category.labelled_fraction,
             seed=category.seed,
+            group=category.data.group,
+            white_level=category.image.white_level,
+            max_megapixels=category.image.max_megapixels,
             dataset=Path(dataset.path),
         )
         dataset.metadata["fingerprint"] = this.facts["fingerprint"] = manifest.fingerprint

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqi.dataset.images import header_size
+from vqi.dataset.images import Decoding, header_size
 from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.listing import Photograph, counted
-from vqi.dataset.manifest import MANIFEST, Extent, Manifest, Sample, Split
+from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
 from vqi.dataset.shards import ShardWriter
 from vqi.dataset.sources import opened
 from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
@@ -44,14 +45,20 @@ def ingest(
     seed: int,
     dataset: Path,
     labelled_fraction: float = 0.0,
+    group: str = "",
+    white_level: int | None = None,
+    max_megapixels: int = 100,
 ) -> Manifest:
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
     `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training normals held out for
     thresholds; None lets their number decide. `labelled_fraction` is the share of the layout's test photographs, of every defect type and of the good
-    ones alike, that supervised methods learn from. The same content and seed give the same bytes, whatever the source.
+    ones alike, that supervised methods learn from. `group` is a regular expression that names the part a photograph shows (`part_of`).
+    `white_level` is the value of white in files with more than 8 bits (None: 65535); a photograph of more than `max_megapixels` is refused.
+    The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says; RunFailed where it cannot be reached or the disk is full.
     """
+    decoding = Decoding(white_level or 65535, max_megapixels * 1_000_000)
     resolve_calibration_fraction(calibration_fraction, 0)
     resolve_labelled_fraction(labelled_fraction, supervised=False)
     try:
@@ -60,8 +67,8 @@ def ingest(
             if not any(photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs):
                 raise BadInput(f"The source {source} holds no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
-            stored = _write_shards(photographs, files, reading.top, folder)
-            manifest = _divide(name, photographs, stored, calibration_fraction, labelled_fraction, seed, reading.notes)
+            stored = _write_shards(photographs, files, reading.top, folder, decoding)
+            manifest = _divide(name, photographs, stored, calibration_fraction, labelled_fraction, seed, reading.notes, decoding, group)
             write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:
@@ -71,17 +78,23 @@ def ingest(
         raise RunFailed(f"The photographs of {source} cannot be brought in: {reason}.") from error
 
 
-def _write_shards(photographs: list[Photograph], files: Mapping[str, Path], top: str, folder: Path) -> dict[str, _Stored]:
-    """Photographs in order, each with its mask after it, and what became of every file by its path."""
+def _write_shards(photographs: list[Photograph], files: Mapping[str, Path], top: str, folder: Path, decoding: Decoding) -> dict[str, _Stored]:
+    """Photographs in order, each with its masks after it, and what became of every file by its path."""
     stored: dict[str, _Stored] = {}
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
-            for path in filter(None, (photograph.path, photograph.mask)):
+            for path in (photograph.path, *photograph.masks):
                 if path not in stored:
                     content = _content(files[top + path], path)
-                    width, height = _size(content, path)
+                    width, height = _size(content, path, decoding)
                     stored[path] = _Stored(hashlib.sha256(content).hexdigest(), shards.add(path, content), width, height)
     return stored
+
+
+def part_of(path: str, group: str) -> str:
+    """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches nothing or is empty."""
+    match = re.search(group, path) if group else None
+    return (match[1 if match.re.groups else 0] or "") if match else ""
 
 
 def _content(file: Path, path: str) -> bytes:
@@ -92,10 +105,10 @@ def _content(file: Path, path: str) -> bytes:
     return content
 
 
-def _size(content: bytes, path: str) -> tuple[int, int]:
+def _size(content: bytes, path: str, decoding: Decoding) -> tuple[int, int]:
     """Width and height, or zeros for what is no readable image: the dataset check names it with everything else that is wrong."""
     try:
-        return header_size(content, path)
+        return header_size(content, path, decoding)
     except BadInput:
         return 0, 0
 
@@ -108,6 +121,8 @@ def _divide(
     labelled_fraction: float,
     seed: int,
     found: tuple[str, ...],
+    decoding: Decoding,
+    group: str,
 ) -> Manifest:
     """Give every photograph its split and put the manifest together."""
     notes = list(found)
@@ -139,7 +154,7 @@ def _divide(
         notes.append(f"{len(labelled)} of {of_all} are learnt from and not tested on, the same share of every type, chosen by seed {seed}.")
     samples = []
     for photograph in photographs:
-        image, mask = stored[photograph.path], stored[photograph.mask] if photograph.mask else None
+        image = stored[photograph.path]
         samples.append(
             Sample(
                 path=photograph.path,
@@ -150,9 +165,8 @@ def _divide(
                 width=image.width,
                 height=image.height,
                 image=image.extent,
-                mask_path=photograph.mask,
-                mask_sha256=mask.sha256 if mask else None,
-                mask=mask.extent if mask else None,
+                masks=tuple(MaskFile(path, stored[path].sha256, stored[path].extent) for path in photograph.masks),
+                group=part_of(photograph.path, group),
             )
         )
-    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes), labelled_fraction)
+    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes), labelled_fraction, decoding)
