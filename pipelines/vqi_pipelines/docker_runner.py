@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # How S3 stores, MLflow, proxies and certificates are told to a step.
 PASSED_PREFIXES = ("AWS_", "MINIO_", "MLFLOW_")
-PASSED = ("SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "OMP_NUM_THREADS")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+PASSED = ("SSL_CERT_FILE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", *PROXIES, *(name.lower() for name in PROXIES))
 LOOPBACK = re.compile(r"https?://([^/]*@)?(localhost|127\.|\[::1\])")
 RUN_LABEL = "vqi.run"
 

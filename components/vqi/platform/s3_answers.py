@@ -70,6 +70,8 @@ def status_and_code(error: BaseException) -> tuple[int, str]:
 def may_pass(error: BaseException) -> bool:
     """Whether another attempt may do better."""
     status, code = status_and_code(error)
+    if isinstance(error, urllib3.exceptions.ProxyError) and _refusal(error):
+        return False
     if isinstance(error, urllib3.exceptions.SSLError):
         return not re.search(r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|HTTP_REQUEST", str(error))
     if isinstance(error, urllib3.exceptions.HTTPError | Incomplete | ConnectionError | TimeoutError | ParseError):
@@ -108,6 +110,8 @@ def reason_of(error: BaseException) -> str:
     status, code = status_and_code(error)
     if isinstance(error, Incomplete):
         return str(error)
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        return "the proxy cannot be reached or does not connect; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     return code or (f"status {status}" if status else type(error).__name__)
 
 
@@ -116,6 +120,14 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
     status, code = status_and_code(error)
     store = f"The store at {endpoint}"
     region = _region(error)
+    refusal = _refusal(error) if isinstance(error, urllib3.exceptions.ProxyError) else 0
+    if 407 in (status, refusal):
+        return BadInput(
+            f"The proxy before the store at {endpoint} asks for a user and a password, or refuses them (407); "
+            "write USER:PASSWORD@ before the host in HTTP_PROXY or HTTPS_PROXY, or name the store in NO_PROXY."
+        )
+    if refusal:
+        return RunFailed(f"The proxy does not connect to the store at {endpoint} ({refusal}); let it, or name the store in NO_PROXY.")
     if code in _FULL or status == 507:
         return RunFailed(
             f"{store} is full, or the quota of {bucket!r} is reached ({code or status}): {address} was not stored; make room and start again."
@@ -153,6 +165,12 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
         return BadInput(f"{store} speaks HTTPS; write its address with https://.")
     reason = code or status or (str(error).splitlines() or [type(error).__name__])[0][:200]
     return RunFailed(f"{store} cannot {'take' if writing else 'give'} {address} ({reason}).")
+
+
+def _refusal(error: BaseException) -> int:
+    """The status with which a proxy refused a tunnel for good, 0 where it did not."""
+    found = re.search(r"Tunnel connection failed: (4\d\d)", str(error))
+    return int(found[1]) if found else 0
 
 
 def _region(error: BaseException) -> str:

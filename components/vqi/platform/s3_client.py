@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import io
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from minio import Minio
 from minio.credentials import AWSConfigProvider, IamAwsProvider, Provider, StaticProvider
 
 from vqi.platform.errors import BadInput
+from vqi.platform.proxies import Proxy, proxy_of
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 # What one call hands to a socket.
@@ -28,12 +30,31 @@ ADDRESSING_STYLE = "AWS_S3_ADDRESSING_STYLE"
 
 class SteadyPool(urllib3.PoolManager):
     """Sends what is large in pieces: a socket's patience is for all that one call sends, so a part sent whole had to be through within
-    CONNECT_SECONDS, and over a slow line none ever was."""
+    CONNECT_SECONDS, and over a slow line none ever was. Each request goes through the proxy that the environment names for its address."""
+
+    def __init__(self, environ: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._environ, self._options = environ, options
+        self._proxies: dict[Proxy, urllib3.ProxyManager] = {}
+        self._lock = threading.Lock()
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         if isinstance(body := options.get("body"), bytes) and len(body) > PIECE:
             options["body"] = io.BytesIO(body)
+        if proxy := proxy_of(url, self._environ):
+            return self._through(proxy).urlopen(method, url, redirect=redirect, **options)
         return super().urlopen(method, url, redirect=redirect, **options)
+
+    def clear(self) -> None:
+        super().clear()
+        for pool in getattr(self, "_proxies", {}).values():
+            pool.clear()
+
+    def _through(self, proxy: Proxy) -> urllib3.ProxyManager:
+        with self._lock:  # threads share the client
+            if proxy not in self._proxies:
+                self._proxies[proxy] = proxy.manager(**self._options)
+            return self._proxies[proxy]
 
 
 def client_from_environment(environ: Mapping[str, str], connections: int) -> tuple[Minio, str]:
@@ -59,6 +80,7 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
     if style not in ("auto", "path", "virtual"):
         raise BadInput(f"{ADDRESSING_STYLE} is {style!r}; it must be path (host/bucket), virtual (bucket.host) or auto.")
     pool = SteadyPool(
+        environ,
         num_pools=4,
         maxsize=connections,
         blocksize=PIECE,
@@ -68,11 +90,12 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
         ca_certs=_certificates(environ),
     )
     try:
+        proxy_of(endpoint, environ)  # one that cannot be used is an error here, not one of the first request
         client = Minio(
             parts.netloc, secure=parts.scheme == "https", region=region or "us-east-1", credentials=_credentials(environ), http_client=pool
         )
     except ValueError as error:
-        raise BadInput(f"The object store's address {endpoint!r} cannot be used ({error}).") from error
+        raise BadInput(f"The object store's address {shown!r} cannot be used ({error}).") from error
     if style == "virtual":
         client.enable_virtual_style_endpoint()
     elif style == "path":
@@ -87,7 +110,9 @@ def _credentials(environ: Mapping[str, str]) -> Provider:
         if environ.get(key) or environ.get(secret):
             raise BadInput(f"Only one of {key} and {secret} is set; the object store needs both.")
     if any(environ.get(f"AWS_{way}") for way in ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI")):
-        return IamAwsProvider()
+        retries = urllib3.Retry(total=5, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+        return IamAwsProvider(http_client=SteadyPool(environ, retries=retries, timeout=timeout, ca_certs=_certificates(environ)))
     stored = AWSConfigProvider(environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE"))
     try:
         stored.retrieve()
