@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vqi.platform.errors import VqiError
+from vqi.platform.system_errors import system_error
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.ci import ci
@@ -25,6 +28,38 @@ from vqi_pipelines.commands.submit import submit
 from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
 
+
+class Command(TyperCommand):
+    """A command of ours: every error that it ends with is one sentence on standard error and an exit code.
+
+    With `--json` it is on standard output too: `{"error": sentence, "exit_code": n}`.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            value = super().invoke(ctx)
+            sys.stdout.flush()  # where the disk behind `>` is full, it is said here
+            return value
+        except BrokenPipeError:
+            raise
+        except (VqiError, OSError) as error:
+            failure = error if isinstance(error, VqiError) else system_error(error)
+            _tell(failure, bool(ctx.params.get("json_output")))
+            sys.exit(failure.exit_code)
+
+
+def _tell(error: VqiError, as_json: bool) -> None:
+    from vqi.platform.printing import printable
+
+    if as_json:
+        import json
+
+        # Standard output may be what failed.
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": str(error), "exit_code": error.exit_code}, indent=2), flush=True)
+    print(printable(f"vqi: {error}"), file=sys.stderr)
+
+
 app = typer.Typer(
     help="Visual quality inspection: from photographs to a checked, calibrated, exported defect detector.\n\n"
     "Exit codes: 0 fine, 1 the run failed, 2 bad input, 3 a gate said no.",
@@ -33,25 +68,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(run)
-app.command("run-all")(run_all_command)
-app.command()(predict)
-app.command()(check)
-app.command()(categories)
-app.command()(distill)
-app.command()(methods)
-app.command()(preview)
-app.command("compile")(compile_command)
-app.command()(demo)
-app.command()(submit)
-app.command("submit-all")(submit_all_command)
-app.command()(runs)
-app.command()(logs)
-app.command()(terminate)
-app.command()(retry)
-app.command()(schedule)
-app.command()(upload)
-app.command()(ci)
+app.command(cls=Command)(run)
+app.command("run-all", cls=Command)(run_all_command)
+app.command(cls=Command)(predict)
+app.command(cls=Command)(check)
+app.command(cls=Command)(categories)
+app.command(cls=Command)(distill)
+app.command(cls=Command)(methods)
+app.command(cls=Command)(preview)
+app.command("compile", cls=Command)(compile_command)
+app.command(cls=Command)(demo)
+app.command(cls=Command)(submit)
+app.command("submit-all", cls=Command)(submit_all_command)
+app.command(cls=Command)(runs)
+app.command(cls=Command)(logs)
+app.command(cls=Command)(terminate)
+app.command(cls=Command)(retry)
+app.command(cls=Command)(schedule)
+app.command(cls=Command)(upload)
+app.command(cls=Command)(ci)
 
 
 def _version(wanted: bool) -> None:
@@ -71,11 +106,6 @@ def main() -> None:
     """Entry point of the `vqi` script."""
     try:
         app()
-    except VqiError as error:
-        from vqi.platform.printing import printable
-
-        print(printable(f"vqi: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("vqi: interrupted; nothing half-written was kept.", file=sys.stderr)
         sys.exit(130)

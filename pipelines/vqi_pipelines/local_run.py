@@ -24,6 +24,8 @@ from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import write_json
 from vqi.platform.printing import printable
+from vqi.platform.system_errors import system_error
+from vqi.platform.tracking import check_tracking
 from vqi.steps.running import REPORTS
 from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
 
@@ -84,6 +86,13 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     elif not own_checkpoints:
         # Beside the runs, not in one: a run that was interrupted is taken up by the next of the same category.
         parameters["train_checkpoints"] = str(out / "checkpoints")
+    # In images MLflow's own are used, and `place` asks there whether the server answers; a comparison has been begun at its address already.
+    if runner == "subprocess" and not category.tracking.comparison:
+        try:
+            check_tracking(str(parameters["tracking_uri"]), category.tracking.experiment)
+        except VqiError:
+            shutil.rmtree(run_dir, ignore_errors=True)
+            raise
     write_json(run_dir / "parameters.json", parameters)
     say(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
     started = time.monotonic()
@@ -151,7 +160,7 @@ def _new_run_folder(out: Path, name: str) -> Path:
             if not out.is_dir():
                 break
         except OSError as error:
-            raise BadInput(f"--out {out} cannot be written ({error.strerror}); choose another folder.") from error
+            raise system_error(error) from error
     raise BadInput(f"--out {out} is not a folder that runs can be kept in; choose another.")
 
 

@@ -27,6 +27,7 @@ from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole
 from vqi.platform.object_store import Address, ObjectStore
 from vqi.platform.printing import printable
+from vqi.platform.system_errors import system_error
 from vqi.platform.tracking import code_version
 from vqi.steps.compare.outcome import Outcome
 from vqi.steps.compare.step import EXAMPLES, PAGE, RESULTS, SUMMARY, write_comparison
@@ -230,5 +231,5 @@ def _new_folder(out: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise BadInput(f"--out {out} cannot be written ({error.strerror}); choose another folder.") from error
+            raise system_error(error) from error
     raise BadInput(f"--out {out} is not a folder that runs can be kept in; choose another.")

@@ -132,6 +132,20 @@ def test_no_address_is_no_tracking() -> None:
     assert run("") is None
 
 
+def test_many_processes_make_one_new_database(tmp_path: Path) -> None:
+    """What MLflow does by itself fails here in one of the processes or more: "duplicate column name", "table already exists"."""
+    address = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    program = f"from vqi.platform.tracking import check_tracking, open_run; check_tracking({address!r}, 'a'); open_run({address!r}, 'a', 'run')"
+    running = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=300)[1] for process in running] == [""] * 4
+    assert [process.returncode for process in running] == [0] * 4
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=address)
+    (experiment,) = client.search_experiments(filter_string="name = 'a'")
+    assert len(client.search_runs([experiment.experiment_id])) == 4
+
+
 def test_the_environment_names_the_address(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite)
     assert tracking_address("") == sqlite
@@ -145,7 +159,7 @@ def test_a_server_that_is_not_there_is_one_sentence_soon() -> None:
         check_tracking(f"http://user:secret@127.0.0.1:{free_port()}", "bolts")
     assert time.monotonic() - started < 20
     assert "\n" not in str(caught.value)
-    assert "leave tracking.uri empty" in str(caught.value)
+    assert "check tracking.uri" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.files import locked
+from vqi.platform.system_errors import system_error
+from vqi.platform.tracking_server import check_server
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -29,6 +32,8 @@ FIRST_CONTACT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
 }
+# Seconds that another process is given to make a database; 1 to 20 were seen.
+LONGEST_CREATION = 300.0
 LONGEST_PARAMETER = 6000
 LONGEST_TAG = 5000
 COMMIT = "VQI_COMMIT"
@@ -59,6 +64,7 @@ def check_tracking(uri: str, experiment: str) -> None:
     """
     address = tracking_address(uri)
     if address:
+        check_server(address, experiment)
         with _quiet(), _one_sentence(address):
             experiment_id(_client(address), experiment)
 
@@ -234,9 +240,18 @@ def _client(address: str) -> MlflowClient:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise BadInput("tracking.uri is set, but mlflow is not installed; install vqi[tracking], or leave tracking.uri empty.") from error
-    if address.startswith("sqlite"):
-        _sqlite_file(address).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=address)
+    if not address.startswith("sqlite"):
+        return MlflowClient(tracking_uri=address)
+    file = _sqlite_file(address)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise system_error(error) from error
+    # MLflow makes the tables of a new database, and brings those of an old one up to date, without minding others who do the same.
+    with locked(file.with_name(f".{file.name}.lock"), LONGEST_CREATION, f"The MLflow database {file}"):
+        client = MlflowClient(tracking_uri=address)
+        client.search_experiments(max_results=1)  # tables are made by the first call
+    return client
 
 
 def _sqlite_file(address: str) -> Path:
@@ -312,7 +327,9 @@ def _one_sentence(address: str) -> Iterator[None]:
                 f"The store of MLflow's artefacts cannot be written ({type(error).__name__}: {reason}); "
                 "check MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE."
             ) from error
+        advice = "see that the server runs and that tracking.uri is right"
+        if address.startswith("sqlite"):
+            advice = "see that its folder can be written and its disk has room, or name another file in tracking.uri"
         raise RunFailed(
-            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); see that the server runs and that "
-            "tracking.uri is right, or leave tracking.uri empty."
+            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}, or leave tracking.uri empty."
         ) from error

@@ -98,10 +98,7 @@ def _write_png(out: Path, picture: np.ndarray) -> None:
 
     content = io.BytesIO()
     Image.fromarray(picture).save(content, "PNG")
-    try:
-        write_whole(out, content.getvalue())
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written ({error.strerror}); choose another file.") from error
+    write_whole(out, content.getvalue())
 
 
 def _sentence(method: str, learns: bool, views: Views, shown: Views) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
 from vqi.platform.files import write_json
 from vqi.platform.printing import printable
+from vqi.platform.system_errors import system_error
 from vqi.platform.threads import follow_cpu_limit
 
 # A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
@@ -37,7 +39,8 @@ class Step:
 
 @contextmanager
 def step(name: str) -> Iterator[Step]:
-    """Run a step's body. A VqiError ends the process with its sentence on standard error and its exit code; anything else keeps its traceback."""
+    """Run a step's body. A VqiError or an OSError ends the process with its sentence on standard error and its exit code; anything else keeps
+    its traceback."""
     started = time.monotonic()
     # Before the body imports what reads these.
     follow_cpu_limit()
@@ -46,10 +49,12 @@ def step(name: str) -> Iterator[Step]:
     _report(name, {"state": "running"})
     try:
         yield this
-    except VqiError as error:
-        print(printable(f"vqi {name}: {error}"), file=sys.stderr, flush=True)
-        _report(name, {"state": "failed", "error": str(error), "exit_code": error.exit_code, **_cost(started), "outputs": this.outputs})
-        sys.exit(error.exit_code)
+    except (VqiError, OSError) as error:
+        failure = error if isinstance(error, VqiError) else system_error(error)
+        print(printable(f"vqi {name}: {failure}"), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            _report(name, {"state": "failed", "error": str(failure), "exit_code": failure.exit_code, **_cost(started), "outputs": this.outputs})
+        sys.exit(failure.exit_code)
     except MemoryError:
         sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"
         print(f"vqi {name}: {sentence}", file=sys.stderr, flush=True)

@@ -47,7 +47,8 @@ def check(
                 verdict=out / "verdict.json",
             )
         finally:
-            typer.echo(f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}")
+            if (out / "verdict.json").is_file():
+                typer.echo(f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}")
     for finding in verdict.findings:
         typer.echo(printable(f"{finding.severity}: {finding.sentence}"))
     typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")

@@ -22,20 +22,19 @@ def demo(
 ) -> None:
     """Render parts with defects, run the whole DAG on them, and print where the report is."""
     from vqi.category import Category
-    from vqi_pipelines.commands.run import errors_as_json, execute
+    from vqi_pipelines.commands.run import execute
 
-    with errors_as_json(json_output):
-        backbone: dict[str, Any] = {"name": "resnet18", "weights": weights or "imagenet"}
-        if not weights and not _imagenet_at_hand():
-            print(NO_WEIGHTS, file=sys.stderr)
-            backbone = {"name": "filterbank"}
-        values = {
-            "name": Path(data.rstrip("/")).name.split(".")[0] if data else "flange",
-            "data": {"source": data or str(_rendered(out))},
-            "backbone": backbone,
-            "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.03}},
-        }
-        execute(Category.parse(values, "The demo"), out, json_output)
+    backbone: dict[str, Any] = {"name": "resnet18", "weights": weights or "imagenet"}
+    if not weights and not _imagenet_at_hand():
+        print(NO_WEIGHTS, file=sys.stderr)
+        backbone = {"name": "filterbank"}
+    values = {
+        "name": Path(data.rstrip("/")).name.split(".")[0] if data else "flange",
+        "data": {"source": data or str(_rendered(out))},
+        "backbone": backbone,
+        "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.03}},
+    }
+    execute(Category.parse(values, "The demo"), out, json_output)
 
 
 def _rendered(out: Path) -> Path:
@@ -43,9 +42,11 @@ def _rendered(out: Path) -> Path:
     folder = out / "parts"
     if not (folder / "train").is_dir():
         from vqi.dataset.generator import generate
+        from vqi.platform.files import whole_folder
 
         print(f"Rendering parts into {folder} ...", file=sys.stderr)
-        generate(folder, seed=0, normals=60, test_normals=20, defects_each=6, size=(320, 320))
+        with whole_folder(folder) as rendered:
+            generate(rendered, seed=0, normals=60, test_normals=20, defects_each=6, size=(320, 320))
     return folder
 
 

@@ -17,11 +17,13 @@ def distill(
     ] = None,
 ) -> None:
     """Distil a backbone into a teacher for efficient_ad, to be given as method.settings.teacher. Budgets and checkpoints are those of a training."""
+    from vqi.platform.files import check_writable
     from vqi.platform.printing import printable
     from vqi.steps.distill.step import distill as run
     from vqi_pipelines.catalog import load_category
 
     category = load_category("distill", [*(set_ or []), f"data.source={source}", "method.name=efficient_ad"])
+    check_writable(out)
     notes = run(
         source=category.data.source,
         settings=category.settings,

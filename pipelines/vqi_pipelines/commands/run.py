@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from vqi.platform.errors import VqiError
 
 if TYPE_CHECKING:
     from vqi.category import Category
@@ -34,8 +30,7 @@ def run(
     """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
     from vqi_pipelines.catalog import load_category
 
-    with errors_as_json(json_output):
-        execute(load_category(category, set_ or []), out, json_output, runner)
+    execute(load_category(category, set_ or []), out, json_output, runner)
 
 
 def execute(category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS) -> None:
@@ -53,16 +48,3 @@ def execute(category: Category, out: Path, json_output: bool, runner: Runner = R
         print(summary.to_json(), file=real_output)
     else:
         print_summary(category, summary)
-
-
-@contextmanager
-def errors_as_json(wanted: bool) -> Iterator[None]:
-    """With `--json` an error is on standard output too: `{"error": sentence, "exit_code": n}`; the sentence goes to standard error as ever."""
-    try:
-        yield
-    except VqiError as error:
-        if wanted:
-            import json
-
-            print(json.dumps({"error": str(error), "exit_code": error.exit_code}, indent=2))
-        raise

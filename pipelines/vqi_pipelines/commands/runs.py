@@ -10,7 +10,6 @@ import typer
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
-from vqi_pipelines.commands.run import errors_as_json
 from vqi_pipelines.commands.submit import finish, wait_for
 
 if TYPE_CHECKING:
@@ -42,28 +41,27 @@ def runs(
     from vqi_pipelines.cluster.listing import list_runs
     from vqi_pipelines.cluster.steps import OVER, steps_of
 
-    with errors_as_json(json_output):
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        if run:
-            found = the_run(server, run)
-            logs = options.logs(server, kubernetes)
-            if wait:
-                ended = wait_for(server, logs, found.run_id, timeout)
-            elif found.state in OVER:
-                ended = outcome(server, found, logs)
-            else:
-                ended = Outcome(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
-            if not json_output and not wait:
-                print(f"{printable(ended.name)}: {ended.state.lower()}")
-                for name, line in ended.steps.items():
-                    print(f"  {name}: {line}")
-            finish(ended, json_output)
-            return
-        listed = list_runs(server, last, category, state, experiment)
-        if json_output:
-            print(json.dumps([_row(item) for item in listed], indent=2))
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    if run:
+        found = the_run(server, run)
+        logs = options.logs(server, kubernetes)
+        if wait:
+            ended = wait_for(server, logs, found.run_id, timeout)
+        elif found.state in OVER:
+            ended = outcome(server, found, logs)
         else:
-            _print_table(listed)
+            ended = Outcome(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
+        if not json_output and not wait:
+            print(f"{printable(ended.name)}: {ended.state.lower()}")
+            for name, line in ended.steps.items():
+                print(f"  {name}: {line}")
+        finish(ended, json_output)
+        return
+    listed = list_runs(server, last, category, state, experiment)
+    if json_output:
+        print(json.dumps([_row(item) for item in listed], indent=2))
+    else:
+        _print_table(listed)
 
 
 def logs(
@@ -129,20 +127,19 @@ def retry(
     """Go on with a failed run where it failed: no finished step is repeated."""
     from vqi.platform.errors import BadInput
 
-    with errors_as_json(json_output):
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        found = the_run(server, run)
-        if found.state not in ("FAILED", "CANCELED"):
-            raise BadInput(f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can be retried.")
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    found = the_run(server, run)
+    if found.state not in ("FAILED", "CANCELED"):
+        raise BadInput(f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can be retried.")
 
-        def begun() -> object | None:
-            now = server.call(server.runs.run_service_get_run, found.run_id)
-            return now if now.state not in ("FAILED", "CANCELED") else None
+    def begun() -> object | None:
+        now = server.call(server.runs.run_service_get_run, found.run_id)
+        return now if now.state not in ("FAILED", "CANCELED") else None
 
-        server.call(server.runs.run_service_retry_run, found.run_id, made=begun)
-        say(f"Retrying {printable(found.display_name)}: {found.run_id}")
-        if wait:
-            finish(wait_for(server, options.logs(server, kubernetes), found.run_id, timeout), json_output)
+    server.call(server.runs.run_service_retry_run, found.run_id, made=begun)
+    say(f"Retrying {printable(found.display_name)}: {found.run_id}")
+    if wait:
+        finish(wait_for(server, options.logs(server, kubernetes), found.run_id, timeout), json_output)
 
 
 def the_run(server: Server, wanted: str) -> V2beta1Run:

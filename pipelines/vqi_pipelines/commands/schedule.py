@@ -10,7 +10,6 @@ import typer
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
-from vqi_pipelines.commands.run import errors_as_json
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun
@@ -48,45 +47,44 @@ def schedule(
     from vqi_pipelines.cluster.submitting import run_values, upload
     from vqi_pipelines.commands.submit import overrides, preflight
 
-    with errors_as_json(json_output):
-        if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
-            raise BadInput("Give one of --category (with --cron), --list, --pause, --resume and --delete.")
-        if not category:
-            server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-            server.health()
-            if list_:
-                _show(schedules.listed(server), json_output)
-                return
-            changes = ((pause, schedules.pause, "paused"), (resume, schedules.resume, "resumed"), (delete, schedules.delete, "deleted"))
-            wanted, change, done = next(each for each in changes if each[0])
-            found = schedules.find(server, wanted)
-            change(server, found.recurring_run_id)
-            say(f"{printable(found.display_name)}: {done}")
+    if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
+        raise BadInput("Give one of --category (with --cron), --list, --pause, --resume and --delete.")
+    if not category:
+        server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        server.health()
+        if list_:
+            _show(schedules.listed(server), json_output)
             return
-        if not cron:
-            raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
-        when = schedules.cron(cron)
-        chosen = load_category(category, overrides(set_, pool))
-        compiled = load_package("train_category", package)
-        values = run_values(compiled, chosen)
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        if not no_preflight:
-            preflight(server, kubernetes, chosen)
-        made = schedules.make(
-            server,
-            upload(server, compiled),
-            values,
-            experiment,
-            name or f"{chosen.name}-{chosen.method.name}",
-            when,
-            concurrent=concurrent,
-            catch_up=catch_up,
-            service_account=service_account,
-        )
-        if json_output:
-            _show([made], True)
-        else:
-            typer.echo(f"{printable(made.display_name)} runs at '{when}': {made.recurring_run_id}")
+        changes = ((pause, schedules.pause, "paused"), (resume, schedules.resume, "resumed"), (delete, schedules.delete, "deleted"))
+        wanted, change, done = next(each for each in changes if each[0])
+        found = schedules.find(server, wanted)
+        change(server, found.recurring_run_id)
+        say(f"{printable(found.display_name)}: {done}")
+        return
+    if not cron:
+        raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
+    when = schedules.cron(cron)
+    chosen = load_category(category, overrides(set_, pool))
+    compiled = load_package("train_category", package)
+    values = run_values(compiled, chosen)
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    if not no_preflight:
+        preflight(server, kubernetes, chosen)
+    made = schedules.make(
+        server,
+        upload(server, compiled),
+        values,
+        experiment,
+        name or f"{chosen.name}-{chosen.method.name}",
+        when,
+        concurrent=concurrent,
+        catch_up=catch_up,
+        service_account=service_account,
+    )
+    if json_output:
+        _show([made], True)
+    else:
+        typer.echo(f"{printable(made.display_name)} runs at '{when}': {made.recurring_run_id}")
 
 
 def _show(listed: list[V2beta1RecurringRun], json_output: bool) -> None:

@@ -10,7 +10,6 @@ import typer
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
-from vqi_pipelines.commands.run import errors_as_json
 
 if TYPE_CHECKING:
     from vqi.category import Category
@@ -45,25 +44,24 @@ def submit(
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, start, upload
 
-    with errors_as_json(json_output):
-        chosen = load_category(category, overrides(set_, pool))
-        compiled = load_package("train_category", package)
-        values = run_values(compiled, chosen)
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        if not no_preflight:
-            preflight(server, kubernetes, chosen)
-        uploaded = upload(server, compiled)
-        say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
-        run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
-        say(f"Started {printable(run.display_name)}: {run.run_id}")
-        if link := server.run_link(run.run_id):
-            say(f"See it at {link}")
-        outcome = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
-        if outcome is None:
-            if not json_output:
-                print(run.run_id)
-            outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
-        finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
+    chosen = load_category(category, overrides(set_, pool))
+    compiled = load_package("train_category", package)
+    values = run_values(compiled, chosen)
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    if not no_preflight:
+        preflight(server, kubernetes, chosen)
+    uploaded = upload(server, compiled)
+    say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
+    run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
+    say(f"Started {printable(run.display_name)}: {run.run_id}")
+    if link := server.run_link(run.run_id):
+        say(f"See it at {link}")
+    outcome = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
+    if outcome is None:
+        if not json_output:
+            print(run.run_id)
+        outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
+    finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
 
 
 def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:

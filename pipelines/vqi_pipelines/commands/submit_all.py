@@ -9,7 +9,6 @@ import typer
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
-from vqi_pipelines.commands.run import errors_as_json
 
 
 def submit_all_command(
@@ -40,25 +39,24 @@ def submit_all_command(
     from vqi_pipelines.commands import submit
     from vqi_pipelines.legs import catalog_legs, train_all_parameters
 
-    with errors_as_json(json_output):
-        legs = catalog_legs(category or [], all_of_them, method or [], submit.overrides(set_, pool))
-        compiled = load_package("train_all", package)
-        values = train_all_parameters(legs)
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        if not no_preflight:
-            # What legs share is looked at once.
-            looked_at = {(leg.category.data.source, leg.category.backbone.weights, leg.category.pool): leg.category for leg in legs}
-            for one in looked_at.values():
-                submit.preflight(server, kubernetes, one)
-        uploaded = upload(server, compiled)
-        say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
-        name = run_name({"name": "all" if all_of_them else "-".join(dict.fromkeys(leg.category.name for leg in legs))[:60]})
-        run = start(server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root)
-        say(f"Started {printable(run.display_name)}: {run.run_id}, {len(legs)} legs")
-        if link := server.run_link(run.run_id):
-            say(f"See it at {link}")
-        outcome = submit.wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
-        if outcome is None:
-            outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
-        outcome.metrics = {}  # the last leg's, which say nothing of the others: the comparison holds all of them
-        submit.finish(outcome, json_output, submit.tracking_address(legs[0].category, kubernetes, server) if wait else "")
+    legs = catalog_legs(category or [], all_of_them, method or [], submit.overrides(set_, pool))
+    compiled = load_package("train_all", package)
+    values = train_all_parameters(legs)
+    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    if not no_preflight:
+        # What legs share is looked at once.
+        looked_at = {(leg.category.data.source, leg.category.backbone.weights, leg.category.pool): leg.category for leg in legs}
+        for one in looked_at.values():
+            submit.preflight(server, kubernetes, one)
+    uploaded = upload(server, compiled)
+    say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
+    name = run_name({"name": "all" if all_of_them else "-".join(dict.fromkeys(leg.category.name for leg in legs))[:60]})
+    run = start(server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root)
+    say(f"Started {printable(run.display_name)}: {run.run_id}, {len(legs)} legs")
+    if link := server.run_link(run.run_id):
+        say(f"See it at {link}")
+    outcome = submit.wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
+    if outcome is None:
+        outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
+    outcome.metrics = {}  # the last leg's, which say nothing of the others: the comparison holds all of them
+    submit.finish(outcome, json_output, submit.tracking_address(legs[0].category, kubernetes, server) if wait else "")

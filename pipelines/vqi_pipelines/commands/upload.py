@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.run import errors_as_json
 
 
 def upload(
@@ -28,18 +27,17 @@ def upload(
     from vqi_pipelines.cluster.submitting import upload as upload_package
     from vqi_pipelines.compiling import PACKAGES
 
-    with errors_as_json(json_output):
-        if package and not pipeline:
-            raise BadInput(f"--package needs --pipeline to say which one it is: {', '.join(PACKAGES)}.")
-        packages = [load_package(name, package) for name in ([pipeline] if pipeline else PACKAGES)]
-        server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
-        server.health()
-        made = []
-        for each in packages:
-            uploaded = upload_package(server, each)
-            made.append({"pipeline": each.pipeline, "version": uploaded.name, "version_id": uploaded.version_id, "new": uploaded.new})
-            if not json_output:
-                link = f" {server.ui}/#/pipelines/details/{uploaded.pipeline_id}/version/{uploaded.version_id}" if server.ui else ""
-                typer.echo(f"{each.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}{link}")
-        if json_output:
-            typer.echo(json.dumps(made, indent=2))
+    if package and not pipeline:
+        raise BadInput(f"--package needs --pipeline to say which one it is: {', '.join(PACKAGES)}.")
+    packages = [load_package(name, package) for name in ([pipeline] if pipeline else PACKAGES)]
+    server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server.health()
+    made = []
+    for each in packages:
+        uploaded = upload_package(server, each)
+        made.append({"pipeline": each.pipeline, "version": uploaded.name, "version_id": uploaded.version_id, "new": uploaded.new})
+        if not json_output:
+            link = f" {server.ui}/#/pipelines/details/{uploaded.pipeline_id}/version/{uploaded.version_id}" if server.ui else ""
+            typer.echo(f"{each.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}{link}")
+    if json_output:
+        typer.echo(json.dumps(made, indent=2))

@@ -9,13 +9,17 @@ from typing import Any
 
 from vqi.category import Category
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
+from vqi.platform.tracking import tracking_address
+from vqi.platform.tracking_server import check_server
 
 
 def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The outputs of the step, by name and in the order of its face; and a few words for a person on standard error.
 
-    `images` maps each step that touches the device to its image by variant ("" and "gaudi").
+    `images` maps each step that touches the device to its image by variant ("" and "gaudi"). Raises BadInput or RunFailed where runs
+    cannot be tracked at the address of the category: some methods meet the tracking server only after everything was computed.
     """
+    check_server(tracking_address(category.tracking.uri), category.tracking.experiment)
     placements = category.step_placements
     # The steps that touch the device differ only in image and quantities.
     shared = placements["train"]
