@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from s3_server import KINDS, MISSING, Server, binary, new_bucket, serving
+from vqi.platform.bytecode import keep_bytecode
+
+# Importing vqi has set OMP_WAIT_POLICY, before any test loads torch.
+keep_bytecode()
 
 # Two processes that test side by side and compute with two threads each wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("OMP_NUM_THREADS", "2")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from vqi.platform.bytecode import keep_bytecode
 from vqi.platform.errors import VqiError
 from vqi.platform.system_errors import system_error
 from vqi_pipelines.commands.categories import categories
@@ -104,6 +105,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 def main() -> None:
     """Entry point of the `vqi` script."""
+    keep_bytecode()
     try:
         app()
     except KeyboardInterrupt:
