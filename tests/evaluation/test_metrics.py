@@ -112,3 +112,18 @@ def test_good_parts_alone_leave_what_needs_defects_empty() -> None:
     assert confusion.balanced_accuracy is None
     assert Confusion(0, 0, 0, 0).accuracy is None
     assert Confusion(0, 0, 5, 0).kappa is None
+
+
+@pytest.mark.parametrize("times", [1, 2**20, 2**33])
+def test_auroc_is_exact_beyond_64_bits(times: int) -> None:
+    """The same ranking with every score repeated `times` times has the same AUROC; its sum of pairs needs up to 75 bits."""
+    random = np.random.default_rng(0)
+    ranking = Ranking(random.integers(3, 9, 40), random.integers(0, 8, 50))
+    exact = ranking.auroc
+    ranking.positives, ranking.negatives = ranking.positives * times, ranking.negatives * times
+    for name in ("counts", "true_positives", "false_positives", "false_positives_above"):
+        setattr(ranking, name, getattr(ranking, name) * times)
+    assert ranking.auroc == exact
+    assert 0.5 < exact < 1
+    assert ranking.average_precision is not None
+    assert 0 < ranking.average_precision <= 1

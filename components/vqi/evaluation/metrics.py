@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The parts of a sum stay within int64 for up to 2^40 positives and as many negatives.
+_HALF = 1 << 21
+
 
 class Ranking:
     """Scores of positives against negatives, sorted once for every metric that depends on their order alone.
@@ -36,8 +39,10 @@ class Ranking:
         """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half (Mann-Whitney)."""
         if not self.positives or not self.negatives:
             return None
-        # Whole numbers up to the last step: no rounding, whatever the number of pixels.
-        doubled = int(np.sum(self.counts * (2 * self.negatives - self.false_positives - self.false_positives_above)))
+        # Whole numbers up to the last step: no rounding. Their sum leaves 64 bits above some 4.3e9 pixels, so it is taken in two parts.
+        below = 2 * self.negatives - self.false_positives - self.false_positives_above
+        high, low = np.divmod(below, _HALF)
+        doubled = int(np.sum(self.counts * high)) * _HALF + int(np.sum(self.counts * low))
         return doubled / (2 * self.positives * self.negatives)
 
     @property
