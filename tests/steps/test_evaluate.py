@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.manifest import read_manifest
+from vqi.dataset.manifest import Sample, read_manifest
+from vqi.dataset.reader import Dataset
 from vqi.detectors.settings import BackboneSettings
 from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.platform.devices import Compute
@@ -129,6 +130,31 @@ def test_what_was_left_out_is_said(evaluated: tuple[dict[str, Any], Path]) -> No
     # 64 of 80 columns are seen: 10 of 100 original pixels a side are not, and of the square the first 10 columns of 14 rows.
     assert "140 defect pixels of 1 image(s) lie outside what the network sees" in notes
     assert "1 test image(s) of unknown label are scored and listed" in notes
+
+
+def test_a_region_that_no_pixel_is_left_of_is_not_measurable(
+    plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Dataset.mask
+
+    def specked(data: Dataset, sample: Sample) -> np.ndarray | None:
+        mask = drawn(data, sample)
+        if mask is not None and sample.path.endswith("hole/000.png"):
+            # Between two sampled columns, and 0.64 of a pixel of the network's input.
+            mask[5, 12] = True
+        return mask
+
+    monkeypatch.setattr(Dataset, "mask", specked)
+    results = run(plates, tmp_path)
+    before = evaluated[0]
+    assert before["counts"] | {"regions": 4, "regions_not_measurable": 0} == before["counts"]
+    assert results["counts"] | {"regions": 4, "regions_not_measurable": 1} == results["counts"]
+    assert any("1 of 5 defect regions is not measurable" in note for note in results["notes"])
+    assert not any("not measurable" in note for note in before["notes"])
+    assert results["metrics"]["aupro"] == before["metrics"]["aupro"]
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 5 defect regions is not measurable" in page
+    assert "regions not measurable: 1" in page
 
 
 def test_the_table_lists_every_image_and_runs_no_formula(evaluated: tuple[dict[str, Any], Path]) -> None:

@@ -50,6 +50,32 @@ class Geometry:
         """The mask in the network's geometry: bool [H, W] -> bool [h, w], nearest."""
         return self._apply(Image.fromarray(mask.astype(np.uint8)), Image.Resampling.NEAREST) > 0
 
+    def apply_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of regions in the network's geometry: int32 [H, W] (0 = no region) -> int32 [h, w].
+
+        Nearest, so that what `apply_mask` keeps is kept; a region may come out as several dots, but they bear one label. A region that
+        no dot is left of, a thin scratch between two sampled rows, gets every free pixel that holds the centre of one of its own, where
+        it covers at least the area of one such pixel. A smaller one, or one outside what the network sees, is lost.
+        """
+        picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.int32))
+        small = np.array(self._apply(picture, Image.Resampling.NEAREST))
+        lost = np.ones(int(labels.max(initial=0)) + 1, dtype=bool)
+        lost[0] = False
+        lost[np.unique(small)] = False
+        if not lost.any():
+            return small
+        x1, y1, x2, y2 = self.seen((labels.shape[0], labels.shape[1]))
+        across, down = (x2 - x1) / small.shape[1], (y2 - y1) / small.shape[0]
+        ys, xs = np.nonzero(lost[labels])
+        rows = np.floor((ys + 0.5 - y1) / down).astype(np.int64)
+        columns = np.floor((xs + 0.5 - x1) / across).astype(np.int64)
+        inside = (rows >= 0) & (rows < small.shape[0]) & (columns >= 0) & (columns < small.shape[1])
+        names, rows, columns = labels[ys, xs][inside], rows[inside], columns[inside]
+        large = np.bincount(names, minlength=lost.size) >= across * down
+        free = large[names] & (small[rows, columns] == 0)
+        small[rows[free], columns[free]] = names[free]
+        return small
+
     def _apply(self, picture: Image.Image, resampling: Image.Resampling) -> np.ndarray:
         if self.region:
             if self.region[2] > picture.width or self.region[3] > picture.height:

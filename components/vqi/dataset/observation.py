@@ -109,7 +109,7 @@ def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geo
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
         return mask, MaskObservation(None, size, _count(mask))
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
-    seen = MaskObservation(None, size, _count(mask), _count(mask[top:bottom, left:right]), _count(geometry.apply_mask(mask)))
+    seen = MaskObservation(None, size, _count(mask), _count(mask[top:bottom, left:right]), _count(geometry.apply_labels(mask.astype(np.int32))))
     return mask, seen
 
 

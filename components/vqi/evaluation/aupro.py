@@ -41,6 +41,18 @@ def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
     return min(1.0, area / limit)
 
 
+def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The connected regions (8-neighbourhood) of a mask, bool [H, W]: their labels, int32 [H, W] (0 = none), and how many they are.
+
+    Made for masks at the size they were drawn at: nearest resizing to the network's geometry tears a thin scratch into many regions, so
+    labels are brought there in the mask's stead (`Geometry.apply_labels`).
+    """
+    import cv2
+
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return labels, count - 1
+
+
 class PixelScores:
     """The map values of a test set, gathered image by image: good pixels, and defect pixels with their region and defect type.
 
@@ -58,21 +70,25 @@ class PixelScores:
         self._types: list[str] = []
         self.regions = 0
 
-    def add(self, values: np.ndarray, mask: np.ndarray | None = None, defect: str = "good") -> None:
-        """Add one map, float32 [h, w] and finite, with its mask, bool [h, w] (None = every pixel is good)."""
-        import cv2
+    def add(self, values: np.ndarray, truth: np.ndarray | None = None, defect: str = "good") -> None:
+        """Add one map, float32 [h, w] and finite, with its truth (None = every pixel is good).
 
+        `truth` [h, w] is int32 with the region of every pixel (0 = good), or a bool mask whose connected regions are taken as they are:
+        for a mask that was never scaled down, which tears thin regions (see `label_regions`).
+        """
+        labels = label_regions(truth)[0] if truth is not None and truth.dtype == np.bool_ else truth
+        mask = None if labels is None else labels > 0
         good = values.ravel() if mask is None else values[~mask]
         self._good[self._used : self._used + good.size] = good
         self._used += good.size
         self._sorted = False
-        if mask is None or not mask.any():
+        if labels is None or mask is None or not mask.any():
             return
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        names, regions = np.unique(labels[mask], return_inverse=True)
         self._defective.append(values[mask].astype(np.float32, copy=False))
-        self._regions.append(labels[mask] + self.regions)
+        self._regions.append((regions + self.regions).astype(np.int32))
         self._types.append(defect)
-        self.regions += count - 1
+        self.regions += names.size
 
     @property
     def good(self) -> np.ndarray:

@@ -32,10 +32,11 @@ ROWS = (
 )
 
 
-def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold) -> dict[str, Any]:
+def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, lost_regions: int = 0) -> dict[str, Any]:
     """The measured part of results.json: `metrics`, `per_defect`, `mean_scores`, `counts`, `roc`, `histogram` and `notes`.
 
-    Images labelled unknown are counted and drawn in the histogram; no metric sees them.
+    `lost_regions` counts the regions of the masks that no pixel was left of. Images labelled unknown are counted and drawn in the histogram;
+    no metric sees them.
     """
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
     types = sorted({row.defect for row in predictions if row.label == "defect"})
@@ -51,6 +52,7 @@ def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: 
             "defect": int(defective.size),
             "unknown": len(predictions) - int(good.size + defective.size),
             "regions": pixels.regions,
+            "regions_not_measurable": lost_regions,
         },
         "notes": _missing(good, defective, pixels),
         "roc": roc_curve(defective, good),

@@ -11,7 +11,7 @@ import numpy as np
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
-from vqi.evaluation.aupro import PixelScores
+from vqi.evaluation.aupro import PixelScores, label_regions
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Example, Scale, boxes, save_picture, views
 from vqi.evaluation.predictions import Prediction
@@ -111,7 +111,9 @@ class Gathering:
                 unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
                 self.left_out["unseen pixels"] += unseen
                 self.left_out["unseen images"] += unseen > 0
-            seen = self.geometry.apply_mask(mask)
+            labels, regions = label_regions(mask)
+            seen = self.geometry.apply_labels(labels)
+            self.left_out["regions"] += regions - np.unique(seen[seen > 0]).size
             if seen.any():
                 self.pixels.add(values, seen, sample.defect)
             else:
@@ -130,8 +132,14 @@ class Gathering:
         sentences = [] if self.box_rule.fraction is None else [self.box_rule.sentence]
         if self.pixels.regions:
             sentences.append(
-                f"Pixel metrics are taken at the network's input of {height} x {width}, masks brought there by the nearest pixel; "
-                "those of one defect type set its pixels against all good pixels of the test split."
+                f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the masks as drawn and brought "
+                "there by the nearest pixel; those of one defect type set its pixels against all good pixels of the test split."
+            )
+        if self.left_out["regions"]:
+            lost, one = self.left_out["regions"], self.left_out["regions"] == 1
+            sentences.append(
+                f"{lost} of {self.pixels.regions + lost} defect regions {'is' if one else 'are'} not measurable and in no pixel metric: smaller "
+                f"than a pixel of the network's input of {height} x {width}, or outside what the network sees; a larger image.size shows small ones."
             )
         for reason in ("without a mask", "with an empty mask", "with a mask that no input pixel falls on"):
             if self.left_out[reason]:

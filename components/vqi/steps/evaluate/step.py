@@ -116,7 +116,7 @@ def evaluate(
 def _results(
     data: Dataset, notes: dict[str, Any], calibration: Calibration, threshold: Threshold, gathered: Gathering, compute: Compute
 ) -> dict[str, Any]:
-    found = measured(gathered.predictions, gathered.pixels, threshold)
+    found = measured(gathered.predictions, gathered.pixels, threshold, gathered.left_out["regions"])
     found["counts"] |= {
         "train_images": len(data.samples("train")),
         "labelled_images": len(data.samples("labelled")),
