@@ -114,3 +114,9 @@ def test_an_unknown_backend_or_device_is_refused(bundle: Path, backend: str, dev
 @pytest.mark.parametrize(("bytes_per_image", "batch"), [(1, 8), (512 * 2**20 // 3, 3), (2**40, 1)])
 def test_the_batch_is_bounded_by_the_largest_tensor(bytes_per_image: int, batch: int) -> None:
     assert Graph(input_shape=[None, 3, 32, 32], index=[], opset=20, bytes_per_image=bytes_per_image).batch_size == batch
+
+
+def test_a_threshold_that_promises_nothing_has_no_rate(bundle: Path) -> None:
+    change(bundle, "calibration", "kind", value="seen")
+    change(bundle, "calibration", "false_reject_rate", value=None)
+    assert read_sidecar(bundle).calibration.false_reject_rate is None

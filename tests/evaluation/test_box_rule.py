@@ -14,8 +14,9 @@ from vqi.evaluation.pictures import boxes
 def test_a_method_without_a_fraction_marks_what_is_above_the_pixel_threshold():
     rule = BoxRule.of_method({"smoothing": 4.0})
     assert rule.to_dict() == {"rule": "threshold", "fraction": None}
-    assert [rule.level(np.zeros((2, 2)), decision, 1.5) for decision in ("good", "defect")] == [1.5, 1.5]
-    assert rule.level(np.zeros((2, 2)), "defect", None) == math.inf
+    assert [rule.level(np.full((2, 2), 2.0), decision, 1.5) for decision in ("good", "defect")] == [1.5, 1.5]
+    assert rule.level(np.zeros((2, 2)), "good", 1.5) == 1.5
+    assert rule.level(np.full((2, 2), 2.0), "defect", None) == math.inf
 
 
 def test_a_fraction_of_the_maximum_marks_defects_alone():
@@ -38,3 +39,19 @@ def test_every_region_above_the_fraction_gets_a_box_the_first_row_and_column_too
 def test_a_constant_map_is_one_region_or_none(height: float, found: list):
     values = np.full((4, 6), height, np.float32)
     assert boxes(values, BoxRule(0.7).level(values, "defect", None)) == found
+
+
+@pytest.mark.parametrize(("floor", "height"), [(0.0, 1.0), (-9.0, -2.0), (0.999999, 1.0), (1e6, 1e6 + 1)])
+def test_a_defect_whose_map_stays_low_has_its_highest_region_boxed(floor: float, height: float):
+    values = np.full((20, 30), floor, np.float32)
+    values[5:8, 10:14] = height
+    values[15, 3] = floor + (height - floor) / 2
+    values[0, 0] = np.nan
+    assert boxes(values, BoxRule().level(values, "defect", height + 5)) == [(10, 5, 14, 8, float(np.float32(height)))]
+    assert boxes(values, BoxRule().level(values, "good", height + 5)) == []
+
+
+def test_a_defect_always_has_a_box_also_where_its_maximum_is_the_threshold():
+    for height in (2.9721555709838867, 0.1, 1e-30, 3e7):
+        values = np.full((8, 8), height, np.float32)
+        assert boxes(values, BoxRule().level(values, "defect", float(np.float32(height)))) == [(0, 0, 8, 8, float(np.float32(height)))]

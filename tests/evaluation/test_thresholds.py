@@ -7,8 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
-from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold, promised_rates, read_calibration, standing_out
+from vqi.evaluation.thresholds import (
+    Calibration,
+    calibrate,
+    chance_above,
+    conformal_threshold,
+    promised_rates,
+    rate_quantile,
+    read_calibration,
+    standing_out,
+)
 from vqi.platform.errors import BadInput, RunFailed
 
 
@@ -69,21 +79,6 @@ def test_no_normal_map_gets_a_mark_more_often_than_promised() -> None:
         threshold = calibrate(Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima), (0.0,) * 39), 0.05).pixel
         marked.append(np.mean(random.gumbel(size=20) > threshold))
     assert np.mean(marked) <= 0.05 + 4 * np.std(marked) / np.sqrt(3000)
-
-
-def test_the_cross_threshold_of_a_distance_to_a_bank_stays_near_the_rate_asked_for() -> None:
-    """Nearest-neighbour scores, ten folds, and a detector of all normals: what the report says is on the safe side is."""
-    random = np.random.default_rng(2)
-    rejected = []
-    for _ in range(150):
-        normals = random.normal(size=(60, 3))
-        distances = np.linalg.norm(normals[:, None] - normals[None], axis=2)
-        fold = np.arange(60) % 10
-        distances[fold[:, None] == fold[None]] = np.inf
-        threshold, _ = conformal_threshold(distances.min(axis=1).tolist(), 0.1)
-        fresh = np.linalg.norm(random.normal(size=(200, 1, 3)) - normals[None], axis=2).min(axis=1)
-        rejected.append(np.mean(fresh > threshold))
-    assert np.mean(rejected) <= 0.1 + 4 * np.std(rejected) / np.sqrt(150)
 
 
 def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
@@ -154,3 +149,78 @@ def test_a_normal_far_above_the_others_is_named() -> None:
 @pytest.mark.parametrize(("images", "rates"), [(4, [0.2]), (31, [1 / 32, 0.05, 0.1, 0.2]), (199, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2])])
 def test_only_rates_that_can_be_promised_are_compared(images: int, rates: list[float]) -> None:
     assert promised_rates(images) == rates
+
+
+@pytest.mark.parametrize(("n", "rank"), [(99, 99), (31, 31), (31, 29), (1, 1), (500, 496), (20000, 19801)])
+def test_what_one_detector_may_do_is_the_beta_distribution(n: int, rank: int) -> None:
+    share = beta(n + 1 - rank, rank)
+    for rate in (0.001, 0.01, 0.05, 0.4):
+        assert chance_above(n, rank, rate) == pytest.approx(share.sf(rate), abs=1e-9)
+    assert rate_quantile(n, rank) == pytest.approx(share.ppf(0.95), abs=1e-9)
+
+
+def test_ninety_nine_normals_promise_one_percent_on_average_and_three_to_this_detector() -> None:
+    scores = tuple(map(float, range(99)))
+    threshold = calibrate(Calibration("split", None, ("x",) * 99, scores, scores, scores), 0.01)
+    assert threshold.chance_above == pytest.approx(0.3697, abs=1e-4)
+    assert threshold.rate_95 == pytest.approx(0.0298, abs=1e-4)
+    assert "of 100 such detectors about 37 reject more than 1 %, and 95 less than 2.98 %" in threshold.guarantee
+
+
+@pytest.mark.parametrize(("n", "rate"), [(31, 0.01), (99, 0.05), (400, 0.02)])
+@pytest.mark.parametrize("common", [0.0, 0.5, 0.9, 1.0])
+def test_the_rate_of_either_threshold_is_the_one_of_fresh_parts(n: int, rate: float, common: float) -> None:
+    """Score and map's maximum share a part `common` of their spread; what is stated is what fresh good parts do, up to chance."""
+    random, stated, measured, promised = np.random.default_rng(n), [], [], 0.0
+    for _ in range(600):
+        shared, own = random.normal(size=n + 400), random.normal(size=n + 400)
+        scores, maxima = shared, common * shared + np.sqrt(1 - common**2) * own
+        threshold = calibrate(Calibration("split", None, ("x",) * n, tuple(scores[:n]), tuple(maxima[:n]), (0.0,) * n), rate)
+        stated.append(threshold.either_rate)
+        measured.append(np.mean((scores[n:] > threshold.image) | (maxima[n:] > threshold.pixel)))
+        promised = threshold.false_reject_rate
+    spread = 4 * float(np.std(measured) + np.std(stated)) / np.sqrt(len(measured))
+    assert np.mean(stated) == pytest.approx(np.mean(measured), abs=spread + 0.002)
+    assert np.mean(measured) <= 2 * promised + spread
+    if common == 1:
+        assert stated[0] == pytest.approx(promised, abs=1 / (n + 1))
+
+
+def test_both_rates_are_said_together_where_good_parts_are_marked() -> None:
+    scores = tuple(map(float, range(99)))
+    calibration = Calibration("split", None, ("x",) * 99, scores, scores[::-1], scores)
+    threshold = calibrate(calibration, 0.05)
+    assert threshold.either_rate == pytest.approx(0.1)
+    assert "happens to about 10 % of good parts, and on average to no more than 10 %" in threshold.guarantee
+    alone = calibrate(calibration, 0.05, marks_good=False)
+    assert alone.either_rate == 0.05
+    assert "one or the other" not in alone.guarantee
+
+
+def test_nothing_is_promised_of_scores_that_were_trained_on() -> None:
+    scores = tuple(map(float, range(99)))
+    threshold = calibrate(Calibration("seen", None, ("x",) * 99, scores, scores, scores), 0.05)
+    assert (threshold.image, threshold.false_reject_rate, threshold.chance_above, threshold.rate_95, threshold.either_rate) == (94, *[None] * 4)
+    assert threshold.guarantee.startswith("No false-reject rate is promised")
+
+
+@pytest.mark.parametrize("kind", ["distance", "subspace"])
+def test_refits_come_out_near_the_figure(kind: str) -> None:
+    """Neither on the safe side nor far from it: the distance to a bank, and what a subspace leaves out."""
+    random, n, folds, rejected = np.random.default_rng(5), 60, 10, []
+    fold = np.arange(n) % folds
+
+    def score(new: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if kind == "distance":
+            return np.linalg.norm(new[:, None] - known[None], axis=2).min(axis=1)
+        main = np.linalg.svd(known - known.mean(axis=0), full_matrices=False)[2][:4]
+        centred = new - known.mean(axis=0)
+        return np.linalg.norm(centred - centred @ main.T @ main, axis=1)
+
+    for _ in range(200):
+        normals, scores = random.normal(size=(n, 8)), np.empty(n)
+        for held in range(folds):
+            scores[fold == held] = score(normals[fold == held], normals[fold != held])
+        threshold, _ = conformal_threshold(scores.tolist(), 0.1)
+        rejected.append(np.mean(score(random.normal(size=(200, 8)), normals) > threshold))
+    assert np.mean(rejected) == pytest.approx(0.1, rel=0.25)

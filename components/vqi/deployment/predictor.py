@@ -132,7 +132,7 @@ class Predictor:
         thresholds = self.sidecar.thresholds
         laid = self.geometry.invert_map(values, item.original)
         decision: Literal["good", "defect"] = "defect" if score > thresholds.image else "good"
-        level = self.box_rule.level(values, decision, thresholds.pixel)
+        level = self.box_rule.level(laid, decision, thresholds.pixel)
         return Prediction(item.name, score, decision, laid, boxes(laid, level), level, seconds)
 
 

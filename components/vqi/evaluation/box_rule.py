@@ -9,11 +9,19 @@ from typing import Any
 
 import numpy as np
 
+# Of the way from a map's median to its maximum: what is marked of a map that stays below the pixel threshold although its image is a defect.
+HIGHEST = 0.8
+
 
 @dataclass(frozen=True)
 class BoxRule:
     """`fraction` None: every connected region above the pixel threshold. Else: of an image judged defective, every connected region above that
     fraction of its map's maximum; for maps that say where a classifier looked, whose height means little from one image to the next.
+
+    The image score decides, and the map may disagree: they are two statistics with a threshold each (dfm's score is the residual of the whole
+    photograph, its map that of every patch; patchcore's score is reweighted). Without a fraction, an image judged defective whose map stays below
+    the pixel threshold has its highest regions marked all the same: a decision nobody can see the reason of is of little use. The score of such a
+    box lies below the pixel threshold, which tells it from the others.
     """
 
     fraction: float | None = None
@@ -24,20 +32,36 @@ class BoxRule:
         return BoxRule(settings.get("box_fraction"))
 
     def level(self, values: np.ndarray, decision: str, pixel_threshold: float | None) -> float:
-        """The value that a map's marked regions lie above, infinite where nothing is to be marked: a good part, a map without a positive value, or
-        (without a fraction) no pixel threshold.
+        """The value that the marked regions of a map, [H, W] in the geometry in which they are marked, lie above.
+
+        Infinite where nothing is to be marked: with a fraction a good part, or a map without a positive value; without one no pixel threshold.
         """
-        if self.fraction is None:
-            return math.inf if pixel_threshold is None else pixel_threshold
+        if self.fraction is None and pixel_threshold is None:
+            return math.inf
         highest = float(np.nanmax(values))
-        return self.fraction * highest if decision == "defect" and highest > 0 else math.inf
+        if self.fraction is not None:
+            return self.fraction * highest if decision == "defect" and highest > 0 else math.inf
+        assert pixel_threshold is not None
+        if decision != "defect" or highest > np.float32(pixel_threshold):
+            return pixel_threshold
+        middle = float(np.nanmedian(values))
+        # Maps are float32, and are compared as such: the level must lie below the maximum after rounding too.
+        return min(middle + HIGHEST * (highest - middle), float(np.nextafter(np.float32(highest), np.float32(-np.inf))))
+
+    @property
+    def marks_good(self) -> bool:
+        """Whether regions are marked on parts judged good too."""
+        return self.fraction is None
 
     @property
     def sentence(self) -> str:
         if self.fraction is None:
-            return "Boxes are drawn around every connected region of the map above the pixel threshold."
+            return (
+                "Boxes are drawn around every connected region of the map above the pixel threshold; where a photograph is judged defective and "
+                "its map stays below it, around the highest regions."
+            )
         where = f"around every connected region of the map above {self.fraction:.0%} of its maximum"
-        return f"Boxes are drawn on photographs judged defective alone, {where}."
+        return f"Boxes are drawn on photographs judged defective alone, {where}; a map without a positive value has none."
 
     def to_dict(self) -> dict[str, Any]:
         return {"rule": "threshold" if self.fraction is None else "fraction", **asdict(self)}

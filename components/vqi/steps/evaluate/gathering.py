@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Gathering:
         self.chooser = ExampleChooser(threshold.image)
         self.drawn: Counter[tuple[str, str, str]] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.low_maps = 0
         self.compared = compared_photographs(samples)
         self.examples: list[dict[str, Any]] = []
 
@@ -61,16 +63,16 @@ class Gathering:
         original = (sample.height, sample.width)
         mask = self._mask(sample)
         self._measure(sample, values, mask)
-        level = self.box_rule.level(values, decision, self.threshold.pixel)
-        marked = bool(values.max() > level)
+        highest = float(values.max())
+        marked = decision == "defect" or (self.box_rule.marks_good and highest > self.threshold.pixel)
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
         compared = sample.path in self.compared
         laid = self.geometry.invert_map(values, original) if marked or wanted or drawn or compared else None
-        found = boxes(laid, level) if marked and laid is not None else []
-        self.predictions.append(
-            Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, float(values.max()), tuple(found))
-        )
+        level = math.inf if laid is None else self.box_rule.level(laid, decision, self.threshold.pixel)
+        found = [] if laid is None else boxes(laid, level)
+        self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
+        self.predictions.append(Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(found)))
         if laid is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
             example = Example(sample.path, sample.label, sample.defect, score, decision, image, laid, mask, level)  # type: ignore[arg-type]
@@ -130,6 +132,13 @@ class Gathering:
         """What was measured how, and what was left out."""
         height, width = self.geometry.input_size
         sentences = [] if self.box_rule.fraction is None else [self.box_rule.sentence]
+        if self.low_maps:
+            judged = sum(row.decision == "defect" for row in self.predictions)
+            sentences.append(
+                f"Of {judged} photograph(s) judged defective {self.low_maps} {'has' if self.low_maps == 1 else 'have'} no map value above the pixel "
+                "threshold: the image score and the map are two measures, with a threshold each. Their highest regions are boxed, with a score below "
+                "the pixel threshold."
+            )
         if self.pixels.regions:
             sentences.append(
                 f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the masks as drawn and brought "

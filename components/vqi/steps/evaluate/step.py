@@ -73,13 +73,14 @@ def evaluate(
     data, notes = Dataset(dataset), read_network_notes(network)
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
     calibration = read_calibration(index)
-    threshold = calibrate(calibration, false_reject_rate)
+    box_rule = BoxRule.of_method(notes["settings"])
+    threshold = calibrate(calibration, false_reject_rate, box_rule.marks_good)
     samples = data.samples("test")
     if not samples:
         raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
     check_tracking(tracking_uri, experiment)
 
-    gathered = Gathering(data, samples, geometry, threshold, BoxRule.of_method(notes["settings"]))
+    gathered = Gathering(data, samples, geometry, threshold, box_rule)
     detector = place(load_detector(network, index), compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
