@@ -42,6 +42,7 @@ class Summary:
     bundle: str = ""
     check_page: str = ""
     fingerprint: str = ""
+    verdict: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     threshold: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -128,7 +129,7 @@ def summarise(name: str, run_dir: Path) -> Summary:
     if "evaluation" in outputs:
         results = json.loads((Path(outputs["evaluation"]) / "results.json").read_text())
         summary.metrics, summary.threshold = results["metrics"], results["threshold"]
-        summary.weights, summary.notes = results["weights"], results["notes"]
+        summary.weights, summary.notes, summary.verdict = results["weights"], results["notes"], results["verdict"]
     return summary
 
 

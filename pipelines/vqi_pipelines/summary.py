@@ -26,6 +26,9 @@ def print_summary(category: Category, summary: Summary) -> None:
     console = Console()
     weights = summary.weights.get("label", "")
     console.print()
+    for sentence in summary.verdict.get("text", []):
+        console.print(Text(printable(sentence)))
+    console.print()
     table = Table(title=Text(f"{summary.name}: {category.method.name} on {category.backbone.name}, {printable(weights)}"), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -310,5 +310,7 @@ def test_the_roc_marks_where_the_run_stands():
 
 def test_other_rates_are_shown_with_their_decisions(tmp_path: Path) -> None:
     row = {"rate": 0.1, "threshold": 1.75, "confusion": {"true_positive": 10, "false_negative": 0, "false_positive": 2, "true_negative": 18}}
-    assert ["10 %", "1.75", "10 / 10", "2 / 20"] in written(tmp_path, results(trade_off=[row])).rows
+    page = written(tmp_path, results(trade_off=[{**row, "rate_95": 0.21}, {**row, "rate": 0.2, "rate_95": None}]))
+    assert ["10 %", "21 %", "1.75", "10 / 10", "2 / 20"] in page.rows
+    assert ["20 %", "–", "1.75", "10 / 10", "2 / 20"] in page.rows
     assert "What another rate would do" not in written(tmp_path, results()).source

@@ -196,7 +196,21 @@ def test_the_table_is_printed_on_standard_error(plates: dict[str, Path], tmp_pat
     said = capsys.readouterr()
     assert said.out == ""
     assert "image_auroc       1.0000" in said.err
+    assert said.err.index("At the threshold this detector finds") < said.err.index("image_auroc")
     assert "hole" in said.err
+
+
+def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshold(evaluated: tuple[dict[str, Any], Path]) -> None:
+    results, out = evaluated
+    verdict = results["verdict"]
+    assert list(results).index("verdict") < list(results).index("metrics")
+    assert [row["threshold"] for row in verdict["choices"] if row["in_use"]] == [results["threshold"]["image"]]
+    assert next(row for row in verdict["choices"] if row["in_use"])["confusion"] == results["metrics"]["confusion"]
+    (path,) = verdict["decisive"]["photographs"]
+    page = (out / "report.html").read_text()
+    assert page.index(verdict["sentence"]) < page.index("image AUROC")
+    assert '<img src="data:image/webp;base64,' in page[: page.index("image AUROC")]
+    assert f'alt="{path}"' in page[: page.index("image AUROC")]
 
 
 def test_two_evaluations_are_the_same(plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from vqi.evaluation.charts import histogram_chart, roc_chart
 from vqi.evaluation.learning import Learning
 from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
+from vqi.evaluation.verdict import outcome, percent, totals
 from vqi.platform.files import write_whole
 from vqi.platform.page import data_uri, render
 
@@ -136,11 +138,18 @@ class ExampleChooser:
         return len(heap) < size or worth > heap[0][0]
 
 
-def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Example], learning: Learning | None = None) -> None:
+def write_report(
+    report: Path,
+    results: Mapping[str, Any],
+    examples: Sequence[Example],
+    learning: Learning | None = None,
+    decisive: np.ndarray | None = None,
+) -> None:
     """Write the page for `results` (the content of results.json) and the chosen `examples`, atomically.
 
     Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that chart is left out.
-    Metrics may be null, masks missing, and any label absent. `learning` is there where the network was trained by gradient.
+    Metrics may be null, masks missing, and any label absent. `learning` is there where the network was trained by gradient; `decisive` is the
+    photograph, uint8 [H, W, 3], that sets the threshold alone.
     """
     metrics, threshold = results["metrics"], results["threshold"]
     confusion = metrics.get("confusion") or {}
@@ -158,7 +167,8 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             weights=str(weights.get("label") or ""),
             random_weights=RANDOM_WEIGHTS if weights.get("kind") == "random" else None,
             weights_note=NO_WEIGHTS if backbone.startswith("filterbank") else None,
-            verdict=_verdict(confusion),
+            verdict=results.get("verdict") or outcome(confusion),
+            decisive=_decisive(results, decisive),
             tiles=_tiles(metrics, confusion),
             metric_rows=_metric_rows(METRICS, metrics, results.get("notes") or []),
             more_rows=_metric_rows(MORE_METRICS, metrics, results.get("notes") or []),
@@ -172,7 +182,7 @@ def write_report(report: Path, results: Mapping[str, Any], examples: Sequence[Ex
             learning=learning.section() if learning else None,
             gradient=_gradient(),
             flat=_flat,
-            percent=lambda rate: "–" if rate is None else f"{100 * rate:.3g} %",
+            percent=percent,
             number=_number,
         ),
     )
@@ -204,26 +214,8 @@ def _wilson(part: int, whole: int) -> str:
     return f"{100 * max(middle - half, 0):.0f} to {100 * min(middle + half, 1):.0f} %"
 
 
-def _totals(confusion: Mapping[str, int]) -> tuple[int, int, int, int]:
-    """Defects found, all defects, good parts rejected, all good parts."""
-    found, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
-    return found, found + (confusion.get("false_negative") or 0), rejected, rejected + (confusion.get("true_negative") or 0)
-
-
-def _verdict(confusion: Mapping[str, int]) -> dict[str, Any]:
-    """The result in one sentence of plain language, and whether nothing went wrong."""
-    found, defects, rejected, good = _totals(confusion)
-    if not defects and not good:
-        return {"fine": False, "text": "No labelled image was tested: how well this detector works is not known."}
-    passed = "no good part was tested" if not good else f"{rejected or 'none'} of {good} good part{'s' * (good != 1)} would be rejected"
-    if not defects:
-        return {"fine": False, "text": f"No defective part was tested, so nothing is known about what is found; at the threshold {passed}."}
-    caught = f"{'all' if found == defects else found or 'none'} of {defects} defective part{'s' * (defects != 1)}"
-    return {"fine": found == defects and not rejected, "text": f"At the threshold this detector finds {caught}, and {passed}."}
-
-
 def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tuple[str, str]]:
-    found, defects, rejected, good = _totals(confusion)
+    found, defects, rejected, good = totals(confusion)
     tiles = [
         (f"{found} / {defects}" if defects else "–", "defects found"),
         (f"{rejected} / {good}" if good else "–", "good parts rejected"),
@@ -245,7 +237,7 @@ def _metric_rows(names: Mapping[str, tuple[str, str]], metrics: Mapping[str, Any
 
 
 def _rates(confusion: Mapping[str, int]) -> list[str]:
-    found, defects, rejected, good = _totals(confusion)
+    found, defects, rejected, good = totals(confusion)
     rates = []
     if defects:
         rates.append(f"Defects found: {_share(found, defects)} (95 % interval {_wilson(found, defects)}).")
@@ -254,17 +246,17 @@ def _rates(confusion: Mapping[str, int]) -> list[str]:
     return rates
 
 
-def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """Rate, threshold, defects found and good parts rejected, as text."""
-    shown = []
+def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rate, what one detector stays below, threshold, defects found and good parts rejected, as text."""
+    shown: list[tuple[str, ...]] = []
     for row in rows:
-        found, defects, rejected, good = _totals(row["confusion"])
-        shown.append((f"{100 * row['rate']:.3g} %", f"{row['threshold']:.4g}", f"{found} / {defects}", f"{rejected} / {good}"))
+        found, defects, rejected, good = totals(row["confusion"])
+        shown.append((percent(row["rate"]), percent(row.get("rate_95")), f"{row['threshold']:.4g}", f"{found} / {defects}", f"{rejected} / {good}"))
     return shown
 
 
 def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None:
-    found, defects, rejected, good = _totals(confusion)
+    found, defects, rejected, good = totals(confusion)
     return (rejected / good, found / defects) if defects and good else None
 
 
@@ -312,6 +304,17 @@ def _pictures(example: Example, scale: Scale) -> list[tuple[str, Markup]]:
     if small.mask is not None:
         pictures["found"] = outline(pictures["found"], small.mask, TRUTH, dashed=True)
     return [(name, data_uri(picture, quality=80)) for name, picture in pictures.items()]
+
+
+def _decisive(results: Mapping[str, Any], photograph: np.ndarray | None) -> dict[str, Any] | None:
+    """The photograph that sets the threshold, small, with its name."""
+    if photograph is None:
+        return None
+    from PIL import Image
+
+    small = Image.fromarray(photograph)
+    small.thumbnail((SIDE, SIDE))
+    return {"address": data_uri(np.asarray(small), quality=80), "path": results["verdict"]["decisive"]["photographs"][0]}
 
 
 def _gradient() -> Markup:

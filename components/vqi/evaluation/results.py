@@ -12,7 +12,8 @@ from vqi.evaluation.aupro import PixelScores
 from vqi.evaluation.charts import histogram
 from vqi.evaluation.metrics import Confusion, Ranking, roc_curve
 from vqi.evaluation.predictions import Prediction
-from vqi.evaluation.thresholds import Calibration, Threshold, conformal_threshold, promised_rates, standing_out
+from vqi.evaluation.thresholds import Calibration, Threshold, promised_rates, standing_out
+from vqi.evaluation.verdict import choice, verdict
 from vqi.platform.printing import printable
 
 FORMAT = "vqi-results/1"
@@ -66,11 +67,12 @@ def trade_off(predictions: Sequence[Prediction], calibration: Calibration) -> li
     The thresholds still come from normals alone; the counts are for a person to weigh, not for choosing the best row and calling it measured.
     """
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
-    rows = []
-    for rate in promised_rates(len(calibration.scores)):
-        threshold, promised = conformal_threshold(calibration.scores, rate)
-        rows.append({"rate": promised, "threshold": threshold, "confusion": asdict(Confusion.at(threshold, defective, good))})
-    return rows
+    return [choice(calibration, rate, good, defective) for rate in promised_rates(len(calibration.scores))]
+
+
+def judged(predictions: Sequence[Prediction], calibration: Calibration, threshold: Threshold) -> dict[str, Any]:
+    """The `verdict` of results.json."""
+    return verdict(calibration, threshold, _scores(predictions, "good"), _scores(predictions, "defect"))
 
 
 def classified(predictions: Sequence[Prediction]) -> tuple[dict[str, float | None], str]:
@@ -166,6 +168,7 @@ def table(results: dict[str, Any]) -> str:
     """The results for a terminal: the main metrics, what the threshold did, and a line a defect type."""
     metrics, threshold, confusion = results["metrics"], results["threshold"], results["metrics"]["confusion"]
     lines = [f"{results['name']} · {results['method']} · {results['backbone']['name']} · weights: {results['weights']['label']}"]
+    lines += [f"  {printable(sentence)[:600]}" for sentence in results["verdict"]["text"]]
     lines += [f"  {name:<18}{_cell(metrics[name])}" for name in ROWS]
     found, missed, rejected, passed = (confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative"))
     lines.append(

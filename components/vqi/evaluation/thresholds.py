@@ -193,7 +193,8 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
         return Threshold(image, pixel, floor, "seen", rate, None, None, None, None, n, calibration.folds, NOTHING_PROMISED.format(n=n))
     rank = threshold_rank(n, rate)
     above, quantile = chance_above(n, rank, promised), rate_quantile(n, rank)
-    either = either_rate(calibration.scores, calibration.map_maxima, rank) if marks_good else promised
+    # The rank may hold a lower rate than was asked for; both thresholds together are never said to do better than one of them promises.
+    either = max(promised, either_rate(calibration.scores, calibration.map_maxima, rank)) if marks_good else promised
     sentences = [
         _guarantee(calibration, rate, promised),
         f"That is an average over many choices of these photographs: of 100 such detectors about {100 * above:.0f} reject more than "

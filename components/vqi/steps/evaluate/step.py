@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
@@ -18,7 +20,7 @@ from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
-from vqi.evaluation.results import EXAMPLES, FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, measured, outlier_notes, table, trade_off
+from vqi.evaluation.results import EXAMPLES, FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, judged, measured, outlier_notes, table, trade_off
 from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
 from vqi.platform.comparison_runs import leg_tags
 from vqi.platform.devices import Compute, place
@@ -89,7 +91,9 @@ def evaluate(
         write_json(folder / RESULTS, results)
         write_json(folder / EXAMPLES, gathered.examples)
         write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
-        write_report(report, results, gathered.chooser.chosen(), learning(network, notes["notes"], data, geometry))
+        write_report(
+            report, results, gathered.chooser.chosen(), learning(network, notes["notes"], data, geometry), _decisive_photograph(results, data)
+        )
 
     print(table(results), file=sys.stderr, flush=True)
     run_id = track_run(
@@ -139,6 +143,7 @@ def _results(
     return {
         "format": FORMAT,
         "name": data.manifest.name,
+        "verdict": judged(gathered.predictions, calibration, threshold),
         "dataset_fingerprint": data.manifest.fingerprint,
         "method": notes["method"],
         "settings": notes["settings"],
@@ -155,6 +160,15 @@ def _results(
         "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
         "versions": _versions(),
     }
+
+
+def _decisive_photograph(results: dict[str, Any], data: Dataset) -> np.ndarray | None:
+    """The photograph, uint8 [H, W, 3], that sets the threshold alone; None where there is none such, or not in this data set."""
+    decisive = results["verdict"]["decisive"]
+    if decisive is None or decisive["count"] > 1:
+        return None
+    sample = next((sample for sample in data.samples() if sample.path == decisive["photographs"][0]), None)
+    return None if sample is None else data.image(sample)
 
 
 def _cost(seconds: Mapping[str, float] | None, started: float) -> dict[str, float]:
