@@ -116,7 +116,9 @@ def test_good_parts_alone_leave_what_needs_defects_empty() -> None:
 
 @pytest.mark.parametrize("times", [1, 2**20, 2**33])
 def test_auroc_is_exact_beyond_64_bits(times: int) -> None:
-    """The same ranking with every score repeated `times` times has the same AUROC; its sum of pairs needs up to 75 bits."""
+    """The same ranking with every score repeated `times` times has the same AUROC; its sum of pairs needs up to 75
+    bits.
+    """
     random = np.random.default_rng(0)
     ranking = Ranking(random.integers(3, 9, 40), random.integers(0, 8, 50))
     exact = ranking.auroc

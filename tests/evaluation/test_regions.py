@@ -1,4 +1,6 @@
-"""Regions are counted as they were drawn: bringing a mask down to the network's geometry neither tears nor silently loses them."""
+"""Regions are counted as they were drawn: bringing a mask down to the network's geometry neither tears nor silently
+loses them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def test_a_thin_scratch_stays_one_region(geometry: Geometry, width: int) -> None
         drawn += count
         kept += np.unique(seen[seen > 0]).size
         assert seen.dtype == np.int32
-        # Where the nearest pixel has a region at all it is that one, so that pixel and region metrics speak of the same pixels.
+        # Where the nearest pixel has a region at all it is that one, so that pixel and region metrics speak of the same
+        # pixels.
         assert (seen[geometry.apply_mask(mask)] > 0).all()
     assert drawn == kept == 24
     if geometry.size == (256, 256) and width < 3:
@@ -49,7 +52,8 @@ def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
     here, there, torn = (PixelScores(size) for size in (6 * 256**2, 6 * 1024**2, 6 * 256**2))
     for mask in lines(2):
         labels, _ = label_regions(mask)
-        # A scratch near the diagonal stays whole, one near an axis is torn into some fifteen dots: those are made to be found less.
+        # A scratch near the diagonal stays whole, one near an axis is torn into some fifteen dots: those are made to be
+        # found less.
         sides = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, 2:4]
         heights = np.concatenate([[0], sides.min(axis=1) / sides.max(axis=1)])[labels]
         values = cv2.GaussianBlur(heights.astype(np.float32), (0, 0), 12) + random.normal(0, 0.02, mask.shape).astype(np.float32)

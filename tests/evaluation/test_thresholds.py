@@ -170,7 +170,9 @@ def test_ninety_nine_normals_promise_one_percent_on_average_and_three_to_this_de
 @pytest.mark.parametrize(("n", "rate"), [(31, 0.01), (99, 0.05), (400, 0.02)])
 @pytest.mark.parametrize("common", [0.0, 0.5, 0.9, 1.0])
 def test_the_rate_of_either_threshold_is_the_one_of_fresh_parts(n: int, rate: float, common: float) -> None:
-    """Score and map's maximum share a part `common` of their spread; what is stated is what fresh good parts do, up to chance."""
+    """Score and map's maximum share a part `common` of their spread; what is stated is what fresh good parts do, up
+    to chance.
+    """
     random, stated, measured, promised = np.random.default_rng(n), [], [], 0.0
     for _ in range(600):
         shared, own = random.normal(size=n + 400), random.normal(size=n + 400)

@@ -1,4 +1,6 @@
-"""The first thing a person reads: the outcome, the nearest choices, the photograph that sets the threshold, and what to do."""
+"""The first thing a person reads: the outcome, the nearest choices, the photograph that sets the threshold, and
+what to do.
+"""
 
 from __future__ import annotations
 

@@ -53,9 +53,10 @@ class Geometry:
     def apply_labels(self, labels: np.ndarray) -> np.ndarray:
         """Labels of regions in the network's geometry: int32 [H, W] (0 = no region) -> int32 [h, w].
 
-        Nearest, so that what `apply_mask` keeps is kept; a region may come out as several dots, but they bear one label. A region that
-        no dot is left of, a thin scratch between two sampled rows, gets every free pixel that holds the centre of one of its own, where
-        it covers at least the area of one such pixel. A smaller one, or one outside what the network sees, is lost.
+        Nearest, so that what `apply_mask` keeps is kept; a region may come out as several dots, but they bear one
+        label. A region that no dot is left of, a thin scratch between two sampled rows, gets every free pixel that
+        holds the centre of one of its own, where it covers at least the area of one such pixel. A smaller one, or one
+        outside what the network sees, is lost.
         """
         picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.int32))
         small = np.array(self._apply(picture, Image.Resampling.NEAREST))

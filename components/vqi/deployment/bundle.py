@@ -114,9 +114,9 @@ class Boxes(Part):
 class Calibration(Part):
     """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that guarantees.
 
-    `precision` is the network's when they were taken. Where it is not the bundle's float32, `precision_shift` says by how much scores of the two
-    deviate on the images of the parity gate (its formula), for a person to judge whether the guarantee carries over. `false_reject_rate` is None
-    where none is promised (`seen`).
+    `precision` is the network's when they were taken. Where it is not the bundle's float32, `precision_shift` says by
+    how much scores of the two deviate on the images of the parity gate (its formula), for a person to judge whether the
+    guarantee carries over. `false_reject_rate` is None where none is promised (`seen`).
     """
 
     precision: Literal["float32", "bfloat16"]

@@ -42,10 +42,11 @@ def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
 
 
 def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The connected regions (8-neighbourhood) of a mask, bool [H, W]: their labels, int32 [H, W] (0 = none), and how many they are.
+    """The connected regions (8-neighbourhood) of a mask, bool [H, W]: their labels, int32 [H, W] (0 = none), and how
+    many they are.
 
-    Made for masks at the size they were drawn at: nearest resizing to the network's geometry tears a thin scratch into many regions, so
-    labels are brought there in the mask's stead (`Geometry.apply_labels`).
+    Made for masks at the size they were drawn at: nearest resizing to the network's geometry tears a thin scratch into
+    many regions, so labels are brought there in the mask's stead (`Geometry.apply_labels`).
     """
     import cv2
 
@@ -73,8 +74,8 @@ class PixelScores:
     def add(self, values: np.ndarray, truth: np.ndarray | None = None, defect: str = "good") -> None:
         """Add one map, float32 [h, w] and finite, with its truth (None = every pixel is good).
 
-        `truth` [h, w] is int32 with the region of every pixel (0 = good), or a bool mask whose connected regions are taken as they are:
-        for a mask that was never scaled down, which tears thin regions (see `label_regions`).
+        `truth` [h, w] is int32 with the region of every pixel (0 = good), or a bool mask whose connected regions are
+        taken as they are: for a mask that was never scaled down, which tears thin regions (see `label_regions`).
         """
         labels = label_regions(truth)[0] if truth is not None and truth.dtype == np.bool_ else truth
         mask = None if labels is None else labels > 0

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-# Of the way from a map's median to its maximum: what is marked of a map that stays below the pixel threshold although its image is a defect.
+# Of the way from a map's median to its maximum: what is marked of a map that stays below the pixel threshold although
+# its image is a defect.
 HIGHEST = 0.8
 
 
@@ -18,10 +19,11 @@ class BoxRule:
     """`fraction` None: every connected region above the pixel threshold. Else: of an image judged defective, every connected region above that
     fraction of its map's maximum; for maps that say where a classifier looked, whose height means little from one image to the next.
 
-    The image score decides, and the map may disagree: they are two statistics with a threshold each (dfm's score is the residual of the whole
-    photograph, its map that of every patch; patchcore's score is reweighted). Without a fraction, an image judged defective whose map stays below
-    the pixel threshold has its highest regions marked all the same: a decision nobody can see the reason of is of little use. The score of such a
-    box lies below the pixel threshold, which tells it from the others.
+    The image score decides, and the map may disagree: they are two statistics with a threshold each (dfm's score is the
+    residual of the whole photograph, its map that of every patch; patchcore's score is reweighted). Without a fraction,
+    an image judged defective whose map stays below the pixel threshold has its highest regions marked all the same: a
+    decision nobody can see the reason of is of little use. The score of such a box lies below the pixel threshold,
+    which tells it from the others.
     """
 
     fraction: float | None = None
@@ -34,7 +36,8 @@ class BoxRule:
     def level(self, values: np.ndarray, decision: str, pixel_threshold: float | None) -> float:
         """The value that the marked regions of a map, [H, W] in the geometry in which they are marked, lie above.
 
-        Infinite where nothing is to be marked: with a fraction a good part, or a map without a positive value; without one no pixel threshold.
+        Infinite where nothing is to be marked: with a fraction a good part, or a map without a positive value; without
+        one no pixel threshold.
         """
         if self.fraction is None and pixel_threshold is None:
             return math.inf

@@ -39,7 +39,8 @@ class Ranking:
         """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half (Mann-Whitney)."""
         if not self.positives or not self.negatives:
             return None
-        # Whole numbers up to the last step: no rounding. Their sum leaves 64 bits above some 4.3e9 pixels, so it is taken in two parts.
+        # Whole numbers up to the last step: no rounding. Their sum leaves 64 bits above some 4.3e9 pixels, so it is
+        # taken in two parts.
         below = 2 * self.negatives - self.false_positives - self.false_positives_above
         high, low = np.divmod(below, _HALF)
         doubled = int(np.sum(self.counts * high)) * _HALF + int(np.sum(self.counts * low))

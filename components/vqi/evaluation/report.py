@@ -147,9 +147,9 @@ def write_report(
 ) -> None:
     """Write the page for `results` (the content of results.json) and the chosen `examples`, atomically.
 
-    Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that chart is left out.
-    Metrics may be null, masks missing, and any label absent. `learning` is there where the network was trained by gradient; `decisive` is the
-    photograph, uint8 [H, W, 3], that sets the threshold alone.
+    Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that
+    chart is left out. Metrics may be null, masks missing, and any label absent. `learning` is there where the network
+    was trained by gradient; `decisive` is the photograph, uint8 [H, W, 3], that sets the threshold alone.
     """
     metrics, threshold = results["metrics"], results["threshold"]
     confusion = metrics.get("confusion") or {}

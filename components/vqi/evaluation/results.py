@@ -36,8 +36,8 @@ ROWS = (
 def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, lost_regions: int = 0) -> dict[str, Any]:
     """The measured part of results.json: `metrics`, `per_defect`, `mean_scores`, `counts`, `roc`, `histogram` and `notes`.
 
-    `lost_regions` counts the regions of the masks that no pixel was left of. Images labelled unknown are counted and drawn in the histogram;
-    no metric sees them.
+    `lost_regions` counts the regions of the masks that no pixel was left of. Images labelled unknown are counted and
+    drawn in the histogram; no metric sees them.
     """
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
     types = sorted({row.defect for row in predictions if row.label == "defect"})

@@ -5,20 +5,22 @@ k = ceil((n + 1)(1 - rate)). If the normals of tomorrow come from where these ca
 at most `rate`, for every detector and every n (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos et al., ECML
 2002). It needs k <= n: fewer than 1 / rate - 1 normals cannot promise that rate, and the smallest they can is 1 / (n + 1).
 
-Cross: each training normal is scored by a refit it is not in (k folds), the scores are pooled and the same order statistic is taken; parts are then
-scored by the detector built from all normals (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74, 2015). One pooled threshold has no exact
-guarantee for a finite n. What is proven is weaker and for a detector whose score never rises when normals are added, such as the distance to a full
-memory bank: whatever it rejects, the fold-wise comparison of CV+ (Barber et al., Ann. Statist. 49, 2021) rejects too, and that rejects at most
-2 rate + min(2 (1 - 1/k) / (n/k + 1), (1 - k/n) / (k + 1)). In practice the rate comes out near the one asked for, on either side: in simulations
-with n from 31 to 99 the distance to a bank rejected 4 to 14 % less than the figure, the error of a principal subspace 7 to 20 % more.
+Cross: each training normal is scored by a refit it is not in (k folds), the scores are pooled and the same order
+statistic is taken; parts are then scored by the detector built from all normals (cross-conformal: Vovk, Ann. Math.
+Artif. Intell. 74, 2015). One pooled threshold has no exact guarantee for a finite n. What is proven is weaker and for a
+detector whose score never rises when normals are added, such as the distance to a full memory bank: whatever it
+rejects, the fold-wise comparison of CV+ (Barber et al., Ann. Statist. 49, 2021) rejects too, and that rejects at most 2
+rate + min(2 (1 - 1/k) / (n/k + 1), (1 - k/n) / (k + 1)). In practice the rate comes out near the one asked for, on
+either side: in simulations with n from 31 to 99 the distance to a bank rejected 4 to 14 % less than the figure, the
+error of a principal subspace 7 to 20 % more.
 
-One detector: these rates are averages over many draws of the n normals. Given one draw, the share it rejects is distributed as Beta(n + 1 - k, k)
-(independent scores without ties; with ties it is lower): at n = 99 and 1 % it exceeds 1 % with a chance of 37 %, and 3 % with one of 5 %
-(V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012). Of refits that is an approximation: their 95 % quantile was .9 to
-1.3 times Beta's in the same simulations.
+One detector: these rates are averages over many draws of the n normals. Given one draw, the share it rejects is
+distributed as Beta(n + 1 - k, k) (independent scores without ties; with ties it is lower): at n = 99 and 1 % it exceeds
+1 % with a chance of 37 %, and 3 % with one of 5 % (V. Vovk, "Conditional validity of inductive conformal predictors",
+ACML 2012). Of refits that is an approximation: their 95 % quantile was .9 to 1.3 times Beta's in the same simulations.
 
-Either: the image threshold and the pixel threshold hold the rate one by one. A good part is rejected or gets a marked region more often, by at most
-both rates together; `either_rate` estimates it.
+Either: the image threshold and the pixel threshold hold the rate one by one. A good part is rejected or gets a marked
+region more often, by at most both rates together; `either_rate` estimates it.
 
 Seen: the scores are those of images that the network itself was trained on. The same order statistic is taken, and nothing is promised.
 """
@@ -63,9 +65,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Decisions are `score > image` and `map value > pixel`. `false_reject_rate` is what is promised, at least `requested_false_reject_rate`, on
-    average over many calibrations; this one exceeds it with `chance_above` and stays below `rate_95` with a chance of 95 %. `either_rate` is the
-    estimated share of good parts that are rejected or get a marked region. All four are None where nothing is promised ("seen").
+    """Decisions are `score > image` and `map value > pixel`. `false_reject_rate` is what is promised, at least
+    `requested_false_reject_rate`, on average over many calibrations; this one exceeds it with `chance_above` and stays
+    below `rate_95` with a chance of 95 %. `either_rate` is the estimated share of good parts that are rejected or get a
+    marked region. All four are None where nothing is promised ("seen").
 
     `floor` is where the colours of maps begin (see `pictures.Scale`): 0, or where a normal's map has its middle below 0, the median of those.
     """
@@ -128,15 +131,19 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> tuple[float, fl
 
 
 def threshold_rank(n: int, rate: float) -> int:
-    """Which of `n` calibration scores, counted from 1 at the lowest, is the threshold of a false-reject rate: ceil((n + 1)(1 - rate)), at most n."""
+    """Which of `n` calibration scores, counted from 1 at the lowest, is the threshold of a false-reject rate:
+    ceil((n + 1)(1 - rate)), at most n.
+    """
     # As a fraction of the decimal the user wrote: in floating point (n + 1)(1 - rate) may land just above a whole number and skip a rank.
     return min(n, math.ceil((n + 1) * (1 - Fraction(str(rate)))))
 
 
 def chance_above(n: int, rank: int, rate: float) -> float:
-    """The chance that one detector, whose threshold is the `rank`-th smallest of `n` calibration scores, rejects more than `rate` of good parts.
+    """The chance that one detector, whose threshold is the `rank`-th smallest of `n` calibration scores, rejects more
+    than `rate` of good parts.
 
-    P(Beta(n + 1 - rank, rank) > rate) = P(Binomial(n, rate) <= n - rank); exact, and without scipy, which prediction does not install.
+    P(Beta(n + 1 - rank, rank) > rate) = P(Binomial(n, rate) <= n - rank); exact, and without scipy, which prediction
+    does not install.
     """
     if not 0 < rate < 1:
         return float(rate <= 0)
@@ -148,7 +155,9 @@ def chance_above(n: int, rank: int, rate: float) -> float:
 
 
 def rate_quantile(n: int, rank: int, level: float = 0.95) -> float:
-    """The share of good parts that one detector rejects at most, with a chance of `level`: the quantile of Beta(n + 1 - rank, rank)."""
+    """The share of good parts that one detector rejects at most, with a chance of `level`: the quantile of Beta(n +
+    1 - rank, rank).
+    """
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
@@ -157,10 +166,12 @@ def rate_quantile(n: int, rank: int, level: float = 0.95) -> float:
 
 
 def either_rate(scores: Sequence[float], maxima: Sequence[float], rank: int) -> float:
-    """The estimated share of good parts whose score or whose map's maximum lies above its threshold, the `rank`-th smallest of n each.
+    """The estimated share of good parts whose score or whose map's maximum lies above its threshold, the `rank`-th
+    smallest of n each.
 
-    Of the n normals those are counted that would lie above the threshold of the others by one or the other; over n + 1, so that two statistics
-    that always agree give the promised rate. Twice that rate is never exceeded on average, whatever the two have in common.
+    Of the n normals those are counted that would lie above the threshold of the others by one or the other; over n + 1,
+    so that two statistics that always agree give the promised rate. Twice that rate is never exceeded on average,
+    whatever the two have in common.
     """
     above = len(scores) + 1 - rank
 
@@ -193,7 +204,8 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
         return Threshold(image, pixel, floor, "seen", rate, None, None, None, None, n, calibration.folds, NOTHING_PROMISED.format(n=n))
     rank = threshold_rank(n, rate)
     above, quantile = chance_above(n, rank, promised), rate_quantile(n, rank)
-    # The rank may hold a lower rate than was asked for; both thresholds together are never said to do better than one of them promises.
+    # The rank may hold a lower rate than was asked for; both thresholds together are never said to do better than one
+    # of them promises.
     either = max(promised, either_rate(calibration.scores, calibration.map_maxima, rank)) if marks_good else promised
     sentences = [
         _guarantee(calibration, rate, promised),

@@ -1,4 +1,6 @@
-"""The first thing a person reads: what the threshold does, what the nearest choices would do, what sets it, and what to do about it."""
+"""The first thing a person reads: what the threshold does, what the nearest choices would do, what sets it, and
+what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ NAMED = 5
 def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> dict[str, Any]:
     """The `verdict` of results.json, from the raw scores of good and of defective test images, [n] each.
 
-    `sentence`: the outcome; `text`: that and all that follows, a sentence each; `fine`: whether nothing went wrong; `choices`: the threshold in use
-    and its neighbours, a row each; `decisive`: what the threshold would be without one calibration photograph, None where none moves it.
+    `sentence`: the outcome; `text`: that and all that follows, a sentence each; `fine`: whether nothing went wrong;
+    `choices`: the threshold in use and its neighbours, a row each; `decisive`: what the threshold would be without one
+    calibration photograph, None where none moves it.
     """
     confusion = asdict(Confusion.at(threshold.image, defective, good))
     first = outcome(confusion)
@@ -59,8 +62,9 @@ def percent(rate: float | None) -> str:
 
 
 def choice(calibration: Calibration, rate: float, good: np.ndarray, defective: np.ndarray) -> dict[str, Any]:
-    """What a false-reject rate would do: `rate`, as low as the calibration allows, what it promises (`promised` on average, and `rate_95`, which one
-    detector exceeds with a chance of 5 %; None where nothing is promised), its threshold, and the decisions on the test images."""
+    """What a false-reject rate would do: `rate`, as low as the calibration allows, what it promises (`promised` on
+    average, and `rate_95`, which one detector exceeds with a chance of 5 %; None where nothing is promised), its
+    threshold, and the decisions on the test images."""
     value, possible = conformal_threshold(calibration.scores, rate)
     n, promises = len(calibration.scores), calibration.kind != "seen"
     return {
@@ -73,7 +77,9 @@ def choice(calibration: Calibration, rate: float, good: np.ndarray, defective: n
 
 
 def _choices(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> list[dict[str, Any]]:
-    """The threshold in use and its nearest neighbours, the strictest first: what to ask for (`rate`), what it promises, and its decisions."""
+    """The threshold in use and its nearest neighbours, the strictest first: what to ask for (`rate`), what it
+    promises, and its decisions.
+    """
     n, asked = len(calibration.scores), threshold.requested_false_reject_rate
     in_use = max(asked, 1 / (n + 1))
     above = n + 1 - threshold_rank(n, in_use)
@@ -90,14 +96,17 @@ def _choices(calibration: Calibration, threshold: Threshold, good: np.ndarray, d
 
 
 def _decisive(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> dict[str, Any] | None:
-    """The threshold without one calibration photograph, where there are some that move it down: which those are, highest first, and what follows."""
+    """The threshold without one calibration photograph, where there are some that move it down: which those are,
+    highest first, and what follows.
+    """
     n = len(calibration.scores)
     if n < 2:
         return None
     order = sorted(range(n), key=lambda number: -calibration.scores[number])
     asked = max(threshold.requested_false_reject_rate, 1 / (n + 1))
     above, above_without = n + 1 - threshold_rank(n, asked), n - threshold_rank(n - 1, threshold.requested_false_reject_rate)
-    # Of n - 1 the same number lies at or above the threshold: without one of these photographs it comes down to the next; else it stays.
+    # Of n - 1 the same number lies at or above the threshold: without one of these photographs it comes down to the
+    # next; else it stays.
     without = calibration.scores[order[above]] if above_without == above and above < n else threshold.image
     if without >= threshold.image:
         return None

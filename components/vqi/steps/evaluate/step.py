@@ -163,7 +163,9 @@ def _results(
 
 
 def _decisive_photograph(results: dict[str, Any], data: Dataset) -> np.ndarray | None:
-    """The photograph, uint8 [H, W, 3], that sets the threshold alone; None where there is none such, or not in this data set."""
+    """The photograph, uint8 [H, W, 3], that sets the threshold alone; None where there is none such, or not in this
+    data set.
+    """
     decisive = results["verdict"]["decisive"]
     if decisive is None or decisive["count"] > 1:
         return None
