@@ -17,6 +17,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.detectors.settings import BackboneSettings
+from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
@@ -155,6 +156,29 @@ def test_a_region_that_no_pixel_is_left_of_is_not_measurable(
     page = (tmp_path / "report.html").read_text()
     assert "1 of 5 defect regions is not measurable" in page
     assert "regions not measurable: 1" in page
+
+
+@pytest.mark.parametrize(
+    ("fraction", "sentence"), [(None, "1 has no map value above the pixel threshold"), (0.7, "1 photograph(s) judged defective carries no box")]
+)
+def test_a_defect_has_a_box_or_a_reason(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float | None, sentence: str
+) -> None:
+    true_scores = step.score_samples
+
+    def flat(*arguments: Any) -> Any:
+        for sample, score, values in true_scores(*arguments):
+            yield sample, score, values - values.max() - 1 if sample.path.endswith("hole/001.png") else values
+
+    monkeypatch.setattr(step, "score_samples", flat)
+    monkeypatch.setattr(step.BoxRule, "of_method", lambda _: BoxRule(fraction))
+    results = run(plates, tmp_path)
+    assert sum(sentence in note for note in results["notes"]) == 1
+    with open(tmp_path / "evaluation" / "predictions.csv", newline="") as file:
+        bare = [row["path"] for row in csv.DictReader(file) if row["decision"] == "defect" and row["boxes"] == "[]"]
+    assert bare == ([] if fraction is None else ["test/hole/001.png"])
+    # With a fraction a good part is marked never, so both thresholds together reject no more than the image threshold.
+    assert (results["threshold"]["either_rate"] == results["threshold"]["false_reject_rate"]) or fraction is None
 
 
 def test_the_table_lists_every_image_and_runs_no_formula(evaluated: tuple[dict[str, Any], Path]) -> None:

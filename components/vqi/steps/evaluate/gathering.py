@@ -139,6 +139,8 @@ class Gathering:
                 "threshold: the image score and the map are two measures, with a threshold each. Their highest regions are boxed, with a score below "
                 "the pixel threshold."
             )
+        if bare := sum(row.decision == "defect" and not row.boxes for row in self.predictions):
+            sentences.append(f"{bare} photograph(s) judged defective {'carries' if bare == 1 else 'carry'} no box: the map has no value above 0.")
         if self.pixels.regions:
             sentences.append(
                 f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the masks as drawn and brought "
