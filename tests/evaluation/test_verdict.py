@@ -101,6 +101,8 @@ def test_a_threshold_that_hangs_on_no_photograph_is_not_blamed_on_one() -> None:
 def test_a_single_photograph_without_consequence_is_said_and_nothing_is_asked_for_it() -> None:
     result = judged([1 + n / 1000 for n in range(99)], [1.05] * 20, [5.0] * 10)
     assert any("same decisions on these parts" in sentence for sentence in result["text"])
+    assert "Thresholds for 2 % and 4 % would decide the same of these parts." in result["text"]
+    assert "A threshold for 15.4 % would decide the same of these parts." in judged(list(range(12)), [1.0], [99.0])["text"]
     assert not any("look at" in sentence for sentence in result["text"])
 
 

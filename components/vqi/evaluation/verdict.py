@@ -137,7 +137,7 @@ def _neighbours(choices: list[dict[str, Any]], threshold: Threshold) -> str:
         return ""
     named = " and ".join(percent(row["rate"]) for row in others)
     if all(row["confusion"] == mine for row in others):
-        return f"Thresholds for {named} would decide the same of these parts."
+        return f"{'A threshold' if len(others) == 1 else 'Thresholds'} for {named} would decide the same of these parts."
     parts = []
     for row in others:
         found, defects, rejected, good = totals(row["confusion"])
