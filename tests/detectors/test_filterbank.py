@@ -54,6 +54,22 @@ def test_a_filter_answers_its_own_grating_with_the_amplitude_and_brightness_with
     assert odd.sum((1, 2, 3)).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("size", [(128, 128), (125, 131)])
+@pytest.mark.parametrize("node", FilterBank.nodes)
+def test_a_position_reads_what_lies_around_the_middle_of_its_cell(bank: FilterBank, node: str, size: tuple[int, int]) -> None:
+    random, cell = torch.Generator().manual_seed(0), (7, 8)
+    images = torch.rand(48, 3, *size, generator=random).requires_grad_()
+    values = bank(images)[node][:, :, cell[0], cell[1]]
+    (values * torch.randn(values.shape, generator=random)).sum().backward()
+    assert images.grad is not None
+    energy = images.grad.square().sum(dim=(0, 1))
+    # The exposure's gain gives every pixel of the image a little of it.
+    energy = (energy - energy.median()).clamp(min=0)
+    for axis in (0, 1):
+        centroid = (energy.sum(dim=1 - axis) * torch.arange(size[axis])).sum() / energy.sum()
+        assert float(centroid) == pytest.approx((cell[axis] + 0.5) * STRIDE - 0.5, abs=0.3)
+
+
 @pytest.mark.parametrize("turn", range(ORIENTATIONS))
 def test_the_orientation_of_a_grating_shows_and_its_phase_does_not(bank: FilterBank, turn: int) -> None:
     angle = math.pi * turn / ORIENTATIONS

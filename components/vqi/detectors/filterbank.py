@@ -34,7 +34,9 @@ class FilterBank(nn.Module):
     """Log contrasts of luminance and two opponent colours by octave, wavelength and orientation, and their local means, at one exposure.
 
     `forward`: float32 [N, 3, H, W] in [0, 1], H and W at least 32 -> a map [N, channels, ceil(H / 8), ceil(W / 8)] by node. The nodes are octaves,
-    fine to coarse, and all have the same grid. Nothing in it is learned, and no image depends on the others of its batch.
+    fine to coarse, and all have the same grid. A position of it stands for the 8 x 8 pixels of its cell: all filters have an even number of taps, so
+    that whatever they take every second pixel of lies in the middle between two, and every feature in the middle of its cell. Nothing in it is
+    learned, and no image depends on the others of its batch.
     """
 
     opponents: Tensor
@@ -48,27 +50,26 @@ class FilterBank(nn.Module):
         self.channels[self.nodes[0]] -= 2 * len(WAVELENGTHS) * ORIENTATIONS
         self.register_buffer("opponents", torch.tensor(_OPPONENTS)[:, :, None, None], persistent=False)
         self.register_buffer("gabors", gabor_pairs(), persistent=False)
-        binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        binomial = torch.tensor([1.0, 5.0, 10.0, 10.0, 5.0, 1.0]) / 32
         self.register_buffer("blur", (binomial[:, None] * binomial).repeat(3, 1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, nodes: Sequence[str] = nodes) -> dict[str, Tensor]:
         height, width = images.shape[-2:]
         right, bottom = (STRIDE - width % STRIDE) % STRIDE, (STRIDE - height % STRIDE) % STRIDE
-        images = F.pad(images, (0, right, 0, bottom), mode="replicate")
-        exposed = images * (EXPOSURE / (images.float().mean(dim=(1, 2, 3), keepdim=True) + DARKNESS))
-        octave = F.conv2d(exposed, self.opponents)
+        # Of the image alone: what is repeated beyond its edge would count several times.
+        gain = EXPOSURE / (images.float().mean(dim=(1, 2, 3), keepdim=True) + DARKNESS)
+        octave = F.conv2d(F.pad(images, (0, right, 0, bottom), mode="replicate") * gain, self.opponents)
         features = {}
         for number, node in enumerate(self.nodes):
             if node in nodes:
                 features[node] = self._features(octave, 3 if number else 1, STRIDE >> number)
             if number + 1 < OCTAVES:
-                octave = F.conv2d(F.pad(octave, (2, 2, 2, 2), mode="replicate"), self.blur, stride=2, groups=3)
+                octave = F.conv2d(_padded(octave, self.blur), self.blur, stride=2, groups=3)
         return {node: features[node] for node in nodes}
 
     def _features(self, octave: Tensor, colours: int, stride: int) -> Tensor:
         """The log contrasts of the first `colours` planes and the means of all, averaged over `stride` pixels."""
-        margin = self.gabors.shape[-1] // 2
-        padded = F.pad(octave, (margin, margin, margin, margin), mode="replicate")
+        padded = _padded(octave, self.gabors)
         maps = []
         for plane in padded[:, :colours].split(1, dim=1):
             even, odd = F.conv2d(plane, self.gabors, stride=2).float().chunk(2, dim=1)
@@ -78,14 +79,20 @@ class FilterBank(nn.Module):
         return torch.cat(maps, 1)
 
 
+def _padded(octave: Tensor, filters: Tensor) -> Tensor:
+    """The octave with its edge repeated: filters [.., k, k], k even, at every second pixel, then lie half a pixel right of and below it."""
+    before, after = filters.shape[-1] // 2 - 1, filters.shape[-1] // 2
+    return F.pad(octave, (before, after, before, after), mode="replicate")
+
+
 def gabor_pairs() -> Tensor:
     """Gabor filters in quadrature, [2 * wavelengths * orientations, 1, k, k], the even ones first.
 
     The envelope is round with sigma half a wavelength. The even filters have no mean, so brightness is invisible to them, and each filter answers a
     grating of its own wavelength, orientation and phase with the grating's amplitude (Daugman, JOSA A 2(7), 1985, gives the form).
     """
-    radius = math.ceil(1.25 * max(WAVELENGTHS))
-    y, x = torch.meshgrid(*[torch.arange(-radius, radius + 1, dtype=torch.float64)] * 2, indexing="ij")
+    taps = 2 * math.ceil(1.25 * max(WAVELENGTHS))
+    y, x = torch.meshgrid(*[torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2] * 2, indexing="ij")
     even: list[Tensor] = []
     odd: list[Tensor] = []
     for wavelength in WAVELENGTHS:
