@@ -15,6 +15,7 @@ import torch
 from killed_run import resumable
 from toy_learner import ToyImages, ToyLearner
 
+from vqi.detectors.learner import Schedule
 from vqi.detectors.settings import Budget
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
@@ -144,7 +145,8 @@ def test_another_run_is_another_identity() -> None:
     assert identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1})
 
 
-def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["checkpoints", "memory"])
+def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_path: Path, kept: bool) -> None:
     class Worse(ToyLearner):
         """Its held-out loss rises from the third epoch on."""
 
@@ -157,8 +159,70 @@ def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_p
                 losses["loss"] = torch.tensor(float(abs(self.rounds - 3)))
             return losses
 
-    training = trained(Worse(), TrainSettings(max_epochs=50, patience=2), stopping=ToyImages(4), checkpoints=Checkpoints(str(tmp_path), "run", 1))
+    learner, best = Worse(), Worse()
+    checkpoints = Checkpoints(str(tmp_path), "run", 1) if kept else None
+    settings = TrainSettings(max_epochs=50, patience=2)
+    training = trained(learner, settings, stopping=ToyImages(4), checkpoints=checkpoints)
     assert (training.stopped, training.steps, training.best_step) == ("patience", 15, 9)
+    # What it had learnt after nine of the steps of the same schedule.
+    options: dict[str, Any] = {"compute": Compute(), "seed": 3, "stopping": ToyImages(4)}
+    interrupted = Loop(best, ToyImages(10), name="toy", settings=settings, budget=BUDGET, **options)
+    end_epoch = interrupted._end_epoch
+    interrupted._end_epoch = lambda epoch: end_epoch(epoch) if epoch < 2 else (False, "enough")  # type: ignore
+    interrupted._take_best = lambda: None  # type: ignore[method-assign]
+    interrupted.run(ToyImages(10))
+    assert interrupted.position.step == 9
+    for name, value in learner.state_dict().items():
+        assert torch.equal(value, best.state_dict()[name]), name
+
+
+def test_patience_without_held_out_images_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    training = trained(ToyLearner(), TrainSettings(max_epochs=2, patience=1))
+    assert (training.steps, training.best_step) == (6, 6)
+    assert "train.patience is 1, and no images are held out to stop by" in capsys.readouterr().err
+
+
+class Clock:
+    """A clock that a step advances by so many seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.now, self.seconds = 1000.0, seconds
+        monkeypatch.setattr("vqi.training.loop.time.monotonic", lambda: self.now)
+
+    def learner(self) -> ToyLearner:
+        clock = self
+
+        class Timed(ToyLearner):
+            expected: tuple[int, ...] = ()
+
+            def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
+                super().begin_epoch(epoch, schedule)
+                self.expected = (*self.expected, schedule.steps)
+
+            def loss(self, views: Any) -> dict[str, torch.Tensor]:
+                clock.now += clock.seconds
+                return super().loss(views)
+
+        return Timed()
+
+
+def test_a_schedule_comes_to_its_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 of 300 steps fit into the time: the rate falls to its end in these, as it would in a budget of 30 steps."""
+    learner = Clock(monkeypatch, seconds=2.0).learner()
+    training = trained(learner, TrainSettings(max_steps=300, max_seconds=60.0))
+    assert (training.steps, training.stopped) == (30, "seconds")
+    rates = [point["learning_rate"] for point in training.points]
+    assert rates == pytest.approx([1e-2 * (1 - step / 30) for step in range(30)], rel=0.02, abs=1e-4)
+    # What is expected after the first epoch, by its speed.
+    assert learner.expected[0] == 300
+    assert set(learner.expected[1:]) == {30}
+
+
+def test_a_time_budget_that_is_not_used_up_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, timed = ToyLearner(), Clock(monkeypatch, seconds=2.0).learner()
+    trained(plain, TrainSettings(max_steps=9))
+    trained(timed, TrainSettings(max_steps=9, max_seconds=19.0))
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), timed.state_dict().values(), strict=True))
 
 
 def test_a_run_that_is_out_of_time_learns_no_more_until_it_is_given_more(tmp_path: Path) -> None:

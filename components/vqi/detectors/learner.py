@@ -37,6 +37,7 @@ class TrainingImages(Protocol):
 class Optimisation(NamedTuple):
     """An optimiser and how its learning rates move: at step s (from 0) every group's rate is its initial one times `factor(s)`.
 
+    Where a time budget will end the run earlier, s runs ahead of the steps made, so that it ends where they would have.
     A group with `"fixed": True` keeps its rate. `clip` is the largest gradient norm, 0 = unlimited. Ask torch for its fused optimiser: one pass over
     the weights in place of several (a step of cs_flow's 275 million takes .8 s in place of 2.8 s, docs/benchmarks.md).
     """
@@ -48,7 +49,10 @@ class Optimisation(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the loop is about to do: `steps` in all (what the budget allows), `steps_per_epoch`, and images a step (all devices together)."""
+    """What the loop is about to do: `steps` in all, `steps_per_epoch`, and images a step (all devices together).
+
+    `steps` is what the budget of steps allows; in `begin_epoch` it is no more than the time budget lets one expect.
+    """
 
     steps: int
     steps_per_epoch: int

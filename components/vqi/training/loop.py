@@ -1,7 +1,8 @@
 """The training loop: plain PyTorch, the same for every learner.
 
-Everything that happens at a step follows from the seed and the step (`order.py`), so a run that was killed at any moment and resumed from its last
-checkpoint ends, on the CPU, in the very weights of an uninterrupted one.
+Everything that happens at a step follows from the seed and the step (`order.py`), so a run that was killed at any
+moment and resumed from its last checkpoint ends, on the CPU, in the very weights of an uninterrupted one. Where a time
+budget ends the run, its schedule follows the clock, and no two runs are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ STEPS_BETWEEN_CHECKS = 10
 class Training:
     """How a run went. `stopped` says what ended it: the budget that ran out (steps, seconds), patience, or the learner itself (satisfied).
 
-    `points`: the history, means of every loss over stretches of steps. `observed`: what `observe` returned at the first epoch's end.
+    `points`: the history, means of every loss over stretches of steps. `best_step`: that of the smallest held-out loss;
+    the last one where nothing is held out. `observed`: what `observe` returned at the first epoch's end.
     `waited_share`: the part of the time that steps stood waiting for data.
     """
 
@@ -112,6 +114,8 @@ class Loop:
         self.position = _Position()
         self.observed: dict[str, Tensor] = {}
         self.interrupted = False
+        # The best weights, on the CPU, where there are no checkpoints to keep them.
+        self.best: dict[str, Tensor] | None = None
         # Whether the store of checkpoints has shown that it takes them.
         self.kept = False
 
@@ -137,10 +141,16 @@ class Loop:
         self.history = History(self.schedule.steps)
         if found is not None:
             self._restore(found)
+        if self.settings.patience and self.stopping is None and self.group.rank == 0:
+            print(
+                f"{self.name}: train.patience is {self.settings.patience}, and no images are held out to stop by: "
+                "learning ends with its other budgets, and its last weights are taken",
+                file=sys.stderr,
+                flush=True,
+            )
         with self._watching_for_signals():
             stopped, waited, seconds, images = self._learn()
-        if self.settings.patience and self.checkpoints and self.position.best_step != self.position.step and (best := self.checkpoints.best()):
-            self._load_learner(best.tensors)
+        self._take_best()
         self.learner.eval()
         with torch.no_grad():
             self.learner.finish(held_out if held_out is not None else normals)
@@ -156,10 +166,19 @@ class Loop:
             images_per_second=round(images / seconds, 3) if seconds else 0.0,
             waited_share=round(waited / seconds, 4) if seconds else 0.0,
             stopped=stopped,
-            best_step=self.position.best_step,
+            best_step=self.position.best_step if self.stopping is not None else step,
             points=self.history.points,
             observed=self.observed,
         )
+
+    def _take_best(self) -> None:
+        """Go back to the weights of the smallest held-out loss, where there is one and learning went on after it."""
+        if not self.settings.patience or self.stopping is None or self.position.best_step == self.position.step:
+            return
+        if self.best is not None:
+            self.learner.load_state_dict(self.learner.state_dict() | self.best)
+        elif self.checkpoints and (best := self.checkpoints.best()):
+            self._load_learner(best.tensors)
 
     def _schedule(self, found: Checkpoint | None) -> Schedule:
         size = self.settings.batch_size or self.budget.batch_size
@@ -185,12 +204,12 @@ class Loop:
         ahead = Ahead(self._views, first, schedule.steps)
         stopped = "steps"
         if first < schedule.steps:
-            self.learner.begin_epoch(first // schedule.steps_per_epoch, schedule)
+            self.learner.begin_epoch(first // schedule.steps_per_epoch, self._expected(first))
             self.learner.train()
         for step, views in zip(range(first, schedule.steps), ahead, strict=False):
             epoch, place = divmod(step, schedule.steps_per_epoch)
             if place == 0 and step > first:
-                self.learner.begin_epoch(epoch, schedule)
+                self.learner.begin_epoch(epoch, self._expected(step))
                 self.learner.train()
             images += self._step(step, views)
             position.step, position.seconds = step + 1, before + time.monotonic() - begun
@@ -207,6 +226,8 @@ class Loop:
                     self.record(point)
             due = time.monotonic() - saved >= self.checkpoint_seconds
             if better or due or interrupted or stopping or step == schedule.steps - 1:
+                if better and self.checkpoints is None:
+                    self.best = {name: value.detach().cpu().clone() for name, value in self._changing().items()}
                 self._save(better, needed=better or interrupted)
                 saved = time.monotonic()
             seconds = time.monotonic() - begun
@@ -222,6 +243,28 @@ class Loop:
     def _out_of_time(self) -> bool:
         return 0 < self.settings.max_seconds <= self.position.seconds
 
+    def _time_share(self) -> float:
+        """The share of the time allowed that is over, 0 where time is not limited; the same in every process."""
+        if not self.settings.max_seconds:
+            return 0.0
+        share = self.position.seconds / self.settings.max_seconds
+        return float(self.group.sum(torch.tensor(share, device=self.device))) / self.group.size
+
+    def _scheduled(self, step: int) -> int:
+        """The step that learning rates stand at: `step`, or a later one where the time is used up sooner than the steps.
+
+        So a schedule comes to its end with either budget.
+        """
+        steps = self.schedule.steps
+        return min(max(step, int(self._time_share() * steps)), steps - 1)
+
+    def _expected(self, step: int) -> Schedule:
+        """The schedule with as many steps as will have been made when the time is over, by the speed so far."""
+        share = self._time_share()
+        if not step or step >= share * self.schedule.steps:
+            return self.schedule
+        return replace(self.schedule, steps=max(step + 1, round(step / share)))
+
     def _agreed(self, stopped: str) -> tuple[bool, bool]:
         """Whether any process was told to stop, and whether any has run out of its budget."""
         interrupted = self.group.any(self.interrupted, self.device)
@@ -234,7 +277,7 @@ class Loop:
 
     def _step(self, step: int, views: Views) -> int:
         """Learn from a batch: one optimiser step, or one for each portion the learner cuts it into. The number of images in it."""
-        rate = self.optimisation.factor(step)
+        rate = self.optimisation.factor(self._scheduled(step))
         for group in self.optimisation.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
         found: dict[str, list[Tensor]] = {}
