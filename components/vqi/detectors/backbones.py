@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.torchvision_guard import torchvision
@@ -21,7 +22,9 @@ NONE = "no backbone"
 class Backbone(nn.Module):
     """Feature maps of a network's nodes.
 
-    `settings.layers` are the nodes, resolved; `channels` is how many channels each has; `origin` says where the weights came from.
+    `settings.layers` are the nodes, resolved; `channels` is how many channels each has, `strides` how many pixels down
+    and across lie between its positions (0 where a larger image has no more of them); `origin` says where the weights
+    came from.
     `precision` is that of the forward pass on the device it runs on; what comes out is float32 always.
     """
 
@@ -36,7 +39,11 @@ class Backbone(nn.Module):
         self.normalises = settings.name not in (FILTERBANK, NONE)
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
-        self.channels = {name: size[0] for name, size in self.shapes((64, 64)).items()}
+        small, large = self.shapes((64, 64)), self.shapes((128, 128))
+        self.channels = {name: size[0] for name, size in small.items()}
+        # Of two sizes, so that what padding adds, or its absence takes away, does not count.
+        grown = {name: (large[name][1] - size[1], large[name][2] - size[2]) for name, size in small.items()}
+        self.strides = {name: tuple(64 / more if more else 0.0 for more in cells) for name, cells in grown.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """float32 [N, 3, H, W] in [0, 1] -> for each of `settings.layers`, in that order: float32 [N, C, h, w]."""
@@ -65,6 +72,17 @@ class Backbone(nn.Module):
             if feature.ndim != 4:
                 raise BadInput(f"backbone.layers names {name}, which gives {feature.ndim - 1} dimensions an image, not a feature map of three.")
         return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
+
+    def grids(self, input_size: tuple[int, int]) -> dict[str, Grid]:
+        """Where the positions of every node lie in images of `input_size` (height, width).
+
+        Raises BadInput as `shapes` does.
+        """
+        grids = {}
+        for name, (_, *shape) in self.shapes(input_size).items():
+            axes = zip(shape, self.strides[name], input_size, strict=True)
+            grids[name] = Grid(*(Cells.of_stride(count, stride, size) for count, stride, size in axes))
+        return grids
 
 
 def create_backbone(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0) -> Backbone:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vqi.detectors.backbones import Backbone
 from vqi.detectors.flows import Coefficients, append_affine_coupling, empty_flow, seeded
+from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.interface import ImageBatches, Scores
 from vqi.detectors.learner import Optimisation, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import MapUpsampling, image_score
@@ -48,7 +49,8 @@ class Cflow(TrainedDetector):
         for number, grid in enumerate(self.grids):
             self.register_buffer(f"encoding_{number}", position_encoding(settings.condition, grid), persistent=False)
         # A position of the grid's border stands for the image's border, as the authors have it.
-        self.upsamplings = nn.ModuleList(MapUpsampling(grid, input_size, settings.smoothing, corners=True) for grid in self.grids)
+        on_corners = [_on_corners(grid, input_size) for grid in self.grids]
+        self.upsamplings = nn.ModuleList(MapUpsampling(grid, input_size, settings.smoothing) for grid in on_corners)
         self.register_buffer("likeliest", torch.zeros(len(shapes)))
 
     def _flow(self, channels: int) -> nn.Module:
@@ -124,6 +126,10 @@ class Cflow(TrainedDetector):
         scales = zip(self.upsamplings, self._likelihoods(embedding), self.likeliest, strict=True)
         anomaly_map = -functools.reduce(torch.add, [upsample(torch.exp(values - likeliest)) for upsample, values, likeliest in scales])
         return Scores(image_score(anomaly_map, self.settings.image_score), anomaly_map)
+
+
+def _on_corners(grid: tuple[int, int], size: tuple[int, int]) -> Grid:
+    return Grid(*(Cells.on_corners(count, side) for count, side in zip(grid, size, strict=True)))
 
 
 def subnet(channels: int, coefficients: int) -> nn.Module:

@@ -18,6 +18,28 @@ def random_projection(dimensions: int, target: int, generator: torch.Generator) 
     return torch.randn(dimensions, target, generator=generator) / target**0.5
 
 
+class TimeBudget:
+    """`seconds` that `parts` of a work share, one after the other; 0 = no limit.
+
+    Each may take an equal part, and more where those before it left some. What one spends over its part, by the step
+    that is under way, is not taken from the others: refits would have smaller banks than the build they stand for.
+    Only what is spent counts, not the time between the parts.
+    """
+
+    def __init__(self, seconds: float, parts: int) -> None:
+        self.limited, self.left, self.parts = seconds > 0, seconds, parts
+        self.equal = seconds / max(parts, 1)
+
+    def next_part(self) -> float:
+        """The seconds of the next part, 0 = no limit."""
+        parts, self.parts = max(self.parts, 1), self.parts - 1
+        return max(self.left / parts, self.equal) if self.limited else 0.0
+
+    def spend(self, seconds: float) -> None:
+        """So much was spent by the part."""
+        self.left -= seconds
+
+
 def greedy_k_center(points: Tensor, count: int, max_seconds: float = 0.0, at_least: int = 1, what: str = "coreset") -> Tensor:
     """Indices int64 [<= count] of `points` [n, d], each the farthest from those before it; the first is the farthest from the mean.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,9 @@ from FrEIA.modules import GLOWCouplingBlock, PermuteRandom
 from torch import Tensor, nn
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.features import CommonGrid
 from vqi.detectors.flows import empty_flow, seeded
+from vqi.detectors.grids import Grid
 from vqi.detectors.interface import Scores
 from vqi.detectors.learner import Optimisation, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import MapUpsampling, image_score
@@ -23,7 +24,7 @@ from vqi.detectors.settings.cs_flow import CsFlowSettings
 SCALES = 3
 # anomalib's; the authors' code leaves Adam's own, .9 and .999.
 BETAS = (0.5, 0.9)
-Grid = tuple[int, int]
+Shape = tuple[int, int]
 
 
 class CrossScaleSubnet(nn.Module):
@@ -32,7 +33,7 @@ class CrossScaleSubnet(nn.Module):
     Values of all scales come and go as one row of positions, the finest scale first: [N, C, sum of h_s w_s].
     """
 
-    def __init__(self, channels: int, coefficients: int, grids: Sequence[Grid], hidden: int, kernel: int) -> None:
+    def __init__(self, channels: int, coefficients: int, grids: Sequence[Shape], hidden: int, kernel: int) -> None:
         super().__init__()
         self.grids = list(grids)
 
@@ -62,13 +63,13 @@ def in_positions(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([values.flatten(2) for values in maps], dim=2)
 
 
-def in_maps(positions: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+def in_maps(positions: Tensor, grids: Sequence[Shape]) -> list[Tensor]:
     """The inverse of `in_positions`."""
     parts = positions.split([height * width for height, width in grids], dim=2)
     return [part.unflatten(2, grid) for part, grid in zip(parts, grids, strict=True)]
 
 
-def _resized(values: Tensor, grid: Grid) -> Tensor:
+def _resized(values: Tensor, grid: Shape) -> Tensor:
     return values if values.shape[2:] == grid else F.interpolate(values, size=grid, mode="bilinear", align_corners=False)
 
 
@@ -91,10 +92,18 @@ class CsFlow(TrainedDetector):
     def __init__(self, settings: CsFlowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
         self.sizes = [(math.ceil(input_size[0] / 2**scale), math.ceil(input_size[1] / 2**scale)) for scale in range(SCALES)]
-        self.grids = [finest_grid(backbone.shapes(size)) for size in self.sizes]
+        self.common = nn.ModuleList(CommonGrid(backbone.grids(size)) for size in self.sizes)
+        self.grids = [common.shape for common in self._common()]
         with seeded(seed):
             self.flow = self._flow(sum(backbone.channels.values()))
-        self.upsamplings = nn.ModuleList(MapUpsampling(grid, input_size, settings.smoothing) for grid in self.grids)
+        enlarged = [
+            Grid(*(axis.scaled(whole / side) for axis, whole, side in zip(common.grid, input_size, size, strict=True)))
+            for common, size in zip(self._common(), self.sizes, strict=True)
+        ]
+        self.upsamplings = nn.ModuleList(MapUpsampling(grid, input_size, settings.smoothing) for grid in enlarged)
+
+    def _common(self) -> list[CommonGrid]:
+        return [cast(CommonGrid, module) for module in self.common]
 
     def _flow(self, channels: int) -> nn.Module:
         """Blocks of a random permutation of the channels, the same at every scale, and a coupling of both halves."""
@@ -111,9 +120,9 @@ class CsFlow(TrainedDetector):
     def latents(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """float32 [N, 3, H, W] -> z of each scale, float32 [N, C, h_s, w_s], and log|det dz/dx| float32 [N]."""
         features = []
-        for size, grid in zip(self.sizes, self.grids, strict=True):
+        for size, common in zip(self.sizes, self._common(), strict=True):
             scaled = images if size == self.sizes[0] else F.interpolate(images, size=size, mode="nearest")
-            features.append(concatenated(self.backbone(scaled).values(), grid))
+            features.append(common.concatenated(self.backbone(scaled).values()))
         z, log_determinant = self.flow(in_positions(features))
         return in_maps(z, self.grids), log_determinant
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.features import CommonGrid
+from vqi.detectors.grids import Grid, averaging
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.principal import leading, principal_components
@@ -31,19 +32,26 @@ class Dfm(Detector):
 
     settings: DfmSettings
     backbone: Backbone
+    pool_rows: Tensor
+    pool_columns: Tensor
 
     def __init__(self, settings: DfmSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
-        self.grid = finest_grid(backbone.shapes(input_size))
-        self.pooled_grid = (self.grid[0] // settings.pool, self.grid[1] // settings.pool)
-        if min(self.pooled_grid) < 1:
+        self.common = CommonGrid(backbone.grids(input_size))
+        self.grid = self.common.shape
+        if settings.pool > min(self.grid):
             raise BadInput(f"method.settings.pool is {settings.pool}, more than the feature map of {self.grid[0]} x {self.grid[1]}; lower it.")
-        map_grid = self.grid if settings.localisation == "patch" else self.pooled_grid
+        pooled = Grid(*(axis.regrouped(-(-axis.count // settings.pool)) for axis in self.common.grid))
+        self.pooled_grid = pooled.shape
+        self.divides = all(count % settings.pool == 0 for count in self.grid)
+        for name, count, parts in zip(("pool_rows", "pool_columns"), self.grid, self.pooled_grid, strict=True):
+            self.register_buffer(name, averaging(count, parts).float(), persistent=False)
+        map_grid = self.common.grid if settings.localisation == "patch" else pooled
         self.upsample = MapUpsampling(map_grid, input_size, settings.smoothing)
 
     def embed(self, images: Tensor) -> Tensor:
         """The layers' maps on the finest one's grid: float32 [N, 3, H, W] -> float32 [N, C, h, w]."""
-        return concatenated(self.backbone(images).values(), self.grid)
+        return self.common.concatenated(self.backbone(images).values())
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
         """`mean` [d] and `components` [k, d] of the pooled, flattened maps; for localisation by patches `patch_mean` [C], `patch_components` [l, C].
@@ -79,8 +87,15 @@ class Dfm(Detector):
         return index
 
     def _pooled(self, embedding: Tensor) -> Tensor:
-        """[N, C, h, w] -> [N, C (h / pool) (w / pool)]."""
-        return F.avg_pool2d(embedding, self.settings.pool).flatten(1)
+        """[N, C, h, w] -> [N, C ceil(h / pool) ceil(w / pool)].
+
+        Where `pool` does not divide an axis its cells are equal all the same, and a little smaller: 15 positions pooled
+        by 2 are 8 cells of 1.875, and a position between two of them counts in each by its share. So every position
+        counts once, and no cell is noisier than the others.
+        """
+        if self.divides:
+            return F.avg_pool2d(embedding, self.settings.pool).flatten(1)
+        return (self.pool_rows @ embedding @ self.pool_columns.T).flatten(1)
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         """The squared reconstruction error of the whole image, and that of every position as the map: float32 [N, C, h, w] -> Scores."""

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.features import concatenated
+from vqi.detectors.features import CommonGrid
+from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.interface import ImageBatches
 from vqi.detectors.learner import Learner, Optimisation, Schedule, TrainingImages, Views
-from vqi.detectors.patch_description import MARGIN, PatchDescription, grid_size
+from vqi.detectors.patch_description import MARGIN, STRIDE, PatchDescription, grid_size
 
 # The backbone sees the images twice as large (512 for 256 in the paper): its layer of stride 8 then has a position for each of the teacher's.
 ENLARGEMENT = 2
@@ -39,8 +40,13 @@ class Distillation(Learner):
         super().__init__()
         self.teacher, self.backbone, self.extra = teacher, backbone, extra
         self.grid = grid_size(input_size)
+        self.size = (input_size[0] * ENLARGEMENT, input_size[1] * ENLARGEMENT)
+        whole = Grid(*(Cells(count + 2 * MARGIN, STRIDE * ENLARGEMENT) for count in self.grid))
+        self.common = CommonGrid(backbone.grids(self.size), whole)
         self.register_buffer("mean", torch.zeros(1, teacher.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, teacher.channels, 1, 1))
+        # Its networks may lie on an accelerator already.
+        self.to(backbone.mean.device)
 
     def train(self, mode: bool = True) -> Any:
         """Training mode for the teacher; the backbone stays in evaluation mode."""
@@ -62,12 +68,10 @@ class Distillation(Learner):
 
         As PatchCore prepares features (3 x 3 averages, channels averaged in groups down to `channels`), over the teacher's positions.
         """
-        size = (images.shape[2] * ENLARGEMENT, images.shape[3] * ENLARGEMENT)
-        layers = self.backbone(F.interpolate(images, size=size, mode="bilinear", align_corners=False)).values()
-        whole = (self.grid[0] + 2 * MARGIN, self.grid[1] + 2 * MARGIN)
+        layers = self.backbone(F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)).values()
         # Not the zeros beyond the border: the average is that of what lies inside.
         averaged = (F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers)
-        described = concatenated(averaged, whole)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        described = self.common.concatenated(averaged)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
         positions = described.flatten(2).transpose(1, 2)
         return F.adaptive_avg_pool1d(positions, self.teacher.channels).transpose(1, 2).unflatten(2, self.grid)
 

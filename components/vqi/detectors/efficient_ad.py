@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from vqi.detectors.backbones import Backbone
 from vqi.detectors.distillation import Distillation, channel_statistics
+from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.interface import ImageBatches, Scores
 from vqi.detectors.learner import FirstLesson, Optimisation, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import MapUpsampling, image_score
-from vqi.detectors.patch_description import MARGIN, MEAN, STD, PatchDescription, grid_size
+from vqi.detectors.patch_description import MARGIN, MEAN, STD, STRIDE, PatchDescription, grid_size
 from vqi.detectors.settings import Budget
 from vqi.detectors.settings.efficient_ad import EfficientAdSettings
 from vqi.platform.weights import load_stored
@@ -58,7 +59,7 @@ class EfficientAd(TrainedDetector):
         self.register_buffer("teacher_std", torch.ones(1, settings.channels, 1, 1))
         # Of the student-teacher map and of the student-autoencoder map; these leave maps as they are.
         self.register_buffer("quantiles", torch.tensor([[0.0, 0.1], [0.0, 0.1]]))
-        self.upsample = MapUpsampling((grid[0] + 2 * MARGIN, grid[1] + 2 * MARGIN), input_size, 0.0)
+        self.upsample = MapUpsampling(Grid(*(Cells(count + 2 * MARGIN, STRIDE) for count in grid)), input_size, 0.0)
         self.with_teacher, self.with_autoencoder = slice(settings.channels), slice(settings.channels, None)
 
     def first_lesson(self) -> FirstLesson | None:

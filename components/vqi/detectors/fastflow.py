@@ -32,7 +32,8 @@ class Fastflow(TrainedDetector):
             # The paper's own for CNNs: features go through a trained LayerNorm first.
             self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
             self.flows = nn.ModuleList(self._flow(shape) for shape in shapes)
-        self.upsamplings = nn.ModuleList(MapUpsampling(shape[1:], input_size, settings.smoothing) for shape in shapes)
+        grids = backbone.grids(input_size).values()
+        self.upsamplings = nn.ModuleList(MapUpsampling(grid, input_size, settings.smoothing) for grid in grids)
 
     def _flow(self, shape: tuple[int, int, int]) -> nn.Module:
         """Section 3.3, figure 2: blocks whose subnetworks are two convolutions, of 3x3 and 1x1 by turns."""

@@ -6,14 +6,44 @@ from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from vqi.detectors.grids import Grid, finest, interpolation
 
 
-def finest_grid(shapes: Mapping[str, tuple[int, int, int]]) -> tuple[int, int]:
-    """Height and width of the layer with the most positions, of `shapes` (channels, height, width)."""
-    return max(((height, width) for _, height, width in shapes.values()), key=lambda grid: grid[0] * grid[1])
+class CommonGrid(nn.Module):
+    """Brings the feature maps of a backbone's layers, in their order, to one grid.
 
+    That is `target`, or the grid of the layer with the most positions. `kind`: bilinear, or nearest, which repeats a
+    coarser layer's values. `grid` is the target, `shape` its height and width.
+    """
 
-def concatenated(features: Iterable[Tensor], grid: tuple[int, int]) -> Tensor:
-    """Feature maps float32 [N, C_i, h_i, w_i] brought to `grid` bilinearly and concatenated: float32 [N, sum of C_i, h, w]."""
-    return torch.cat([f if f.shape[2:] == grid else F.interpolate(f, size=grid, mode="bilinear", align_corners=False) for f in features], dim=1)
+    def __init__(self, grids: Mapping[str, Grid], target: Grid | None = None, kind: str = "bilinear") -> None:
+        super().__init__()
+        self.grid = target or finest(list(grids.values()))
+        self.shape, self.kind = self.grid.shape, kind
+        self.same = [grid.shape == self.shape for grid in grids.values()]
+        # Where layers cover the same pixels, torch's own interpolation is the same and quicker.
+        self.covering = [[axis.span for axis in grid] == [axis.span for axis in self.grid] for grid in grids.values()]
+        for number, grid in enumerate(grids.values()):
+            if self.same[number] or self.covering[number]:
+                continue
+            for name, axis, wanted in zip(("rows", "columns"), grid, self.grid, strict=True):
+                matrix = interpolation(axis, wanted.centres(), kind).float()
+                self.register_buffer(f"{name}_{number}", matrix, persistent=False)
+
+    def forward(self, features: Iterable[Tensor]) -> list[Tensor]:
+        """float32 [N, C_i, h_i, w_i] of every layer -> float32 [N, C_i, h, w]."""
+        return [self._resized(number, feature) for number, feature in enumerate(features)]
+
+    def concatenated(self, features: Iterable[Tensor]) -> Tensor:
+        """float32 [N, C_i, h_i, w_i] of every layer -> float32 [N, sum of C_i, h, w]."""
+        return torch.cat(self.forward(features), dim=1)
+
+    def _resized(self, number: int, feature: Tensor) -> Tensor:
+        if self.same[number]:
+            return feature
+        if self.covering[number]:
+            corners = False if self.kind == "bilinear" else None
+            return F.interpolate(feature, size=self.shape, mode=self.kind, align_corners=corners)
+        return self.get_buffer(f"rows_{number}") @ feature @ self.get_buffer(f"columns_{number}").T

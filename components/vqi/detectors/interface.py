@@ -53,6 +53,8 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.settings, self.backbone, self.input_size, self.seed = settings, backbone, input_size, seed
         self.index: dict[str, Tensor] = {}
+        # What a person should know of how the index was built, a sentence each.
+        self.build_notes: list[str] = []
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -66,8 +68,16 @@ class Detector(nn.Module, ABC):
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         """Scores of embedded images against an index. Only torch operations: this is traced into the exported graph."""
 
+    def begin_build(self, fits: int = 1) -> None:
+        """`fits` indices are about to be fitted for one build: its own, and those of refits for the threshold.
+
+        What limits the time of a build is shared among them; `build_notes` begin anew.
+        """
+        self.build_notes = []
+
     def build_index(self, normals: ImageBatches) -> None:
         """Build and keep the index of all `normals`, streaming."""
+        self.begin_build()
         self.index = self.fit(self.embedded(normals), len(normals))
 
     @torch.inference_mode()

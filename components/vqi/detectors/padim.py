@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.features import finest_grid
+from vqi.detectors.features import CommonGrid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.settings.padim import PadimSettings
@@ -51,8 +51,9 @@ class Padim(Detector):
 
     def __init__(self, settings: PadimSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
-        self.grid = finest_grid(backbone.shapes(input_size))
-        self.upsample = MapUpsampling(self.grid, input_size, settings.smoothing)
+        self.common = CommonGrid(backbone.grids(input_size), kind=settings.resize)
+        self.grid = self.common.shape
+        self.upsample = MapUpsampling(self.common.grid, input_size, settings.smoothing)
         total = sum(backbone.channels.values())
         count = min(settings.channels or total, total)
         # Part of the network's state: a saved detector does not depend on torch drawing the same numbers for ever.
@@ -68,12 +69,7 @@ class Padim(Detector):
         features = self.backbone(images).values()
         parts = self.reduction.split([feature.shape[1] for feature in features])
         reduced = [F.conv2d(feature, part.T[:, :, None, None]) for feature, part in zip(features, parts, strict=True)]
-        resized = [part if part.shape[2:] == self.grid else self._resized(part) for part in reduced]
-        return functools.reduce(torch.add, resized).permute(0, 2, 3, 1)
-
-    def _resized(self, feature: Tensor) -> Tensor:
-        corners = False if self.settings.resize == "bilinear" else None
-        return F.interpolate(feature, size=self.grid, mode=self.settings.resize, align_corners=corners)
+        return functools.reduce(torch.add, self.common(reduced)).permute(0, 2, 3, 1)
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
         """Section III-B: `mean` [P, d] and `whitening` [P, d, d] = L⁻¹, where L Lᵀ is the regularised covariance (eq. 1), for P = h w positions.

@@ -16,7 +16,9 @@ LAYERS = {
     "small": ((4, 128), (4, 256), (3, 256), (4, 0)),
     "medium": ((4, 256), (4, 512), (1, 512), (3, 512), (4, 0), (1, 0)),
 }
-# What a network without padding lacks at each border of the grid that has a position every four pixels.
+# Pixels between two positions.
+STRIDE = 4
+# What a network without padding lacks at each border of the grid that has a position every `STRIDE` pixels.
 MARGIN = 4
 # The published teachers' recipe. It is the network's own, not the backbone's: a teacher that is distilled here has the same.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +26,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def grid_size(input_size: tuple[int, int]) -> tuple[int, int]:
     """Positions that a network without padding describes: one every four pixels, none within `MARGIN` of a border. BadInput where none is left."""
-    height, width = (-(-side // 4) - 2 * MARGIN for side in input_size)
+    height, width = (-(-side // STRIDE) - 2 * MARGIN for side in input_size)
     if min(height, width) < 1:
         raise BadInput(
             f"The networks of efficient_ad see 33 x 33 pixels at once, the images have {input_size[0]} x {input_size[1]}; raise image.size."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
@@ -10,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.coreset import greedy_k_center, random_projection
-from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.coreset import TimeBudget, greedy_k_center, random_projection
+from vqi.detectors.features import CommonGrid
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.nearest import nearest
@@ -29,6 +31,30 @@ OVERSAMPLING = 4
 WORTH_PROJECTING = 4
 
 
+class _FitTime:
+    """The time of one fit's selections, of its part of the build's: `spent` seconds, `short` of them cut."""
+
+    def __init__(self, build: TimeBudget) -> None:
+        self.seconds, self.spent, self.short, self.selections = build.next_part(), 0.0, 0, 1
+        self.begin(1)
+
+    def begin(self, selections: int) -> None:
+        """So many selections are to come."""
+        self.selections, self.budget = selections, TimeBudget(self.seconds, selections)
+
+    def next_selection(self) -> float:
+        """The seconds of the selection that begins now, 0 = no limit."""
+        self.begun = time.monotonic()
+        return self.budget.next_part()
+
+    def end_selection(self, cut: bool) -> None:
+        """A selection has ended, `cut` by its time or not."""
+        seconds = time.monotonic() - self.begun
+        self.budget.spend(seconds)
+        self.spent += seconds
+        self.short += cut
+
+
 class Patchcore(Detector):
     """Patches of normal images in a memory bank; a patch is as anomalous as it is far from its nearest item."""
 
@@ -40,8 +66,15 @@ class Patchcore(Detector):
 
     def __init__(self, settings: PatchcoreSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
-        self.grid = finest_grid(backbone.shapes(input_size))
-        self.upsample = MapUpsampling(self.grid, input_size, settings.smoothing)
+        self.common = CommonGrid(backbone.grids(input_size))
+        self.grid = self.common.shape
+        self.upsample = MapUpsampling(self.common.grid, input_size, settings.smoothing)
+        self.build_time = TimeBudget(settings.max_seconds, 0)
+
+    def begin_build(self, fits: int = 1) -> None:
+        """`max_seconds` begin, shared among `fits` coresets."""
+        super().begin_build(fits)
+        self.build_time = TimeBudget(self.settings.max_seconds, fits)
 
     def embed(self, images: Tensor) -> Tensor:
         """Locally aware patch features (eq. 1-3): float32 [N, 3, H, W] -> float32 [N, h, w, C].
@@ -49,7 +82,7 @@ class Patchcore(Detector):
         Every layer is averaged over 3 x 3 neighbourhoods; coarser layers are brought to the finest one's grid bilinearly; all are concatenated.
         """
         pooled = [F.avg_pool2d(feature, kernel_size=3, stride=1, padding=1) for feature in self.backbone(images).values()]
-        return concatenated(pooled, self.grid).permute(0, 2, 3, 1)
+        return self.common.concatenated(pooled).permute(0, 2, 3, 1)
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
         """The coreset of all patches (eq. 5, algorithm 1): `memory_bank`, float32 [M, C], in the order it was chosen.
@@ -62,13 +95,27 @@ class Patchcore(Detector):
         target = max(target, self._least)
         if patches < target:
             raise BadInput(f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower them or add normals.")
-        pieces = self._pieces(embeddings, patches, target)
+        if self.build_time.parts < 1:  # a fit on its own
+            self.begin_build()
+        timing = _FitTime(self.build_time)
+        pieces = self._pieces(embeddings, patches, target, timing)
         kept = next(pieces)
         for piece in pieces:  # more patches than may be held: the bank is chosen from what every piece kept
             kept = torch.cat([kept, piece])
-        return {"memory_bank": self._coreset(kept, target)}
+        bank = self._coreset(kept, target, timing)
+        self.build_time.spend(timing.spent)
+        if timing.short:
+            note = (
+                f"coreset: method.settings.max_seconds is {self.settings.max_seconds:g} for the whole build, and "
+                f"the share of this bank ({timing.seconds:.2g} s) was over at {len(bank)} of {target} patches"
+            )
+            if timing.selections > 1:
+                note += f"; {timing.short} of {timing.selections} selections were cut short"
+            print(note, file=sys.stderr, flush=True)
+            self.build_notes.append(note)
+        return {"memory_bank": bank}
 
-    def _pieces(self, embeddings: Iterable[Tensor], patches: int, target: int) -> Iterator[Tensor]:
+    def _pieces(self, embeddings: Iterable[Tensor], patches: int, target: int, timing: _FitTime) -> Iterator[Tensor]:
         """All patches [n, C] where they fit into PATCH_MEMORY; otherwise a coreset of each part that does."""
         held = torch.empty(0)
         filled = 0
@@ -79,28 +126,33 @@ class Patchcore(Detector):
                 projected = self.settings.projection if self._projects(rows.shape[1]) else rows.shape[1]
                 announce(f"memory bank: {patches} patches, {capacity} at a time, to {target}", capacity * 4 * (rows.shape[1] + 2 * projected))
                 held = torch.empty(capacity, rows.shape[1], device=rows.device)
+                timing.begin(1 if capacity == patches else -(-patches // capacity) + 1)
             while len(rows):
                 if filled == len(held):
-                    yield self._share(held, patches, target)
+                    yield self._share(held, patches, target, timing)
                     filled = 0
                 taken = rows[: len(held) - filled]
                 held[filled : filled + len(taken)] = taken
                 filled += len(taken)
                 rows = rows[len(taken) :]
-        yield held[:filled] if filled == patches else self._share(held[:filled], patches, target)
+        yield held[:filled] if filled == patches else self._share(held[:filled], patches, target, timing)
 
-    def _share(self, piece: Tensor, patches: int, target: int) -> Tensor:
+    def _share(self, piece: Tensor, patches: int, target: int, timing: _FitTime) -> Tensor:
         """A coreset of one piece, OVERSAMPLING times its share of the bank and at most half of the piece."""
-        return self._coreset(piece, max(1, min(round(OVERSAMPLING * target * len(piece) / patches), len(piece) // 2)))
+        count = max(1, min(round(OVERSAMPLING * target * len(piece) / patches), len(piece) // 2))
+        return self._coreset(piece, count, timing)
 
-    def _coreset(self, patches: Tensor, count: int) -> Tensor:
+    def _coreset(self, patches: Tensor, count: int, timing: _FitTime) -> Tensor:
+        seconds = timing.next_selection()
         if count >= len(patches):
             return patches.clone()
         points = patches
         if self._projects(patches.shape[1]):
             generator = torch.Generator().manual_seed(self.seed)
             points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(patches.device)
-        return patches[greedy_k_center(points, count, self.settings.max_seconds, at_least=self._least)]
+        chosen = greedy_k_center(points, count, seconds, at_least=self._least)
+        timing.end_selection(cut=len(chosen) < count)
+        return patches[chosen]
 
     @property
     def _least(self) -> int:

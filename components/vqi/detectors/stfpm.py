@@ -36,8 +36,8 @@ class Stfpm(TrainedDetector):
             raise BadInput(
                 f"stfpm trains a student of the backbone's architecture, and {backbone.settings.name} has nothing to train; use a network."
             )
-        shapes = backbone.shapes(input_size)
-        self.upsample = nn.ModuleList(MapUpsampling(shapes[layer][1:], input_size, 0.0) for layer in backbone.settings.layers)
+        grids = backbone.grids(input_size).values()
+        self.upsample = nn.ModuleList(MapUpsampling(grid, input_size, 0.0) for grid in grids)
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
         """Section 4: SGD at a constant rate."""

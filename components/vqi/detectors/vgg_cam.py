@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqi.detectors.backbones import Backbone
-from vqi.detectors.features import concatenated, finest_grid
+from vqi.detectors.features import CommonGrid
 from vqi.detectors.interface import Scores
 from vqi.detectors.learner import Optimisation, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import MapUpsampling
@@ -62,18 +62,18 @@ class VggCam(TrainedDetector):
 
     def __init__(self, settings: VggCamSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
-        self.grid = finest_grid(backbone.shapes(input_size))
+        self.common = CommonGrid(backbone.grids(input_size))
         thaw(backbone.body, settings.frozen)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = nn.Linear(sum(backbone.channels.values()), 2)
-        self.upsample = MapUpsampling(self.grid, input_size, sigma=0.0)
+        self.upsample = MapUpsampling(self.common.grid, input_size, sigma=0.0)
         for name, start in (("epoch", -1), ("seen", 0), ("right", 0)):
             self.register_buffer(name, torch.tensor(start))
 
     def features(self, images: Tensor) -> Tensor:
         """The trunk's last maps: float32 [N, 3, H, W] -> float32 [N, C, h, w]."""
-        return concatenated(self.backbone(images).values(), self.grid)
+        return self.common.concatenated(self.backbone(images).values())
 
     def logits(self, features: Tensor) -> Tensor:
         """Max-pooling, global average pooling, linear layer: float32 [N, C, h, w] -> float32 [N, 2], good and defect."""

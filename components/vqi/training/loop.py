@@ -251,7 +251,7 @@ class Loop:
         return float(self.group.sum(torch.tensor(share, device=self.device))) / self.group.size
 
     def _scheduled(self, step: int) -> int:
-        """The step that learning rates stand at: `step`, or a later one where the time is used up sooner than the steps.
+        """The step that learning rates stand at: `step`, or a later one where time is used up sooner than steps.
 
         So a schedule comes to its end with either budget.
         """

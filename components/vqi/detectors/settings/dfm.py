@@ -20,7 +20,13 @@ class DfmSettings(MethodSettings):
     )
 
     variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0, source="Intel; anomalib .97")
-    pool: int = setting(2, "average pooling of the feature map before it is flattened", low=1, high=64, source="Intel; anomalib 4")
+    pool: int = setting(
+        2,
+        "average pooling of the feature map before it is flattened; a grid it does not divide gets smaller, equal ones",
+        low=1,
+        high=64,
+        source="Intel; anomalib 4",
+    )
     localisation: str = setting(
         "error",
         "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches",

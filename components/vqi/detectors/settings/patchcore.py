@@ -46,5 +46,10 @@ class PatchcoreSettings(MethodSettings):
         4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="paper, section 3.3"
     )
     max_seconds: float = setting(
-        0.0, "time budget of the coreset, seconds; 0 = none; what is chosen by then is the bank", low=0.0, high=1e9, source="ours"
+        0.0,
+        "time budget of all coresets of a build, seconds, those of refits for the threshold included, an equal "
+        "share each; 0 = none; what is chosen by then is the bank",
+        low=0.0,
+        high=1e9,
+        source="ours",
     )
