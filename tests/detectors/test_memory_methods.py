@@ -8,6 +8,7 @@ import torch
 from normals import Batches, smooth_images, with_defect
 
 from vqi.detectors import patchcore
+from vqi.detectors.coreset import greedy_k_center
 from vqi.detectors.dfm import Dfm
 from vqi.detectors.padim import Padim
 from vqi.detectors.principal import principal_components
@@ -170,3 +171,43 @@ def test_identical_normals_are_no_trouble():
         detector = create(method, {}, RANDOM, (64, 64))
         detector.build_index(Batches(smooth_images(1).expand(6, -1, -1, -1)))
         assert torch.isfinite(detector(smooth_images(2, seed=5)).map).all()
+
+
+def test_one_time_budget_is_shared_by_all_selections_of_a_build(monkeypatch, capsys):
+    """Three fits, the patches of each in pieces: the seconds of all selections together are those of the setting."""
+    allowed = []
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+
+    def spending(points, count, max_seconds=0.0, at_least=1):
+        allowed.append(max_seconds)
+        clock.now += max_seconds
+        return greedy_k_center(points, max(at_least, count // 2))
+
+    monkeypatch.setattr(patchcore, "time", clock)
+    monkeypatch.setattr(patchcore, "greedy_k_center", spending)
+    settings = {"coreset_ratio": 0.2, "max_seconds": 6.0}
+    detector = create("patchcore", settings, RANDOM, (64, 64), seed=3)
+    monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * 384 * 4)
+    embeddings = list(detector.embedded(Batches(smooth_images(12))))
+    detector.begin_build(3)
+    for _ in range(3):
+        detector.fit(iter(embeddings), 12)
+    assert len(allowed) == 3 * 5
+    assert sum(allowed) == pytest.approx(6.0)
+    assert len(detector.build_notes) == 3
+    assert "max_seconds is 6 for the whole build" in detector.build_notes[0]
+    assert "5 of 5 selections were cut short" in capsys.readouterr().err
+    detector.build_index(Batches(smooth_images(12)))
+    assert sum(allowed[15:]) == pytest.approx(6.0)
+    assert len(detector.build_notes) == 1
+
+
+def test_a_build_without_a_time_budget_has_nothing_to_say():
+    assert fitted("patchcore").build_notes == []

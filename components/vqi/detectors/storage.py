@@ -119,7 +119,7 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
     value["files"] = {name: sha256_of(folder / name) for name in (MEMORY_BANK, INDEX_TENSORS) if (folder / name).is_file()}
-    write_json(folder / INDEX, value | {"versions": versions()})
+    write_json(folder / INDEX, value | {"notes": detector.build_notes, "versions": versions()})
 
 
 def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
-from vqi.detectors.calibration import Embeddings, cross_scores, scored
+from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
 from vqi.detectors.storage import load_network, read_network_notes, save_index
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput
@@ -41,6 +41,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     held_out = opened.samples("calibration", "good") or [sample for sample in opened.samples("train", "good") if sample.path in apart]
     # Features are worth keeping only where refits will ask for them again.
     embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {}))
+    detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
     detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
     if held_out:
         folds, samples = None, held_out
