@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -63,12 +64,47 @@ def test_a_top_folder_with_a_meaning_stays(tmp_path: Path) -> None:
     assert contents(zip_of(tmp_path / "x.zip", {"good/a.png": b"a", "__MACOSX/good/._a.png": b""})).keys() == {"good/a.png", "__MACOSX/good/._a.png"}
 
 
-def test_backslashes_of_old_windows_packers_are_separators(tmp_path: Path) -> None:
-    member = zipfile.ZipInfo("good\\a.png")
-    member.filename, member.create_system = "good\\a.png", 0
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
-        packed.writestr(member, b"a")
-    assert contents(tmp_path / "x.zip") == {"good/a.png": b"a"}
+def named_zip(path: Path, names: list[str], system: int = 3) -> Path:
+    """A zip of small files whose names are written as they are; `system` is what it was packed on (0: Windows, 3: Unix, 19: macOS)."""
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in names:
+            member = zipfile.ZipInfo("x")
+            member.filename, member.create_system = name, system
+            packed.writestr(member, b"a")
+    return path
+
+
+@pytest.mark.parametrize("system", [0, 3, 19])
+def test_backslashes_in_archives_are_separators(tmp_path: Path, system: int) -> None:
+    names = ["top\\good\\a.png", "top\\scratch\\b.png", "top\\empty\\"]
+    assert contents(named_zip(tmp_path / "x.zip", names, system)).keys() == {"good/a.png", "scratch/b.png"}
+    tar = tar_of(tmp_path / "x.tar", [(tarfile.TarInfo(name), b"a") for name in names[:2]])
+    assert contents(tar).keys() == {"good/a.png", "scratch/b.png"}
+
+
+def test_names_are_composed(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "good/größe é.png") for form in ("NFC", "NFD"))
+    assert contents(named_zip(tmp_path / "x.zip", [decomposed])).keys() == {composed}
+    assert contents(tar_of(tmp_path / "x.tar", [(tarfile.TarInfo(decomposed), b"a")])).keys() == {composed}
+    with pytest.raises(BadInput, match="twice, once with composed letters"):
+        contents(named_zip(tmp_path / "x.zip", [decomposed, composed]))
+
+
+def test_a_macs_zip_has_utf8_names_without_the_flag(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "good/größe.png")
+    archive = named_zip(tmp_path / "x.zip", [decomposed])
+    data = archive.read_bytes()
+    # The flag is bit 11 of the two bytes at offset 6 of a local header and 8 of a central one.
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.index(signature) + offset
+        data = data[:start] + (int.from_bytes(data[start : start + 2], "little") & ~0x800).to_bytes(2, "little") + data[start + 2 :]
+    archive.write_bytes(data)
+    assert contents(archive).keys() == {"good/größe.png"}
+
+
+@pytest.mark.parametrize("top", ["scratch", "NG", "masks"])
+def test_a_top_folder_that_speaks_of_defects_or_masks_stays(tmp_path: Path, top: str) -> None:
+    assert contents(zip_of(tmp_path / "x.zip", {f"{top}/a.png": b"a"})).keys() == {f"{top}/a.png"}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +115,9 @@ def test_backslashes_of_old_windows_packers_are_separators(tmp_path: Path) -> No
         ("/etc/evil.png", "absolute path"),
         ("C:/evil.png", "absolute path"),
         ("..", "leads out of it"),
+        ("good\\..\\..\\evil.png", "leads out of it"),
+        ("\\evil.png", "absolute path"),
+        ("C:\\evil.png", "absolute path"),
     ],
 )
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, sentence: str) -> None:

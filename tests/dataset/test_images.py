@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqi.dataset.images import decode_mask, decode_rgb, header_size, stored_form
+from vqi.dataset.images import count_pages, decode_mask, decode_rgb, header_size, stored_form
 from vqi.platform.errors import BadInput
 
 
@@ -145,3 +145,28 @@ def test_masks_are_true_where_they_were_painted(drawn: np.ndarray) -> None:
 def test_an_empty_mask_is_empty_and_faint_edges_are_outside() -> None:
     assert not decode_mask(encoded(Image.new("L", (5, 4))), "m").any()
     assert decode_mask(encoded(Image.fromarray(np.uint8([[3, 127, 128, 250]]))), "m").tolist() == [[False, False, True, True]]
+
+
+def saved(kind: str, frames: list[Image.Image], **options: object) -> io.BytesIO:
+    out = io.BytesIO()
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:], **options)
+    return out
+
+
+@pytest.mark.parametrize(("kind", "pages"), [("TIFF", 3), ("WEBP", 3), ("PNG", 3), ("MPO", 1)])
+def test_pages_are_counted(kind: str, pages: int) -> None:
+    frames = [Image.fromarray(np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)) for number in range(3)]
+    assert count_pages(saved(kind, frames)) == pages
+    assert count_pages(saved(kind, frames[:1])) == 1
+
+
+def test_a_smaller_copy_of_a_page_is_not_a_page() -> None:
+    page = Image.new("RGB", (16, 16), "grey")
+    reduced = page.resize((8, 8))
+    reduced.encoderinfo = {"tiffinfo": {254: 1}}
+    assert count_pages(saved("TIFF", [page, reduced])) == 1
+    assert count_pages(saved("TIFF", [page, page.resize((8, 8))])) == 2
+
+
+def test_what_cannot_be_read_has_one_page() -> None:
+    assert count_pages(io.BytesIO(b"II*\0 nothing")) == count_pages(io.BytesIO(b"")) == 1

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tarfile
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
 from s3_server import Server, new_bucket
 from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
-from vqi.platform.errors import BadInput
+from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
 from vqi.platform.object_store import Address, ObjectStore
 from vqi.steps.ingest.step import ingest
@@ -192,9 +196,11 @@ def test_a_source_without_normals_is_refused_and_leaves_nothing(tmp_path: Path, 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "photo.HEIC").write_text("x")
     for source, sentence in (
         (tmp_path / "missing", "does not exist"),
         (tmp_path / "file.txt", "neither a folder nor an archive"),
+        (tmp_path / "photo.HEIC", "is a single picture"),
         ("https://example.org/x.zip", "give a folder, an archive"),
         ("", "give a folder, an archive"),
     ):
@@ -218,6 +224,89 @@ def test_links_to_folders_are_followed_but_never_for_ever(folder: Path, tmp_path
         (tmp_path / "linked" / name).symlink_to(folder / name)
     (tmp_path / "linked" / "again").symlink_to(tmp_path / "linked")
     assert run(tmp_path / "linked", tmp_path / "dataset").fingerprint == expected
+
+
+def test_links_that_lead_nowhere_are_counted_and_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "train/good/gone.png").symlink_to(tmp_path / "gone.png")
+    (folder / "train/good/round.png").symlink_to("round.png")
+    (folder / "test/again").symlink_to(folder)
+    manifest = run(folder, tmp_path / "dataset")
+    assert "2 links left out: nothing is where they lead (train/good/gone.png, train/good/round.png)." in manifest.notes
+    assert "1 link left out: they lead to a folder that holds them (test/again)." in manifest.notes
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "0.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(BadInput, match=r"holds no images.* 1 link left out: nothing is where they lead \(0.png\)"):
+        run(tmp_path / "links", tmp_path / "other")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def refused(path: str | Path):
+        if Path(path).name == "scratch":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(RunFailed, match=r"cannot be brought in: Permission denied \(.*scratch\)"):
+        run(folder, tmp_path / "dataset")
+
+
+def composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+def test_a_macs_names_are_the_same_set(tmp_path: Path, s3: Server) -> None:
+    files = mvtec_files() | {"test/größe/é.png": photograph(7), "ground_truth/größe/é_mask.png": mask()}
+    manifest = run(write_files(tmp_path / "linux", {composed(name): content for name, content in files.items()}), tmp_path / "dataset")
+    assert next(sample.masks for sample in manifest.samples if sample.path == composed("test/größe/é.png"))
+    mixed = {(composed if name.startswith("ground_truth") else decomposed)(name): content for name, content in files.items()}
+    mac = write_files(tmp_path / "mac", mixed)
+    shutil.make_archive(str(tmp_path / "mac"), "zip", mac)
+    bucket = new_bucket(s3)
+    ObjectStore.from_environment().upload_folder(mac, Address(bucket, "mac"))
+    for source in (mac, tmp_path / "mac.zip", f"s3://{bucket}/mac"):
+        run(source, tmp_path / "again")
+        assert checksums(tmp_path / "again") == checksums(tmp_path / "dataset")
+
+
+def test_two_names_that_are_one_when_composed_are_refused(folder: Path, tmp_path: Path) -> None:
+    write_files(folder, {composed("train/good/é.png"): photograph(1)})
+    write_files(folder, {decomposed("train/good/é.png"): photograph(2)})
+    with pytest.raises(BadInput, match=r"holds 'train/good/é.png' twice, once with composed letters .* rename one"):
+        run(folder, tmp_path / "dataset")
+
+
+def test_a_backslash_in_a_folder_is_part_of_the_name(folder: Path, tmp_path: Path) -> None:
+    write_files(folder, {"train/good/a\\b.png": photograph(1)})
+    assert "train/good/a\\b.png" in {sample.path for sample in run(folder, tmp_path / "dataset").samples}
+
+
+def test_notes_are_said_before_any_photograph_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    monkeypatch.setattr("vqi.steps.ingest.step.tracked", lambda items, what: events.append("photographs") or items)
+    source = write_files(tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(5)} | {"a.heic": b"x"})
+    manifest = run(source, tmp_path / "dataset", say=events.append)
+    assert events[:3] == [
+        "The source has no folders: all 5 photographs are taken as good parts.",
+        "1 picture left out: .heic is not read (a.heic); save it as PNG, TIFF or JPEG.",
+        "photographs",
+    ]
+    assert [event for event in events if event != "photographs"] == list(manifest.notes)
+
+
+def test_all_masks_of_a_photograph_are_united(tmp_path: Path) -> None:
+    other = io.BytesIO()
+    Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), ((20, 8), (20, 8)))).save(other, "PNG")
+    files = mvtec_files() | {"ground_truth/scratch/deep/000_mask_1.png": other.getvalue(), "ground_truth/scratch/deep/001/a.png": other.getvalue()}
+    run(write_files(tmp_path / "part", files), tmp_path / "dataset")
+    dataset = Dataset(tmp_path / "dataset")
+    united = [dataset.mask(sample) for sample in dataset.samples("test", "defect") if sample.defect == "scratch/deep"]
+    assert [int(mask.sum()) for mask in united if mask is not None] == [64 + 16, 64 + 16]
 
 
 @pytest.mark.photographs

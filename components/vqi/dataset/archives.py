@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from vqi.dataset.layouts.listing import ROLE_FOLDERS
+from vqi.dataset.layouts.names import is_mask_folder, is_role_folder, normalised, part_in_name
 from vqi.platform.errors import BadInput
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".zip")
@@ -100,7 +100,12 @@ def is_archive(name: str) -> bool:
 
 
 def checked_name(name: str, where: str) -> str:
-    """A '/'-separated name that is a plain path below its root; raises BadInput for any other."""
+    """The path below its root that a name in an archive or object store says, '/'-separated and composed (NFC).
+
+    A backslash separates as a slash does: tools on Windows write it, whatever else they say of the archive. Raises BadInput for what is not a
+    plain path.
+    """
+    name = normalised(name).replace("\\", "/")
     if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
         raise BadInput(f"{where} holds the absolute path {name!r}; pack the photographs by relative paths.")
     if ".." in name.split("/"):
@@ -113,6 +118,13 @@ def checked_name(name: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise BadInput(f"{where} holds the name {name!r}, which is not UTF-8; rename the file.") from error
     return "/".join(parts)
+
+
+def twice(where: str, path: str, first: str, second: str) -> str:
+    """The sentence for two files of one path; `first` and `second` are their names as they came."""
+    if normalised(first) == first and normalised(second) == second:
+        return f"{where} holds {path!r} twice; pack it again."
+    return f"{where} holds {path!r} twice, once with composed letters and once with decomposed ones (as a Mac writes them); rename one of them."
 
 
 @contextmanager
@@ -128,10 +140,12 @@ def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator
         files: dict[str, Path] = {}
         try:
             members = _zip_members(archive, name, meter) if name.lower().endswith(".zip") else _tar_members(archive, name, meter)
+            originals: dict[str, str] = {}
             for member, size, stream in members:
                 path = checked_name(member, f"The archive {name}")
                 if path in files:
-                    raise BadInput(f"The archive {name} holds {path!r} twice; pack it again.")
+                    raise BadInput(twice(f"The archive {name}", path, originals[path], member))
+                originals[path] = member
                 files[path] = Path(folder, f"{len(files):07d}")
                 with open(files[path], "wb") as file:
                     _copy(stream, file, size, name, meter if name.lower().endswith(".zip") else None)
@@ -188,9 +202,8 @@ def _zip_members(archive: Path, name: str, meter: _Meter) -> Iterator[tuple[str,
         for member in packed.infolist():
             meter.more_files()
             mode = member.external_attr >> 16
-            # Old packers on Windows (create_system 0) write backslashes.
-            path = member.filename.replace("\\", "/") if member.create_system == 0 else member.filename
-            if path.endswith("/"):
+            path = _zip_name(member)
+            if path.endswith(("/", "\\")):
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 kind = "the link" if stat.S_ISLNK(mode) else "the special file"
@@ -201,11 +214,21 @@ def _zip_members(archive: Path, name: str, meter: _Meter) -> Iterator[tuple[str,
                 yield path, member.file_size, content
 
 
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """A member's name; without the flag that says UTF-8 it is read as UTF-8 all the same where it can be, as a Mac writes it, else as cp437."""
+    if member.flag_bits & 0x800:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
+
+
 def _below_top_folder(files: dict[str, Path]) -> dict[str, Path]:
-    """Names without the one folder they share, unless that folder means something ("good", "train")."""
+    """Names without the one folder they share, unless that folder means something ("good", "train", "masks", "scratch")."""
     visible = [path for path in files if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))]
     tops = {path.split("/")[0] if "/" in path else "" for path in visible}
     top = next(iter(tops), "")
-    if len(tops) != 1 or not top or top.lower() in ROLE_FOLDERS:
+    if len(tops) != 1 or not top or is_role_folder(top) or is_mask_folder(top) or part_in_name(top) == "bad":
         return files
     return {path.removeprefix(f"{top}/"): file for path, file in files.items()}

@@ -6,15 +6,24 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageMode, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageMode, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from vqi.platform.errors import BadInput
 
 # Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm", ".pbm")
+# Pictures by name of kinds that are not read: who passes one over says so. Camera raw needs choices of its own, others are not photographs.
+OTHER_PICTURES = (
+    *(".heic", ".heif", ".hif", ".avif", ".gif", ".apng", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxl", ".jxr", ".mpo", ".dib"),
+    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+    *(".psd", ".xcf", ".svg", ".exr", ".hdr", ".tga", ".pcx", ".pfm", ".dds", ".ico", ".qoi", ".fits", ".dcm"),
+)
+# The TIFF tag whose lowest bit says that a page is another one, made smaller.
+_NEW_SUBFILE_TYPE = 254
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,27 @@ def stored_form(data: bytes | memoryview, name: str, decoding: Decoding = DEFAUL
     with _opened(data, name, decoding) as image:
         # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with alpha or without.
         return ImageMode.getmode(image.mode).basemode == "L", _orientation(image, data, name)
+
+
+def count_pages(file: BinaryIO) -> int:
+    """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads the first alone. 1 where it cannot be read.
+
+    Smaller copies of a page (TIFF 6.0, NewSubfileType) and what phones put behind a JPEG are not pages.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+                if not isinstance(image, TiffImagePlugin.TiffImageFile):
+                    return frames
+                pages = 0
+                for frame in range(frames):
+                    image.seek(frame)
+                    pages += not int(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0)) & 1
+                return max(pages, 1)
+    except Exception:  # whatever Pillow meets, as in _decoded: what is wrong with a file is said where it is decoded
+        return 1
 
 
 def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:

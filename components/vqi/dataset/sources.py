@@ -6,35 +6,58 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from vqi.dataset.archives import SUFFIXES, checked_name, is_archive, unpacked
+from vqi.dataset.archives import SUFFIXES, checked_name, is_archive, twice, unpacked
+from vqi.dataset.images import OTHER_PICTURES
+from vqi.dataset.images import SUFFIXES as IMAGES
+from vqi.dataset.layouts.listing import counted, examples
+from vqi.dataset.layouts.names import normalised
 from vqi.platform.errors import BadInput
 from vqi.platform.object_store import Address, ObjectStore
 
 
+@dataclass(frozen=True)
+class Source:
+    """The files of a source by their '/'-separated names in composed letters (NFC), what the source is called, and notes on what was left out."""
+
+    files: Mapping[str, Path]
+    name: str
+    notes: tuple[str, ...] = ()
+
+
 @contextmanager
-def opened(source: str) -> Iterator[Mapping[str, Path]]:
-    """The files of `source` by name: a folder, an archive, s3://bucket/prefix, or an archive in an object store.
+def open_source(source: str) -> Iterator[Source]:
+    """The files of `source`: a folder, an archive, s3://bucket/prefix, or an archive in an object store.
 
     Raises BadInput where there is no such source or it cannot be used; RunFailed where an object store does not answer.
     """
     if source.startswith("s3://"):
         with _cache() as cache, _stored(Address.parse(source), cache) as files:
-            yield files
+            yield Source(files, _bare(source.rstrip("/").split("/")[-1]))
         return
     if "://" in source or not source:
         raise BadInput(f"data.source is {source!r}; give a folder, an archive ({', '.join(SUFFIXES)}) or s3://bucket/prefix.")
     path = Path(source).expanduser()
     if path.is_dir():
-        yield files_of(path)
+        files, notes = files_of(path)
+        yield Source(files, path.resolve().name, notes)
     elif not path.exists():
         raise BadInput(f"The source {source} does not exist; give the folder or archive of photographs as data.source.")
+    elif path.name.lower().endswith((*IMAGES, *OTHER_PICTURES)):
+        raise BadInput(f"The source {source} is a single picture; give the folder or archive of all photographs as data.source.")
     elif not is_archive(path.name):
         raise BadInput(f"The source {source} is neither a folder nor an archive ({', '.join(SUFFIXES)}).")
     else:
         with unpacked(path, path.name) as files:
-            yield files
+            yield Source(files, _bare(path.name))
+
+
+def _bare(name: str) -> str:
+    """An archive's name without its ending."""
+    return next((name[: -len(suffix)] for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)), name)
 
 
 @contextmanager
@@ -45,7 +68,14 @@ def _stored(address: Address, cache: Path) -> Iterator[Mapping[str, Path]]:
         with unpacked(store.cached(address, archive, cache), address.key.split("/")[-1]) as files:
             yield files
     else:
-        yield {checked_name(name, str(address)): file for name, file in store.download_prefix(address, cache).items()}
+        stored: dict[str, Path] = {}
+        originals: dict[str, str] = {}
+        for name, file in store.download_prefix(address, cache).items():
+            path = checked_name(name, str(address))
+            if path in stored:
+                raise BadInput(twice(str(address), path, originals[path], name))
+            stored[path], originals[path] = file, name
+        yield stored
 
 
 @contextmanager
@@ -66,25 +96,43 @@ def _cache() -> Iterator[Path]:
             yield Path(passing)
 
 
-def files_of(folder: Path) -> dict[str, Path]:
-    """Every file below `folder` by its '/'-separated name; links are followed, a folder that holds itself is entered once.
+def files_of(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Every file below `folder` by its '/'-separated name in composed letters (NFC), and notes on links that lead to no file.
 
-    Raises BadInput for a name that is not UTF-8.
+    Links are followed; a folder that holds itself is entered once. Raises BadInput for a name that is not UTF-8 and for two that are one when
+    composed, OSError for a folder that cannot be read.
     """
     files: dict[str, Path] = {}
-    for parent, below, names in os.walk(folder, followlinks=True):
+    dangling: list[str] = []
+    circular: list[str] = []
+    for parent, below, names in os.walk(folder, onerror=_raise, followlinks=True):
         # A link to a folder above would be walked for ever; one to a folder beside is another name for it, and is read.
+        circular += [Path(parent, name).relative_to(folder).as_posix() for name in below if _leads_above(Path(parent, name))]
         below[:] = sorted(name for name in below if not _leads_above(Path(parent, name)))
-        for name in names:
+        for name in sorted(names):
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             try:
                 relative.encode()
             except UnicodeEncodeError as error:
                 raise BadInput(f"The file name {os.fsencode(relative)!r} in {folder} is not UTF-8; rename it.") from error
-            if path.is_file():
-                files[relative] = path
-    return files
+            if path.is_symlink() and not path.exists():
+                dangling.append(relative)
+            elif path.is_file():
+                composed = normalised(relative)
+                if composed in files:
+                    raise BadInput(twice(str(folder), composed, files[composed].relative_to(folder).as_posix(), relative))
+                files[composed] = path
+    notes = [
+        f"{counted(len(links), 'link')} left out: {what} ({examples(sorted(links))})."
+        for links, what in ((dangling, "nothing is where they lead"), (circular, "they lead to a folder that holds them"))
+        if links
+    ]
+    return files, tuple(notes)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _leads_above(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.images import decode_rgb
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
-from vqi.dataset.sources import opened
+from vqi.dataset.sources import open_source
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import MIB, available_memory
 
@@ -63,7 +63,8 @@ def source_images(source: str, geometry: Geometry, key: str) -> Iterator[Decoded
     Raises BadInput naming `key` where there are none.
     """
     whole = Geometry(geometry.input_size)  # a region or crop is the product's affair
-    with opened(source) as files:
+    with open_source(source) as origin:
+        files = origin.files
         names = sorted(name for name in files if name.lower().endswith(PICTURES))
         if not names:
             raise BadInput(f"{key} is {source!r}, which holds no pictures ({', '.join(PICTURES)}).")

@@ -1,79 +1,128 @@
 """Plain folders: normals in good/ (or normal/, ok/ ...), one folder a defect type, nested as deep as one likes; or normals alone.
 
 Masks are optional: in a folder ground_truth/ or masks/ at any level, which mirrors the photographs' folders, or beside the photograph
-with the mask suffix after its stem.
+(vqi.dataset.layouts.masks).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 
-from vqi.dataset.layouts.listing import GOOD_FOLDERS, MASK_FOLDERS, Listing, Masks, Photograph, Reading, counted, examples, parent_and_stem, role_of
+from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem, role_of
+from vqi.dataset.layouts.masks import assign_masks, separate_masks
+from vqi.dataset.layouts.names import GOOD_FOLDERS, is_good_folder, is_split_folder, part_in_name, words
 from vqi.platform.errors import BadInput
+
+# Files that may say of a photograph, or of all, which part is defective.
+_ANNOTATIONS = (".json", ".xml", ".txt", ".csv", ".tsv", ".xlsx", ".xls", ".yaml", ".yml")
+_TABLE_WORDS = {
+    *("label", "labels", "annotation", "annotations", "class", "classes", "coco", "via", "truth", "gt"),
+    *("defect", "defects", "anomaly", "anomalies", "ng", "nok"),
+}
 
 
 def matches(listing: Listing) -> bool:
     """Whether there is a folder of normals at the top, or nothing but photographs without any folder."""
-    return any(folder.lower() in GOOD_FOLDERS for folder in listing.folders()) or _is_flat(listing)
+    return any(is_good_folder(folder) for folder in listing.folders()) or is_flat(listing)
+
+
+def why_not(listing: Listing) -> str:
+    """The sentence for a source that does not match."""
+    normals = ", ".join(GOOD_FOLDERS)
+    return f"The source has no folder of normal photographs ({normals}), as layout folders needs; it has {examples(listing.folders())}."
 
 
 def read(listing: Listing, mask_suffix: str) -> Reading:
-    """Give every photograph its label, defect type and mask; normals stay undivided, everything else goes to test.
+    """Give every photograph its label, defect type and masks; normals stay undivided, everything else goes to test.
 
-    Raises BadInput where there is no folder of normals.
+    Raises BadInput where there is no folder of normals, or where a folder of a split lies beside it.
     """
     if not matches(listing):
+        raise BadInput(why_not(listing))
+    splits = [folder for folder in listing.folders() if is_split_folder(folder)]
+    if splits:
+        good = next(folder for folder in listing.folders() if is_good_folder(folder))
         raise BadInput(
-            f"The source has no folder of normal photographs ({', '.join(GOOD_FOLDERS)}), as layout folders needs; "
-            f"it has {examples(listing.folders())}."
+            f"The source holds {examples(splits)} beside {good}: as layout folders reads it, what lies there would be a defect type; "
+            "put the normals into train/good for layout mvtec, or take the folders of splits out."
         )
-    mask_paths, photograph_paths = _apart(listing, mask_suffix)
-    masks = Masks(_by_place(mask_paths, photograph_paths, mask_suffix), mask_suffix)
+    mask_paths, paths = separate_masks(listing.paths, mask_suffix)
     notes = []
+    if is_flat(listing):
+        notes.append(f"The source has no folders: {_all(len(paths))} taken as good parts.{_beginnings(paths)}")
     photographs = []
-    if _is_flat(listing):
-        notes.append(f"The source has no folders: all {len(photograph_paths)} photographs are taken as normal.")
     unlabelled = 0
-    for path in photograph_paths:
-        folder, stem = parent_and_stem(path)
-        label, defect = role_of(GOOD_FOLDERS[0] if _is_flat(listing) else folder)
-        unlabelled += not folder and not _is_flat(listing)
-        mask = masks.take(folder, stem) if label == "defect" else None
-        photographs.append(Photograph(path, None if label == "good" else "test", label, defect, (mask,) if mask else ()))
+    for path in paths:
+        folder, _ = parent_and_stem(path)
+        label, defect = role_of(GOOD_FOLDERS[0] if is_flat(listing) else folder)
+        unlabelled += label == "unknown" and not folder
+        photographs.append(Photograph(path, None if label == "good" else "test", label, defect))
     if unlabelled:
         notes.append(f"{counted(unlabelled, 'photograph')} outside any folder labelled unknown.")
-    return Reading(tuple(photographs), (*notes, *masks.notes()), listing.top)
+    masked = assign_masks(mask_paths, {photograph.path: photograph.label for photograph in photographs}, mask_suffix)
+    return Reading(masked.given_to(photographs), (*notes, *masked.notes), listing.top)
 
 
-def _is_flat(listing: Listing) -> bool:
+def _all(number: int) -> str:
+    return "the only photograph is" if number == 1 else f"all {number} photographs are"
+
+
+def is_flat(listing: Listing) -> bool:
+    """Whether the photographs lie in no folder at all."""
     return bool(listing.paths) and not listing.folders()
 
 
-def _apart(listing: Listing, suffix: str) -> tuple[list[str], list[str]]:
-    """Mask files and photographs. A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm."""
-    masks: list[str] = []
-    photographs: list[str] = []
-    for path in listing.paths:
-        folder, stem = parent_and_stem(path)
-        in_mask_folder = any(part.lower() in MASK_FOLDERS for part in folder.split("/"))
-        (masks if in_mask_folder or (suffix and stem.endswith(suffix)) else photographs).append(path)
-    return masks, photographs
+def reasons_against_good(listing: Listing, mask_suffix: str) -> list[str]:
+    """What speaks against taking every photograph of a set without folders as a good part, a clause each; empty where nothing does."""
+    return list(_reasons(listing, mask_suffix))
 
 
-def _by_place(mask_paths: list[str], photograph_paths: list[str], suffix: str) -> dict[tuple[str, str], list[str]]:
-    """Mask files by the folder of the photograph and the mask's stem.
+def _reasons(listing: Listing, mask_suffix: str) -> Iterator[str]:
+    masks, photographs = separate_masks(listing.paths, mask_suffix)
+    said = {path: part_in_name(parent_and_stem(path)[1]) for path in photographs}
+    bad = [path for path in photographs if said[path] == "bad"]
+    good = [path for path in photographs if said[path] == "good"]
+    if bad:
+        yield f"{len(bad)} of {counted(len(photographs), 'name')} speak of a defect ({examples(bad)})"
+    elif good and len(good) < len(photographs):
+        others = [path for path in photographs if not said[path]]
+        yield (
+            f"{len(good)} of {counted(len(photographs), 'name')} speak of a good part ({examples(good, 1)}) "
+            f"and the others do not ({examples(others, 1)})"
+        )
+    if masks:
+        yield f"there {'is a mask' if len(masks) == 1 else f'are {len(masks)} masks'} ({examples(masks)})"
+    stems = _by_stem(photographs)
+    twins = [paths for paths in stems.values() if len(paths) > 1]
+    if twins:
+        yield f"{counted(len(twins), 'name')} come twice, as a photograph and its mask may ({', '.join(twins[0])})"
+    beside = [name for name in listing.others if name.lower().endswith(_ANNOTATIONS) and _is_annotation(name, stems)]
+    if beside:
+        yield f"there {'is a file' if len(beside) == 1 else f'are {len(beside)} files'} that may say which are defective ({examples(beside)})"
+    backslashes = [path for path in listing.paths if "\\" in path]
+    if backslashes:
+        yield f"{counted(len(backslashes), 'name')} hold backslashes, as folders do that a tool unpacked wrongly ({examples(backslashes, 1)})"
 
-    A mask that lies in a mask folder without subfolders covers the only photograph of its name.
-    """
-    stems = Counter(parent_and_stem(path)[1] for path in photograph_paths)
-    homes = {parent_and_stem(path)[1]: parent_and_stem(path)[0] for path in photograph_paths}
-    files: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path in mask_paths:
-        folder, stem = parent_and_stem(path)
-        place = "/".join(part for part in folder.split("/") if part.lower() not in MASK_FOLDERS)
-        if not place:
-            bare = stem.removesuffix(suffix) if suffix else stem
-            owner = bare if stems[bare] else stem
-            place = homes[owner] if stems[owner] == 1 else place
-        files[place, stem].append(path)
-    return files
+
+def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
+    stems: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        stems[parent_and_stem(path)[1].casefold()].append(path)
+    return stems
+
+
+def _is_annotation(name: str, stems: dict[str, list[str]]) -> bool:
+    stem = parent_and_stem(name)[1]
+    # "0.png.json" is as common as "0.json".
+    return stem.casefold() in stems or re.sub(r"\.\w+$", "", stem).casefold() in stems or not _TABLE_WORDS.isdisjoint(words(name))
+
+
+def _beginnings(paths: list[str]) -> str:
+    """How the names begin, where they begin in several ways that may be kinds of parts: " Their names begin with burr (3) and chip (4)."."""
+    first = Counter((words(parent_and_stem(path)[1]) or [""])[0] for path in paths)
+    if not 1 < len(first) <= min(6, len(paths) // 2):
+        return ""
+    named = [f"{word or 'no word'} ({count})" for word, count in sorted(first.items())]
+    return f" Their names begin with {', '.join(named[:-1])} and {named[-1]}."

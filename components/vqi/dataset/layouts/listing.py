@@ -2,65 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from vqi.dataset.images import SUFFIXES
+from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
+from vqi.dataset.layouts.names import UNKNOWN_FOLDERS, folder_key, is_good_folder, is_image_folder, is_mask_folder, is_role_folder
 from vqi.dataset.manifest import Label, Split
 
-GOOD_FOLDERS = ("good", "normal", "normals", "ok", "nominal", "pass")
-UNKNOWN_FOLDERS = ("unknown",)
-MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
-VALIDATION_FOLDERS = ("val", "valid", "validation")
-ROLE_FOLDERS = frozenset((*GOOD_FOLDERS, *UNKNOWN_FOLDERS, *MASK_FOLDERS, *VALIDATION_FOLDERS, "train", "test"))
+ARCHIVES = (".zip", ".tar", ".tgz", ".txz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zst")
+# What file managers leave in folders without a dot before its name.
+_HIDDEN = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a source by their '/'-separated path, in order, and how many others were passed over.
+    """The image files of a source by their '/'-separated path, in order, and the others that were passed over.
 
-    `top` is the folder in the source that the paths start from ("" or "name/").
+    `hidden` counts hidden files, `pictures` are pictures of kinds that are not read, `archives` lie unopened among the photographs, `others` are
+    all other files. `top` is the folder in the source that the paths start from ("" or "name/").
     """
 
     paths: tuple[str, ...]
     hidden: int = 0
-    foreign: int = 0
+    pictures: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     top: str = ""
 
     @staticmethod
     def of(names: Iterable[str]) -> Listing:
-        """Hidden files (any part starting with a dot, or a Mac archive's shadow folder) and files that are no images are counted, not kept."""
-        paths, hidden, foreign = [], 0, 0
-        for name in names:
-            parts = name.split("/")
-            if any(part.startswith(".") or part == "__MACOSX" for part in parts):
-                hidden += 1
-            elif not name.lower().endswith(SUFFIXES):
-                foreign += 1
-            else:
-                paths.append(name)
-        return Listing(tuple(sorted(paths)), hidden, foreign)
+        """Sort names into images and what is passed over. Hidden is what has any part starting with a dot, and what file managers leave behind."""
+        kinds: dict[str, list[str]] = {"image": [], "hidden": [], "picture": [], "archive": [], "other": []}
+        for name in sorted(names):
+            kinds[_kind(name)].append(name)
+        found = {kind: tuple(of_kind) for kind, of_kind in kinds.items()}
+        return Listing(found["image"], len(found["hidden"]), found["picture"], found["archive"], found["other"])
 
     def below_top_folder(self) -> Listing:
         """The same listing inside the one folder everything lies in, where there is one that has no role of its own; else itself."""
         firsts = {path.split("/")[0] if "/" in path else "" for path in self.paths}
         first = next(iter(firsts), "")
-        if len(firsts) != 1 or not first or first.lower() in ROLE_FOLDERS:
+        if len(firsts) != 1 or not first or is_role_folder(first):
             return self
-        return Listing(tuple(path[len(first) + 1 :] for path in self.paths), self.hidden, self.foreign, f"{self.top}{first}/")
+        inside = self.below(first)
+        # What lies under masks/ alone are masks; a product called "label" has its splits below.
+        return self if is_mask_folder(first) and not any(map(is_role_folder, inside.folders())) else inside
+
+    def below(self, folder: str) -> Listing:
+        """The listing of one folder at the top."""
+
+        def inside(paths: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(path[len(folder) + 1 :] for path in paths if path.startswith(f"{folder}/"))
+
+        pictures, archives, others = inside(self.pictures), inside(self.archives), inside(self.others)
+        return Listing(inside(self.paths), self.hidden, pictures, archives, others, f"{self.top}{folder}/")
 
     def folders(self) -> list[str]:
         """The names of the folders at the top."""
         return sorted({path.split("/")[0] for path in self.paths if "/" in path})
 
-    def notes(self) -> list[str]:
-        """Sentences about what was passed over."""
+    def passed_over(self) -> list[str]:
+        """Sentences about files that were not read, those that may be photographs first."""
         notes = []
+        if self.pictures:
+            is_are, it_them = ("is", "it") if len(self.pictures) == 1 else ("are", "them")
+            notes.append(
+                f"{counted(len(self.pictures), 'picture')} left out: {_suffixes(self.pictures)} {is_are} not read "
+                f"({examples(self.pictures)}); save {it_them} as PNG, TIFF or JPEG."
+            )
+        if self.archives:
+            notes.append(
+                f"{counted(len(self.archives), 'archive')} inside the source left out ({examples(self.archives)}); unpack what belongs to it."
+            )
         if self.hidden:
             notes.append(f"{counted(self.hidden, 'hidden file')} left out.")
-        if self.foreign:
-            notes.append(f"{counted(self.foreign, 'file')} left out: no image by name ({', '.join(SUFFIXES)}).")
+        if self.others:
+            notes.append(f"{counted(len(self.others), 'file')} left out: no image by name ({_suffixes(self.others)}).")
         return notes
 
 
@@ -77,7 +96,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layout reader made of a listing."""
+    """What a layout reader made of a listing. `notes` begin with what decides what is learnt or measured."""
 
     photographs: tuple[Photograph, ...]
     notes: tuple[str, ...]
@@ -85,46 +104,19 @@ class Reading:
 
 
 def role_of(folder: str) -> tuple[Label, str]:
-    """Label and defect type of a photograph's folder: "good/line 2" is good, "scratch/deep" is the defect type "scratch/deep"."""
-    first = folder.split("/")[0].lower()
-    if first in GOOD_FOLDERS:
-        return "good", "good"
-    if first in UNKNOWN_FOLDERS or not first:
-        return "unknown", "unknown"
-    return "defect", folder
+    """Label and defect type of a photograph's folder: "good/line 2" is good, "scratch/deep" is the defect type "scratch/deep".
 
-
-class Masks:
-    """The mask files of a source, found by the photograph they belong to.
-
-    `files` are mask paths by the place they cover: (folder of the photograph, stem of the mask's own name).
-    A mask is named like its photograph, with `suffix` after the stem or without.
+    A folder that says no more than that pictures lie in it ("images") does not count.
     """
-
-    def __init__(self, files: Mapping[tuple[str, str], Sequence[str]], suffix: str) -> None:
-        self._files, self._suffix = files, suffix
-        self._taken: set[str] = set()
-
-    def take(self, folder: str, stem: str) -> str | None:
-        """The mask of the photograph `stem` in `folder`, or None; PNG before other formats."""
-        for key in ((folder, stem + self._suffix), (folder, stem)):
-            if candidates := self._files.get(key):
-                chosen = min(candidates, key=lambda path: (not path.lower().endswith(".png"), path))
-                self._taken.add(chosen)
-                return chosen
-        return None
-
-    def notes(self) -> list[str]:
-        """A sentence about masks that no photograph asked for."""
-        lonely = sorted({path for paths in self._files.values() for path in paths} - self._taken)
-        if not lonely:
-            return []
-        return [f"{counted(len(lonely), 'mask')} left out: no defect photograph of that name ({examples(lonely)})."]
+    parts = [part for part in folder.split("/") if part and not is_image_folder(part)]
+    if not parts or folder_key(parts[0]) in UNKNOWN_FOLDERS:
+        return "unknown", "unknown"
+    return ("good", "good") if is_good_folder(parts[0]) else ("defect", "/".join(parts))
 
 
 def parent_and_stem(path: str) -> tuple[str, str]:
     """("a/b", "c") of "a/b/c.png"."""
-    pure = PurePosixPath(path)
+    pure = PurePosixPath(path.rstrip())
     return "" if str(pure.parent) == "." else str(pure.parent), pure.stem
 
 
@@ -136,3 +128,19 @@ def counted(number: int, noun: str) -> str:
 def examples(names: Sequence[str], most: int = 3) -> str:
     """The first few names, and that there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _kind(name: str) -> str:
+    lower = name.rstrip().lower()
+    if any(part.startswith(".") or part in _HIDDEN for part in lower.split("/")):
+        return "hidden"
+    for kind, suffixes in (("image", SUFFIXES), ("picture", OTHER_PICTURES), ("archive", ARCHIVES)):
+        if lower.endswith(suffixes):
+            return kind
+    return "other"
+
+
+def _suffixes(names: Sequence[str]) -> str:
+    """The endings of names, the most frequent first: ".heic, .gif"."""
+    counts = Counter(PurePosixPath(name.rstrip()).suffix.lower() or "without an ending" for name in names)
+    return examples([suffix for suffix, _ in counts.most_common()], 6)

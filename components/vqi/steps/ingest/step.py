@@ -6,7 +6,7 @@ import errno
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.listing import Photograph, counted
 from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
 from vqi.dataset.shards import ShardWriter
-from vqi.dataset.sources import opened
+from vqi.dataset.sources import open_source
 from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
@@ -48,6 +48,7 @@ def ingest(
     group: str = "",
     white_level: int | None = None,
     max_megapixels: int = 100,
+    say: Callable[[str], None] = lambda note: None,
 ) -> Manifest:
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
@@ -55,6 +56,7 @@ def ingest(
     thresholds; None lets their number decide. `labelled_fraction` is the share of the layout's test photographs, of every defect type and of the good
     ones alike, that supervised methods learn from. `group` is a regular expression that names the part a photograph shows (`part_of`).
     `white_level` is the value of white in files with more than 8 bits (None: 65535); a photograph of more than `max_megapixels` is refused.
+    `say` is given every note of the manifest as soon as it is known: those that decide what is learnt come before any photograph is read.
     The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says; RunFailed where it cannot be reached or the disk is full.
     """
@@ -62,13 +64,17 @@ def ingest(
     resolve_calibration_fraction(calibration_fraction, 0)
     resolve_labelled_fraction(labelled_fraction, supervised=False)
     try:
-        with opened(source) as files, whole_folder(dataset) as folder:
-            reading = read_layout(files, layout, mask_suffix)
+        with open_source(source) as origin, whole_folder(dataset) as folder:
+            reading = read_layout(origin.files, layout, mask_suffix, origin.name, origin.notes)
+            for note in reading.notes:
+                say(note)
             if not any(photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs):
                 raise BadInput(f"The source {source} holds no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
-            stored = _write_shards(photographs, files, reading.top, folder, decoding)
+            stored = _write_shards(photographs, origin.files, reading.top, folder, decoding)
             manifest = _divide(name, photographs, stored, calibration_fraction, labelled_fraction, seed, reading.notes, decoding, group)
+            for note in manifest.notes[len(reading.notes) :]:
+                say(note)
             write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:

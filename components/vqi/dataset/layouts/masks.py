@@ -1,0 +1,210 @@
+"""Which image files of a source are masks, and which photograph each of them belongs to.
+
+A mask lies in a folder whose name says so (at any level; the other folders above it mirror those of the photographs), or beside its photograph.
+It is named like its photograph, with the suffix after the stem or without, and with a number where a photograph has several
+(`000_mask.png`, `000_mask_1.png`, `000_mask2.png`), or lies in a folder named like the photograph (`000/001.png`, as in MVTec LOCO).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vqi.dataset.layouts.listing import Photograph, counted, examples, parent_and_stem
+from vqi.dataset.layouts.names import VALIDATION_FOLDERS, folder_key, is_image_folder, is_mask_folder, is_mask_word, is_split_folder
+from vqi.dataset.manifest import Label
+
+_NUMBER = r"[\s_.-]*\(?\d*\)?$"
+
+
+def separate_masks(paths: Iterable[str], suffix: str) -> tuple[list[str], list[str]]:
+    """Masks and photographs among the image files of a source, each in the order they came.
+
+    A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm. One that goes on with a number or another
+    word for masks ("000_mask_1", "000_gt", "mask_000") is a mask where the photograph of the rest of its name lies in the same folder.
+    """
+    paths = list(paths)
+    ending = suffix.casefold()
+    stems: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        folder, stem = parent_and_stem(path)
+        stems[folder].add(stem.casefold())
+    masks: list[str] = []
+    photographs: list[str] = []
+    for path in paths:
+        folder, stem = parent_and_stem(path)
+        named = bool(ending) and stem.casefold().endswith(ending)
+        in_folder = any(is_mask_folder(part) for part in folder.split("/"))
+        (masks if in_folder or named or _goes_on_as_mask(stem.casefold(), stems[folder], ending) else photographs).append(path)
+    return masks, photographs
+
+
+def _goes_on_as_mask(stem: str, stems: set[str], suffix: str) -> bool:
+    for length in range(len(stem) - 1, 0, -1):
+        rest = stem[length:]
+        if stem[:length] not in stems:
+            continue
+        if suffix and rest.startswith(suffix) and re.match(_NUMBER, rest[len(suffix) :]):
+            return True
+        if not rest[0].isalnum() and is_mask_word(re.sub(r"^[\W_]*\d*", "", rest)):
+            return True
+    return _after_mask_word(stem) in stems
+
+
+def _after_mask_word(stem: str) -> str:
+    """ "000" of "mask_000"; "" where the name does not begin with a word for masks."""
+    match = re.fullmatch(r"([^\W\d_]+)[\W_]+(.+)", stem, re.DOTALL)
+    return match[2] if match and is_mask_word(match[1]) else ""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The masks of every photograph that has any, by the photograph's path, in order; and sentences about how they were found."""
+
+    masks: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+    def given_to(self, photographs: Iterable[Photograph]) -> tuple[Photograph, ...]:
+        """The photographs with their masks."""
+        return tuple(replace(photograph, masks=self.masks.get(photograph.path, ())) for photograph in photographs)
+
+
+def assign_masks(masks: Iterable[str], photographs: Mapping[str, Label], suffix: str) -> Masked:
+    """Give every mask to the photograph it belongs to; `photographs` are labels by path. Masks of one photograph are all its own."""
+    index = _Photographs(photographs, suffix.casefold())
+    named: dict[str, list[str]] = defaultdict(list)
+    bare: dict[str, list[str]] = defaultdict(list)
+    lonely: list[str] = []
+    for mask in sorted(masks):
+        owners, has_suffix = index.owners(mask)
+        if not owners:
+            lonely.append(mask)
+        for owner in owners:
+            (named if has_suffix else bare)[owner].append(mask)
+    chosen: dict[str, tuple[str, ...]] = {}
+    unlabelled: set[str] = set()
+    spare: set[str] = set()
+    for owner in sorted({*named, *bare}):
+        found = [*named[owner], *bare[owner]]
+        if photographs[owner] != "defect":
+            unlabelled.update(found)
+            continue
+        # What has no suffix beside a mask that has one may be a copy of the photograph.
+        beside = {parent_and_stem(mask)[0] for mask in named[owner]}
+        chosen[owner] = _one_of_each_name([*named[owner], *(mask for mask in bare[owner] if parent_and_stem(mask)[0] not in beside)])
+        spare.update(set(found) - set(chosen[owner]))
+    used = {mask for of_one in chosen.values() for mask in of_one}
+    return Masked(chosen, tuple(_notes(chosen, lonely, sorted(unlabelled - used), sorted(spare - used))))
+
+
+def _one_of_each_name(masks: Sequence[str]) -> tuple[str, ...]:
+    """Without those that differ from another by the file's format alone; PNG before the others."""
+    by_name: dict[tuple[str, str], str] = {}
+    for mask in sorted(masks, key=lambda path: (not path.lower().rstrip().endswith(".png"), path)):
+        by_name.setdefault(parent_and_stem(mask), mask)
+    return tuple(sorted(by_name.values()))
+
+
+def _notes(chosen: Mapping[str, tuple[str, ...]], lonely: list[str], unlabelled: list[str], spare: list[str]) -> Iterator[str]:
+    several = [photograph for photograph, masks in chosen.items() if len(masks) > 1]
+    if several:
+        first = f"{several[0]}: {examples(chosen[several[0]])}"
+        yield f"{counted(len(several), 'photograph')} with several masks: what any of them marks is defect ({first})."
+    if lonely:
+        yield f"{counted(len(lonely), 'mask')} left out: no defect photograph of that name ({examples(lonely)})."
+    if unlabelled:
+        yield f"{counted(len(unlabelled), 'mask')} left out: of photographs in no defect's folder ({examples(unlabelled)})."
+    if spare:
+        yield f"{counted(len(spare), 'mask')} left out: the photograph has others, with the suffix or as PNG ({examples(spare)})."
+
+
+# Photographs of one folder, or of several, by their stems without case.
+_Stems = dict[str, list[str]]
+
+
+class _Photographs:
+    """The photographs of a source, found by the folder and the name of a mask."""
+
+    def __init__(self, photographs: Iterable[str], suffix: str) -> None:
+        self._suffix = suffix
+        self._all: _Stems = defaultdict(list)
+        # By every folder that a mask's own may mirror: "test/scratch", or "scratch" alone.
+        self._by_folder: dict[tuple[str, str], _Stems] = defaultdict(lambda: defaultdict(list))
+        for path in photographs:
+            folder, stem = parent_and_stem(path)
+            self._by_folder[_split_and_folder(folder)][stem.casefold()].append(path)
+            self._all[stem.casefold()].append(path)
+        # Where photographs are numbered 1, 1_1, 1_2 a mask 1_3 may be that of a photograph that was taken out.
+        self._numbered = any(
+            stem[:length] in stems
+            for stems in self._by_folder.values()
+            for stem in stems
+            for length in range(1, len(stem))
+            if not stem[length].isalnum()
+        )
+
+    def owners(self, mask: str) -> tuple[list[str], bool]:
+        """The photographs that a mask belongs to (several where they differ by format alone), and whether its name has the suffix."""
+        folder, stem = parent_and_stem(mask)
+        split, key = _split_and_folder("/".join(part for part in folder.split("/") if not is_mask_folder(part)))
+        mirrored = self._mirrored(split, key)
+        for stems in mirrored:
+            if found := self._by_name(stems, stem):
+                return found
+        # A folder named like the photograph holds its masks.
+        parts = key.split("/") if key else []
+        for length in range(len(parts) - 1, -1, -1):
+            for stems in self._mirrored(split, "/".join(parts[:length])):
+                if found := self._by_name(stems, parts[length]):
+                    return found[0], True
+        if key and mirrored:
+            return [], False
+        # A folder that mirrors none: the only photograph of the name, below the mask folder's own where that is a split's.
+        for name in (parts[0], stem) if parts else (stem,):
+            paths, has_suffix = self._by_name(self._all, name) or ([], False)
+            paths = [path for path in paths if not split or _split_and_folder(parent_and_stem(path)[0])[0] == split]
+            if len(paths) == 1 and (name != stem or not parts):
+                return paths, has_suffix or name != stem
+        return [], False
+
+    def _mirrored(self, split: str, key: str) -> list[_Stems]:
+        """The photographs whose folders a mask's folder mirrors; without a split, test comes before validation."""
+        splits = (split,) if split else ("", "test", "validation", "train")
+        return [self._by_folder[name, key] for name in splits if (name, key) in self._by_folder]
+
+    def _by_name(self, stems: _Stems, stem: str) -> tuple[list[str], bool] | None:
+        """The photographs with the longest name that a mask's goes on from, and whether the mask's name has the suffix; None where none is."""
+        name = stem.casefold()
+        for length in range(len(name), 0, -1):
+            paths = stems.get(name[:length])
+            has_suffix = self._has_suffix(name[length:]) if paths else None
+            if paths and has_suffix is not None:
+                # Names that differ by case alone are two photographs: the mask's own case decides.
+                exact = [path for path in paths if stem.startswith(parent_and_stem(path)[1])]
+                return exact or (paths if len({parent_and_stem(path)[1] for path in paths}) == 1 else []), has_suffix
+        last = _after_mask_word(name)
+        return (stems[last], True) if last in stems else None
+
+    def _has_suffix(self, rest: str) -> bool | None:
+        """Whether what a mask's name adds to its photograph's says "mask"; None where the photograph may be another one."""
+        if not rest:
+            return not self._suffix
+        if self._suffix and rest.startswith(self._suffix):
+            more = rest[len(self._suffix) :]
+            if not more or not more[0].isalpha():
+                return True
+        if rest[0].isalnum():
+            return None
+        if is_mask_word(rest):
+            return True
+        return None if self._numbered else bool(self._suffix) and rest.endswith(self._suffix)
+
+
+def _split_and_folder(folder: str) -> tuple[str, str]:
+    """("test", "scratch/deep") of "Test/scratch/images/deep", ("", "scratch") of "scratch": as folders are compared."""
+    parts = [folder_key(part) for part in folder.split("/") if part and not is_image_folder(part)]
+    if not parts or not is_split_folder(parts[0]):
+        return "", "/".join(parts)
+    return "validation" if parts[0] in VALIDATION_FOLDERS else parts[0], "/".join(parts[1:])
