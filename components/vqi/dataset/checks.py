@@ -40,7 +40,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), and the paths pictured (`shown`)."""
+    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths pictured (`shown`), and the
+    `notes` of ingest, first of all what decides what is learnt."""
 
     name: str
     fingerprint: str
@@ -48,6 +49,18 @@ class Verdict:
     counts: dict[str, dict[str, int]]
     defects: dict[str, dict[str, int]]
     shown: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def contents(self) -> list[str]:
+        """What the set holds, a line a split: "test: 5 good, 3 defect (dent 1, scratch 2)"."""
+        lines = []
+        for split in SPLITS:
+            counts = [f"{count} {label}" for label, count in self.counts[split].items() if count]
+            types = [f"{defect} {count}" for defect, count in self.defects[split].items() if defect not in ("good", "unknown")]
+            if counts:
+                lines.append(f"{split}: {', '.join(counts)}" + (f" ({', '.join(types)})" if types else ""))
+        return lines
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -77,6 +90,7 @@ class Verdict:
             "done_flag": True,
             "check_pass": self.check_pass,
             "error": None if self.check_pass else {"type": self.errors[0].code, "message": self.reasons},
+            "notes": list(self.notes),
             "num_classes": len(labels),
             "attributes": {
                 split: {
@@ -130,7 +144,7 @@ def judge(manifest: Manifest, observations: Sequence[Observation], geometry: Geo
         defects[sample.split][sample.defect] += 1
     ordered = sorted(findings, key=lambda finding: finding.severity != "error")
     by_split: dict[str, dict[str, int]] = {split: dict(sorted(defects[split].items())) for split in SPLITS}
-    return Verdict(manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest))
+    return Verdict(manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest), manifest.notes)
 
 
 def _unreadable(observations: Sequence[Observation]) -> Iterator[Finding]:
@@ -270,10 +284,17 @@ def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[
     if other:
         sample, mask, look = other[0]
         more = f" ({len(other)} masks in all)" if len(other) > 1 else ""
+        turned = sum(look.orientation != 1 and mask.size == look.size[::-1] for _, mask, look in other)
+        why = (
+            f" {turned} of these images {'is' if turned == 1 else 'are'} turned by EXIF orientation before use: turn their masks too."
+            if turned
+            else ""
+        )
         yield Finding(
             "error",
             "mask-size",
-            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; save masks at the images' size.",
+            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; "
+            f"save masks at the images' size.{why}",
             _masks_of(sample for sample, _, _ in other),
         )
     fitting = [(sample, mask, look) for sample, mask, look in readable if mask.size == look.size]
@@ -379,6 +400,16 @@ def _likeness(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
             "turned",
             f"{_images(turned)} {_by_number(turned, 'is', 'are')} turned by {_by_number(turned, 'its', 'their')} EXIF orientation before use.{masks}",
             _alone(turned),
+        )
+    several = [(sample, look) for sample, look in looks if look.pages > 1]
+    if several:
+        samples = [sample for sample, _ in several]
+        yield Finding(
+            "warning",
+            "more-pages",
+            f"{_images(samples)} {_by_number(samples, 'holds', 'hold')} more than one page (the first {several[0][1].pages}): only the first page "
+            "is read; save each page as a file of its own.",
+            _alone(samples),
         )
     blank = [sample for sample, look in looks if look.thumbnail.std() < _BLANK_DEVIATION]
     if blank:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import decode_rgb, stored_form
+from vqi.dataset.images import count_pages, decode_rgb, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
@@ -39,13 +40,15 @@ class MaskObservation:
 @dataclass(frozen=True)
 class Look:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its EXIF orientation,
-    its thumbnail (uint8), and, where one was asked for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
+    its thumbnail (uint8), and, where one was asked for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it).
+    `pages` is how many pictures the file holds; the first alone is read."""
 
     size: tuple[int, int]
     grey: bool
     orientation: int
     thumbnail: np.ndarray
     picture: np.ndarray | None
+    pages: int = 1
 
     @property
     def brightness(self) -> float:
@@ -82,7 +85,7 @@ def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: boo
     except BadInput as error:
         return Observation(sample, str(error), None, None)
     mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
-    look = Look(image.shape[:2], grey, orientation, thumbnail(image), None)
+    look = Look(image.shape[:2], grey, orientation, thumbnail(image), None, count_pages(io.BytesIO(content)))
     if pictured:
         look = replace(look, picture=_picture(image, mask, geometry if look.holds(geometry) else None))
     return Observation(sample, None, look, seen)

@@ -37,18 +37,18 @@ def check(
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
             dataset=dataset,
+            say=lambda note: typer.echo(printable(f"note: {note}")),
         )
         try:
-            verdict = check_dataset(
+            check_dataset(
                 dataset=dataset,
                 geometry=category.geometry,
                 false_reject_rate=category.threshold.false_reject_rate,
                 page=out / "check.html",
                 verdict=out / "verdict.json",
+                say=lambda line: typer.echo(printable(line)),
             )
         finally:
             if (out / "verdict.json").is_file():
                 typer.echo(f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}")
-    for finding in verdict.findings:
-        typer.echo(printable(f"{finding.severity}: {finding.sentence}"))
     typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")

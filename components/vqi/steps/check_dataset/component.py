@@ -23,6 +23,7 @@ def check_dataset(
         from pathlib import Path
 
         from vqi.category import Category
+        from vqi.platform.printing import printable
         from vqi.steps.check_dataset.step import check_dataset as run
 
         category = Category.from_parameters(
@@ -40,4 +41,5 @@ def check_dataset(
             false_reject_rate=category.threshold.false_reject_rate,
             page=Path(page.path),
             verdict=Path(verdict.path),
+            say=lambda finding: print(printable(finding), flush=True),
         )

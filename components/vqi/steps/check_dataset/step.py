@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from vqi.dataset.check_page import check_page
@@ -13,10 +14,19 @@ from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json, write_whole
 
 
-def check_dataset(*, dataset: Path, geometry: Geometry, false_reject_rate: float, page: Path, verdict: Path) -> Verdict:
+def check_dataset(
+    *,
+    dataset: Path,
+    geometry: Geometry,
+    false_reject_rate: float,
+    page: Path,
+    verdict: Path,
+    say: Callable[[str], None] = lambda finding: None,
+) -> Verdict:
     """Look at every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
-    `false_reject_rate` is the one the threshold will be asked for, in (0, 1).
+    `false_reject_rate` is the one the threshold will be asked for, in (0, 1). `say` is given what the set holds and every finding, "warning: ...",
+    whether the set passes or not: a warning may hold the reason of an error.
     Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
     """
     if not 0 < false_reject_rate < 1:
@@ -27,6 +37,8 @@ def check_dataset(*, dataset: Path, geometry: Geometry, false_reject_rate: float
     outcome = judge(data.manifest, observations, geometry, false_reject_rate)
     write_whole(page, check_page(outcome, data.manifest, observations, geometry))
     write_json(verdict, outcome.to_dict())
+    for line in (*outcome.contents, *(f"{finding.severity}: {finding.sentence}" for finding in outcome.findings)):
+        say(line)
     if not outcome.check_pass:
         raise BadInput(f"The data set {data.manifest.name} does not pass its check: {outcome.reasons} The whole list is in {page}.")
     return outcome

@@ -33,6 +33,7 @@ def ingest(
         from pathlib import Path
 
         from vqi.category import Category
+        from vqi.platform.printing import printable
         from vqi.steps.ingest.step import ingest as run
 
         category = Category.from_parameters(parameters)
@@ -49,6 +50,7 @@ def ingest(
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
             dataset=Path(dataset.path),
+            say=lambda note: print(printable(f"note: {note}"), flush=True),
         )
         dataset.metadata["fingerprint"] = this.facts["fingerprint"] = manifest.fingerprint
         dataset.metadata["images"] = len(manifest.samples)
