@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqi.dataset.images import count_pages, decode_mask, decode_rgb, header_size, stored_form
+from vqi.dataset.images import count_pages, decode_mask, decode_rgb, header_size, is_picture, stored_form
 from vqi.platform.errors import BadInput
 
 
@@ -170,3 +170,13 @@ def test_a_smaller_copy_of_a_page_is_not_a_page() -> None:
 
 def test_what_cannot_be_read_has_one_page() -> None:
     assert count_pages(io.BytesIO(b"II*\0 nothing")) == count_pages(io.BytesIO(b"")) == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "AVIF"])
+def test_pictures_are_known_by_their_first_bytes(kind: str) -> None:
+    assert is_picture(encoded(Image.new("RGB", (32, 32), "grey"), kind)[:16])
+
+
+@pytest.mark.parametrize("head", [b"", b"BMW are cars", b"{}", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"RIFF0000WAVE"])
+def test_other_files_are_not_pictures(head: bytes) -> None:
+    assert not is_picture(head)

@@ -88,6 +88,52 @@ def test_what_is_given_twice_is_predicted_once_and_results_are_never_input(line:
     assert missing == []
 
 
+def test_what_is_passed_over_in_a_folder_is_named(line: Path, toy_bundle: Path) -> None:
+    Image.fromarray(photograph(4)).save(line / "line" / "4.jfif", "JPEG")
+    Image.fromarray(photograph(5)).save(line / "line" / "5.gif")
+    Image.fromarray(photograph(6)).save(line / "line" / "6.jp2")
+    (line / "line" / "8.HEIC").write_bytes(b"x")
+    (line / "line" / "night.zip").write_bytes(b"x")
+    (line / "line" / "Thumbs.db").write_bytes(b"x")
+    Image.fromarray(photograph(6)).save(line / "line" / "frame9", "PNG")
+    result = run(toy_bundle, "line", "line", "--json", "--no-pictures")
+    assert result.exit_code == 2
+    value = json.loads(result.stdout)
+    assert value["counts"]["images"] == 10
+    assert value["counts"]["unreadable"] == 5
+    for name in ("5.gif", "6.jp2", "8.HEIC", "night.zip", "frame9"):
+        assert result.stderr.count(f"vqi predict: line/{name} was passed over: ") == 1
+    assert "Thumbs" not in result.stderr
+
+
+def test_a_file_that_is_named_itself_is_read_or_refused_by_its_content(line: Path, toy_bundle: Path) -> None:
+    Image.fromarray(photograph(4)).save(line / "4.gif", "PNG")
+    result = run(toy_bundle, "4.gif", "line/notes.txt", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["counts"] == {"images": 2, "good": 1, "defect": 0, "unreadable": 1}
+
+
+def test_later_pages_are_not_good(line: Path, toy_bundle: Path) -> None:
+    pages = [Image.fromarray(photograph(number, defect=number == 2)) for number in range(3)]
+    pages[0].save(line / "pages.tif", save_all=True, append_images=pages[1:])
+    result = run(toy_bundle, "pages.tif", "--json")
+    assert result.exit_code == 2
+    assert "vqi predict: pages.tif holds 3 pages, only the first was inspected" in result.stderr
+    value = json.loads(result.stdout)
+    assert [prediction["image"] for prediction in value["predictions"]] == ["pages.tif, pages 2 to 3", "pages.tif"]
+
+
+def test_links_to_folders_are_followed_but_never_for_ever(line: Path) -> None:
+    (line / "line" / "round").symlink_to(line)
+    (line / "other").mkdir()
+    Image.fromarray(photograph(1)).save(line / "other" / "0.png")
+    (line / "line" / "linked").symlink_to(line / "other")
+    files, missing = matched(["line"], line / "predictions")
+    assert "line/linked/0.png" in [str(file) for file in files]
+    assert len(files) == 5
+    assert missing == []
+
+
 def test_a_folder_of_other_things_is_not_replaced(line: Path, toy_bundle: Path) -> None:
     result = run(toy_bundle, "line", "--out", "line")
     assert isinstance(result.exception, BadInput)

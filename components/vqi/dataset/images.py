@@ -64,6 +64,15 @@ def stored_form(data: bytes | memoryview, name: str, decoding: Decoding = DEFAUL
         return ImageMode.getmode(image.mode).basemode == "L", _orientation(image, data, name)
 
 
+def is_picture(head: bytes) -> bool:
+    """Whether a file is a picture by its first 16 bytes, whatever it is called: PNG, JPEG, TIFF, GIF, BMP, WEBP, JPEG 2000, JPEG XL, HEIF, AVIF."""
+    starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"GIF8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\0\0\0\x0cJXL ")
+    if head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return True
+    # A BMP's two letters may begin a text; its four reserved bytes are zero.
+    return (head[:2] == b"BM" and head[6:10] == bytes(4)) or (head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"))
+
+
 def count_pages(file: BinaryIO) -> int:
     """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads the first alone. 1 where it cannot be read.
 

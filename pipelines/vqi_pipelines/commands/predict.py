@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -73,22 +74,57 @@ def predict(
 
 
 def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable]]:
-    """The files that paths, folders and patterns name, each once, in order; and what named nothing. `out` is never searched.
+    """The files that paths, folders and patterns name, each once, in order; and what is not inspected: what named nothing, what was passed over in
+    folders though it may be a photograph, and later pages of files. `out` is never searched.
 
     Raises BadInput where nothing at all was found.
     """
     from vqi.deployment.predictor import Unreadable
 
     files: dict[Path, None] = {}
-    missing = []
+    missing: dict[str, str] = {}
     for pattern in patterns:
-        found = list(_named(pattern, out))
+        named = list(_named(pattern, out))
+        passed_over = {str(path): reason for path in named if str(path) != pattern and (reason := _passed_over(path))}
+        found = [path for path in named if str(path) not in passed_over]
         files.update(dict.fromkeys(found))
-        if not found:
-            missing.append(Unreadable(pattern, f"{pattern} {'holds no images' if os.path.isdir(pattern) else 'names no file'}."))
+        missing.update(passed_over)
+        if not named:
+            missing[pattern] = f"{pattern} {'holds no images' if os.path.isdir(pattern) else 'names no file'}."
     if not files:
-        raise BadInput(f"There is nothing to predict: {missing[0].reason}")
-    return list(files), missing
+        more = f" ({len(missing)} such in all)" if len(missing) > 1 else ""
+        raise BadInput(f"There is nothing to predict: {next(iter(missing.values()))}{more}")
+    missing.update(_later_pages(files))
+    return list(files), [Unreadable(name, reason) for name, reason in missing.items()]
+
+
+def _passed_over(path: Path) -> str:
+    """Why a file of a folder is not inspected though it may be a photograph, as a sentence; "" where it is."""
+    from vqi.dataset.archives import SUFFIXES as ARCHIVES
+    from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
+
+    name = path.name.rstrip().lower()
+    if name.endswith(OTHER_PICTURES):
+        return f"{path} was passed over: {path.suffix} is not read; save it as PNG, TIFF or JPEG."
+    if name.endswith(ARCHIVES):
+        return f"{path} was passed over: photographs in archives are not inspected; unpack it."
+    if not name.endswith(SUFFIXES):
+        return f"{path} was passed over: it is a picture, but its name does not end like one's ({', '.join(SUFFIXES)}); rename it."
+    return ""
+
+
+def _later_pages(files: Iterable[Path]) -> dict[str, str]:
+    """What is said of files that hold more than one picture, by a name for the pages that are not inspected."""
+    from vqi.dataset.images import count_pages
+
+    said: dict[str, str] = {}
+    for path in filter(Path.is_file, files):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            pages = count_pages(file)
+            if pages > 1:
+                which = "page 2" if pages == 2 else f"pages 2 to {pages}"
+                said[f"{path}, {which}"] = f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
+    return said
 
 
 def _named(pattern: str, out: Path) -> Iterator[Path]:
@@ -96,14 +132,41 @@ def _named(pattern: str, out: Path) -> Iterator[Path]:
         for name in sorted(glob.glob(pattern, recursive=True)):
             yield from _named(name, out)
     elif os.path.isdir(pattern):
-        yield from _images_under(pattern, out)
+        yield from _pictures_under(pattern, out)
     elif os.path.lexists(pattern):
         yield Path(pattern)
 
 
-def _images_under(folder: str, out: Path) -> Iterator[Path]:
-    from vqi.dataset.images import SUFFIXES
+def _pictures_under(folder: str, out: Path) -> Iterator[Path]:
+    """What may be photographs below a folder, also of kinds that are not read. Links to folders are followed, but for those to a folder above."""
+    from vqi.dataset.archives import SUFFIXES as ARCHIVES
+    from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
 
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(os.path.abspath(os.path.join(parent, name))) != out)
-        yield from (Path(parent, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    suffixes = (*SUFFIXES, *OTHER_PICTURES, *ARCHIVES)
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_left(Path(parent, name), out))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not name.startswith(".") and (name.rstrip().lower().endswith(suffixes) or _begins_like_a_picture(path)):
+                yield path
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    from vqi.dataset.images import is_picture
+
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_picture(file.read(16))
+    except OSError:
+        return False
+
+
+def _is_left(folder: Path, out: Path) -> bool:
+    above = folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+    return above or Path(os.path.abspath(folder)) == out
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise BadInput(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
