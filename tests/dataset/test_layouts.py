@@ -243,8 +243,10 @@ def test_a_set_without_folders_is_normal_where_nothing_speaks_against_it(names: 
 
 
 def test_what_the_source_is_called_counts() -> None:
-    with pytest.raises(BadInput, match="the source is called scratch"):
-        read_layout(NEUTRAL, "auto", "_mask", "scratch")
+    for name in ("scratch", "NG 2"):
+        with pytest.raises(BadInput, match=f"the source is called {name}"):
+            read_layout(NEUTRAL, "auto", "_mask", name)
+    assert len(read_layout(NEUTRAL, "auto", "_mask", "anomaly_detection").photographs) == 4
     assert len(read_layout(["good/0.png"], "auto", "_mask", "scratch study").photographs) == 1
 
 
@@ -266,6 +268,13 @@ def test_a_folder_of_good_parts_is_taken_at_its_word_and_doubts_are_said_first()
     reading = read_layout(["train/good/0.png", "train/good/scratch/1.png", "ground_truth/x/1.png"], "auto", "_mask")
     assert len(reading.photographs) == 2
     assert reading.notes[0].startswith("1 of 2 photographs in folders of good parts have names that speak of a defect (train/good/scratch/1.png)")
+
+
+def test_images_and_masks_in_folders_of_their_own() -> None:
+    names = ["Data/Images/Normal/0.JPG", "Data/Images/Anomaly/0.JPG", "Data/Masks/Anomaly/0.png"]
+    found = by_path(read_layout(names, "auto", "_mask"))
+    assert found["Images/Normal/0.JPG"].label == "good"
+    assert found["Images/Anomaly/0.JPG"] == Photograph("Images/Anomaly/0.JPG", "test", "defect", "Anomaly", ("Masks/Anomaly/0.png",))
 
 
 def test_two_files_of_one_name_are_said_first() -> None:
@@ -293,7 +302,7 @@ def test_pictures_and_archives_that_are_passed_over_are_named() -> None:
         (["a.zip"], "auto", r"no images, but 1 archive \(a.zip\)"),
         (["train/good/0.png", "test/cut/1.png"], "folders", "as layout folders needs; it has test, train. data.layout=mvtec fits it"),
         (["good/0.png", "cut/0.png"], "mvtec", "as layout mvtec needs; it has cut, good. data.layout=folders fits it"),
-        (["good/0.png", "test/good/0.png", "test/cut/0.png"], "auto", "holds test beside good: .* train/good"),
+        (["good/0.png", "test/good/0.png", "test/cut/0.png"], "auto", "holds test beside a folder of normals: .* train/good"),
         (["a/good/0.png", "b/good/0.png"], "auto", r"holds several sets \(a, b\)"),
         (["a/train/good/0.png", "b/0.png"], "auto", r"holds a set in a and something else beside it \(b\)"),
         ([], "auto", "holds no images"),

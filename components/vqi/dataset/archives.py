@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from vqi.dataset.layouts.names import is_mask_folder, is_role_folder, normalised, part_in_name
+from vqi.dataset.layouts.names import is_bad_folder, is_mask_folder, is_role_folder, normalised
 from vqi.platform.errors import BadInput
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".zip")
@@ -229,6 +229,6 @@ def _below_top_folder(files: dict[str, Path]) -> dict[str, Path]:
     visible = [path for path in files if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))]
     tops = {path.split("/")[0] if "/" in path else "" for path in visible}
     top = next(iter(tops), "")
-    if len(tops) != 1 or not top or is_role_folder(top) or is_mask_folder(top) or part_in_name(top) == "bad":
+    if len(tops) != 1 or not top or is_role_folder(top) or is_mask_folder(top) or is_bad_folder(top):
         return files
     return {path.removeprefix(f"{top}/"): file for path, file in files.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from vqi.dataset.layouts import folders, mvtec
 from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem
-from vqi.dataset.layouts.names import GOOD_FOLDERS, is_good_folder, is_role_folder, normalised, part_in_name
+from vqi.dataset.layouts.names import GOOD_FOLDERS, is_bad_folder, is_good_folder, is_role_folder, normalised, part_in_name
 from vqi.platform.errors import BadInput, closest
 
 LAYOUTS = ("auto", "mvtec", "folders")
@@ -86,7 +86,7 @@ def _is_set(listing: Listing) -> bool:
 def _check_flat(listing: Listing, mask_suffix: str, source_name: str) -> None:
     """Raise BadInput where something speaks against taking all photographs as good parts."""
     reasons = folders.reasons_against_good(listing, mask_suffix)
-    if part_in_name(source_name) == "bad":
+    if is_bad_folder(source_name):
         reasons.append(f"the source is called {source_name}")
     if reasons:
         raise BadInput(

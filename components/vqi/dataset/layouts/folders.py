@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem, role_of
 from vqi.dataset.layouts.masks import assign_masks, separate_masks
-from vqi.dataset.layouts.names import GOOD_FOLDERS, is_good_folder, is_split_folder, part_in_name, words
+from vqi.dataset.layouts.names import GOOD_FOLDERS, is_split_folder, part_in_name, words
 from vqi.platform.errors import BadInput
 
 # Files that may say of a photograph, or of all, which part is defective.
@@ -24,8 +24,8 @@ _TABLE_WORDS = {
 
 
 def matches(listing: Listing) -> bool:
-    """Whether there is a folder of normals at the top, or nothing but photographs without any folder."""
-    return any(is_good_folder(folder) for folder in listing.folders()) or is_flat(listing)
+    """Whether there is a folder of normals at the top (or in images/ there), or nothing but photographs without any folder."""
+    return is_flat(listing) or any(role_of(parent_and_stem(path)[0])[0] == "good" for path in listing.paths)
 
 
 def why_not(listing: Listing) -> str:
@@ -43,15 +43,14 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
         raise BadInput(why_not(listing))
     splits = [folder for folder in listing.folders() if is_split_folder(folder)]
     if splits:
-        good = next(folder for folder in listing.folders() if is_good_folder(folder))
         raise BadInput(
-            f"The source holds {examples(splits)} beside {good}: as layout folders reads it, what lies there would be a defect type; "
+            f"The source holds {examples(splits)} beside a folder of normals: as layout folders reads it, what lies there would be a defect type; "
             "put the normals into train/good for layout mvtec, or take the folders of splits out."
         )
     mask_paths, paths = separate_masks(listing.paths, mask_suffix)
     notes = []
     if is_flat(listing):
-        notes.append(f"The source has no folders: {_all(len(paths))} taken as good parts.{_beginnings(paths)}")
+        notes.append(f"The source has no folders: {_all(len(paths))}.{_beginnings(paths)}")
     photographs = []
     unlabelled = 0
     for path in paths:
@@ -66,7 +65,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
 
 
 def _all(number: int) -> str:
-    return "the only photograph is" if number == 1 else f"all {number} photographs are"
+    return "the only photograph is taken as a good part" if number == 1 else f"all {number} photographs are taken as good parts"
 
 
 def is_flat(listing: Listing) -> bool:

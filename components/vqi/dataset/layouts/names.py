@@ -92,6 +92,12 @@ def is_good_folder(part: str) -> bool:
     return "".join(words(part)) in _GOOD_FOLDERS and not any(c.isdigit() for c in part)
 
 
+def is_bad_folder(part: str) -> bool:
+    """Whether a folder's or archive's whole name says that defective parts lie in it ("scratch", "NG 2"); "anomaly_detection" does not."""
+    found = words(part)
+    return bool(found) and set(found) <= BAD_WORDS
+
+
 def is_image_folder(part: str) -> bool:
     """Whether a folder's name says no more than that pictures lie in it ("images")."""
     return folder_key(part) in _IMAGE_FOLDERS
