@@ -206,6 +206,8 @@ NEUTRAL = [f"{index:03d}.png" for index in range(4)]
         (["schlecht 1.png", "gut 1.png"], "schlecht 1"),
         (["défaut_1.png", "2.png"], "défaut_1"),
         (["not_ok_1.png", "ok_1.png"], "not_ok_1"),
+        (["n-ok_1.png", "ok_1.png"], "n-ok_1"),
+        (["N.G._1.png", "ok_1.png"], "N.G._1"),
         (["不良品_1.png", "良品_1.png"], "不良品_1"),
         (["Fail01.png", "Pass01.png"], "Fail01"),
         (["OK_0.png", "X_1.png"], r"1 of 2 names speak of a good part \(OK_0.png\) and the others do not \(X_1.png\)"),

@@ -44,6 +44,16 @@ def test_what_is_taken_as_good_is_said_first_and_everywhere(tmp_path: Path) -> N
     assert page.index(notes[0]) < page.index("What the set holds")
 
 
+def test_a_set_that_is_refused_leaves_no_earlier_verdict(tmp_path: Path) -> None:
+    names = [f"{kind}_{index}.png" for kind in ("OK", "NG") for index in range(6)]
+    source = write_files(tmp_path / "ring", {name: photograph(index) for index, name in enumerate(names)})
+    write_files(tmp_path / "out", {"verdict.json": b"{}", "check.html": b"", "mine.txt": b""})
+    result = CliRunner().invoke(application, [str(source), "--out", str(tmp_path / "out")])
+    assert isinstance(result.exception, BadInput)
+    assert "6 of 12 names speak of a defect (NG_0.png, NG_1.png, NG_2.png, ...)" in str(result.exception)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
 def test_a_set_that_fails_still_says_its_notes_and_warnings(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     generate(parts, seed=1, normals=6, test_normals=2, defects_each=1, size=(128, 96))

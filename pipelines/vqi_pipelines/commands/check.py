@@ -22,6 +22,9 @@ def check(
     from vqi.steps.ingest.step import ingest
     from vqi_pipelines.catalog import load_category
 
+    # What an earlier check found must not stand beside a set that cannot even be brought in.
+    for written in (out / "check.html", out / "verdict.json"):
+        written.unlink(missing_ok=True)
     category = load_category("check", [f"data.source={source}", *(set_ or [])])
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"

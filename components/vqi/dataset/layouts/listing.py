@@ -116,8 +116,9 @@ def role_of(folder: str) -> tuple[Label, str]:
 
 def parent_and_stem(path: str) -> tuple[str, str]:
     """("a/b", "c") of "a/b/c.png"."""
-    pure = PurePosixPath(path.rstrip())
-    return "" if str(pure.parent) == "." else str(pure.parent), pure.stem
+    folder, _, name = path.rstrip().rpartition("/")
+    stem, dot, _ = name.rpartition(".")
+    return folder, stem if dot and stem else name
 
 
 def counted(number: int, noun: str) -> str:

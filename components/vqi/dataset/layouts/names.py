@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 
@@ -14,13 +15,13 @@ def _set(text: str) -> frozenset[str]:
 # Whole words of a name, without accents, in lower case: English first, then what lines write in German, French, Spanish, Italian, Chinese, Japanese.
 GOOD_WORDS = _set(
     """
-    good ok okay normal normals nominal pass passed
+    good ok okay normal normals nominal pass passed accept accepted
     io gut gute gutteil gutteile fehlerfrei bon bonne bueno buono conforme 良品 合格 合格品 正常
     """
 )
 BAD_WORDS = _set(
     """
-    ng nok nogood notok bad ko defect defects defective anomaly anomalies anomalous abnormal fail fails failed failure
+    ng nok nogood notgood notok bad ko def defect defects defective anom anomaly anomalies anomalous abnormal fail fails failed failure
     fault faults faulty reject rejects rejected scrap flaw flaws flawed damage damaged broken scratch scratches scratched
     dent dents dented crack cracks cracked stain stains stained nonconforming
     nio schlecht schlechtteil schlechtteile defekt defekte fehler fehlerhaft ausschuss kratzer riss risse beschadigt
@@ -28,7 +29,7 @@ BAD_WORDS = _set(
     不良 不良品 缺陷 次品 不合格 不合格品 异常 欠陥
     """
 )
-_NOT = _set("no not non without ohne kein keine nicht sans sin senza")
+_NOT = _set("n no not non without ohne kein keine nicht sans sin senza")
 _FREE = _set("free frei less")
 
 GOOD_FOLDERS = ("good", "normal", "normals", "ok", "nominal", "pass")
@@ -57,10 +58,10 @@ def folder_key(part: str) -> str:
 
 def words(name: str) -> list[str]:
     """The words of a name: runs of letters in lower case without accents; single letters that follow one another are one word ("n.i.O.": nio)."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold()
+    plain = name if name.isascii() else "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     found: list[str] = []
     single = False
-    for run in re.findall(r"[^\W\d_]+", plain):
+    for run in re.findall(r"[^\W\d_]+", plain.casefold()):
         if single and len(run) == 1:
             found[-1] += run
         else:
@@ -87,6 +88,7 @@ def _said(found: list[str]) -> Literal["good", "bad", ""]:
     return "good" if good else ""
 
 
+@lru_cache(4096)
 def is_good_folder(part: str) -> bool:
     """Whether a folder's whole name says that good parts lie in it ("good", "OK", "i.O.", "no_defect")."""
     return "".join(words(part)) in _GOOD_FOLDERS and not any(c.isdigit() for c in part)
@@ -98,11 +100,13 @@ def is_bad_folder(part: str) -> bool:
     return bool(found) and set(found) <= BAD_WORDS
 
 
+@lru_cache(4096)
 def is_image_folder(part: str) -> bool:
     """Whether a folder's name says no more than that pictures lie in it ("images")."""
     return folder_key(part) in _IMAGE_FOLDERS
 
 
+@lru_cache(4096)
 def is_mask_folder(part: str) -> bool:
     """Whether a folder's whole name says that masks lie in it ("ground_truth", "gt", "labels", "defect masks", "SegmentationClass")."""
     found = _mask_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part))
