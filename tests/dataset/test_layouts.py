@@ -109,6 +109,31 @@ def test_a_mask_beside_its_photograph_is_not_a_photograph(layout: str, mask: str
     assert f"1 mask left out: of photographs in no defect's folder ({good}/{mask}.png)." in reading.notes
 
 
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ["test/cut/1_mask/0.png", "test/cut/1_mask/1.png"],
+        ["test/cut_masks/1.png"],
+        ["ground_truth_cut/1.png"],
+        ["test/mask-cut/1.png"],
+        ["gt/test/cut gt/1/0.png"],
+    ],
+)
+def test_mask_folders_that_are_called_after_what_lies_beside_them(masks: list[str]) -> None:
+    photographs = ["train/good/0.png", "test/cut/1.png"]
+    names = [name if masks[0].startswith(("test", "gt")) else name.replace("test/", "").replace("train/", "") for name in photographs]
+    found = by_path(read_layout([*names, *masks], "auto", "_mask"))
+    assert set(found) == set(names)
+    assert found[names[1]].masks == tuple(masks)
+
+
+def test_what_is_drawn_over_a_photograph_is_not_its_mask() -> None:
+    masks = ["ground_truth/cut/1.png", "ground_truth/cut/1_overlay.png"]
+    reading = read_layout(["train/good/0.png", "test/cut/1.png", *masks], "auto", "_mask")
+    assert by_path(reading)["test/cut/1.png"].masks == (masks[0],)
+    assert "1 mask left out: no defect photograph of that name (ground_truth/cut/1_overlay.png)." in reading.notes
+
+
 def test_several_masks_are_said() -> None:
     masks = ["ground_truth/cut/1_mask.png", "ground_truth/cut/1_mask_1.png"]
     reading = read_layout(["train/good/0.png", "test/cut/1.png", *masks], "auto", "_mask")
@@ -117,7 +142,8 @@ def test_several_masks_are_said() -> None:
 
 @pytest.mark.parametrize("folder", ["wrong_label", "label_missing", "solder_mask", "segment", "masking"])
 def test_a_defect_that_is_called_after_labels_or_masks_is_a_defect(folder: str) -> None:
-    found = by_path(read_layout(["train/good/0.png", f"test/{folder}/1.png"], "auto", "_mask"))
+    names = ["train/good/0.png", f"test/{folder}/1.png", "test/wrong/1.png", "test/solder/2.png"]
+    found = by_path(read_layout(names if folder != "solder_mask" else names[:3], "auto", "_mask"))
     assert found[f"test/{folder}/1.png"].defect == folder
 
 

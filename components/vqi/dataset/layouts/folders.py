@@ -92,7 +92,7 @@ def _reasons(listing: Listing, mask_suffix: str) -> Iterator[str]:
             f"and the others do not ({examples(others, 1)})"
         )
     if masks:
-        yield f"there {'is a mask' if len(masks) == 1 else f'are {len(masks)} masks'} ({examples(masks)})"
+        yield f"there {'is a mask' if len(masks) == 1 else f'are {len(masks)} masks'} ({examples(list(masks))})"
     stems = _by_stem(photographs)
     twins = [paths for paths in stems.values() if len(paths) > 1]
     if twins:

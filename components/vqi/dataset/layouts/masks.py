@@ -19,8 +19,8 @@ from vqi.dataset.manifest import Label
 _NUMBER = r"[\s_.-]*\(?\d*\)?$"
 
 
-def separate_masks(paths: Iterable[str], suffix: str) -> tuple[list[str], list[str]]:
-    """Masks and photographs among the image files of a source, each in the order they came.
+def separate_masks(paths: Iterable[str], suffix: str) -> tuple[dict[str, str], list[str]]:
+    """Masks, each with the folder of photographs that its own mirrors, and photographs among the image files of a source, in the order they came.
 
     A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm. One that goes on with a number or another
     word for masks ("000_mask_1", "000_gt", "mask_000") is a mask where the photograph of the rest of its name lies in the same folder.
@@ -31,14 +31,53 @@ def separate_masks(paths: Iterable[str], suffix: str) -> tuple[list[str], list[s
     for path in paths:
         folder, stem = parent_and_stem(path)
         stems[folder].add(stem.casefold())
-    masks: list[str] = []
+    folders = {name.casefold() for name in _with_parents(stems)}
+    mirrored = {folder: _mirrored_folder(folder, folders, stems) for folder in stems}
+    masks: dict[str, str] = {}
     photographs: list[str] = []
     for path in paths:
         folder, stem = parent_and_stem(path)
         named = bool(ending) and stem.casefold().endswith(ending)
-        in_folder = any(is_mask_folder(part) for part in folder.split("/"))
-        (masks if in_folder or named or _goes_on_as_mask(stem.casefold(), stems[folder], ending) else photographs).append(path)
+        if mirrored[folder] != folder or named or _goes_on_as_mask(stem.casefold(), stems[folder], ending):
+            masks[path] = mirrored[folder]
+        else:
+            photographs.append(path)
     return masks, photographs
+
+
+def _with_parents(folders: Iterable[str]) -> set[str]:
+    return {"/".join(folder.split("/")[:length]) for folder in folders for length in range(len(folder.split("/")) + 1)}
+
+
+def _mirrored_folder(folder: str, folders: set[str], stems: Mapping[str, set[str]]) -> str:
+    """The folder of photographs that a folder of masks mirrors: "test/scratch" for "test/scratch/masks"; the folder itself where it holds none.
+
+    Beside folders whose whole name says so, "scratch_masks" and "gt scratch" hold masks where a folder scratch lies beside them, and "000_mask"
+    where a photograph 000 does.
+    """
+    parts = folder.split("/") if folder else []
+    mirrored: list[str] = []
+    for position, part in enumerate(parts):
+        if is_mask_folder(part):
+            continue
+        parents = ("/".join(parts[:position]), "/".join(mirrored))
+        beside = (
+            name
+            for name in _without_mask_word(part)
+            if any(f"{parent}/{name}".lstrip("/").casefold() in folders or name.casefold() in stems.get(parent, ()) for parent in parents)
+        )
+        mirrored.append(next(beside, part))
+    return "/".join(mirrored)
+
+
+def _without_mask_word(part: str) -> Iterator[str]:
+    """What is left of a name without a word for masks at its end or start: "scratch" of "scratch_masks"."""
+    for match in re.finditer(r"[\W_]+", part):
+        head, tail = part[: match.start()], part[match.end() :]
+        if head and is_mask_word(tail, certain=True):
+            yield head
+        if tail and is_mask_word(head, certain=True):
+            yield tail
 
 
 def _goes_on_as_mask(stem: str, stems: set[str], suffix: str) -> bool:
@@ -71,14 +110,17 @@ class Masked:
         return tuple(replace(photograph, masks=self.masks.get(photograph.path, ())) for photograph in photographs)
 
 
-def assign_masks(masks: Iterable[str], photographs: Mapping[str, Label], suffix: str) -> Masked:
-    """Give every mask to the photograph it belongs to; `photographs` are labels by path. Masks of one photograph are all its own."""
+def assign_masks(masks: Mapping[str, str], photographs: Mapping[str, Label], suffix: str) -> Masked:
+    """Give every mask to the photograph it belongs to: all masks of one are its own.
+
+    `masks` are the folders they mirror by their paths (`separate_masks`), `photographs` are labels by path.
+    """
     index = _Photographs(photographs, suffix.casefold())
     named: dict[str, list[str]] = defaultdict(list)
     bare: dict[str, list[str]] = defaultdict(list)
     lonely: list[str] = []
     for mask in sorted(masks):
-        owners, has_suffix = index.owners(mask)
+        owners, has_suffix = index.owners(mask, masks[mask])
         if not owners:
             lonely.append(mask)
         for owner in owners:
@@ -145,10 +187,10 @@ class _Photographs:
             if not stem[length].isalnum()
         )
 
-    def owners(self, mask: str) -> tuple[list[str], bool]:
+    def owners(self, mask: str, mirrored_folder: str) -> tuple[list[str], bool]:
         """The photographs that a mask belongs to (several where they differ by format alone), and whether its name has the suffix."""
-        folder, stem = parent_and_stem(mask)
-        split, key = _split_and_folder("/".join(part for part in folder.split("/") if not is_mask_folder(part)))
+        stem = parent_and_stem(mask)[1]
+        split, key = _split_and_folder(mirrored_folder)
         mirrored = self._mirrored(split, key)
         for stems in mirrored:
             if found := self._by_name(stems, stem):
@@ -199,7 +241,12 @@ class _Photographs:
             return None
         if is_mask_word(rest):
             return True
-        return None if self._numbered else bool(self._suffix) and rest.endswith(self._suffix)
+        if self._numbered:
+            return None
+        if self._suffix and rest.endswith(self._suffix):
+            return True
+        # "000_1" is another mask beside "000", but "000_overlay" is something else.
+        return False if re.match(_NUMBER, rest) else None
 
 
 def _split_and_folder(folder: str) -> tuple[str, str]:

@@ -119,10 +119,14 @@ def is_mask_folder(part: str) -> bool:
     return set(found) <= _MASK_WORDS | _WEAK_MASK_WORDS | beside
 
 
-def is_mask_word(text: str) -> bool:
-    """Whether a piece of a file's name, such as "_gt" or "-label-2", says that the file is a mask and nothing else; "_2_gt" has a number first."""
+def is_mask_word(text: str, certain: bool = False) -> bool:
+    """Whether a piece of a name, such as "_gt" or "-label-2", says mask and nothing else; "_2_gt" has a number first.
+
+    `certain` leaves out words that may be part of a defect's name ("print_label").
+    """
     found = _mask_words(text)
-    return bool(found) and re.match(r"[\W_]*[^\W\d_]", text) is not None and set(found) <= _MASK_WORDS | _WEAK_MASK_WORDS
+    known = _MASK_WORDS if certain else _MASK_WORDS | _WEAK_MASK_WORDS
+    return bool(found) and set(found) <= known and re.match(r"[\W_]*[^\W\d_]", text) is not None
 
 
 def is_split_folder(part: str) -> bool:
