@@ -19,9 +19,9 @@ def read_layout(names: Iterable[str], layout: str, mask_suffix: str, source_name
 
     `names` are '/'-separated paths, `source_name` is what the source is called, `source_notes` say what it left out.
 
-    A set that lies one or more folders down (an archive with a top folder) is found there; paths are given without those folders, so that
-    it is the same set. Raises BadInput for an unknown layout, for no images, where the files do not fit the layout, and where names speak against
-    what would be taken as good parts.
+    A set that lies one or more folders down (an archive with a top folder) is found there; paths are given without
+    those folders, so that it is the same set. Raises BadInput for an unknown layout, for no images, where the files do
+    not fit the layout, and where names speak against what would be taken as good parts.
     """
     if layout not in LAYOUTS:
         raise BadInput(f"data.layout is {layout!r}.{closest(layout, list(LAYOUTS))}")
@@ -98,8 +98,8 @@ def _check_flat(listing: Listing, mask_suffix: str, source_name: str) -> None:
 def _doubtful(photographs: Iterable[Photograph], layout: str, named: bool) -> list[str]:
     """A note on photographs in folders of good parts whose names speak of a defect.
 
-    `named`: the layout was asked for, and takes folders at their word. Raises BadInput where it was not and other names speak of a good part: then
-    the names tell the two from each other.
+    `named`: the layout was asked for, and takes folders at their word. Raises BadInput where it was not and other names
+    speak of a good part: then the names tell the two from each other.
     """
     said = {photograph.path: part_in_name(_below_good(photograph.path)) for photograph in photographs if photograph.label == "good"}
     bad = [path for path in said if said[path] == "bad"]
@@ -116,7 +116,8 @@ def _doubtful(photographs: Iterable[Photograph], layout: str, named: bool) -> li
 
 
 def _twins(photographs: Iterable[Photograph]) -> list[str]:
-    """A note on photographs that share their name with another in their folder: one of the two may be a mask, as some tools save it."""
+    """A note on photographs that share their name with another in their folder: one of the two may be a mask, as some
+    tools save it."""
     by_name: dict[tuple[str, str], list[str]] = defaultdict(list)
     for photograph in photographs:
         by_name[parent_and_stem(photograph.path)].append(photograph.path)

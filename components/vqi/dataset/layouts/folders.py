@@ -1,7 +1,8 @@
-"""Plain folders: normals in good/ (or normal/, ok/ ...), one folder a defect type, nested as deep as one likes; or normals alone.
+"""Plain folders: normals in good/ (or normal/, ok/ ...), one folder a defect type, nested as deep as one likes; or
+normals alone.
 
-Masks are optional: in a folder ground_truth/ or masks/ at any level, which mirrors the photographs' folders, or beside the photograph
-(vqi.dataset.layouts.masks).
+Masks are optional: in a folder ground_truth/ or masks/ at any level, which mirrors the photographs' folders, or beside
+the photograph (vqi.dataset.layouts.masks).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _TABLE_WORDS = {
 
 
 def matches(listing: Listing) -> bool:
-    """Whether there is a folder of normals at the top (or in images/ there), or nothing but photographs without any folder."""
+    """Whether there is a folder of normals at the top (or in images/ there), or nothing but photographs without any
+    folder."""
     return is_flat(listing) or any(role_of(parent_and_stem(path)[0])[0] == "good" for path in listing.paths)
 
 
@@ -74,7 +76,8 @@ def is_flat(listing: Listing) -> bool:
 
 
 def reasons_against_good(listing: Listing, mask_suffix: str) -> list[str]:
-    """What speaks against taking every photograph of a set without folders as a good part, a clause each; empty where nothing does."""
+    """What speaks against taking every photograph of a set without folders as a good part, a clause each; empty where
+    nothing does."""
     return list(_reasons(listing, mask_suffix))
 
 
@@ -119,7 +122,8 @@ def _is_annotation(name: str, stems: dict[str, list[str]]) -> bool:
 
 
 def _beginnings(paths: list[str]) -> str:
-    """How the names begin, where they begin in several ways that may be kinds of parts: " Their names begin with burr (3) and chip (4)."."""
+    """How the names begin, where they begin in several ways that may be kinds of parts: " Their names begin with burr
+    (3) and chip (4)."."""
     first = Counter((words(parent_and_stem(path)[1]) or [""])[0] for path in paths)
     if not 1 < len(first) <= min(6, len(paths) // 2):
         return ""

@@ -1,4 +1,5 @@
-"""What every layout reader starts from (the names in a source) and what it hands back (photographs with their roles)."""
+"""What every layout reader starts from (the names in a source) and what it hands back (photographs with their
+roles)."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ _HIDDEN = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir")
 class Listing:
     """The image files of a source by their '/'-separated path, in order, and the others that were passed over.
 
-    `hidden` counts hidden files, `pictures` are pictures of kinds that are not read, `archives` lie unopened among the photographs, `others` are
-    all other files. `top` is the folder in the source that the paths start from ("" or "name/").
+    `hidden` counts hidden files, `pictures` are pictures of kinds that are not read, `archives` lie unopened among the
+    photographs, `others` are all other files. `top` is the folder in the source that the paths start from ("" or
+    "name/").
     """
 
     paths: tuple[str, ...]
@@ -33,7 +35,8 @@ class Listing:
 
     @staticmethod
     def of(names: Iterable[str]) -> Listing:
-        """Sort names into images and what is passed over. Hidden is what has any part starting with a dot, and what file managers leave behind."""
+        """Sort names into images and what is passed over. Hidden is what has any part starting with a dot, and what
+        file managers leave behind."""
         kinds: dict[str, list[str]] = {"image": [], "hidden": [], "picture": [], "archive": [], "other": []}
         for name in sorted(names):
             kinds[_kind(name)].append(name)
@@ -41,7 +44,8 @@ class Listing:
         return Listing(found["image"], len(found["hidden"]), found["picture"], found["archive"], found["other"])
 
     def below_top_folder(self) -> Listing:
-        """The same listing inside the one folder everything lies in, where there is one that has no role of its own; else itself."""
+        """The same listing inside the one folder everything lies in, where there is one that has no role of its own;
+        else itself."""
         firsts = {path.split("/")[0] if "/" in path else "" for path in self.paths}
         first = next(iter(firsts), "")
         if len(firsts) != 1 or not first or is_role_folder(first):
@@ -85,7 +89,8 @@ class Listing:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph found by a layout reader. `split` is None for normals that the layout leaves undivided; what any of `masks` marks is defect."""
+    """A photograph found by a layout reader. `split` is None for normals that the layout leaves undivided; what any of
+    `masks` marks is defect."""
 
     path: str
     split: Split | None
@@ -104,7 +109,8 @@ class Reading:
 
 
 def role_of(folder: str) -> tuple[Label, str]:
-    """Label and defect type of a photograph's folder: "good/line 2" is good, "scratch/deep" is the defect type "scratch/deep".
+    """Label and defect type of a photograph's folder: "good/line 2" is good, "scratch/deep" is the defect type
+    "scratch/deep".
 
     A folder that says no more than that pictures lie in it ("images") does not count.
     """

@@ -1,8 +1,9 @@
 """Which image files of a source are masks, and which photograph each of them belongs to.
 
-A mask lies in a folder whose name says so (at any level; the other folders above it mirror those of the photographs), or beside its photograph.
-It is named like its photograph, with the suffix after the stem or without, and with a number where a photograph has several
-(`000_mask.png`, `000_mask_1.png`, `000_mask2.png`), or lies in a folder named like the photograph (`000/001.png`, as in MVTec LOCO).
+A mask lies in a folder whose name says so (at any level; the other folders above it mirror those of the photographs),
+or beside its photograph. It is named like its photograph, with the suffix after the stem or without, and with a number
+where a photograph has several (`000_mask.png`, `000_mask_1.png`, `000_mask2.png`), or lies in a folder named like the
+photograph (`000/001.png`, as in MVTec LOCO).
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ _NUMBER = r"[\s_.-]*\(?\d*\)?$"
 
 
 def separate_masks(paths: Iterable[str], suffix: str) -> tuple[dict[str, str], list[str]]:
-    """Masks, each with the folder of photographs that its own mirrors, and photographs among the image files of a source, in the order they came.
+    """Masks, each with the folder of photographs that its own mirrors, and photographs among the image files of a
+    source, in the order they came.
 
-    A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm. One that goes on with a number or another
-    word for masks ("000_mask_1", "000_gt", "mask_000") is a mask where the photograph of the rest of its name lies in the same folder.
+    A name that ends in the suffix is a mask wherever it lies: trained on as a normal it would do harm. One that goes on
+    with a number or another word for masks ("000_mask_1", "000_gt", "mask_000") is a mask where the photograph of the
+    rest of its name lies in the same folder.
     """
     paths = list(paths)
     ending = suffix.casefold()
@@ -50,10 +53,11 @@ def _with_parents(folders: Iterable[str]) -> set[str]:
 
 
 def _mirrored_folder(folder: str, folders: set[str], stems: Mapping[str, set[str]]) -> str:
-    """The folder of photographs that a folder of masks mirrors: "test/scratch" for "test/scratch/masks"; the folder itself where it holds none.
+    """The folder of photographs that a folder of masks mirrors: "test/scratch" for "test/scratch/masks"; the folder
+    itself where it holds none.
 
-    Beside folders whose whole name says so, "scratch_masks" and "gt scratch" hold masks where a folder scratch lies beside them, and "000_mask"
-    where a photograph 000 does.
+    Beside folders whose whole name says so, "scratch_masks" and "gt scratch" hold masks where a folder scratch lies
+    beside them, and "000_mask" where a photograph 000 does.
     """
     parts = folder.split("/") if folder else []
     mirrored: list[str] = []
@@ -100,7 +104,8 @@ def _after_mask_word(stem: str) -> str:
 
 @dataclass(frozen=True)
 class Masked:
-    """The masks of every photograph that has any, by the photograph's path, in order; and sentences about how they were found."""
+    """The masks of every photograph that has any, by the photograph's path, in order; and sentences about how they were
+    found."""
 
     masks: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
@@ -188,7 +193,8 @@ class _Photographs:
         )
 
     def owners(self, mask: str, mirrored_folder: str) -> tuple[list[str], bool]:
-        """The photographs that a mask belongs to (several where they differ by format alone), and whether its name has the suffix."""
+        """The photographs that a mask belongs to (several where they differ by format alone), and whether its name has
+        the suffix."""
         stem = parent_and_stem(mask)[1]
         split, key = _split_and_folder(mirrored_folder)
         mirrored = self._mirrored(split, key)
@@ -217,7 +223,8 @@ class _Photographs:
         return [self._by_folder[name, key] for name in splits if (name, key) in self._by_folder]
 
     def _by_name(self, stems: _Stems, stem: str) -> tuple[list[str], bool] | None:
-        """The photographs with the longest name that a mask's goes on from, and whether the mask's name has the suffix; None where none is."""
+        """The photographs with the longest name that a mask's goes on from, and whether the mask's name has the suffix;
+        None where none is."""
         name = stem.casefold()
         for length in range(len(name), 0, -1):
             paths = stems.get(name[:length])
@@ -230,7 +237,8 @@ class _Photographs:
         return (stems[last], True) if last in stems else None
 
     def _has_suffix(self, rest: str) -> bool | None:
-        """Whether what a mask's name adds to its photograph's says "mask"; None where the photograph may be another one."""
+        """Whether what a mask's name adds to its photograph's says "mask"; None where the photograph may be another
+        one."""
         if not rest:
             return not self._suffix
         if self._suffix and rest.startswith(self._suffix):

@@ -1,7 +1,8 @@
-"""The layout of MVTec AD: train/good, test/<defect>, ground_truth/<defect>/<stem><suffix>.png, optionally val/ or validation/.
+"""The layout of MVTec AD: train/good, test/<defect>, ground_truth/<defect>/<stem><suffix>.png, optionally val/ or
+validation/.
 
-Bergmann et al., "MVTec AD", CVPR 2019. Defect folders may be nested; the defect type is the whole path below test/. Masks may lie in a mask folder
-at any level, or beside their photographs (vqi.dataset.layouts.masks).
+Bergmann et al., "MVTec AD", CVPR 2019. Defect folders may be nested; the defect type is the whole path below test/.
+Masks may lie in a mask folder at any level, or beside their photographs (vqi.dataset.layouts.masks).
 """
 
 from __future__ import annotations

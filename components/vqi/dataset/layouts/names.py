@@ -47,7 +47,8 @@ _BESIDE_STRONG_MASK_WORDS = _set("defect defects anomaly anomalies")
 
 
 def normalised(name: str) -> str:
-    """A name in the one form that names are compared and kept in: composed (NFC). A Mac's file system and zips give the decomposed one."""
+    """A name in the one form that names are compared and kept in: composed (NFC). A Mac's file system and zips give the
+    decomposed one."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -57,7 +58,8 @@ def folder_key(part: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """The words of a name: runs of letters in lower case without accents; single letters that follow one another are one word ("n.i.O.": nio)."""
+    """The words of a name: runs of letters in lower case without accents; single letters that follow one another are
+    one word ("n.i.O.": nio)."""
     plain = name if name.isascii() else "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     found: list[str] = []
     single = False
@@ -71,8 +73,8 @@ def words(name: str) -> list[str]:
 
 
 def part_in_name(name: str) -> Literal["good", "bad", ""]:
-    """What the words of a name say of the part it shows: "bad" where any word says so ("NG_07", "badPart", "not ok"), else "good" where one
-    does ("OK-1", "no_defect", "scratch-free"), else nothing."""
+    """What the words of a name say of the part it shows: "bad" where any word says so ("NG_07", "badPart", "not ok"),
+    else "good" where one does ("OK-1", "no_defect", "scratch-free"), else nothing."""
     said = {_said(words(name)), _said(words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))}
     return "bad" if "bad" in said else "good" if "good" in said else ""
 
@@ -95,7 +97,8 @@ def is_good_folder(part: str) -> bool:
 
 
 def is_bad_folder(part: str) -> bool:
-    """Whether a folder's or archive's whole name says that defective parts lie in it ("scratch", "NG 2"); "anomaly_detection" does not."""
+    """Whether a folder's or archive's whole name says that defective parts lie in it ("scratch", "NG 2");
+    "anomaly_detection" does not."""
     found = words(part)
     return bool(found) and set(found) <= BAD_WORDS
 
@@ -108,7 +111,8 @@ def is_image_folder(part: str) -> bool:
 
 @lru_cache(4096)
 def is_mask_folder(part: str) -> bool:
-    """Whether a folder's whole name says that masks lie in it ("ground_truth", "gt", "labels", "defect masks", "SegmentationClass")."""
+    """Whether a folder's whole name says that masks lie in it ("ground_truth", "gt", "labels", "defect masks",
+    "SegmentationClass")."""
     found = _mask_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part))
     if any(c.isdigit() for c in part):  # "001_mask" holds the masks of photograph 001
         return False
