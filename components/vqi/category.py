@@ -76,6 +76,9 @@ class Data(_Section):
         description="regular expression found in the paths of photographs of one part, such as a serial number: what its first bracket "
         "(or all of it) matches is the part; photographs of one part never stand on both sides of a sample split",
     )
+    skip_damaged: int = Field(
+        0, ge=0, le=100_000, description="damaged photographs (or with a damaged mask) that may be left out, and are named; more stop the run"
+    )
     calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
         None, ge=0, le=0.9, description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0 below 100 normals, else 0.2"
     )
@@ -96,7 +99,10 @@ class Data(_Section):
 class Image(_Section):
     size: Size = Field((256, 256), description="height, width the photograph is resized to")
     white_level: Annotated[int | None, BeforeValidator(_fraction)] = Field(
-        None, ge=1, le=65535, description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; auto = 65535"
+        None,
+        ge=1,
+        le=65535,
+        description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; auto = from the normals",
     )
     max_megapixels: int = Field(100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size")
     crop: OptionalSize = Field(None, description="height, width of the centre crop after resizing")

@@ -41,6 +41,7 @@ def train_category(
     data_labelled_fraction: str = "auto",
     data_layout: str = "auto",
     data_mask_suffix: str = "_mask",
+    data_skip_damaged: int = 0,
     data_source: str = "",
     export_tolerance: float = 0.001,
     image_crop: str = "",

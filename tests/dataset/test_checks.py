@@ -15,7 +15,7 @@ from vqi.dataset.checks import Finding, Verdict, chosen_samples, judge
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates, thumbnail
-from vqi.dataset.observation import CONTOUR, FRAME, observe
+from vqi.dataset.observation import CONTOUR, FRAME, Observation, observe
 from vqi.dataset.reader import Dataset
 from vqi.steps.ingest.step import ingest
 
@@ -101,6 +101,87 @@ def test_masks_of_another_size_empty_or_unreadable_stop_it(source: Path, check: 
     assert findings["empty-mask"].paths == (("ground_truth/scratch/001_mask.png",),)
     assert findings["unreadable-mask"].paths == (("ground_truth/stain/000_mask.png",),)
     assert {finding.code for finding in verdict.errors} == {"mask-size", "empty-mask", "unreadable-mask"}
+
+
+def redraw(source: Path, draw: Callable[[np.ndarray], np.ndarray]) -> list[Path]:
+    """Save all masks anew, drawn from where they mark a defect (bool [H, W])."""
+    masks = sorted((source / "ground_truth").glob("*/*.png"))
+    for path in masks:
+        Image.fromarray(draw(np.asarray(Image.open(path).convert("L")) > 127)).save(path)
+    return masks
+
+
+def test_an_empty_mask_names_the_values_met(source: Path, check: Callable[..., Verdict]) -> None:
+    redraw(source, lambda marked: marked * np.uint8(2))
+    Image.new("L", SIZE).save(source / "ground_truth/scratch/001_mask.png")
+    assert "marks no pixel (values: 0; background is 0)" in found(check())["empty-mask"].sentence
+
+
+@pytest.mark.parametrize("values", [(255, 0), (0, 7), (200, 90)])
+def test_whatever_masks_are_drawn_with_the_set_is_the_same(source: Path, check: Callable[..., Verdict], values: tuple[int, int]) -> None:
+    expected = [observation.mask for observation in observed(source)]
+    redraw(source, lambda marked: np.where(marked, np.uint8(values[1]), np.uint8(values[0])))
+    assert check().findings == ()
+    assert [observation.mask for observation in observed(source)] == expected
+
+
+def observed(source: Path) -> list[Observation]:
+    folder = source.parent / "observed"
+    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    return observe(Dataset(folder), Geometry(SIZE), ())
+
+
+def test_masks_drawn_both_ways_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
+    masks = redraw(source, lambda marked: marked * np.uint8(255))
+    for path in masks[:3]:
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    verdict = check()
+    finding = found(verdict)["mask-conventions"]
+    assert not verdict.check_pass
+    assert {path for (path,) in finding.paths} == {str(path.relative_to(source)) for path in masks[:3]}
+    assert "background: it is 0 in 7 of them, and in 3" in finding.sentence
+    assert "values: 255 and 0" in finding.sentence
+
+
+def test_a_mask_that_marks_most_of_a_photograph_is_a_question(source: Path, check: Callable[..., Verdict]) -> None:
+    masks = redraw(source, lambda marked: marked * np.uint8(255))
+    Image.new("L", SIZE, 255).save(masks[0])
+    verdict = check()
+    finding = found(verdict)["mask-covers-most"]
+    assert verdict.check_pass
+    assert finding.paths == ((str(masks[0].relative_to(source)),),)
+    assert "(the first 100%; values: 255; background is 0): inverted?" in finding.sentence
+    for path in masks:
+        Image.new("L", SIZE, 255).save(path)
+    assert "10 images, 10 of 10 masks, have a mask that marks more than half" in found(check())["mask-covers-most"].sentence
+
+
+def test_photographs_as_masks_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
+    random = np.random.default_rng(0)
+    redraw(source, lambda marked: np.where(marked[..., None], np.uint8([255, 0, 0]), random.integers(60, 200, (*SIZE, 3), dtype=np.uint8)))
+    assert "as photographs do" in found(check())["mask-meaning"].sentence
+
+
+def test_transparent_pixels_are_a_finding_and_opaque_alpha_is_none(source: Path, check: Callable[..., Verdict]) -> None:
+    for path in sorted((source / "train/good").glob("*.png"))[:6]:
+        image = Image.open(path).convert("RGBA")
+        image.save(path)
+        if path.stem > "003":
+            image.paste((250, 0, 0, 0), (0, 0, SIZE[1], SIZE[0] // 4))
+            image.save(path)
+    verdict = check()
+    assert found(verdict)["transparent"].paths == (("train/good/004.png",), ("train/good/005.png",))
+    assert "2 images have transparent pixels (25.0% of all): they become grey 128" in found(verdict)["transparent"].sentence
+    assert set(found(verdict)) == {"transparent"}
+
+
+def test_values_above_white_are_a_finding(source: Path, check: Callable[..., Verdict]) -> None:
+    for path in source.glob("t*/*/*.png"):
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * (16 if path.parent.parent.name == "train" else 64)
+        Image.fromarray(values).save(path)
+    verdict = check()
+    assert "values above the white level, 4095 (" in found(verdict)["clipped-white"].sentence
+    assert all(path.startswith("test/") for (path,) in found(verdict)["clipped-white"].paths)
 
 
 def test_missing_masks_only_warn(source: Path, check: Callable[..., Verdict]) -> None:

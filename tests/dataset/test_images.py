@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vqi.dataset.images import count_pages, decode_mask, decode_rgb, header_size, is_picture, stored_form
+from vqi.dataset.images import Decoding, count_pages, decode_photograph, decode_rgb, header_size, is_picture, read_header, stored_form
+from vqi.dataset.masks import BLACK_BACKGROUND, decode_mask
 from vqi.platform.errors import BadInput
 
 
@@ -37,18 +39,80 @@ def test_lossless_formats_keep_every_pixel(form: str) -> None:
     assert np.array_equal(decode_rgb(memoryview(data), "x"), picture())
 
 
-def test_grey_is_repeated_and_alpha_dropped() -> None:
+def png_of(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 16 bits, of uint16 [H, W, 1 to 4], with more chunks before the pixels: what Pillow cannot write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
+    body = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        body += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return body
+
+
+def test_grey_is_repeated() -> None:
     grey = picture()[..., 0]
     assert np.array_equal(decode_rgb(encoded(Image.fromarray(grey)), "x"), np.repeat(grey[..., None], 3, axis=2))
-    alpha = np.concatenate([picture(), np.zeros((40, 60, 1), np.uint8)], axis=2)
-    assert np.array_equal(decode_rgb(encoded(Image.fromarray(alpha)), "x"), picture())
+
+
+def with_hidden_colour(mode: str) -> Image.Image:
+    """The left half transparent over red (or light grey), the right half opaque and dark."""
+    image = Image.new("RGBA", (60, 40), (250, 0, 0, 0))
+    image.paste((10, 20, 30, 255), (30, 0, 60, 40))
+    if mode != "P":
+        return image.convert(mode)
+    palette = Image.new("P", (60, 40), 0)
+    palette.putpalette([250, 0, 0, 10, 20, 30])
+    palette.paste(1, (30, 0, 60, 40))
+    return palette
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    [
+        ("PNG", "RGBA", {}),
+        ("PNG", "LA", {}),
+        ("PNG", "P", {"transparency": 0}),
+        ("PNG", "P", {"transparency": b"\x00\xff"}),
+        ("TIFF", "RGBA", {}),
+        ("WEBP", "RGBA", {"lossless": True, "exact": True}),
+    ],
+)
+def test_what_lies_under_transparent_pixels_is_one_grey(form: str, mode: str, options: dict[str, object]) -> None:
+    photograph = decode_photograph(encoded(with_hidden_colour(mode), form, **options), "x")
+    assert np.unique(photograph.pixels[:, :30]).tolist() == [128]
+    assert photograph.pixels[0, 45].tolist() == ([18, 18, 18] if mode == "LA" else [10, 20, 30])
+    assert photograph.transparent == 0.5
+
+
+def test_a_colour_that_stands_for_transparency_becomes_the_grey_too() -> None:
+    image = Image.fromarray(np.uint8([[[1, 2, 3], [9, 9, 9]]]))
+    assert decode_rgb(encoded(image, transparency=(1, 2, 3)), "x").tolist() == [[[128] * 3, [9] * 3]]
+    wide = np.uint16([[[257], [514]]])
+    assert decode_rgb(png_of(wide, (b"tRNS", struct.pack(">H", 257))), "x").tolist() == [[[128] * 3, [2] * 3]]
+    colour = np.uint16([[[257, 0, 0], [257, 0, 514]]])
+    assert decode_rgb(png_of(colour, (b"tRNS", struct.pack(">3H", 257, 0, 0))), "x").tolist() == [[[128] * 3, [1, 0, 2]]]
+
+
+def test_half_transparent_pixels_are_laid_over_the_grey() -> None:
+    image = Image.new("RGBA", (2, 1), (0, 255, 100, 128))
+    photograph = decode_photograph(encoded(image), "x")
+    assert photograph.pixels[0, 0].tolist() == [64, 192, 114]
+    assert photograph.transparent == 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_opaque_alpha_changes_nothing(form: str) -> None:
+    opaque = Image.fromarray(np.concatenate([picture(), np.full((40, 60, 1), 255, np.uint8)], axis=2))
+    photograph = decode_photograph(encoded(opaque, form, **({"lossless": True} if form == "WEBP" else {})), "x")
+    assert np.array_equal(photograph.pixels, picture())
+    assert photograph.transparent == 0
 
 
 def test_palette_becomes_its_colours() -> None:
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 200, 100, 0])
     assert decode_rgb(encoded(image), "x").tolist() == [[[10, 20, 30], [200, 100, 0]]]
-    assert decode_rgb(encoded(image, transparency=b"\x00\xff"), "x").tolist() == [[[10, 20, 30], [200, 100, 0]]]
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
@@ -57,6 +121,58 @@ def test_sixteen_bits_are_scaled_by_their_range_not_by_their_content(form: str) 
     assert decode_rgb(encoded(dark, form), "x")[..., 0].tolist() == [[0, 0, 1], [2, 128, 255]]
     darker = Image.fromarray(np.array([[0, 200]], np.uint16))
     assert decode_rgb(encoded(darker, form), "x").max() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_all_bits_of_sixteen_count_in_grey_colour_and_alpha(channels: int) -> None:
+    values = np.random.default_rng(1).integers(0, 4096, (5, 7, channels)).astype(np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    colours = values[..., : 3 if channels > 2 else 1]
+    expected = np.broadcast_to(colours.astype(int) * 255 // 4095, (5, 7, 3))
+    data = png_of(values)
+    assert np.array_equal(decode_rgb(data, "x", Decoding(4095)), expected)
+    assert read_header(data, "x").wide
+    assert stored_form(data, "x") == (channels < 3, 1)
+    if channels in (2, 4):
+        values[0, 0, -1] = 0
+        hidden = decode_photograph(png_of(values), "x", Decoding(4095))
+        assert hidden.pixels[0, 0].tolist() == [128] * 3
+        assert hidden.transparent == pytest.approx(1 / 35)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_all_bits_of_a_colour_tiff_count(order: str) -> None:
+    values = np.random.default_rng(1).integers(0, 65536, (5, 7, 3)).astype(np.uint16)
+    tags = [(256, 7), (257, 5), (258, 3), (259, 1), (262, 2), (273, 8), (277, 3), (278, 5), (279, values.nbytes)]
+    kind = {258: (3, 3, 8 + values.nbytes)}
+    pixels, bits = values.astype(f"{order}u2").tobytes(), np.full(3, 16, f"{order}u2").tobytes()
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(pixels) + len(bits))
+    entries = b"".join(struct.pack(f"{order}HHII", tag, *kind.get(tag, (4, 1, value))) for tag, value in tags)
+    data = start + pixels + bits + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    assert np.array_equal(decode_rgb(data, "x"), values.astype(int) * 255 // 65535)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("P5", 1), ("P6", 3)])
+def test_a_pgm_or_ppm_states_its_white_and_keeps_its_values(kind: str, channels: int) -> None:
+    values = np.random.default_rng(1).integers(0, 4096, (5, 7, channels)).astype(np.uint16)
+    data = f"{kind}\n# a camera's\n7 5\n4095\n".encode() + values.astype(">u2").tobytes()
+    header = read_header(data, "x")
+    assert (header.width, header.height, header.wide, header.white) == (7, 5, True, 4095)
+    assert np.array_equal(decode_rgb(data, "x", Decoding(4095)), np.broadcast_to(values.astype(int) * 255 // 4095, (5, 7, 3)))
+    assert decode_photograph(data, "x", Decoding(1023)).clipped == pytest.approx((values.max(axis=2) > 1023).mean())
+    with pytest.raises(BadInput, match="damaged or truncated"):
+        decode_rgb(data[:-9], "x")
+
+
+def test_headers_state_their_white() -> None:
+    grey = np.zeros((4, 4, 1), np.uint16)
+    assert read_header(png_of(grey, (b"sBIT", b"\x0c")), "x").white == 4095
+    assert read_header(png_of(grey), "x").white is None
+    for tags, white in (({281: 1023}, 1023), ({281: 65535}, None), ({}, None)):
+        assert read_header(encoded(Image.fromarray(grey[..., 0]), "TIFF", tiffinfo=tags), "x").white == white
+    eight_bits = read_header(encoded(Image.fromarray(picture())), "x")
+    assert (eight_bits.wide, eight_bits.white) == (False, None)
 
 
 def test_cmyk_becomes_rgb() -> None:
@@ -115,36 +231,29 @@ def test_formats_that_start_other_programs_stay_closed() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_a_giant_header_is_refused_before_any_memory_is_taken(width: int, height: int) -> None:
-    for read in (header_size, decode_rgb, decode_mask):
+    for read in (decode_rgb, partial(decode_mask, meaning=BLACK_BACKGROUND, max_pixels=100_000_000)):
         with pytest.raises(BadInput, match="100 megapixels"):
             read(png_header(width, height), "x.png")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "BMP", "PPM"])
+def test_the_limit_is_the_set_s_own_and_not_pillow_s(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("L", (400, 300), 200), form)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert header_size(data, "x") == (400, 300)
+    assert decode_rgb(data, "x", Decoding(max_pixels=120_000)).shape == (300, 400, 3)
+    with pytest.raises(BadInput, match=r"400 x 300 pixels.*image\.max_megapixels"):
+        decode_rgb(data, "x", Decoding(max_pixels=119_999))
+
+
+def test_values_of_32_bits_do_not_wrap_around() -> None:
+    values = np.array([[-5, 0, 65535, 2**31 - 1]], np.int32)
+    assert decode_rgb(encoded(Image.fromarray(values), "TIFF"), "x")[..., 0].tolist() == [[0, 0, 255, 255]]
 
 
 def test_floating_point_values_are_refused() -> None:
     with pytest.raises(BadInput, match="floating-point"):
         decode_rgb(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "x.tif")
-
-
-@pytest.mark.parametrize(
-    "drawn",
-    [
-        pytest.param(np.uint8([[0, 255]]), id="black and white"),
-        pytest.param(np.uint8([[0, 1]]), id="zero and one"),
-        pytest.param(np.uint8([[[0, 0, 0], [255, 0, 0]]]), id="red"),
-        pytest.param(np.uint8([[[0, 0, 0, 255], [255, 255, 255, 255]]]), id="with alpha"),
-        pytest.param(np.uint16([[0, 255]]), id="8 bits in 16"),
-        pytest.param(np.uint16([[0, 1]]), id="zero and one in 16"),
-        pytest.param(np.uint16([[0, 65535]]), id="16 bits"),
-        pytest.param(np.array([[False, True]]), id="one bit"),
-    ],
-)
-def test_masks_are_true_where_they_were_painted(drawn: np.ndarray) -> None:
-    assert decode_mask(encoded(Image.fromarray(drawn)), "m").tolist() == [[False, True]]
-
-
-def test_an_empty_mask_is_empty_and_faint_edges_are_outside() -> None:
-    assert not decode_mask(encoded(Image.new("L", (5, 4))), "m").any()
-    assert decode_mask(encoded(Image.fromarray(np.uint8([[3, 127, 128, 250]]))), "m").tolist() == [[False, False, True, True]]
 
 
 def saved(kind: str, frames: list[Image.Image], **options: object) -> io.BytesIO:

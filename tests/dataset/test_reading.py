@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from photograph_folders import mvtec_files, write_files
 from vqi.dataset.geometry import Geometry, to_input
-from vqi.dataset.images import Decoding
+from vqi.dataset.images import Decoding, decode_photograph
 from vqi.dataset.loading import InputBatches
 from vqi.dataset.manifest import Extent, Manifest, MaskFile, Sample, read_manifest
+from vqi.dataset.masks import MaskMeaning
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.steps.ingest.step import ingest
@@ -44,7 +47,8 @@ def sample(path: str = "train/good/0.png", **changes: object) -> Sample:
 def test_a_manifest_survives_json(tmp_path: Path) -> None:
     masked = sample("test/ü/<i>.png", label="defect", split="test", masks=(MaskFile("m", "1" * 64, Extent("s", 1, 2)),), group="7")
     for samples in ((), (sample(),), (sample(), masked)):
-        manifest = Manifest("name", samples, 7, 0.2, ("a note",))
+        meaning = MaskMeaning((120, 72, 32, 255), ((255, 0, 0, 128),), True, True, "a problem")
+        manifest = Manifest("name", samples, 7, 0.2, ("a note",), 0.5, Decoding(4095, 7), meaning)
         (tmp_path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         assert read_manifest(tmp_path) == manifest
 
@@ -62,6 +66,8 @@ def test_the_fingerprint_is_of_content_and_roles_alone() -> None:
     ):
         assert Manifest("name", (sample("a"), replace(sample("b"), **changed)), 0, 0.2).fingerprint != base
     assert Manifest("name", (sample("a"), sample("b")), 0, 0.2, decoding=Decoding(4095)).fingerprint != base
+    inverted = MaskMeaning(background=(255, 255, 255, 255))
+    assert Manifest("name", (sample("a"), sample("b")), 0, 0.2, mask_meaning=inverted).fingerprint != base
 
 
 @pytest.mark.parametrize(
@@ -148,3 +154,36 @@ def test_a_damaged_photograph_stops_the_batches_and_leaves_no_thread(folder: Pat
     next(iterator)
     iterator.close()  # type: ignore[attr-defined]
     assert threading.active_count() == threads
+
+
+def test_the_input_is_what_the_geometry_makes_of_the_photograph(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    forms = {
+        "a.png": {},
+        "b.jpg": {"quality": 95},
+        "c.bmp": {},
+        "d.tif": {"compression": "tiff_lzw"},
+        "e.webp": {"lossless": True},
+        "f.ppm": {},
+        "turned.png": {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"},
+    }
+    (tmp_path / "part/good").mkdir(parents=True)
+    for name, options in forms.items():
+        Image.fromarray(random.integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(tmp_path / "part/good" / name, **options)
+    Image.fromarray(random.integers(0, 65536, (90, 80), dtype=np.uint16)).save(tmp_path / "part/good/wide.png")
+    values = {"layout": "auto", "mask_suffix": "_mask", "calibration_fraction": None, "seed": 0}
+    ingest(name="part", source=str(tmp_path / "part"), dataset=tmp_path / "dataset", **values)  # type: ignore[arg-type]
+    dataset = Dataset(tmp_path / "dataset")
+    for geometry in (Geometry((32, 32)), Geometry((32, 32), region=(5, 7, 60, 55)), Geometry((48, 48), (32, 32), region=(0, 20, 80, 80))):
+        for one in dataset.samples():
+            assert np.array_equal(dataset.input(one, geometry), geometry.apply(dataset.image(one))), one.path
+    for one in dataset.samples():
+        with pytest.raises(BadInput, match="reaches outside"):
+            dataset.input(one, Geometry((32, 32), region=(0, 0, 40, 91)))
+
+
+def test_rows_below_the_region_are_not_decoded() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (50, 1000)).save(out, "PNG")
+    assert decode_photograph(out.getvalue(), "x", rows=20).pixels.shape == (20, 50, 3)
+    assert decode_photograph(out.getvalue(), "x", rows=2000).pixels.shape == (1000, 50, 3)

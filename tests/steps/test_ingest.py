@@ -191,7 +191,7 @@ def test_a_source_without_normals_is_refused_and_leaves_nothing(tmp_path: Path, 
     (tmp_path / "part").mkdir()
     with pytest.raises(BadInput, match=sentence):
         run(write_files(tmp_path / "part", files), tmp_path / "out" / "dataset")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:
@@ -339,3 +339,85 @@ def test_photographs_of_one_part_share_a_group(folder: Path, tmp_path: Path) -> 
     manifest = run(folder, tmp_path / "dataset", group=r"good/00(\d)\.png$")
     assert {sample.group for sample in manifest.samples if sample.path.endswith("good/001.png")} == {"1"}
     assert {sample.group for sample in run(folder, tmp_path / "plain").samples} == {""}
+
+
+def grey_file(values: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    return out.getvalue()
+
+
+def wide_files(highest: int, **changes: np.ndarray) -> dict[str, bytes]:
+    """Normals of 16 bits whose values end at `highest`; the test photographs do not count."""
+    random = np.random.default_rng(0)
+    normals = {f"{n}": random.integers(0, highest + 1, (60, 60)).astype(np.uint16) for n in range(6)} | changes
+    normals["0"][0, 0] = highest
+    return {f"train/good/{n}.png": grey_file(values) for n, values in normals.items()} | {
+        "test/dent/0.png": grey_file(np.full((60, 60), 65535, np.uint16))
+    }
+
+
+@pytest.mark.parametrize(("highest", "white"), [(200, 255), (255, 255), (900, 1023), (4095, 4095), (4096, 16383), (16383, 16383), (40000, 65535)])
+def test_white_is_where_the_range_of_the_normals_ends(tmp_path: Path, highest: int, white: int) -> None:
+    manifest = run(write_files(tmp_path / "part", wide_files(highest)), tmp_path / "dataset")
+    assert manifest.decoding.white_level == white
+    (note,) = [note for note in manifest.notes if "White is" in note]
+    assert (f"end at {highest}: {white.bit_length()} bits? White is taken as {white}" in note) == (white < 65535)
+    assert Dataset(tmp_path / "dataset").image(manifest.samples[-1]).max() == highest * 255 // white
+
+
+def test_hot_pixels_do_not_move_white(tmp_path: Path) -> None:
+    hot = np.full((400, 400), 3000, np.uint16)
+    hot[7, 9] = 65535
+    manifest = run(write_files(tmp_path / "part", wide_files(4000, hot=hot)), tmp_path / "dataset")
+    assert manifest.decoding.white_level == 4095
+    assert any("but for 1 hot pixel" in note for note in manifest.notes)
+
+
+def test_the_category_and_the_headers_know_white_better(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "part", wide_files(900))
+    manifest = run(source, tmp_path / "dataset", white_level=4095)
+    assert manifest.decoding.white_level == 4095
+    assert any("as image.white_level says" in note for note in manifest.notes)
+    values = np.full((4, 4), 700, np.uint16)
+    files = {f"train/good/{n}.pgm": b"P5 4 4 4095\n" + (values + n).astype(">u2").tobytes() for n in range(3)}
+    manifest = run(write_files(tmp_path / "stated", files), tmp_path / "dataset")
+    assert manifest.decoding.white_level == 4095
+    assert any("as the headers" in note for note in manifest.notes)
+
+
+def test_photographs_of_eight_bits_say_nothing_of_white(folder: Path, tmp_path: Path) -> None:
+    manifest = run(folder, tmp_path / "dataset")
+    assert manifest.decoding.white_level == 65535
+    assert not any("White" in note for note in manifest.notes)
+    assert "Masks: background is 0; 255 is defect." in manifest.notes
+
+
+def test_damaged_photographs_are_left_out_up_to_a_number(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "train/good/003.png").read_bytes()
+    (folder / "train/good/003.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "ground_truth/scratch/deep/001_mask.png").write_bytes(b"no picture")
+    names = {"train/good/003.png", "test/scratch/deep/001.png"}
+    manifest = run(folder, tmp_path / "dataset", skip_damaged=2)
+    assert not names & {sample.path for sample in manifest.samples}
+    (note,) = [note for note in manifest.notes if "damaged" in note]
+    assert note.startswith("2 damaged photographs are left out, as data.skip_damaged=2 allows:")
+    assert all(name in note for name in names)
+    with pytest.raises(BadInput, match=r"2 photographs cannot be decoded, more than the 1 of data\.skip_damaged \(.*003\.png"):
+        run(folder, tmp_path / "other", skip_damaged=1)
+    assert names < {sample.path for sample in run(folder, tmp_path / "other").samples}
+
+
+def test_a_set_whose_normals_are_all_damaged_is_refused(tmp_path: Path) -> None:
+    files = {"train/good/0.png": photograph(0)[:90], "test/dent/0.png": photograph(1)}
+    with pytest.raises(BadInput, match="Every normal photograph"):
+        run(write_files(tmp_path / "part", files), tmp_path / "dataset", skip_damaged=5)
+
+
+def test_a_large_photograph_is_not_a_damaged_one(folder: Path, tmp_path: Path) -> None:
+    (folder / "train/good/large.png").write_bytes(photograph(1, side=1100))
+    manifest = run(folder, tmp_path / "dataset", skip_damaged=3, max_megapixels=1)
+    assert {(s.width, s.height) for s in manifest.samples if s.path == "train/good/large.png"} == {(1100, 1100)}
+    with pytest.raises(BadInput, match=r"more than 1 megapixels; .*image\.max_megapixels"):
+        Dataset(tmp_path / "dataset").image(next(s for s in manifest.samples if s.path == "train/good/large.png"))
+    run(folder, tmp_path / "dataset", max_megapixels=2)

@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.images import TRANSPARENT_GREY
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
+from vqi.dataset.masks import background_name
 from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates
 from vqi.dataset.observation import Look, Observation
 
@@ -24,6 +26,10 @@ FORMAT = "vqi-dataset-check/1"
 FEWEST_NORMALS, FEW_NORMALS = 2, 10
 SHOWN = 10
 _BLANK_DEVIATION = 1.5
+# A mask whose marks take this share of the edges is drawn the other way round, where so large a share of a set's masks are.
+_REACHES_EVERY_EDGE, _MIXED_MASKS = 0.95, 0.2
+# Photographs with more pixels above the white level than this lose something.
+_CLIPPED = 1e-3
 
 Severity = Literal["error", "warning"]
 
@@ -133,9 +139,10 @@ def judge(manifest: Manifest, observations: Sequence[Observation], geometry: Geo
         *_labelled(manifest, looks),
         *_copies(manifest.samples),
         *_near_copies(looks),
-        *_masks(observations, geometry),
+        *_masks(manifest, observations, geometry),
+        *_meaning(manifest, observations),
         *_geometry(looks, geometry),
-        *_likeness(looks),
+        *_likeness(manifest, looks),
     ]
     counts: dict[str, dict[str, int]] = {split: dict.fromkeys(("good", "defect", "unknown"), 0) for split in SPLITS}
     defects: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
@@ -273,7 +280,7 @@ def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
         )
 
 
-def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:
+def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:
     masked = [(observation.sample, observation.mask, observation.look) for observation in observations if observation.mask and observation.look]
     unreadable = [(sample, mask) for sample, mask, _ in masked if mask.problem]
     if unreadable:
@@ -298,13 +305,15 @@ def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[
             _masks_of(sample for sample, _, _ in other),
         )
     fitting = [(sample, mask, look) for sample, mask, look in readable if mask.size == look.size]
-    empty = [sample for sample, mask, _ in fitting if sample.label == "defect" and not mask.pixels]
+    empty = [(sample, mask) for sample, mask, _ in fitting if sample.label == "defect" and not mask.pixels]
     if empty:
+        samples, values = [sample for sample, _ in empty], [mask.values for _, mask in empty]
         yield Finding(
             "error",
             "empty-mask",
-            f"{_images(empty)} labelled defect {_by_number(empty, 'has', 'have')} a mask that marks no pixel; draw the defect or drop the mask.",
-            _masks_of(empty),
+            f"{_images(samples)} labelled defect {_by_number(samples, 'has', 'have')} a mask that marks no pixel (values: {_first_few(values)}; "
+            f"background is {background_name(manifest.mask_meaning)}); draw the defect or drop the mask.",
+            _masks_of(samples),
         )
     good = [sample for sample, mask, _ in fitting if sample.label == "good" and mask.pixels]
     if good:
@@ -343,6 +352,39 @@ def _masks(observations: Sequence[Observation], geometry: Geometry) -> Iterator[
         )
 
 
+def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterator[Finding]:
+    """Whether the set's masks can mean what was decided for them."""
+    meaning = manifest.mask_meaning
+    if meaning.problem:
+        yield Finding("error", "mask-meaning", meaning.problem, _masks_of(sample for sample in manifest.samples if sample.masks))
+        return
+    masked = [(o.sample, o.mask) for o in observations if o.look and o.mask and not o.mask.problem and o.mask.size == o.look.size]
+    most = [(sample, mask) for sample, mask in masked if mask.share > 0.5]
+    if not most:
+        return
+    samples, values = [sample for sample, _ in most], _first_few(mask.values for _, mask in most)
+    background = background_name(meaning)
+    # In an inverted mask the defect is what does not reach the edges.
+    inverted = [sample for sample, mask in most if mask.share < 1 and mask.border > _REACHES_EVERY_EDGE]
+    if len(masked) > len(inverted) >= max(2, _MIXED_MASKS * len(masked)):
+        yield Finding(
+            "error",
+            "mask-conventions",
+            f"The masks do not agree on what is background: it is {background} in {len(masked) - len(inverted)} of them, and in {len(inverted)} that "
+            f"value is an island in what would be defect (values: {values}); draw all masks in one way.",
+            _masks_of(inverted),
+        )
+        return
+    half = f", {len(most)} of {len(masked)} masks," if 2 * len(most) >= len(masked) > 1 else ""
+    yield Finding(
+        "warning",
+        "mask-covers-most",
+        f"{_images(samples)}{half} {_by_number(samples, 'has', 'have')} a mask that marks more than half of the photograph (the first "
+        f"{most[0][1].share:.0%}; values: {values}; background is {background}): inverted?",
+        _masks_of(samples),
+    )
+
+
 def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Iterator[Finding]:
     outside = [(sample, look) for sample, look in looks if not look.holds(geometry)]
     if outside:
@@ -366,7 +408,7 @@ def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Itera
         )
 
 
-def _likeness(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
     if not looks:
         return
     sizes = Counter(look.size for _, look in looks)
@@ -411,9 +453,35 @@ def _likeness(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
             "is read; save each page as a file of its own.",
             _alone(samples),
         )
+    transparent = [(sample, look.transparent) for sample, look in looks if look.transparent]
+    if transparent:
+        samples, share = [sample for sample, _ in transparent], np.mean([share for _, share in transparent])
+        yield Finding(
+            "warning",
+            "transparent",
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} transparent pixels ({share:.1%} of all): they become grey "
+            f"{TRANSPARENT_GREY}, in training as in prediction, whatever lies under them.",
+            _alone(samples),
+        )
+    clipped = [(sample, look.clipped) for sample, look in looks if look.clipped > _CLIPPED]
+    if clipped:
+        samples, share = [sample for sample, _ in clipped], np.mean([share for _, share in clipped])
+        yield Finding(
+            "warning",
+            "clipped-white",
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values above the white level, {manifest.decoding.white_level} ({share:.1%} "
+            "of the pixels), which are cut off; set image.white_level to the value of white.",
+            _alone(samples),
+        )
     blank = [sample for sample, look in looks if look.thumbnail.std() < _BLANK_DEVIATION]
     if blank:
         yield Finding("warning", "blank", f"{_images(blank)} of nearly one colour: a covered lens or a light that was off?", _alone(blank))
+
+
+def _first_few(values: Iterable[str]) -> str:
+    """The different texts in order, at most three of them."""
+    different = list(dict.fromkeys(values))
+    return "; ".join(different[:3]) + ("; ..." if len(different) > 3 else "")
 
 
 def _alone(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:

@@ -44,11 +44,11 @@ class Geometry:
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [h, w, 3], antialiased bilinear."""
-        return self._apply(Image.fromarray(image), Image.Resampling.BILINEAR)
+        return self._apply(image, Image.Resampling.BILINEAR)
 
     def apply_mask(self, mask: np.ndarray) -> np.ndarray:
         """The mask in the network's geometry: bool [H, W] -> bool [h, w], nearest."""
-        return self._apply(Image.fromarray(mask.astype(np.uint8)), Image.Resampling.NEAREST) > 0
+        return self._apply(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
 
     def apply_labels(self, labels: np.ndarray) -> np.ndarray:
         """Labels of regions in the network's geometry: int32 [H, W] (0 = no region) -> int32 [h, w].
@@ -58,8 +58,7 @@ class Geometry:
         holds the centre of one of its own, where it covers at least the area of one such pixel. A smaller one, or one
         outside what the network sees, is lost.
         """
-        picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.int32))
-        small = np.array(self._apply(picture, Image.Resampling.NEAREST))
+        small = np.array(self._apply(np.ascontiguousarray(labels, dtype=np.int32), Image.Resampling.NEAREST))
         lost = np.ones(int(labels.max(initial=0)) + 1, dtype=bool)
         lost[0] = False
         lost[np.unique(small)] = False
@@ -77,11 +76,14 @@ class Geometry:
         small[rows[free], columns[free]] = names[free]
         return small
 
-    def _apply(self, picture: Image.Image, resampling: Image.Resampling) -> np.ndarray:
+    def _apply(self, image: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
         if self.region:
-            if self.region[2] > picture.width or self.region[3] > picture.height:
-                raise BadInput(f"image.region {list(self.region)} reaches outside an image of {picture.width} x {picture.height} pixels.")
-            picture = picture.crop(self.region)
+            left, top, right, bottom = self.region
+            if right > image.shape[1] or bottom > image.shape[0]:
+                raise BadInput(f"image.region {list(self.region)} reaches outside an image of {image.shape[1]} x {image.shape[0]} pixels.")
+            # Pillow's crop has a limit of pixels for the whole process.
+            image = image[top:bottom, left:right]
+        picture = Image.fromarray(image)
         height, width = self.size
         if picture.size != (width, height):
             picture = picture.resize((width, height), resampling)

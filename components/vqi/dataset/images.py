@@ -1,20 +1,45 @@
-"""Decoding photographs and masks from bytes that are not trusted."""
+"""Decoding photographs from bytes that are not trusted. Masks are decoded in `masks.py`."""
 
 from __future__ import annotations
 
 import io
 import re
+import struct
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageMode, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    Image,
+    ImageFile,
+    ImageMode,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from vqi.platform.errors import BadInput
 
-# Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+# Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called. Importing a plugin
+# registers its format.
+_PLUGINS = {
+    "PNG": PngImagePlugin,
+    "JPEG": JpegImagePlugin,
+    "BMP": BmpImagePlugin,
+    "TIFF": TiffImagePlugin,
+    "WEBP": WebPImagePlugin,
+    "PPM": PpmImagePlugin,
+}
+FORMATS = tuple(_PLUGINS)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm", ".pbm")
 # Pictures by name of kinds that are not read: who passes one over says so. Camera raw needs choices of its own, others are not photographs.
 OTHER_PICTURES = (
@@ -24,6 +49,10 @@ OTHER_PICTURES = (
 )
 # The TIFF tag whose lowest bit says that a page is another one, made smaller.
 _NEW_SUBFILE_TYPE = 254
+
+# What lies under transparent pixels is what an editor left there, of any colour: they become this grey, the middle of the range.
+TRANSPARENT_GREY = 128
+_MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
 
 
 @dataclass(frozen=True)
@@ -42,26 +71,57 @@ class Decoding:
 DEFAULT = Decoding()
 
 
-def header_size(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> tuple[int, int]:
-    """Width and height in pixels as a viewer shows them (EXIF orientation applied), from the header alone.
+@dataclass(frozen=True)
+class Header:
+    """What a file says before it is decoded: `width` and `height` in pixels as a viewer shows them (EXIF orientation applied), whether it has
+    more than 8 bits a channel (`wide`), and then the value of white where the format states one (a TIFF of 12 bits, a PGM's maxval, a PNG's sBIT)."""
 
-    Raises BadInput where the header is unreadable or promises more than `decoding.max_pixels`.
-    """
-    with _opened(data, name, decoding) as image:
+    width: int
+    height: int
+    wide: bool
+    white: int | None
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque; and, of a file with more than 8 bits a channel, the
+    share of its pixels that lie above the white level."""
+
+    pixels: np.ndarray
+    transparent: float = 0.0
+    clipped: float = 0.0
+
+
+def read_header(data: bytes | memoryview, name: str) -> Header:
+    """The header of a file of any size. Raises BadInput where it is unreadable."""
+    with open_image(data, name) as image:
         width, height = image.size
         # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
-        turned = image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8)
-        return (height, width) if turned else (width, height)
+        if image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8):
+            width, height = height, width
+        wide = is_wide(image)
+        return Header(width, height, wide, _stated_white(image, data) if wide else None)
 
 
-def stored_form(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> tuple[bool, int]:
+def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
+    """Width and height in pixels as a viewer shows them (EXIF orientation applied), from the header alone.
+
+    Raises BadInput where the header is unreadable.
+    """
+    header = read_header(data, name)
+    return header.width, header.height
+
+
+def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:
     """How a photograph was saved: whether it is grey, and its EXIF orientation (1 = as stored).
 
     Raises BadInput where the header is unreadable.
     """
-    with _opened(data, name, decoding) as image:
+    with open_image(data, name) as image:
         # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with alpha or without.
-        return ImageMode.getmode(image.mode).basemode == "L", _orientation(image, data, name)
+        # Pillow opens a PNG of 16 bits of grey with alpha as RGBA.
+        grey = ImageMode.getmode(image.mode).basemode == "L" or _raw_mode(image).startswith("LA;")
+        return grey, _orientation(image, data, name)
 
 
 def is_picture(head: bytes) -> bool:
@@ -95,65 +155,203 @@ def count_pages(file: BinaryIO) -> int:
 
 
 def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
-    """Decode a photograph to RGB, uint8 [H, W, 3]: grey is repeated, 16-bit is scaled to 8, alpha dropped, EXIF orientation applied.
+    """Decode a photograph to RGB, uint8 [H, W, 3]: as `decode_photograph`, without what it counts."""
+    return decode_photograph(data, name, decoding).pixels
 
+
+def decode_photograph(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT, rows: int | None = None) -> Photograph:
+    """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level, EXIF orientation is applied.
+
+    Transparent pixels become TRANSPARENT_GREY, half-transparent ones are laid over it. Where only the first `rows` are wanted, those below are left
+    out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode all.
     Raises BadInput where it is unreadable, truncated or too large.
     """
-    return np.asarray(_decoded(data, name, decoding, decoding.white_level).convert("RGB"))
+    with open_image(data, name, decoding.max_pixels) as image, decoding_errors(name):
+        if is_wide(image):
+            return _scaled(load_wide(image, data), decoding.white_level)
+        if rows is not None and rows < image.height and _may_stop(image) and _orientation(image, data, name) == 1:
+            _stop_after(image, rows)
+        upright = load_upright(image, name)
+        if not upright.has_transparency_data:
+            return Photograph(np.asarray(upright.convert("RGB")))
+        values = np.asarray(upright.convert("RGBA"))
+        return _over_grey(values[..., :3], values[..., 3])
 
 
-def decode_mask(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
-    """Decode a defect mask to bool [H, W]: True where any channel is above half of its range (or non-zero for masks with values 0 and 1).
+def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:
+    """The decoded picture with EXIF orientation applied. Raises BadInput for floating-point values, and whatever Pillow's decoders raise."""
+    _load(image)
+    if image.mode == "F":
+        raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
+    return ImageOps.exif_transpose(image)
 
-    Masks saved with 16 bits often hold 8-bit values; the range is then that of 8 bits. Raises BadInput where it is unreadable, truncated
-    or too large.
+
+def load_wide(image: ImageFile.ImageFile, data: bytes | memoryview) -> np.ndarray:
+    """The values of a file with more than 8 bits a channel, upright: int32 [H, W, C] with C = 1 (grey), 2 (grey, alpha), 3 or 4 channels.
+
+    Raises whatever Pillow's decoders raise.
     """
-    values = np.asarray(_decoded(data, name, decoding, None).convert("RGB")).max(axis=2)
-    return values > (0 if values.max() <= 1 else 127)
+    raw_mode = _raw_mode(image)
+    if _maxval(image) > 255:
+        # Pillow's decoder stretches the values to its own range, in Python.
+        shape = image.height, image.width, 1 if image.mode == "I" else 3
+        return np.frombuffer(data, ">u2", shape[0] * shape[1] * shape[2], image.tile[0].offset).reshape(shape).astype(np.int32)
+    if image.mode.startswith("I"):
+        _load(image)
+        values = np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)[..., None]
+    elif raw_mode == "LA;16B":
+        # Pillow keeps 8 of the 16 bits. The four bytes of a pixel are read as if they were red, green, blue and alpha.
+        four = _loaded_as(image, "RGBA")
+        values = four[..., 0::2] * 256 + four[..., 1::2]
+    else:
+        # Pillow keeps 8 of the 16 bits, and the other 8 when the file is read with its two bytes in the opposite order.
+        channels, order = raw_mode.split(";16")
+        if order == "N":
+            order = "L" if sys.byteorder == "little" else "B"
+        swapped = f"{channels};16{'L' if order == 'B' else 'B'}"
+        with _identified(data) as again:
+            values = _loaded_as(image, raw_mode) * 256 + _loaded_as(again, swapped)
+    key = image.info.get("transparency")
+    if isinstance(key, (int, tuple)) and values.shape[2] in (1, 3):
+        opaque = (values != np.atleast_1d(key)).any(axis=2, keepdims=True)
+        values = np.concatenate([values, opaque * np.int32(65535)], axis=2)
+    return values
 
 
-def _decoded(data: bytes | memoryview, name: str, decoding: Decoding, white_level: int | None) -> Image.Image:
-    """The upright picture with at most 8 bits a channel.
-
-    `white_level` is the white of pictures with more bits; None takes 65535 for those that reach above 255, and 255 for the others.
-    """
-    with _opened(data, name, decoding) as opened:
-        try:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
-            if image.mode == "I" or image.mode.startswith("I;"):
-                values = np.asarray(image).astype(np.int64)
-                white = white_level or (65535 if values.max() > 255 else 255)
-                image = Image.fromarray((values * 255 // white).clip(0, 255).astype(np.uint8))
-            # Lets Pillow's own complaint about an impossible conversion be met here.
-            return image if image.mode in ("L", "RGB") else image.convert("RGB")
-        except BadInput:
-            raise
-        except Exception as error:  # Pillow's decoders raise whatever they meet: OSError, SyntaxError, struct.error, ValueError ...
-            raise BadInput(f"{name} cannot be decoded ({error}); it is damaged or truncated.") from error
+@contextmanager
+def decoding_errors(name: str) -> Iterator[None]:
+    """Turns whatever Pillow's decoders raise (OSError, SyntaxError, struct.error, ValueError ...) into BadInput."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{name} cannot be decoded ({error}); it is damaged or truncated.") from error
 
 
-def _orientation(image: Image.Image, data: bytes | memoryview, name: str) -> int:
+def open_image(data: bytes | memoryview, name: str, max_pixels: int | None = None) -> ImageFile.ImageFile:
+    """The file, opened but not decoded. Raises BadInput where it is not an image, or has more than `max_pixels` pixels."""
+    try:
+        image = _identified(data)
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{name} is larger than what the decoder of its format takes ({error}); save it as PNG, JPEG or TIFF.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise BadInput(
+            f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} megapixels; scale it down, or raise "
+            "image.max_megapixels."
+        )
+    return image
+
+
+def is_wide(image: ImageFile.ImageFile) -> bool:
+    """Whether a file that is open, but not loaded yet, has more than 8 bits a channel."""
+    if image.format == "PPM":
+        return image.mode.startswith("I") or _maxval(image) > 255
+    channels, wide, _ = _raw_mode(image).partition(";16")
+    return image.mode.startswith("I") or bool(wide and channels in ("LA", "RGB", "RGBA", "RGBX"))
+
+
+def _identified(data: bytes | memoryview) -> ImageFile.ImageFile:
+    """Image.open without its limit, which is one for the whole process: `max_pixels` is a set's own."""
+    stream = io.BytesIO(data)
+    start = stream.read(16)
+    for form in FORMATS:
+        factory, accept = Image.OPEN[form]
+        if accept is None or accept(start) is True:
+            stream.seek(0)
+            try:
+                return factory(stream, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue
+    raise OSError("no known format")
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the pixels of a file that is open, but not loaded yet, are stored, in Pillow's words: "RGB;16B"."""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else ""
+    return str(args[0]) if isinstance(args, tuple) and args else str(args)
+
+
+def _maxval(image: ImageFile.ImageFile) -> int:
+    """The value of white of a PGM or PPM file that is open, but not loaded yet, where Pillow would stretch the values; else 0."""
+    args = image.tile[0].args if image.tile and image.tile[0].codec_name == "ppm" else None
+    return int(args[-1]) if isinstance(args, tuple) else 0
+
+
+def _may_stop(image: ImageFile.ImageFile) -> bool:
+    """Whether the codec can decode the first rows alone."""
+    return image.format == "PNG" and not image.info.get("interlace")
+
+
+def _stop_after(image: ImageFile.ImageFile, rows: int) -> None:
+    """Makes a file that is open, but not loaded yet, end after some of its rows."""
+    image._size = image.width, rows
+    image.tile = [tile._replace(extents=(0, 0, image.width, rows)) for tile in image.tile]
+
+
+def _load(image: ImageFile.ImageFile) -> None:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # With the memory at hand, Pillow's plugin does not check the size against the limit of the process.
+        image.im = Image.core.new(image.mode, getattr(image, "_tile_size", image.size))
+    image.load()
+
+
+def _loaded_as(image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
+    """Decoded as if it were stored as `raw_mode`, upright: int32 [H, W, C]."""
+    image.tile = [tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode) for tile in image.tile]
+    _load(image)
+    return np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)
+
+
+def _scaled(values: np.ndarray, white: int) -> Photograph:
+    """A photograph of int32 [H, W, C] whose white is `white`."""
+    colours = values if values.shape[2] in (1, 3) else values[..., :-1]
+    brightest = int(colours.max(initial=0))
+    clipped = np.count_nonzero((colours > white).any(axis=2)) / max(values[..., 0].size, 1) if brightest > white else 0.0
+    scaled = (colours.clip(0, white) * 255 // white).astype(np.uint8)
+    pixels = np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))
+    if colours is values:
+        return Photograph(pixels, clipped=clipped)
+    # Alpha has a range of its own: that of 16 bits, unless it ends where white does.
+    alpha = values[..., -1]
+    opaque = white if alpha.max(initial=0) <= white else 65535
+    return Photograph(**{**vars(_over_grey(pixels, (alpha.clip(0, opaque) * 255 // opaque).astype(np.uint8))), "clipped": clipped})
+
+
+def _over_grey(colours: np.ndarray, alpha: np.ndarray) -> Photograph:
+    """uint8 [H, W, 3] with alpha, uint8 [H, W], over the grey of transparent pixels."""
+    transparent = 1 - np.count_nonzero(alpha == 255) / max(alpha.size, 1)
+    if not transparent:
+        return Photograph(np.ascontiguousarray(colours))
+    weight = alpha[..., None].astype(np.int32)
+    return Photograph(((colours * weight + TRANSPARENT_GREY * (255 - weight) + 127) // 255).astype(np.uint8), transparent)
+
+
+def _stated_white(image: ImageFile.ImageFile, data: bytes | memoryview) -> int | None:
+    """The value of white that the header of a file with more than 8 bits a channel states, where that is below 65535."""
+    white = 65535
+    if _maxval(image):
+        white = _maxval(image)
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        stated = [image.tag_v2.get(_MAX_SAMPLE_VALUE), 2 ** max(np.atleast_1d(image.tag_v2.get(_BITS_PER_SAMPLE, 16))) - 1]
+        white = min([65535, *(int(max(np.atleast_1d(value))) for value in stated if value)])
+    elif image.format == "PNG":
+        # The standard wants fewer significant bits scaled to the whole range; who writes them as they are is known by the values alone.
+        start = bytes(data[:4096])
+        at = start.find(b"sBIT")
+        if 0 <= at < len(start) - 4:
+            white = 2 ** max(start[at + 4 : at + 4 + int.from_bytes(start[at - 4 : at], "big")] or b"\x10") - 1
+    return white if 255 <= white < 65535 else None
+
+
+def _orientation(image: ImageFile.ImageFile, data: bytes | memoryview, name: str) -> int:
     # Pillow decodes a whole PNG to look for EXIF behind the pixels; most have none at all.
     if image.format == "PNG" and not re.search(rb"eXIf|Raw profile type|XML:com\.adobe\.xmp", data):
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # whatever Pillow meets, as in _decoded
+    except Exception as error:  # whatever Pillow meets, as in decoding_errors
         raise BadInput(f"{name} has metadata that cannot be read ({error}); it is damaged.") from error
-
-
-def _opened(data: bytes | memoryview, name: str, decoding: Decoding) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels below is the limit
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadInput(f"{name} has more than {decoding.max_pixels / 1e6:.0f} megapixels; scale it down.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
-    if image.width * image.height > decoding.max_pixels:
-        raise BadInput(f"{name} has {image.width} x {image.height} pixels, more than {decoding.max_pixels / 1e6:.0f} megapixels; scale it down.")
-    return image

@@ -43,4 +43,4 @@ class InputBatches:
                     future.cancel()
 
     def _input(self, sample: Sample) -> np.ndarray:
-        return to_input(self.geometry.apply(self.dataset.image(sample)))
+        return to_input(self.dataset.input(sample, self.geometry))

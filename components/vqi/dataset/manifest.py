@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vqi.dataset.images import DEFAULT, Decoding
+from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json
 
@@ -67,7 +68,8 @@ class Manifest:
 
     `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits. `labelled_fraction` is the
     share of the source's test photographs that supervised methods learn from; 0 means none.
-    `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels.
+    `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
+    `mask_meaning` how the values of masks become defect.
     """
 
     name: str
@@ -77,12 +79,14 @@ class Manifest:
     notes: tuple[str, ...] = ()
     labelled_fraction: float = 0.0
     decoding: Decoding = DEFAULT
+    mask_meaning: MaskMeaning = BLACK_BACKGROUND
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the samples' content, roles and decoding, not over where they came from: same content, same fingerprint."""
+        """SHA-256 over the samples' content and roles, decoding and the meaning of masks, not over where they came from: same content, same
+        fingerprint."""
         rows = sorted([s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.sha256 for mask in s.masks]] for s in self.samples)
-        return hashlib.sha256(canonical_json([FORMAT, asdict(self.decoding), rows])).hexdigest()
+        return hashlib.sha256(canonical_json([FORMAT, asdict(self.decoding), asdict(self.mask_meaning), rows])).hexdigest()
 
     def to_json(self) -> str:
         value = {
@@ -93,6 +97,7 @@ class Manifest:
             "calibration_fraction": self.calibration_fraction,
             "labelled_fraction": self.labelled_fraction,
             "decoding": asdict(self.decoding),
+            "mask_meaning": asdict(self.mask_meaning),
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
@@ -113,7 +118,16 @@ def read_manifest(folder: Path) -> Manifest:
         samples = tuple(_sample(row) for row in value["samples"])
         labelled = float(value.get("labelled_fraction", 0.0))
         decoding = Decoding(**value["decoding"])
-        manifest = Manifest(value["name"], samples, value["seed"], value["calibration_fraction"], tuple(value["notes"]), labelled, decoding)
+        manifest = Manifest(
+            value["name"],
+            samples,
+            value["seed"],
+            value["calibration_fraction"],
+            tuple(value["notes"]),
+            labelled,
+            decoding,
+            MaskMeaning.from_dict(value["mask_meaning"]),
+        )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import count_pages, decode_rgb, stored_form
+from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
+from vqi.dataset.masks import values_met
 from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
@@ -23,32 +24,45 @@ from vqi.platform.threads import decoding_threads
 PICTURE_SIDE = 320
 CONTOUR = (255, 0, 220)
 FRAME = (0, 150, 255)
+# What may hold more than one picture.
+_PAGED = (".tif", ".tiff", ".webp", ".png")
 
 
 @dataclass(frozen=True)
 class MaskObservation:
     """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those the network
-    sees (in original pixels) and those left in the network's geometry."""
+    sees (in original pixels) and those left in the network's geometry. `border` is the share of the pixels along the edges that are defect. `values`
+    names what the files hold, where the mask marks nothing or most of the photograph."""
 
     problem: str | None = None
     size: tuple[int, int] = (0, 0)
     pixels: int = 0
     pixels_seen: int = 0
     pixels_at_input: int = 0
+    border: float = 0.0
+    values: str = ""
+
+    @property
+    def share(self) -> float:
+        """How much of the photograph is marked, 0 to 1."""
+        return self.pixels / max(self.size[0] * self.size[1], 1)
 
 
 @dataclass(frozen=True)
 class Look:
-    """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its EXIF orientation,
-    its thumbnail (uint8), and, where one was asked for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it).
-    `pages` is how many pictures the file holds; the first alone is read."""
+    """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
+    EXIF orientation, how many `pages` it holds (the first alone is read), the shares of its pixels that are
+    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), and, where one was asked
+    for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
 
     size: tuple[int, int]
     grey: bool
     orientation: int
+    pages: int
+    transparent: float
+    clipped: float
     thumbnail: np.ndarray
     picture: np.ndarray | None
-    pages: int = 1
 
     @property
     def brightness(self) -> float:
@@ -80,12 +94,14 @@ def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> 
 def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Observation:
     try:
         content = _content(dataset, sample.image, sample.sha256, sample.path)
-        image = decode_rgb(content, sample.path, dataset.manifest.decoding)
-        grey, orientation = stored_form(content, sample.path, dataset.manifest.decoding)
+        photograph = decode_photograph(content, sample.path, dataset.manifest.decoding)
+        grey, orientation = stored_form(content, sample.path)
+        pages = count_pages(io.BytesIO(content)) if sample.path.lower().endswith(_PAGED) else 1
     except BadInput as error:
         return Observation(sample, str(error), None, None)
+    image = photograph.pixels
     mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
-    look = Look(image.shape[:2], grey, orientation, thumbnail(image), None, count_pages(io.BytesIO(content)))
+    look = Look(image.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(image), None)
     if pictured:
         look = replace(look, picture=_picture(image, mask, geometry if look.holds(geometry) else None))
     return Observation(sample, None, look, seen)
@@ -109,11 +125,18 @@ def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geo
         return None, None
     if mask.shape != size:
         return None, MaskObservation(size=mask.shape)
+    edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    whole = MaskObservation(None, size, _count(mask), border=_count(edges) / edges.size)
+    if not whole.pixels or whole.share > 0.5:
+        meaning = dataset.manifest.mask_meaning
+        named = {values_met(dataset.bytes_of(file.extent), file.path, meaning) for file in sample.masks}
+        whole = replace(whole, values="; ".join(sorted(named)))
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
-        return mask, MaskObservation(None, size, _count(mask))
+        return mask, whole
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
-    seen = MaskObservation(None, size, _count(mask), _count(mask[top:bottom, left:right]), _count(geometry.apply_labels(mask.astype(np.int32))))
-    return mask, seen
+    return mask, replace(
+        whole, pixels_seen=_count(mask[top:bottom, left:right]), pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32)))
+    )
 
 
 def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqi.dataset.images import decode_mask, decode_rgb
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.images import Photograph, decode_photograph
 from vqi.dataset.manifest import Extent, Label, Manifest, Sample, Split, read_manifest
+from vqi.dataset.masks import decode_mask
 from vqi.platform.errors import BadInput
 
 
@@ -43,7 +45,20 @@ class Dataset:
 
     def image(self, sample: Sample) -> np.ndarray:
         """The photograph as RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be decoded."""
-        return decode_rgb(self.bytes_of(sample.image), sample.path, self.manifest.decoding)
+        return self.photograph(sample).pixels
+
+    def photograph(self, sample: Sample) -> Photograph:
+        """The photograph and what decoding it showed. Raises BadInput where it cannot be decoded."""
+        return decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding)
+
+    def input(self, sample: Sample, geometry: Geometry) -> np.ndarray:
+        """What the network sees of a photograph, uint8 [h, w, 3]; what lies below the region of interest is not decoded where the codec can stop.
+
+        Raises BadInput where the photograph cannot be decoded, or the region reaches outside it.
+        """
+        rows = geometry.region[3] if geometry.region else None
+        photograph = decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding, rows)
+        return geometry.apply(photograph.pixels)
 
     def mask(self, sample: Sample) -> np.ndarray | None:
         """The defect mask, bool [H, W] (True = defect in any of the sample's masks), or None where the sample has none.
@@ -52,9 +67,10 @@ class Dataset:
         """
         if not sample.masks:
             return None
+        meaning, most = self.manifest.mask_meaning, self.manifest.decoding.max_pixels
         united: np.ndarray | None = None
         for file in sample.masks:
-            mask = decode_mask(self.bytes_of(file.extent), file.path, self.manifest.decoding)
+            mask = decode_mask(self.bytes_of(file.extent), file.path, meaning, most)
             if united is not None and united.shape != mask.shape:
                 raise BadInput(
                     f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {sample.masks[0].path}, of the same photograph, "

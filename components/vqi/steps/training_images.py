@@ -54,7 +54,7 @@ class DecodedImages:
 def dataset_images(dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, labelled: bool = False) -> DecodedImages:
     """The samples' images; `labelled` adds their labels (1 = defect)."""
     labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if labelled else None
-    return DecodedImages(lambda number: geometry.apply(dataset.image(samples[number])), len(samples), geometry.input_size, labels)
+    return DecodedImages(lambda number: dataset.input(samples[number], geometry), len(samples), geometry.input_size, labels)
 
 
 def source_images(source: str, geometry: Geometry, key: str) -> Iterator[DecodedImages]:

@@ -39,6 +39,7 @@ def check(
             group=category.data.group,
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
+            skip_damaged=category.data.skip_damaged,
             dataset=dataset,
             say=lambda note: typer.echo(printable(f"note: {note}")),
         )

@@ -38,6 +38,7 @@ def preview(
             group=chosen.data.group,
             white_level=chosen.image.white_level,
             max_megapixels=chosen.image.max_megapixels,
+            skip_damaged=chosen.data.skip_damaged,
             dataset=dataset,
         )
         written = write_preview(

@@ -15,6 +15,7 @@ def ingest(
     data_labelled_fraction: str,
     data_layout: str,
     data_mask_suffix: str,
+    data_skip_damaged: int,
     data_source: str,
     image_max_megapixels: int,
     image_white_level: str,
@@ -49,6 +50,7 @@ def ingest(
             group=category.data.group,
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
+            skip_damaged=category.data.skip_damaged,
             dataset=Path(dataset.path),
             say=lambda note: print(printable(f"note: {note}"), flush=True),
         )

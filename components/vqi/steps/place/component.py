@@ -24,6 +24,7 @@ def place(
     data_labelled_fraction: str,
     data_layout: str,
     data_mask_suffix: str,
+    data_skip_damaged: int,
     data_source: str,
     export_tolerance: float,
     image_crop: str,

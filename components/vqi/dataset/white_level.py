@@ -1,0 +1,60 @@
+"""The value of white in photographs with more than 8 bits a channel: one for a whole set, from the values its normals reach.
+
+A camera of 10, 12 or 14 bits is often saved in files of 16 without scaling: taken as 16 bits its photographs are nearly black.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from vqi.dataset.images import decoding_errors, load_wide, open_image
+
+# The ranges of 8, 10, 12, 14 and 16 bits.
+WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
+# Defective pixels of a sensor may hold any value. They are few.
+_MOST_HOT_PIXELS = 1e-5
+
+
+class WhiteLevel:
+    """What the photographs of a set reach, added one by one."""
+
+    def __init__(self) -> None:
+        self._photographs = self._pixels = self._highest = 0
+        self._above = np.zeros(len(WHITE_LEVELS), np.int64)
+        self._stated: Counter[int | None] = Counter()
+
+    def add(self, data: bytes | memoryview, name: str, stated: int | None, max_pixels: int) -> None:
+        """A file with more than 8 bits a channel; `stated` is the white that its header names. Raises BadInput where it cannot be decoded."""
+        with open_image(data, name, max_pixels) as image, decoding_errors(name):
+            values = load_wide(image, data)
+        colours = values if values.shape[2] in (1, 3) else values[..., :-1]
+        brightest = colours.max(axis=2)
+        highest = int(brightest.max(initial=0))
+        self._photographs += 1
+        self._pixels += brightest.size
+        self._highest = max(self._highest, highest)
+        self._stated[stated] += 1
+        for number, level in enumerate(WHITE_LEVELS):
+            if highest > level:
+                self._above[number] += np.count_nonzero(brightest > level)
+
+    def decide(self) -> tuple[int, str]:
+        """The white level and the sentence that states it ("" where no photograph has more than 8 bits)."""
+        if not self._photographs:
+            return WHITE_LEVELS[-1], ""
+        stated, files = self._stated.most_common(1)[0]
+        if stated and files == self._photographs and self._highest <= stated:
+            return stated, f"White is {stated}, as the headers of the photographs with more than 8 bits a channel say."
+        above = self._above / max(self._pixels, 1)
+        number = next((number for number, share in enumerate(above) if share <= _MOST_HOT_PIXELS), len(WHITE_LEVELS) - 1)
+        level = WHITE_LEVELS[number]
+        if level == WHITE_LEVELS[-1]:
+            beyond = f", and what lies above (up to {self._highest}) is cut off" if self._highest > level else ""
+            return level, f"White is 65535 in photographs with more than 8 bits a channel{beyond}."
+        hot = f" but for {self._above[number]} hot pixel{'' if self._above[number] == 1 else 's'}" if self._above[number] else ""
+        return level, (
+            f"The values of the normals with more than 8 bits a channel end at {min(self._highest, level)}{hot}: {level.bit_length()} bits? White is "
+            f"taken as {level}; image.white_level says otherwise."
+        )
