@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, plausible_ranges
+from vqi.dataset.images import DEFAULT
 from vqi.deployment.bundle import (
+    Boxes,
     Calibration,
+    CalibrationScore,
     DatasetEntry,
+    DecodingEntry,
     GeometryEntry,
     Graph,
+    Plausibility,
     Preprocessing,
+    RangeEntry,
     Sidecar,
     Thresholds,
     Weights,
@@ -66,7 +74,14 @@ def toy_detector(kind: type[Detector] = ToyDetector) -> Detector:
     return detector
 
 
-def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
+def toy_plausibility() -> Plausibility:
+    """What the eight normals are like."""
+    rows = [image_statistics(GEOMETRY.apply(photograph(seed)), (80, 96)) for seed in range(8)]
+    ranges = {name: RangeEntry(**asdict(limit)) for name, limit in plausible_ranges(rows).items()}
+    return Plausibility(images=8, normals=8, false_alarm_rate=false_alarm_rate(rows), ranges=ranges)
+
+
+def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[CalibrationScore]) -> Sidecar:
     return Sidecar(
         name="plates",
         method="toy",
@@ -75,9 +90,11 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
         weights=Weights(kind="random", label="random (seed 0)", sha256=""),
         seed=0,
         dataset=DatasetEntry(name="plates", fingerprint="0" * 64),
-        preprocessing=Preprocessing(geometry=GeometryEntry(**GEOMETRY.to_dict())),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())),
         graph=graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
+        boxes=Boxes(),
+        plausibility=toy_plausibility(),
         calibration=Calibration(
             precision="float32",
             precision_shift=None,
@@ -87,6 +104,7 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
             requested_false_reject_rate=0.01,
             false_reject_rate=1 / 9,
             guarantee="At most 1 of 9 normals is rejected.",
+            scores=scores,
         ),
         metrics={},
         parity={},
@@ -98,6 +116,12 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float) -> Sidecar:
 def write_toy_bundle(folder: Path) -> None:
     """A complete bundle whose threshold lies between the normals' scores and the defects'."""
     detector = toy_detector()
-    with torch.inference_mode():
-        scores = [float(detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(99, defect)))[None])).image) for defect in (False, True)]
-    write_sidecar(folder, toy_sidecar(folder, export_graphs(detector, folder), sum(scores) / 2))
+
+    def scored(seed: int, defect: bool = False) -> CalibrationScore:
+        with torch.inference_mode():
+            image, values = detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(seed, defect)))[None]))
+        return CalibrationScore(score=float(image), map_max=float(values.max()), map_median=float(values.median()))
+
+    threshold = (scored(99).score + scored(99, True).score) / 2
+    sidecar = toy_sidecar(folder, export_graphs(detector, folder), threshold, [scored(seed) for seed in range(100, 108)])
+    write_sidecar(folder, sidecar)

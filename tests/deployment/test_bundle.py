@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vqi.deployment.bundle import Graph, read_sidecar
+from vqi.dataset.images import DEFAULT, Decoding
+from vqi.deployment.bundle import DecodingEntry, Graph, read_sidecar
 from vqi.deployment.graph_runtime import open_graph
+from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
 
@@ -30,8 +33,9 @@ def change(bundle: Path, *keys: str, value) -> None:
 
 def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
     value = json.loads((bundle / "bundle.json").read_text())
-    assert value["format"] == "vqi-bundle/1"
+    assert value["format"] == "vqi-bundle/2"
     assert value["preprocessing"] == {
+        "decoding": asdict(DEFAULT),
         "colour": "RGB",
         "range": [0, 1],
         "resize": "antialiased bilinear",
@@ -47,7 +51,9 @@ def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> Non
 @pytest.mark.parametrize(
     ("keys", "value", "sentence"),
     [
-        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/1'"),
+        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/2'; a newer vqi made it"),
+        (("format",), "vqi-bundle/1", "does not hold how files are decoded, the calibration scores .*: run the category again"),
+        (("format",), "thesis", "this version reads 'vqi-bundle/2'; export again"),
         (("surprise",), 1, "malformed at surprise"),
         (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
         (("thresholds", "image"), float("nan"), "malformed at thresholds.image"),
@@ -58,6 +64,12 @@ def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> Non
         (("preprocessing", "geometry", "crop"), None, "contradicts itself"),
         (("preprocessing", "geometry", "size"), [9, 10**9], "between 32 and 4096"),
         (("graph", "precision"), "bfloat16", "malformed at graph.precision"),
+        (("preprocessing", "decoding", "white_level"), "4095", "malformed at preprocessing.decoding.white_level"),
+        (("preprocessing", "decoding", "gamma"), 2.2, "malformed at preprocessing.decoding.gamma"),
+        (("preprocessing", "decoding"), {"white_level": 4095}, "malformed at preprocessing.decoding .*max_pixels is missing"),
+        (("calibration", "precision"), "float8", "malformed at calibration.precision .*float32, bfloat16, float16"),
+        (("calibration", "scores"), [], "malformed at calibration.scores"),
+        (("plausibility", "ranges"), {}, "malformed at plausibility .*side, aspect"),
         (("graph", "bytes_per_image"), 0, "malformed at graph.bytes_per_image"),
     ],
 )
@@ -68,7 +80,7 @@ def test_a_sidecar_that_was_tampered_with_is_refused_in_one_sentence(bundle: Pat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/1"}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/2"}'])
 def test_a_sidecar_that_is_none_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / "bundle.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"bundle\.json"):
@@ -120,3 +132,20 @@ def test_a_threshold_that_promises_nothing_has_no_rate(bundle: Path) -> None:
     change(bundle, "calibration", "kind", value="seen")
     change(bundle, "calibration", "false_reject_rate", value=None)
     assert read_sidecar(bundle).calibration.false_reject_rate is None
+
+
+def test_every_field_of_a_decoding_is_in_the_bundle() -> None:
+    decoding = Decoding(white_level=4095)
+    assert asdict(DecodingEntry(**asdict(decoding))) == asdict(decoding)
+
+
+def test_a_bundle_that_was_copied_as_a_link_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bundle").symlink_to("artifacts/export/bundle")
+    with pytest.raises(BadInput, match="is a link to artifacts/export/bundle, which is not here; copy the folder itself"):
+        read_sidecar(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_thresholds_may_be_taken_in_any_precision_a_category_offers(bundle: Path, precision: str) -> None:
+    change(bundle, "calibration", "precision", value=precision)
+    assert read_sidecar(bundle).calibration.precision == precision

@@ -14,9 +14,10 @@ from PIL import Image
 
 from toy_bundle import GEOMETRY, photograph, toy_detector
 from vqi.dataset.geometry import to_input
-from vqi.deployment.bundle import Boxes, read_sidecar, write_sidecar
+from vqi.dataset.images import Decoding
+from vqi.deployment.bundle import Boxes, DecodingEntry, read_sidecar, write_sidecar
 from vqi.deployment.graph_runtime import BACKENDS
-from vqi.deployment.predictor import Prediction, Predictor, Unreadable
+from vqi.deployment.predictor import Prediction, Predictor, Unreadable, pixels_of
 from vqi.evaluation.pictures import boxes
 from vqi.platform.errors import BadInput
 
@@ -85,14 +86,6 @@ def test_a_rule_for_boxes_that_makes_no_sense_is_refused(toy_bundle: Path, tmp_p
         read_sidecar(bundle)
 
 
-def test_a_bundle_from_before_there_were_rules_boxes_what_is_above_the_pixel_threshold(toy_bundle: Path, tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
-    value = json.loads((bundle / "bundle.json").read_text())
-    del value["boxes"]
-    (bundle / "bundle.json").write_text(json.dumps(value))
-    assert read_sidecar(bundle).boxes == Boxes(rule="threshold", fraction=None)
-
-
 def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predictor: Predictor, folder: Path) -> None:
     names = ["0.png", "broken.png", "absent.png", "1.png", "text.png", "2.png", "3.png"]
     found = list(predictor.predict(folder / name for name in names))
@@ -102,7 +95,16 @@ def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predict
     assert "is no file" in found[2].reason  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("array", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 8), np.int64),
+        np.zeros(8, np.uint8),
+    ],
+)
 def test_an_array_that_is_no_photograph_is_named(predictor: Predictor, array: np.ndarray) -> None:
     (result,) = predictor.predict([array])
     assert isinstance(result, Unreadable)
@@ -174,3 +176,87 @@ print([p.decision for p in Predictor({str(toy_bundle)!r}, {backend!r}).predict([
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert ended.stdout == "['good', 'defect']\n", ended.stderr
+
+
+def test_a_frame_in_memory_scores_what_its_file_scores(predictor: Predictor, tmp_path: Path) -> None:
+    """Grey of every shape and depth, and RGB of 16 bits: the pixels of the file that holds the same values."""
+    plate = photograph(3)
+    deep = plate[..., 1].astype(np.uint16) * 257
+    frames = [plate[..., 0], plate[..., :1], deep, deep[..., None], plate[..., 0] > 118, plate[:, ::-1], plate]
+    files = []
+    for number, frame in enumerate(frames):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.ascontiguousarray(frame.squeeze())).save(files[-1])
+    for of_file, of_frame in zip(predictor.predict(files), predictor.predict(frames), strict=True):
+        assert isinstance(of_file, Prediction)
+        assert isinstance(of_frame, Prediction)
+        assert of_frame.score == pytest.approx(of_file.score, rel=1e-6)
+        assert (of_frame.decision, bool(of_frame.implausible)) == (of_file.decision, bool(of_file.implausible))
+
+
+def test_what_is_neither_a_path_nor_an_array_is_named(predictor: Predictor) -> None:
+    first, second = predictor.predict([None, photograph(1)])  # type: ignore[list-item]
+    assert isinstance(first, Unreadable)
+    assert first.reason == "image 0 is a NoneType; give the path of a file, an array, or a name and an array."
+    assert isinstance(second, Prediction)
+
+
+def test_16_bits_are_scaled_by_the_white_level_of_the_set() -> None:
+    frame = np.array([[0, 2048, 4095, 5000]], np.uint16)
+    assert pixels_of(frame, "frame", Decoding(white_level=4095))[0, :, 0].tolist() == [0, 127, 255, 255]
+    assert pixels_of(frame, "frame")[0, :, 0].tolist() == [0, 7, 15, 19]
+    assert pixels_of(np.repeat(frame[..., None], 3, axis=2), "frame", Decoding(white_level=4095)).shape == (1, 4, 3)
+
+
+def test_files_are_decoded_as_the_set_was(toy_bundle: Path, tmp_path: Path) -> None:
+    """A 12-bit camera's file: with the white level of the set the same score as the 8-bit file; with another nearly
+    black, hence implausible.
+    """
+    plate = photograph(3)[..., 0]
+    Image.fromarray(plate.astype(np.uint16) * 16).save(tmp_path / "12bit.png")
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    sidecar = read_sidecar(bundle)
+    white = DecodingEntry(white_level=255 * 16)
+    write_sidecar(bundle, sidecar.model_copy(update={"preprocessing": sidecar.preprocessing.model_copy(update={"decoding": white})}))
+    expected, right = Predictor(bundle, "onnxruntime").predict([plate, tmp_path / "12bit.png"])
+    (wrong,) = Predictor(toy_bundle, "onnxruntime").predict([tmp_path / "12bit.png"])
+    assert right.score == pytest.approx(expected.score)  # type: ignore[union-attr]
+    assert wrong.decision == "implausible"  # type: ignore[union-attr]
+    assert "its mean brightness is 7" in wrong.implausible  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "change", [np.zeros_like, lambda plate: np.full_like(plate, 255), lambda plate: plate[::2, ::2], lambda plate: np.rot90(plate)]
+)
+def test_a_frame_that_is_no_plate_is_implausible_and_never_good(predictor: Predictor, change) -> None:
+    (result,) = predictor.predict([("left camera", change(photograph(3)))])
+    assert isinstance(result, Prediction)
+    assert result.decision == "implausible"
+    assert result.implausible.startswith("left camera is not a plausible photograph of this set: its ")
+
+
+def test_one_frame_is_predicted_before_the_next_is_there(predictor: Predictor) -> None:
+    for number in range(3):
+        result, expected = predictor.predict_one(photograph(number)), next(predictor.predict([photograph(number)]))
+        assert isinstance(result, Prediction)
+        assert isinstance(expected, Prediction)
+        assert result.score == pytest.approx(expected.score)
+    assert isinstance(predictor.predict_one("absent.png"), Unreadable)
+
+
+def test_another_threshold_moves_decision_boxes_and_promise_together(toy_bundle: Path) -> None:
+    """The toy's image score is the maximum of the map before it is scaled up, so that both thresholds move alike."""
+    plain = Predictor(toy_bundle, "onnxruntime")
+    calibration = plain.sidecar.calibration
+    scores, maxima = sorted(entry.score for entry in calibration.scores), sorted(entry.map_max for entry in calibration.scores)
+    middle = Predictor(toy_bundle, "onnxruntime", threshold=scores[3])
+    assert (middle.sidecar.thresholds.image, middle.sidecar.thresholds.pixel) == (scores[3], maxima[3])
+    assert middle.sidecar.calibration.false_reject_rate == pytest.approx(5 / 9)
+    rate = Predictor(toy_bundle, "onnxruntime", false_reject_rate=5 / 9)
+    assert rate.sidecar.thresholds.image == scores[3]
+    high = Predictor(toy_bundle, "onnxruntime", threshold=10.0)
+    (defect,) = high.predict([photograph(72, defect=True)])
+    assert isinstance(defect, Prediction)
+    assert (defect.decision, defect.boxes, bool(defect.mask.any())) == ("good", [], False)
+    with pytest.raises(BadInput, match="refuse or score"):
+        Predictor(toy_bundle, implausible="ignore")  # type: ignore[arg-type]

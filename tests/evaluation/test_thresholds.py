@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from vqi.evaluation.thresholds import (
     calibrate,
     chance_above,
     conformal_threshold,
+    manual_threshold,
     promised_rates,
     rate_quantile,
     read_calibration,
@@ -226,3 +228,61 @@ def test_refits_come_out_near_the_figure(kind: str) -> None:
         threshold, _ = conformal_threshold(scores.tolist(), 0.1)
         rejected.append(np.mean(score(random.normal(size=(200, 8)), normals) > threshold))
     assert np.mean(rejected) == pytest.approx(0.1, rel=0.25)
+
+
+def calibration_of(scores: list[float], maxima: list[float] | None = None, kind: str = "split") -> Calibration:
+    count = len(scores)
+    paths = tuple(map(str, range(count)))
+    return Calibration(kind, None, paths, tuple(scores), tuple(maxima or scores), (0.0,) * count)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("image", "rate", "pixel", "sentence"),
+    [
+        (
+            3.0,
+            0.25,
+            30.0,
+            "3 of the 3 calibration scores lie at or below it: about 25 % of good parts, or fewer, .*3 photographs cannot promise less",
+        ),
+        (9.0, 0.25, 90.0, "3 of the 3 .*however high a threshold lies above all scores"),
+        (2.5, 0.5, 25.0, "2 of the 3 .*about 50 % of good parts, or fewer, are expected to be rejected as long as they look like those photographs"),
+        (1.0, 0.75, 10.0, "1 of the 3 .*about 75 %"),
+        (0.5, 1.0, 5.0, "0 of the 3 .*every good part must be expected to be rejected"),
+    ],
+)
+def test_a_manual_threshold_promises_its_rank(image: float, rate: float, pixel: float, sentence: str) -> None:
+    chosen = manual_threshold(calibration_of([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]), image)
+    assert (chosen.image, chosen.false_reject_rate, chosen.pixel) == (image, pytest.approx(rate), pytest.approx(pixel))
+    assert re.search(f"was set by hand, {sentence}", chosen.guarantee)
+
+
+def test_the_pixel_threshold_has_the_rank_of_the_image_threshold() -> None:
+    random = np.random.default_rng(0)
+    scores, maxima = random.normal(5, 1, 40).tolist(), random.exponential(1, 40).tolist()
+    for image in random.normal(5, 1.5, 200):
+        chosen = manual_threshold(calibration_of(scores, maxima), float(image))
+        assert sum(value <= chosen.pixel for value in maxima) == sum(score <= image for score in scores)
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0]])
+def test_a_manual_threshold_needs_no_spread(values: list[float]) -> None:
+    assert manual_threshold(calibration_of(values), 2.5).pixel == 2.5
+    assert manual_threshold(calibration_of(values), 1.5).pixel == 1.5
+
+
+@pytest.mark.parametrize("image", [float("nan"), float("inf")])
+def test_a_manual_threshold_that_is_not_finite_is_refused(image: float) -> None:
+    with pytest.raises(BadInput, match="must be a number"):
+        manual_threshold(calibration_of([1.0, 2.0]), image)
+
+
+def test_scores_of_training_images_promise_nothing_by_hand_either() -> None:
+    assert "no false-reject rate is promised" in manual_threshold(calibration_of([1.0, 2.0], kind="seen"), 1.5).guarantee
+
+
+@pytest.mark.parametrize("true_rate", [0.01, 0.1, 0.4])
+def test_what_a_manual_threshold_states_is_no_less_than_the_true_rate_on_average(true_rate: float) -> None:
+    random = np.random.default_rng(1)
+    stated = [manual_threshold(calibration_of(random.random(30).tolist()), 1 - true_rate).false_reject_rate for _ in range(400)]
+    assert np.mean(stated) == pytest.approx(true_rate + (1 - true_rate) / 31, abs=0.015)

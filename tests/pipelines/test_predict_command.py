@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from toy_bundle import photograph
+from vqi.deployment.bundle import read_sidecar
 from vqi.platform.errors import BadInput
 from vqi_pipelines.commands.predict import matched, predict
 
@@ -38,7 +40,7 @@ def run(*arguments: object):
 def test_a_folder_is_predicted_and_everything_written(line: Path, toy_bundle: Path) -> None:
     result = run(toy_bundle, "line", "--out", "found")
     assert result.exit_code == 0, result.output
-    assert "4 images: 3 good, 1 defect, 0 unreadable." in result.stdout
+    assert "4 images: 3 good, 1 defect, 0 implausible, 0 unreadable." in result.stdout
     assert "At most 1 of 9 normals is rejected." in result.stdout
     written = json.loads((line / "found" / "predictions.json").read_text())
     assert [(Path(p["image"]).name, p["decision"]) for p in written["predictions"]] == [
@@ -65,9 +67,83 @@ def test_a_bad_image_is_named_and_the_exit_code_says_so(line: Path, toy_bundle: 
     result = run(toy_bundle, "line", "absent.png", "--json")
     assert result.exit_code == 2
     value = json.loads(result.stdout)
-    assert value["counts"] == {"images": 5, "good": 2, "defect": 1, "unreadable": 2}
+    assert value["counts"] == {"images": 5, "good": 2, "defect": 1, "implausible": 0, "unreadable": 2}
     assert "vqi predict: absent.png names no file." in result.stderr
     assert "1.png is not an image" in result.stderr
+
+
+def test_an_implausible_photograph_is_never_good(line: Path, toy_bundle: Path) -> None:
+    Image.new("RGB", (96, 80)).save(line / "line" / "black.png")
+    Image.fromarray(photograph(1)).resize((48, 40)).save(line / "line" / "half.png")
+    Image.fromarray(photograph(1)).rotate(90, expand=True).save(line / "line" / "portrait.png")
+    result = run(toy_bundle, "line")
+    assert result.exit_code == 2
+    assert "7 images: 3 good, 1 defect, 3 implausible, 0 unreadable." in result.stdout
+    assert "Implausible: outside of what 8 good photographs of the set have" in result.stdout
+    for name, reason in (("black", "mean brightness is 0, "), ("half", "pixels) is 44, "), ("portrait", "aspect (width by height) is 0.833, ")):
+        assert f"vqi predict: line/{name}.png is not a plausible photograph of this set: its " in result.stderr
+        assert reason in result.stderr
+    written = json.loads((line / "predictions" / "predictions.json").read_text())
+    assert {Path(p["image"]).stem for p in written["predictions"] if p["decision"] == "implausible"} == {"black", "half", "portrait"}
+
+
+def test_an_implausible_photograph_may_be_scored_and_is_named_all_the_same(line: Path, toy_bundle: Path) -> None:
+    Image.new("L", (96, 80), 255).save(line / "line" / "white.png")
+    result = run(toy_bundle, "line", "--implausible", "score", "--json")
+    assert result.exit_code == 0
+    value = json.loads(result.stdout)
+    assert value["counts"]["implausible"] == 0
+    (white,) = [p for p in value["predictions"] if p["image"] == "line/white.png"]
+    assert white["decision"] in ("good", "defect")
+    assert "its mean brightness is 255" in white["implausible"]
+    assert "line/white.png is not a plausible photograph" in result.stderr
+    refused = run(toy_bundle, "line", "--implausible", "maybe")
+    assert isinstance(refused.exception, BadInput)
+
+
+def test_another_threshold_says_what_it_promises(line: Path, toy_bundle: Path) -> None:
+    scores = sorted(entry.score for entry in read_sidecar(toy_bundle).calibration.scores)
+    low = json.loads(run(toy_bundle, "line", "--json", "--threshold", str((scores[1] + scores[2]) / 2)).stdout)
+    assert "set by hand, 2 of the 8 calibration scores lie at or below it: about 77.8 % of good parts" in low["threshold"]["guarantee"]
+    assert low["threshold"]["false_reject_rate"] == pytest.approx(7 / 9)
+    assert low["threshold"]["requested_false_reject_rate"] is None
+    assert all(p["threshold"] == low["threshold"]["image"] for p in low["predictions"])
+    high = run(toy_bundle, "line", "--threshold", "1e6")
+    assert "4 images: 4 good, 0 defect" in high.stdout
+    assert "Defect: a score above 1000000.0000. The threshold of 1e+06 was set by hand, 8 of the 8" in high.stdout
+    assert "8 photographs cannot promise less" in high.stdout
+    rate = json.loads(run(toy_bundle, "line", "--json", "--false-reject-rate", "0.5").stdout)
+    assert rate["threshold"]["image"] == pytest.approx(scores[4])
+    assert "At most 50 % of good parts are rejected on average" in rate["threshold"]["guarantee"]
+    assert "0.1 % was asked for, which takes at least 999" in run(toy_bundle, "line", "--false-reject-rate", "0.001").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--threshold", "1", "--false-reject-rate", "0.1"), "exclude each other"),
+        (("--threshold", "nan"), "The threshold is nan"),
+        (("--false-reject-rate", "0"), "must lie between 0 and 1"),
+        (("--false-reject-rate", "nan"), "must lie between 0 and 1"),
+    ],
+)
+def test_a_threshold_that_is_none_is_refused(line: Path, toy_bundle: Path, options: tuple[str, ...], sentence: str) -> None:
+    result = run(toy_bundle, "line", *options)
+    assert isinstance(result.exception, BadInput)
+    assert sentence in str(result.exception)
+    assert not (line / "predictions").exists()
+
+
+def test_maps_and_masks_are_written_where_they_are_wanted(line: Path, toy_bundle: Path) -> None:
+    for _ in range(2):  # earlier ones are replaced
+        assert run(toy_bundle, "line", "--maps", "--masks", "--no-pictures").exit_code == 0
+    written = json.loads((line / "predictions" / "predictions.json").read_text())["predictions"]
+    (defect,) = [p for p in written if p["decision"] == "defect"]
+    mask = np.asarray(Image.open(line / "predictions" / defect["mask"]))
+    values = np.asarray(Image.open(line / "predictions" / defect["map"]))
+    np.testing.assert_array_equal(mask == 255, values > read_sidecar(toy_bundle).thresholds.pixel)
+    assert mask[40, 50] == 255
+    assert sorted(os.listdir(line / "predictions")) == ["maps", "masks", "predictions.csv", "predictions.json"]
 
 
 @pytest.mark.parametrize("images", ["absent.png", "absent/*.png", "empty"])

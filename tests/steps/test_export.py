@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from PIL import Image
 from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
-from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.bundle import DecodingEntry, read_sidecar
 from vqi.deployment.graph_runtime import BACKENDS
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
+from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, GateRefused
 from vqi.steps.export.step import export
 from vqi.steps.ingest.step import ingest
@@ -62,6 +64,8 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
     images = torch.from_numpy(np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")]))
     with torch.inference_mode():
         scores = detector(images).image
+    entries = [{"path": f"{number}.png", "score": 1.0 + number, "map_max": 2.0 + number, "map_median": 0.5} for number in range(10)]
+    (folder / "index" / "calibration.json").write_text(json.dumps({"kind": "cross", "folds": 5, "images": entries}))
     notes = read_network_notes(folder / "network")
     results = {
         "format": "vqi-results/1",
@@ -113,6 +117,28 @@ def test_every_method_exports_and_predicts_what_the_detector_says(tmp_path: Path
             np.testing.assert_allclose(image.map, GEOMETRY.invert_map(values.numpy(), (80, 96)), rtol=2e-3, atol=1e-3 * float(values.max()))
 
 
+def test_a_bundle_carries_what_predictions_are_judged_by(padim: dict[str, Path], tmp_path: Path) -> None:
+    export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle")
+    sidecar = read_sidecar(tmp_path / "bundle")
+    assert sidecar.decoding == DecodingEntry(**asdict(Dataset(padim["dataset"]).manifest.decoding))
+    assert [entry.score for entry in sidecar.calibration.scores] == [1.0 + number for number in range(10)]
+    assert sidecar.calibration.evidence.map_maxima[:2] == (2.0, 3.0)
+    plausibility = sidecar.plausibility
+    assert (plausibility.images, plausibility.normals, plausibility.false_alarm_rate) == (10, 10, pytest.approx(1 / 11))
+    assert plausibility.ranges["aspect"].lowest == plausibility.ranges["aspect"].highest == 96 / 80
+    black, good, defect = Predictor(tmp_path / "bundle").predict([np.zeros((80, 96), np.uint8), photograph(33), photograph(34, defect=True)])
+    assert isinstance(black, Prediction)
+    assert (black.decision, good.implausible, defect.implausible) == ("implausible", "", "")  # type: ignore[union-attr]
+
+
+def test_an_evaluation_with_another_calibration_is_refused(padim: dict[str, Path], tmp_path: Path) -> None:
+    results = json.loads((padim["evaluation"] / "results.json").read_text())
+    results["threshold"]["calibration_images"] = 12
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(BadInput, match="made with another calibration"):
+        export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
+
+
 def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Path]) -> None:
     with pytest.raises(GateRefused, match="the tolerance is 0; no bundle was written"):
         export(**padim, tolerance=0.0, bundle=tmp_path / "bundle")
@@ -139,11 +165,12 @@ def test_results_that_are_none_are_refused(tmp_path: Path, padim: dict[str, Path
         export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
 
 
-def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(padim: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", [precision for precision in PRECISIONS if precision != "float32"])
+def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(padim: dict[str, Path], tmp_path: Path, precision: str) -> None:
     results = json.loads((padim["evaluation"] / "results.json").read_text())
-    (tmp_path / "results.json").write_text(json.dumps({**results, "precision": "bfloat16"}))
+    (tmp_path / "results.json").write_text(json.dumps({**results, "precision": precision}))
     export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
     calibration = read_sidecar(tmp_path / "bundle").calibration
-    assert calibration.precision == "bfloat16"
+    assert calibration.precision == precision
     assert calibration.precision_shift is not None
     assert 0 < calibration.precision_shift < 0.2

@@ -11,16 +11,23 @@ A bundle may come from anywhere: its sidecar is parsed strictly, its files have 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.image_statistics import STATISTICS, StatisticRange
+from vqi.dataset.images import Decoding
+from vqi.evaluation import thresholds
+from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of, write_json
 
-FORMAT: Literal["vqi-bundle/1"] = "vqi-bundle/1"
+FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
 SIDECAR = "bundle.json"
 ONNX = "model.onnx"
 OPENVINO = "openvino/model.xml"
@@ -77,14 +84,29 @@ class GeometryEntry(Part):
     region: list[int] | None = Field(min_length=4, max_length=4)
 
 
+@dataclass(config=ConfigDict(extra="forbid", strict=True), frozen=True)
+class DecodingEntry(Decoding):
+    """How a file becomes pixels: every field of the Dataset's `decoding`, read strictly."""
+
+
 class Preprocessing(Part):
     """How a photograph becomes `images`; the backbone's normalisation is inside the graph."""
+
+    decoding: DecodingEntry
 
     colour: Literal["RGB"] = "RGB"
     range: tuple[Literal[0], Literal[1]] = (0, 1)
     resize: Literal["antialiased bilinear"] = "antialiased bilinear"
     normalisation: Literal["inside the graph"] = "inside the graph"
     geometry: GeometryEntry
+
+    @field_validator("decoding", mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        """A field that is missing would silently be its default, and files would become other pixels than in training."""
+        if isinstance(value, dict) and (missing := [field.name for field in fields(Decoding) if field.name not in value]):
+            raise ValueError(f"{missing[0]} is missing")
+        return value
 
 
 class Thresholds(Part):
@@ -111,22 +133,93 @@ class Boxes(Part):
         return self
 
 
+class CalibrationScore(Part):
+    """What one calibration photograph scored: the image, and the maximum and the median of its map."""
+
+    score: FiniteFloat
+    map_max: FiniteFloat
+    map_median: FiniteFloat
+
+
 class Calibration(Part):
     """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that guarantees.
 
     `precision` is the network's when they were taken. Where it is not the bundle's float32, `precision_shift` says by
     how much scores of the two deviate on the images of the parity gate (its formula), for a person to judge whether the
-    guarantee carries over. `false_reject_rate` is None where none is promised (`seen`).
+    guarantee carries over. `requested_false_reject_rate` is None where the threshold was set by hand,
+    `false_reject_rate` where none is promised (`seen`). `scores` are what any other threshold is judged by.
     """
 
-    precision: Literal["float32", "bfloat16"]
+    precision: str
     precision_shift: FiniteFloat | None
     kind: Literal["split", "cross", "seen"]
     images: int
     folds: int | None
-    requested_false_reject_rate: float
+    requested_false_reject_rate: float | None
     false_reject_rate: float | None
     guarantee: str
+    scores: list[CalibrationScore] = Field(min_length=1)
+
+    @field_validator("precision")
+    @classmethod
+    def _known(cls, precision: str) -> str:
+        if precision not in PRECISIONS:
+            raise ValueError(f"one of {', '.join(PRECISIONS)}")
+        return precision
+
+    @property
+    def evidence(self) -> thresholds.Calibration:
+        """The calibration as thresholds are made from it; photographs have numbers in place of their paths, which stay
+        where they were trained on.
+        """
+        return thresholds.Calibration(
+            kind=self.kind,
+            folds=self.folds,
+            paths=tuple(f"calibration photograph {number}" for number in range(1, len(self.scores) + 1)),
+            scores=tuple(entry.score for entry in self.scores),
+            map_maxima=tuple(entry.map_max for entry in self.scores),
+            map_medians=tuple(entry.map_median for entry in self.scores),
+        )
+
+
+class RangeEntry(Part):
+    """What the photographs examined have, and what passes (None: any value)."""
+
+    lowest: FiniteFloat
+    highest: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+
+
+class Plausibility(Part):
+    """What good photographs of this set are like (vqi.dataset.image_statistics), from `images` of the `normals` there
+    were.
+
+    `false_alarm_rate` is the share of good photographs that are expected outside of any range.
+    """
+
+    images: int = Field(ge=1)
+    normals: int = Field(ge=1)
+    false_alarm_rate: float = Field(gt=0, le=1)
+    ranges: dict[str, RangeEntry]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Plausibility:
+        if set(self.ranges) != set(STATISTICS):
+            raise ValueError(f"the ranges are those of {', '.join(STATISTICS)}")
+        return self
+
+    @property
+    def sentence(self) -> str:
+        rate = f"{100 * self.false_alarm_rate:.2g} %"
+        return (
+            f"Implausible: outside of what {self.images} good photographs of the set have in size, light and sharpness; "
+            f"about {rate} of good photographs, or fewer, are expected there."
+        )
+
+    @property
+    def limits(self) -> dict[str, StatisticRange]:
+        return {name: StatisticRange(**entry.model_dump()) for name, entry in self.ranges.items()}
 
 
 class Weights(Part):
@@ -143,7 +236,7 @@ class DatasetEntry(Part):
 class Sidecar(Part):
     """`bundle.json`. `parity` is what the gate measured; `metrics` are the test set's, for people."""
 
-    format: Literal["vqi-bundle/1"] = FORMAT
+    format: Literal["vqi-bundle/2"] = FORMAT
     name: str
     method: str
     settings: dict[str, Any]
@@ -154,8 +247,9 @@ class Sidecar(Part):
     preprocessing: Preprocessing
     graph: Graph
     thresholds: Thresholds
-    boxes: Boxes = Boxes()
+    boxes: Boxes
     calibration: Calibration
+    plausibility: Plausibility
     metrics: dict[str, Any]
     parity: dict[str, Any]
     versions: dict[str, str]
@@ -164,6 +258,10 @@ class Sidecar(Part):
     @property
     def geometry(self) -> Geometry:
         return Geometry.from_dict(self.preprocessing.geometry.model_dump())
+
+    @property
+    def decoding(self) -> Decoding:
+        return self.preprocessing.decoding
 
 
 def file_entries(folder: Path) -> dict[Any, FileEntry]:
@@ -188,6 +286,9 @@ def read_sidecar(folder: Path) -> Sidecar:
         text = path.read_text(encoding="utf-8")
         sidecar = _parsed(text, path)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_symlink() and not folder.exists():
+            aim = folder.readlink()
+            raise BadInput(f"{folder} is a link to {aim}, which is not here; copy the folder itself (cp -rL, rsync -L).") from error
         raise BadInput(f"{folder} is no bundle: {SIDECAR} is missing; give the folder the export step wrote.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}); export again.") from error
@@ -208,7 +309,7 @@ def _parsed(text: str, path: Path) -> Sidecar:
         value = json.loads(text)
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:
-            raise BadInput(f"{path} has format {found!r}, this version reads {FORMAT!r}; export again.")
+            raise BadInput(f"{path} has format {found!r}, this version reads {FORMAT!r}; {_remedy(found)}.")
         # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about everything else.
         sidecar = Sidecar.model_validate_json(text)
         height, width = sidecar.geometry.input_size
@@ -220,3 +321,13 @@ def _parsed(text: str, path: Path) -> Sidecar:
     if sidecar.graph.input_shape != [None, 3, height, width]:
         raise BadInput(f"{path} contradicts itself: the graph takes {sidecar.graph.input_shape}, the geometry {height} x {width}; export again.")
     return sidecar
+
+
+def _remedy(found: Any) -> str:
+    """What to do about a sidecar of another format."""
+    if not (isinstance(found, str) and re.fullmatch(r"vqi-bundle/\d{1,4}", found)):
+        return "export again"
+    if int(found.rpartition("/")[2]) > int(FORMAT.rpartition("/")[2]):
+        return "a newer vqi made it: use that version here"
+    lacking = "it does not hold how files are decoded, the calibration scores and the plausible ranges"
+    return f"{lacking}: run the category again, or use the version of vqi that made it"

@@ -1,24 +1,31 @@
-"""What `vqi predict` leaves behind: predictions.json, predictions.csv and a picture for every image."""
+"""What `vqi predict` leaves behind: predictions.json, predictions.csv and, of every image, a picture, its map and its
+mask.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vqi.deployment.bundle import Sidecar
-from vqi.deployment.predictor import Prediction, Unreadable, read_photograph
-from vqi.evaluation.pictures import Example, save_picture
+from vqi.deployment.predictor import Prediction, Unreadable, pixels_of, read_photograph
+from vqi.evaluation.pictures import Example, picture_name, save_picture
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json, write_whole
 from vqi.platform.printing import printable
 
-FORMAT = "vqi-predictions/1"
-JSON, CSV, PICTURES = "predictions.json", "predictions.csv", "pictures"
-COLUMNS = ("image", "decision", "score", "threshold", "boxes", "seconds", "picture", "error")
+FORMAT = "vqi-predictions/2"
+JSON, CSV, PICTURES, MAPS, MASKS = "predictions.json", "predictions.csv", "pictures", "maps", "masks"
+COLUMNS = ("image", "decision", "score", "threshold", "boxes", "seconds", "picture", "map", "mask", "implausible", "error")
+# Pictures have names before their pixels are needed.
+_NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
 
 
 def check_destination(folder: Path) -> None:
@@ -28,7 +35,7 @@ def check_destination(folder: Path) -> None:
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder.")
     held = {path.name for path in folder.iterdir()}
-    if held and (JSON not in held or not held <= {JSON, CSV, PICTURES}):
+    if held and (JSON not in held or not held <= {JSON, CSV, PICTURES, MAPS, MASKS}):
         raise BadInput(f"The folder {folder} holds other things than predictions; give --out a new one.")
 
 
@@ -38,14 +45,26 @@ def _cell(text: str) -> str:
 
 
 class PredictionWriter:
-    """Takes results one by one and keeps their small records; pictures are written at once, JSON and CSV by `finish`. `folder` is new and empty."""
+    """Takes results one by one and keeps their small records; pictures, maps and masks are written at once, JSON and
+    CSV by `finish`.
 
-    def __init__(self, folder: Path, sidecar: Sidecar, backend: str, pictures: bool = True) -> None:
-        self.folder, self.sidecar, self.backend, self.pictures = Path(folder), sidecar, backend, pictures
+    `folder` is new and empty. `maps`: the anomaly map at the photograph's size as float32 TIFF, NaN where the network
+    saw nothing; `masks`: what is marked on it as 8-bit PNG, 255 where the map lies above the level that boxes are drawn
+    at, else 0.
+    """
+
+    def __init__(self, folder: Path, sidecar: Sidecar, backend: str, pictures: bool = True, maps: bool = False, masks: bool = False) -> None:
+        self.folder, self.sidecar, self.backend = Path(folder), sidecar, backend
+        self.pictures, self.maps, self.masks = pictures, maps, masks
         self.records: list[dict[str, Any]] = []
+        self._names: Counter[str] = Counter()
 
-    def add(self, result: Prediction | Unreadable) -> dict[str, Any]:
-        """Keep a result and write its picture; returns its record."""
+    def add(self, result: Prediction | Unreadable, frame: np.ndarray | None = None) -> dict[str, Any]:
+        """Keep a result and write its files; returns its record. `frame` is the array that was predicted, for the
+        picture of one that is not a file.
+
+        Raises BadInput where a picture is to be written and the file cannot be read again, or the frame is missing.
+        """
         if isinstance(result, Unreadable):
             record: dict[str, Any] = {"image": result.name, "error": result.reason}
         else:
@@ -59,18 +78,49 @@ class PredictionWriter:
                 "height": height,
                 "boxes": [{"x1": x1, "y1": y1, "x2": x2, "y2": y2, "score": score} for x1, y1, x2, y2, score in result.boxes],
                 "seconds": round(result.seconds, 6),
+                **({"implausible": result.implausible} if result.implausible else {}),
+                **self._files(result, frame),
             }
-            if self.pictures:
-                record["picture"] = self._picture(result)
         self.records.append(record)
         return record
 
-    def _picture(self, result: Prediction) -> str:
+    def _files(self, result: Prediction, frame: np.ndarray | None) -> dict[str, str]:
+        """What is written of one image, by the key of its record."""
+        if not (self.pictures or self.maps or self.masks):
+            return {}
+        # Names alone tell files in the folders, and frames in memory may share one.
+        self._names[result.name] += 1
+        again = self._names[result.name]
+        name = result.name if again == 1 else f"{result.name} {again}"
+        example = Example(name, "unknown", "unknown", result.score, result.decision, _NO_IMAGE, result.map, level=result.level)
+        path, written = picture_name(example), {}
+        if self.maps:
+            written["map"] = self._written(MAPS, path.with_name(f"{path.name}.tiff"), result.map, "TIFF", compression="tiff_adobe_deflate")
+        if self.masks:
+            mask = result.mask.astype(np.uint8) * np.uint8(255)
+            written["mask"] = self._written(MASKS, path.with_name(f"{path.name}.png"), mask, "PNG")
+        if self.pictures:
+            written["picture"] = self._picture(result, replace(example, image=self._pixels(result, frame)))
+        return written
+
+    def _written(self, folder: str, path: Path, values: np.ndarray, form: str, **options: str) -> str:
+        content = io.BytesIO()
+        Image.fromarray(values).save(content, form, **options)
+        write_whole(self.folder / folder / path, content.getvalue())
+        return (Path(folder) / path).as_posix()
+
+    def _pixels(self, result: Prediction, frame: np.ndarray | None) -> np.ndarray:
+        if frame is not None:
+            return pixels_of(frame, result.name, self.sidecar.decoding)
         # Decoded a second time: holding the originals of every waiting image would cost gigabytes with large photographs.
-        image = read_photograph(Path(result.name))
+        path = Path(result.name)
+        if not path.exists():
+            raise BadInput(f"The picture of {result.name} cannot be drawn, since it is not a file; give add() its frame, or write no pictures.")
+        return read_photograph(path, self.sidecar.decoding)
+
+    def _picture(self, result: Prediction, example: Example) -> str:
         pixel = self.sidecar.thresholds.pixel
         threshold = float(np.nanmax(result.map)) if pixel is None else pixel
-        example = Example(result.name, "unknown", "unknown", result.score, result.decision, image, result.map, level=result.level)
         return save_picture(self.folder / PICTURES, example, threshold, floor=self.sidecar.thresholds.floor).relative_to(self.folder).as_posix()
 
     def summary(self) -> dict[str, Any]:
@@ -80,11 +130,18 @@ class PredictionWriter:
             "format": FORMAT,
             "bundle": {"name": self.sidecar.name, "method": self.sidecar.method, "dataset_fingerprint": self.sidecar.dataset.fingerprint},
             "backend": self.backend,
-            "threshold": {**self.sidecar.thresholds.model_dump(), "guarantee": self.sidecar.calibration.guarantee},
+            "threshold": {
+                **self.sidecar.thresholds.model_dump(),
+                "requested_false_reject_rate": self.sidecar.calibration.requested_false_reject_rate,
+                "false_reject_rate": self.sidecar.calibration.false_reject_rate,
+                "guarantee": self.sidecar.calibration.guarantee,
+            },
+            "plausibility": {"false_alarm_rate": self.sidecar.plausibility.false_alarm_rate, "images": self.sidecar.plausibility.images},
             "counts": {
                 "images": len(decisions),
                 "good": decisions.count("good"),
                 "defect": decisions.count("defect"),
+                "implausible": decisions.count("implausible"),
                 "unreadable": decisions.count(None),
             },
             "predictions": self.records,

@@ -13,13 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from vqi.dataset.geometry import to_input
-from vqi.dataset.images import decode_rgb
+from vqi.dataset.image_statistics import image_statistics, implausible_sentence
+from vqi.dataset.images import DEFAULT, Decoding, decode_rgb
 from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.chosen_threshold import with_threshold
 from vqi.deployment.graph_runtime import open_graph
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Box, boxes
@@ -29,7 +31,11 @@ from vqi.platform.threads import decoding_threads
 # A file is read whole before its header is looked at; the largest photographs (100 megapixels, 16 bit, three channels) take 600 MB.
 MAX_FILE_BYTES = 1 << 30
 
-ImageSource = Path | str | np.ndarray
+# A file, or a frame in memory, with a name of its own or numbered.
+ImageSource = Path | str | np.ndarray | tuple[str, np.ndarray]
+# What becomes of a photograph that cannot be one of the set: its decision is "implausible", or that of its score.
+Implausible = Literal["refuse", "score"]
+Decision = Literal["good", "defect", "implausible"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,22 @@ class Prediction:
     `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold. `map` is float32 [H, W] in the
     photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1, x2, y2, highest map value) of the regions above `level`,
     which the bundle's rule for boxes gives. `seconds` is this image's share of its batch's time in the graph.
+    `implausible` is the sentence that says why the photograph cannot be one of the set, "" where it can.
     """
 
     name: str
     score: float
-    decision: Literal["good", "defect"]
+    decision: Decision
     map: np.ndarray
     boxes: list[Box]
     level: float
     seconds: float
+    implausible: str = ""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What is marked, bool [H, W]: where the map lies above `level`."""
+        return self.map > self.level
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ class _Input:
     name: str
     pixels: np.ndarray
     original: tuple[int, int]
+    implausible: str
 
 
 class Predictor:
@@ -71,13 +85,30 @@ class Predictor:
     `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured with PatchCore on ResNet-18).
     `device`: `cpu`, or what the backend has (`cuda` for ONNX Runtime, `gpu` for OpenVINO). `threads`: 0 = the backend's choice. `batch_size`: 0 = as
     many as keep the graph's largest tensor below 512 MiB (with a memory bank that is the distance of every patch to every item), at most 8.
-    Raises BadInput where the bundle cannot be used.
+    `false_reject_rate` or `threshold` (of the image score) replaces the thresholds that the bundle was exported with;
+    `sidecar` then holds the new ones and what they promise. `implausible`: what becomes of a photograph that cannot be
+    one of the set. Raises BadInput where the bundle cannot be used, or an argument.
     """
 
-    def __init__(self, bundle: Path, backend: str = "auto", device: str = "cpu", threads: int = 0, batch_size: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Path | str,
+        backend: str = "auto",
+        device: str = "cpu",
+        threads: int = 0,
+        batch_size: int = 0,
+        *,
+        false_reject_rate: float | None = None,
+        threshold: float | None = None,
+        implausible: Implausible = "refuse",
+    ) -> None:
         if not 0 <= batch_size <= 4096 or not 0 <= threads <= 4096:
             raise BadInput(f"The batch is {batch_size} and the threads are {threads}; each must lie between 0 (a choice of its own) and 4096.")
-        self.sidecar = read_sidecar(bundle)
+        if implausible not in get_args(Implausible):
+            raise BadInput(f"implausible is {implausible!r}; it must be refuse or score.")
+        self.implausible = implausible
+        self.sidecar = with_threshold(read_sidecar(Path(bundle)), false_reject_rate, threshold)
+        self.ranges = self.sidecar.plausibility.limits
         self.geometry = self.sidecar.geometry
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
@@ -85,7 +116,12 @@ class Predictor:
         self.threads = threads or decoding_threads(most=4)
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Unreadable]:
-        """One result an image, in order: files by path, or uint8 RGB arrays [H, W, 3]. A bad image yields Unreadable and the others go on."""
+        """One result an image, in order: files by path, or arrays (see `pixels_of`). A bad image yields Unreadable and
+        the others go on.
+
+        Up to three batches of images are taken before the first result is there; a camera whose frames are waited for
+        is served by `predict_one`.
+        """
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[_Input | Unreadable]] = deque()
             numbered = enumerate(images)
@@ -101,11 +137,24 @@ class Predictor:
                 for future in waiting:
                     future.cancel()
 
+    def predict_one(self, image: ImageSource) -> Prediction | Unreadable:
+        """The result of one image, before the next is there."""
+        return next(self._predicted([self._prepared(0, image)]))
+
     def _prepared(self, number: int, image: ImageSource) -> _Input | Unreadable:
-        name = f"image {number}" if isinstance(image, np.ndarray) else os.fspath(image)
+        name, source = image if isinstance(image, tuple) else (f"image {number}", image)
         try:
-            pixels = _checked_array(image, name) if isinstance(image, np.ndarray) else read_photograph(Path(image))
-            return _Input(name, to_input(self.geometry.apply(pixels)), (pixels.shape[0], pixels.shape[1]))
+            decoding = self.sidecar.decoding
+            if isinstance(source, np.ndarray):
+                pixels = pixels_of(source, name, decoding)
+            elif isinstance(source, (str, os.PathLike)):
+                name = os.fspath(source)
+                pixels = read_photograph(Path(source), decoding)
+            else:
+                raise BadInput(f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array.")
+            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
+            reason = implausible_sentence(name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images)
+            return _Input(name, to_input(seen), original, reason)
         except BadInput as error:
             return Unreadable(name, str(error))
 
@@ -130,14 +179,15 @@ class Predictor:
 
     def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
-        laid = self.geometry.invert_map(values, item.original)
-        decision: Literal["good", "defect"] = "defect" if score > thresholds.image else "good"
-        level = self.box_rule.level(laid, decision, thresholds.pixel)
-        return Prediction(item.name, score, decision, laid, boxes(laid, level), level, seconds)
+        whole = self.geometry.invert_map(values, item.original)
+        scored: Literal["good", "defect"] = "defect" if score > thresholds.image else "good"
+        level = self.box_rule.level(whole, scored, thresholds.pixel)
+        decision: Decision = "implausible" if item.implausible and self.implausible == "refuse" else scored
+        return Prediction(item.name, score, decision, whole, boxes(whole, level), level, seconds, item.implausible)
 
 
-def read_photograph(path: Path) -> np.ndarray:
-    """Decode a file to RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be read, is no image, or is too large."""
+def read_photograph(path: Path, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """Decode a file to RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be read, is not an image, or is too large."""
     try:
         if not path.is_file():
             raise BadInput(f"{path} is no file.")
@@ -146,10 +196,27 @@ def read_photograph(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    return decode_rgb(data, str(path))
+    return decode_rgb(data, str(path), decoding)
 
 
-def _checked_array(image: np.ndarray, name: str) -> np.ndarray:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise BadInput(f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8 RGB, [height, width, 3].")
-    return image
+def pixels_of(image: np.ndarray, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """A frame in memory as RGB, uint8 [H, W, 3]: what a file that holds the same values is decoded to.
+
+    Grey ([H, W] or [H, W, 1]) is repeated, RGB ([H, W, 3]) taken as it is; uint16 is scaled by the white level of
+    `decoding`, bool is black and white. Raises BadInput for any other type or shape.
+    """
+    shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    if not shaped or image.dtype not in (np.uint8, np.uint16, np.bool_) or 0 in image.shape:
+        raise BadInput(
+            f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8, uint16 or bool, "
+            "[height, width] or [height, width, 1] for grey or [height, width, 3] for RGB."
+        )
+    if image.shape[0] * image.shape[1] > decoding.max_pixels:
+        most = f"{decoding.max_pixels / 1e6:.0f} megapixels"
+        raise BadInput(f"{name} has {image.shape[1]} x {image.shape[0]} pixels, more than {most}; scale it down.")
+    values = image.reshape(*image.shape[:2], -1)
+    if values.dtype == np.uint16:
+        values = (values.astype(np.int64) * 255 // decoding.white_level).clip(0, 255).astype(np.uint8)
+    elif values.dtype == np.bool_:
+        values = values.astype(np.uint8) * np.uint8(255)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))

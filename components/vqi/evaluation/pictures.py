@@ -43,7 +43,7 @@ class Example:
     label: Literal["good", "defect", "unknown"]
     defect: str
     score: float
-    decision: Literal["good", "defect"]
+    decision: Literal["good", "defect", "implausible"]
     image: np.ndarray
     map: np.ndarray
     mask: np.ndarray | None = None

@@ -27,11 +27,12 @@ Seen: the scores are those of images that the network itself was trained on. The
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -214,6 +215,64 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
         *([_either(calibration.kind, promised, either)] if marks_good else []),
     ]
     return Threshold(image, pixel, floor, calibration.kind, rate, promised, above, quantile, either, n, calibration.folds, " ".join(sentences))
+
+
+def manual_threshold(calibration: Calibration, image: float) -> Threshold:
+    """The thresholds where a person sets that of the image: what it promises, and the pixel threshold that goes with
+    it.
+
+    With k of n calibration scores at or below `image`, a good part is expected to be rejected at a rate of at most (n +
+    1 - k) / (n + 1): the expected value of that figure over the calibration photographs is the true rate p of a
+    threshold fixed beforehand and (1 - p) / (n + 1) more. Above all scores it is 1 / (n + 1), however high the
+    threshold: n scores show no less. The pixel threshold has the same rank among the maxima of the maps.
+
+    Raises BadInput where `image` is not finite.
+    """
+    if not math.isfinite(image):
+        raise BadInput(f"The threshold is {image}; it must be a number of the scale of the scores.")
+    n = len(calibration.scores)
+    at_or_below = sum(score <= image for score in calibration.scores)
+    promised = (n + 1 - at_or_below) / (n + 1)
+    chosen = calibrate(calibration, min(promised, n / (n + 1)))
+    sentence = f"The threshold of {image:.6g} was set by hand, {at_or_below} of the {n} calibration scores lie at or below it"
+    if calibration.kind == "seen":
+        sentence += ": no false-reject rate is promised, since the network was trained on the photographs they are of"
+    elif not at_or_below:
+        sentence += ": every good part must be expected to be rejected"
+    else:
+        expected = f"about {100 * promised:.3g} % of good parts, or fewer, are expected to be rejected"
+        sentence += f": {expected} as long as they look like those photographs"
+        if at_or_below == n:
+            sentence += f"; however high a threshold lies above all scores, {n} photographs cannot promise less"
+    return replace(
+        chosen,
+        image=image,
+        pixel=_same_rank(image, calibration.scores, calibration.map_maxima),
+        requested_false_reject_rate=promised,
+        false_reject_rate=None if calibration.kind == "seen" else promised,
+        # Those of a rank chosen by a rate: a threshold that a person sets has none.
+        chance_above=None,
+        rate_95=None,
+        either_rate=None,
+        guarantee=f"{sentence}.",
+    )
+
+
+def _same_rank(value: float, scores: Sequence[float], maxima: Sequence[float]) -> float:
+    """The map value that stands among `maxima` where `value` stands among `scores`: between two of them in the same
+    proportion, outside of them by the ratio of the two ranges. It is `value` itself where the score is the map's
+    maximum.
+    """
+    low, high = sorted(scores), sorted(maxima)
+    span = low[-1] - low[0]
+    ratio = (high[-1] - high[0]) / span if span > 0 else 1.0
+    if value < low[0]:
+        return high[0] - (low[0] - value) * ratio
+    if value >= low[-1]:
+        return high[-1] + (value - low[-1]) * ratio
+    rank = bisect.bisect_right(low, value)
+    share = (value - low[rank - 1]) / (low[rank] - low[rank - 1])
+    return high[rank - 1] + share * (high[rank] - high[rank - 1])
 
 
 def standing_out(calibration: Calibration) -> list[tuple[str, float]]:

@@ -27,12 +27,22 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")] = 0,
     batch: Annotated[int, typer.Option(help="Images a batch; 0: as many as fit the bundle's memory bound, at most 8.")] = 0,
+    false_reject_rate: Annotated[
+        float | None, typer.Option(help="Share of good parts that may be rejected, in place of the one the bundle was exported with.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Image threshold, set by hand; what it promises is printed.")] = None,
+    implausible: Annotated[
+        str, typer.Option(help="A photograph that cannot be one of the set: refuse (decision implausible, exit code 2) or score.")
+    ] = "refuse",
     pictures: Annotated[bool, typer.Option(help="Write a picture for every image.")] = True,
+    maps: Annotated[bool, typer.Option("--maps", help="Write every anomaly map at the photograph's size: float32 TIFF.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Write what is marked at the photograph's size: PNG, 0 and 255.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
 ) -> None:
     """Predict defects on photographs with an exported bundle.
 
-    Exit code 2 where an image could not be read: it is named in the results, and the others are predicted all the same.
+    Exit code 2 where an image could not be read, or cannot be a photograph of the set (black, blurred, of another
+    size): it is named in the results with the reason, and the others are predicted all the same.
     """
     import json
 
@@ -45,10 +55,19 @@ def predict(
     out = Path(os.path.abspath(out))
     check_destination(out)
     files, missing = matched(images, out)
-    predictor = Predictor(bundle, backend, device, threads, batch)
+    predictor = Predictor(
+        bundle,
+        backend,
+        device,
+        threads,
+        batch,
+        false_reject_rate=false_reject_rate,
+        threshold=threshold,
+        implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
+    )
     progress = Progress("predicted", len(files))
     with whole_folder(out) as folder:
-        writer = PredictionWriter(folder, predictor.sidecar, predictor.graph.backend, pictures)
+        writer = PredictionWriter(folder, predictor.sidecar, predictor.graph.backend, pictures, maps, masks)
         for unreadable in missing:
             writer.add(unreadable)
         for result in predictor.predict(files):
@@ -56,20 +75,23 @@ def predict(
             if json_output:
                 progress.advance()
             elif "error" not in record:
-                typer.echo(f"{record['decision']:6}  {record['score']:10.4f}  {printable(record['image'])}")
+                typer.echo(f"{record['decision']:11}  {record['score']:10.4f}  {printable(record['image'])}")
         summary = writer.finish()
     counts = summary["counts"]
     if json_output:
         typer.echo(json.dumps(summary, indent=2, allow_nan=False))
     else:
-        threshold = predictor.sidecar.thresholds.image
-        typer.echo(f"{counts['images']} images: {counts['good']} good, {counts['defect']} defect, {counts['unreadable']} unreadable.")
-        typer.echo(f"Defect: a score above {threshold:.4f}. {predictor.sidecar.calibration.guarantee}")
+        threshold_used = predictor.sidecar.thresholds.image
+        numbers = ", ".join(f"{counts[kind]} {kind}" for kind in ("good", "defect", "implausible", "unreadable"))
+        typer.echo(f"{counts['images']} images: {numbers}.")
+        typer.echo(f"Defect: a score above {threshold_used:.4f}. {predictor.sidecar.calibration.guarantee}")
+        typer.echo(predictor.sidecar.plausibility.sentence)
         typer.echo(f"Predictions: {printable(str(out / JSON))}")
     for record in writer.records:
-        if "error" in record:
-            typer.echo(f"vqi predict: {printable(record['error'])}", err=True)
-    if counts["unreadable"]:
+        for sentence in (record.get("error"), record.get("implausible")):
+            if sentence:
+                typer.echo(f"vqi predict: {printable(sentence)}", err=True)
+    if counts["unreadable"] or counts["implausible"]:
         raise typer.Exit(BadInput.exit_code)
 
 

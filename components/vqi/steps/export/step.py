@@ -6,6 +6,8 @@ import json
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,20 @@ from typing import Any
 import numpy as np
 
 from vqi.dataset.geometry import Geometry, to_input
+from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_statistics, plausible_ranges
+from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import (
     Boxes,
     Calibration,
+    CalibrationScore,
     DatasetEntry,
+    DecodingEntry,
     GeometryEntry,
     Graph,
+    Plausibility,
     Preprocessing,
+    RangeEntry,
     Sidecar,
     Thresholds,
     Weights,
@@ -29,9 +37,12 @@ from vqi.deployment.bundle import (
 )
 from vqi.deployment.graph_runtime import BACKENDS, GraphRuntime, open_graph
 from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
+from vqi.evaluation import thresholds
 from vqi.platform.devices import Compute, place
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
+from vqi.platform.progress import tracked
+from vqi.platform.threads import decoding_threads
 from vqi.platform.tracking import add_to_run
 
 RESULTS = "results.json"
@@ -62,7 +73,11 @@ def export(
     for part in ("method", "settings", "backbone", "weights", "seed"):
         if results[part] != notes[part]:
             raise BadInput(f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate this one.")
+    calibration = thresholds.read_calibration(index)
+    if len(calibration.scores) != results["threshold"]["calibration_images"]:
+        raise BadInput(f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again.")
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
         graph = export_graphs(detector, folder)
@@ -75,7 +90,7 @@ def export(
             if results["precision"] != "float32":
                 calibrated = place(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
-        sidecar = _sidecar(results, notes, data, geometry, graph, shift, folder)
+        sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
         graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
         measured = [
             deviation
@@ -124,8 +139,39 @@ def read_results(evaluation: Path) -> dict[str, Any]:
     return results
 
 
+def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
+    """What good photographs of the set are like: of those that are not tested with, as many as are examined at most,
+    evenly chosen.
+    """
+    normals = data.samples(("train", "labelled", "calibration", "validation"), "good")
+    chosen = [normals[number] for number in evenly_chosen(len(normals))]
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        rows = list(tracked(pool.map(lambda sample: _statistics(data, sample, geometry), chosen), "export: image statistics", len(chosen)))
+    rate = false_alarm_rate(rows)
+    ranges = {name: RangeEntry(**asdict(limit)) for name, limit in plausible_ranges(rows).items()}
+    print(
+        f"plausible photographs are like {len(rows)} of the {len(normals)} good ones: about {100 * rate:.2g} % of good photographs, or fewer, "
+        "are expected outside",
+        file=sys.stderr,
+    )
+    return Plausibility(images=len(rows), normals=len(normals), false_alarm_rate=rate, ranges=ranges)
+
+
+def _statistics(data: Dataset, sample: Sample, geometry: Geometry) -> dict[str, float]:
+    image = data.image(sample)
+    return image_statistics(geometry.apply(image), image.shape[:2])
+
+
 def _sidecar(
-    results: dict[str, Any], notes: dict[str, Any], data: Dataset, geometry: Geometry, graph: Graph, shift: float | None, folder: Path
+    results: dict[str, Any],
+    notes: dict[str, Any],
+    data: Dataset,
+    geometry: Geometry,
+    calibration: thresholds.Calibration,
+    plausibility: Plausibility,
+    graph: Graph,
+    shift: float | None,
+    folder: Path,
 ) -> Sidecar:
     threshold = results["threshold"]
     backbone = {key: value for key, value in notes["backbone"].items() if key not in ("weights", "sha256")}
@@ -137,7 +183,7 @@ def _sidecar(
         weights=Weights(**notes["weights"]),
         seed=notes["seed"],
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
-        preprocessing=Preprocessing(geometry=GeometryEntry(**geometry.to_dict())),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=GeometryEntry(**geometry.to_dict())),
         graph=graph,
         thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"], floor=threshold["floor"]),
         boxes=Boxes(**results.get("boxes", {})),
@@ -150,7 +196,12 @@ def _sidecar(
             requested_false_reject_rate=threshold["requested_false_reject_rate"],
             false_reject_rate=threshold["false_reject_rate"],
             guarantee=threshold["guarantee"],
+            scores=[
+                CalibrationScore(score=score, map_max=maximum, map_median=median)
+                for score, maximum, median in zip(calibration.scores, calibration.map_maxima, calibration.map_medians, strict=True)
+            ],
         ),
+        plausibility=plausibility,
         metrics={name: value for name, value in results["metrics"].items() if value is not None},
         parity={},
         versions={package: version(package) for package in PACKAGES},
