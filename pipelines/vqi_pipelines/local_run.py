@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO
 from vqi.category import Category
 from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
-from vqi.platform.files import write_json
+from vqi.platform.files import whole_folder, write_json
 from vqi.platform.printing import printable
 from vqi.platform.system_errors import system_error
 from vqi.platform.tracking import check_tracking
@@ -114,7 +114,7 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
 
 
 def summarise(name: str, run_dir: Path) -> Summary:
-    """Collect a run's summary from its steps' reports, and put links to the report and the bundle at the top of the run's folder."""
+    """Collect a run's summary from its steps' reports, and put the report and the bundle at the top of the run's folder."""
     summary = Summary(name, str(run_dir))
     outputs: dict[str, str] = {}
     for step in STEPS:
@@ -172,21 +172,27 @@ def _absolute(tracking_uri: str) -> str:
 
 
 def _link(link: Path, target: str | None) -> str:
-    """Show an output at the top of the run's folder: a folder by a symbolic link, a page by a hard one.
+    """Show an output at the top of the run's folder, as a file or folder of its own with hard links to the same bytes.
 
-    KFP's artefacts have no ending, and a browser that follows a symbolic link to one shows the page's source.
+    A symbolic link is copied as a link by `cp -r`, tar and rsync, and points nowhere then; and KFP's artefacts have no
+    ending, so that a browser that follows one to a page shows its source.
     """
     if not target or not Path(target).exists():
         return ""
     if not os.path.lexists(link):
         if Path(target).is_dir():
-            link.symlink_to(os.path.relpath(target, link.parent))
+            with whole_folder(link) as folder:
+                shutil.copytree(target, folder, copy_function=_link_file, dirs_exist_ok=True)
         else:
-            try:
-                os.link(target, link)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(target, link)
+            _link_file(target, link)
     return str(link)
+
+
+def _link_file(source: str | Path, destination: str | Path) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # a file system without hard links, or a container's file that is not ours to link
+        shutil.copyfile(source, destination)
 
 
 def _report(reports: Path, step: str) -> dict[str, Any]:

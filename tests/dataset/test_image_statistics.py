@@ -92,8 +92,8 @@ def test_the_sentence_names_figure_and_range(ranges: dict[str, StatisticRange]) 
     assert implausible_sentence("a.png", row, ranges, 24) == ""
     sentence = implausible_sentence("a.png", row | {"aspect": 0.8, "side": 89.4}, ranges, 24)
     assert sentence == (
-        "a.png is not a plausible photograph of this set: its size (side of a square of its area, pixels) is 89, that of 24 good training "
-        "photographs 179; its aspect (width by height) is 0.800, that of 24 good training photographs 1.250."
+        "a.png is not a plausible photograph of this set: its size (side of a square of its area, pixels) is 89, in training 179; "
+        "its aspect (width by height) is 0.800, in training 1.250 (24 good photographs)."
     )
 
 

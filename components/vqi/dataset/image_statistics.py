@@ -56,14 +56,14 @@ class Statistic:
 # A twentieth more or less of a side is a change that the resizing to the network's input takes up.
 TWENTIETH = math.log2(1.05)
 STATISTICS: Mapping[str, Statistic] = {
-    "side": Statistic("size (side of a square of its area, pixels)", ".0f", TWENTIETH, offset=0.0),
-    "aspect": Statistic("aspect (width by height)", ".3f", TWENTIETH, offset=0.0),
-    "brightness": Statistic("mean brightness", ".0f", 16),
-    "red_green": Statistic("colour (mean red less green)", ".0f", 6),
-    "blue_green": Statistic("colour (mean blue less green)", ".0f", 6),
-    "contrast": Statistic("contrast (standard deviation of its grey levels)", ".1f", 1, offset=1.0, high=False),
-    "sharpness": Statistic("sharpness (Laplacian of the sharpest quarter)", ".2f", 0.7, offset=0.1, high=False),
-    "uniform_share": Statistic("share of one grey level", ".2f", 0.25, low=False),
+    "side": Statistic("size (side of a square of its area, pixels)", "z.0f", TWENTIETH, offset=0.0),
+    "aspect": Statistic("aspect (width by height)", "z.3f", TWENTIETH, offset=0.0),
+    "brightness": Statistic("mean brightness", "z.0f", 16),
+    "red_green": Statistic("colour (mean red less green)", "z.0f", 6),
+    "blue_green": Statistic("colour (mean blue less green)", "z.0f", 6),
+    "contrast": Statistic("contrast (standard deviation of its grey levels)", "z.1f", 1, offset=1.0, high=False),
+    "sharpness": Statistic("sharpness (Laplacian of the sharpest quarter)", "z.2f", 0.7, offset=0.1, high=False),
+    "uniform_share": Statistic("share of one grey level", "z.2f", 0.25, low=False),
 }
 
 
@@ -172,5 +172,7 @@ def implausible_sentence(name: str, row: Mapping[str, float], ranges: Mapping[st
         limit, kind = ranges[statistic], STATISTICS[statistic]
         value, lowest, highest = (format(number, kind.form) for number in (row[statistic], limit.lowest, limit.highest))
         between = lowest if lowest == highest else f"{lowest} to {highest}"
-        reasons.append(f"its {kind.phrase} is {value}, that of {images} good training photographs {between}")
-    return f"{name} is not a plausible photograph of this set: {'; '.join(reasons)}." if reasons else ""
+        reasons.append(f"its {kind.phrase} is {value}, in training {between}")
+    if not reasons:
+        return ""
+    return f"{name} is not a plausible photograph of this set: {'; '.join(reasons)} ({images} good photographs)."
