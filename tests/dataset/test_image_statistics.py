@@ -72,6 +72,20 @@ def test_what_cannot_be_a_photograph_of_the_set_is_outside(ranges: dict[str, Sta
         assert expected in outside(statistics(change(part(number, stream=1))), ranges)
 
 
+def test_grey_and_colour_do_not_pass_for_each_other(ranges: dict[str, StatisticRange]) -> None:
+    def grey(number: int) -> np.ndarray:
+        return np.asarray(Image.fromarray(part(number, stream=1)).convert("L").convert("RGB"))
+
+    of_grey = plausible_ranges([statistics(grey(number)) for number in range(20)])
+    assert outside(statistics(grey(21)), of_grey) == []
+    assert outside(statistics(grey(21)), ranges) == ["colourfulness"]
+    assert "colourfulness" in outside(statistics(part(21, stream=1)), of_grey)
+    # A coloured defect on a grey set is a defect.
+    marked = grey(21).copy()
+    marked[40:100, 60:110] = (230, 40, 40)
+    assert outside(statistics(marked), of_grey) == []
+
+
 def test_good_parts_and_every_kind_of_defect_are_inside(ranges: dict[str, StatisticRange]) -> None:
     for number in range(12):
         assert outside(statistics(part(number, stream=1)), ranges) == []

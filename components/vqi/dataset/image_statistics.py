@@ -1,4 +1,4 @@
-"""Whether a photograph can be one of a set at all: eight figures of it, held against ranges from good photographs of
+"""Whether a photograph can be one of a set at all: nine figures of it, held against ranges from good photographs of
 the set.
 
 A detector answers every picture with a score, a black frame's too, and a score that happens to lie below the threshold
@@ -61,6 +61,8 @@ STATISTICS: Mapping[str, Statistic] = {
     "brightness": Statistic("mean brightness", "z.0f", 16),
     "red_green": Statistic("colour (mean red less green)", "z.0f", 6),
     "blue_green": Statistic("colour (mean blue less green)", "z.0f", 6),
+    # Of a grey file it is 0: below 3 levels a set counts as grey, and a set that is grey lets no more than that pass.
+    "colourfulness": Statistic("colourfulness (largest less smallest channel)", "z.1f", 2, offset=1.0),
     "contrast": Statistic("contrast (standard deviation of its grey levels)", "z.1f", 1, offset=1.0, high=False),
     "sharpness": Statistic("sharpness (Laplacian of the sharpest quarter)", "z.2f", 0.7, offset=0.1, high=False),
     "uniform_share": Statistic("share of one grey level", "z.2f", 0.25, low=False),
@@ -93,6 +95,7 @@ def image_statistics(pixels: np.ndarray, original: tuple[int, int]) -> dict[str,
         "brightness": _middle_mean(cells @ np.array([0.299, 0.587, 0.114], np.float32)),
         "red_green": _middle_mean(cells[:, 0] - cells[:, 1]),
         "blue_green": _middle_mean(cells[:, 2] - cells[:, 1]),
+        "colourfulness": _middle_mean(cells.max(axis=1) - cells.min(axis=1)),
         "contrast": float(grey.std()),
         "sharpness": _sharpness(grey),
         "uniform_share": float((levels[WINDOW:] - levels[:-WINDOW]).max() / grey.size),
