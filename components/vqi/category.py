@@ -230,6 +230,12 @@ class Category(_Section):
         if self.data.layout not in get_args(Layout):
             raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
         self.geometry, self.placement, self.backbone_settings, self.labelled_fraction, self.training, self.step_placements  # noqa: B018 each raises where it cannot be made
+        if self.compute.precision == "float16" and self.step_placements["train"].device == "cpu" and settings_class(self.method.name).budget:
+            # A step of efficient_ad took more than 100 s in place of one or two: processors lack many of its operations in float16.
+            raise BadInput(
+                f"compute.precision is float16 and {self.method.name} trains, which is many times slower on processors than in float32; "
+                "use bfloat16 or float32, or an accelerator (compute.device=cuda)."
+            )
 
     @property
     def geometry(self) -> Geometry:

@@ -64,3 +64,12 @@ def test_a_slip_in_the_form_ends_the_first_step_with_one_line(slip: dict, senten
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("where", [{"compute": {"device": "cpu", "precision": "float16"}}, {"pool": "xeon", "compute": {"precision": "float16"}}])
+def test_training_in_float16_on_processors_is_refused_in_the_first_step(where: dict) -> None:
+    with pytest.raises(BadInput, match=r"compute.precision is float16 and stfpm trains, .*use bfloat16 or float32"):
+        Category.parse({"method": {"name": "stfpm"}, **where})
+    # What is not trained runs in any precision, and so does training where an accelerator may be.
+    assert place(Category.parse({"method": {"name": "patchcore"}, **where}), IMAGES)["device"] == "cpu"
+    assert Category.parse({"method": {"name": "stfpm"}, "compute": {"precision": "float16"}}).compute.precision == "float16"
