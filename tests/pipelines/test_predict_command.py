@@ -186,7 +186,7 @@ def test_a_file_that_is_named_itself_is_read_or_refused_by_its_content(line: Pat
     Image.fromarray(photograph(4)).save(line / "4.gif", "PNG")
     result = run(toy_bundle, "4.gif", "line/notes.txt", "--json")
     assert result.exit_code == 2
-    assert json.loads(result.stdout)["counts"] == {"images": 2, "good": 1, "defect": 0, "unreadable": 1}
+    assert json.loads(result.stdout)["counts"] == {"images": 2, "good": 1, "defect": 0, "implausible": 0, "unreadable": 1}
 
 
 def test_later_pages_are_not_good(line: Path, toy_bundle: Path) -> None:
