@@ -80,7 +80,10 @@ class Data(_Section):
         0, ge=0, le=100_000, description="damaged photographs (or with a damaged mask) that may be left out, and are named; more stop the run"
     )
     calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
-        None, ge=0, le=0.9, description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0 below 100 normals, else 0.2"
+        None,
+        ge=0,
+        le=0.9,
+        description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0.2 where that suffices for the rate asked for, else 0",
     )
     labelled_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
         None, ge=0, le=0.9, description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0"
@@ -264,6 +267,11 @@ class Category(_Section):
     def labelled_fraction(self) -> float:
         """The share of the source's test photographs that the method learns from."""
         return resolve_labelled_fraction(self.data.labelled_fraction, settings_class(self.method.name).supervised)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the method learns by gradient."""
+        return settings_class(self.method.name).budget is not None
 
     @property
     def settings(self) -> dict[str, Any]:

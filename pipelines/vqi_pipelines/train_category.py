@@ -85,12 +85,20 @@ def train_category(
         method_name=method_name,
         name=name,
         seed=seed,
+        threshold_false_reject_rate=threshold_false_reject_rate,
         **only("data_"),
     ).set_caching_options(False)
     placed(ingested, "ingest", place).set_display_name("1 ingest")
     dataset, fingerprint = ingested.outputs["dataset"], ingested.outputs["fingerprint"]
 
-    checked = check_dataset(dataset=dataset, fingerprint=fingerprint, **geometry, **only("threshold_"))
+    checked = check_dataset(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        data_calibration_fraction=data_calibration_fraction,
+        method_name=method_name,
+        **geometry,
+        **only("threshold_"),
+    )
     placed(checked, "check_dataset", place).set_display_name("2 check dataset")
 
     trained = train(

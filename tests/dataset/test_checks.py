@@ -14,7 +14,6 @@ from PIL import Image
 from vqi.dataset.checks import Finding, Verdict, chosen_samples, judge
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates, thumbnail
 from vqi.dataset.observation import CONTOUR, FRAME, Observation, observe
 from vqi.dataset.reader import Dataset
 from vqi.steps.ingest.step import ingest
@@ -36,7 +35,14 @@ def source(flanges: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check(source: Path, tmp_path: Path) -> Callable[..., Verdict]:
-    def run(geometry: Geometry | None = None, rate: float = 0.1, calibration: float = 0.0, labelled: float = 0.0) -> Verdict:
+    def run(
+        geometry: Geometry | None = None,
+        rate: float = 0.1,
+        calibration: float | None = 0.0,
+        labelled: float = 0.0,
+        trains: bool = False,
+        group: str = "",
+    ) -> Verdict:
         folder = tmp_path / "dataset"
         ingest(
             name="flanges",
@@ -47,9 +53,12 @@ def check(source: Path, tmp_path: Path) -> Callable[..., Verdict]:
             labelled_fraction=labelled,
             seed=0,
             dataset=folder,
+            false_reject_rate=rate,
+            trains=trains,
+            group=group,
         )
         dataset, geometry = Dataset(folder), geometry or Geometry(SIZE)
-        return judge(dataset.manifest, observe(dataset, geometry, ()), geometry, rate)
+        return judge(dataset.manifest, observe(dataset, geometry, ()), geometry, rate, trains, calibration)
 
     return run
 
@@ -218,6 +227,7 @@ def test_a_photograph_saved_again_warns_across_splits(source: Path, check: Calla
     verdict = check()
     assert verdict.check_pass
     assert found(verdict)["near-leakage"].paths == (("test/good/again.jpg", "train/good/003.png"),)
+    assert "guaranteed" not in found(verdict)["near-leakage"].sentence
     assert "train and test" in found(verdict)["near-leakage"].sentence
 
 
@@ -289,10 +299,48 @@ def test_too_few_images_for_the_false_reject_rate_name_the_smallest_possible(che
     refits = found(check(rate=0.01))["few-for-threshold"].sentence
     assert "12 normal images" in refits
     assert "7.69%" in refits
-    assert "99 are needed" in refits
+    assert "99 normal images in all are needed" in refits
     held_out = found(check(rate=0.1, calibration=0.25))["few-for-threshold"].sentence
-    assert "3 normal images" in held_out
+    assert "the 3 of 12 normal images that are held out" in held_out
     assert "25.00%" in held_out
+    assert "36 normal images in all are needed" in held_out
+    trained = found(check(rate=0.01, calibration=None, trains=True))["few-for-threshold"].sentence
+    assert "the 2 of 12 normal images that are held out" in trained
+    assert "33.33%" in trained
+    assert "495 normal images in all are needed" in trained
+    assert "promises no false-reject rate" in found(check(rate=0.1, calibration=0.0, trains=True))["seen-threshold"].sentence
+
+
+def test_several_photographs_of_a_part_count_once(source: Path, check: Callable[..., Verdict]) -> None:
+    for number in range(12):
+        Image.open(source / f"train/good/{number:03}.png").save(source / f"train/good/{number:03}-again.jpg", quality=85)
+    findings = found(check(rate=0.01))
+    assert "12 normal parts (several images of one count once)" in findings["few-for-threshold"].sentence
+    assert "7.69%" in findings["few-for-threshold"].sentence
+    assert len(findings["near-duplicate"].paths) == 12
+    assert findings["near-duplicate"].sentence.endswith("and count as one part for the threshold.")
+    # Names are believed, and what follows from them is said.
+    assert "parts of their own here" in found(check(rate=0.1, group="(.*)"))["near-duplicate"].sentence
+
+
+def test_a_part_in_train_and_test_is_said(source: Path, check: Callable[..., Verdict]) -> None:
+    finding = found(check(group=r"(00[01])\.png"))["part-leakage"]
+    assert finding.severity == "warning"
+    assert finding.sentence.startswith("2 parts stand in more than one split (train and test)")
+
+
+def test_a_part_that_is_learnt_from_and_sets_the_threshold_is_said(source: Path, tmp_path: Path) -> None:
+    """Ingest keeps parts together; a manifest made by other means may not."""
+    Image.open(source / "train/good/003.png").save(source / "train/good/again.jpg", quality=85)
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.3, seed=0, dataset=folder)
+    observations = observe(Dataset(folder), Geometry(SIZE), ())
+    split = {o.sample.path: o.sample.split for o in observations}
+    assert split["train/good/003.png"] == split["train/good/again.jpg"]
+    other = "train" if split["train/good/again.jpg"] == "calibration" else "calibration"
+    torn = [replace(o, sample=replace(o.sample, group="", split=other if "again" in o.sample.path else o.sample.split)) for o in observations]
+    manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
+    assert "is not guaranteed" in found(judge(manifest, torn, Geometry(SIZE), 0.5))["near-leakage"].sentence
 
 
 def test_geometry_that_does_not_fit_the_images(check: Callable[..., Verdict]) -> None:
@@ -377,26 +425,3 @@ def test_pictures_show_the_defect_and_what_the_network_sees(source: Path, tmp_pa
     assert outline.any()
     assert not (outline & mask).any()
     assert (picture[16, 16:112] == FRAME).all()
-
-
-def test_near_duplicates_are_found_among_many_alike() -> None:
-    """Images that share one scene and differ in texture are no duplicates; one that was saved again is."""
-    rng = np.random.default_rng(0)
-    scene = rng.uniform(60, 190, (32, 32))
-    images = np.clip(scene + rng.normal(0, 12, (3000, 32, 32)), 0, 255).astype(np.uint8)
-    images[2900] = np.clip(images[17].astype(int) + rng.integers(-1, 2, (32, 32)), 0, 255)
-    images[2901] = np.clip(images[18] * 0.8, 0, 255)
-    flat = np.ones(len(images))
-    assert near_duplicates(images, flat) == [(17, 2900)]
-    flat[17] = 1.5
-    assert near_duplicates(images, flat) == []
-
-
-def test_copies_of_one_image_do_not_explode() -> None:
-    image = thumbnail(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    assert len(near_duplicates(np.repeat(image[None], 1500, axis=0), np.ones(1500))) == MOST_PAIRS
-    assert near_duplicates(np.full((5, 32, 32), 9, dtype=np.uint8), np.ones(5)) == []
-
-
-def test_groups_join_pairs() -> None:
-    assert groups([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]

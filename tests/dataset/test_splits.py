@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from vqi.dataset.splits import held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
+from vqi.dataset.splits import held_out, held_out_by_type, joined, plan_calibration, resolve_labelled_fraction
 from vqi.platform.errors import BadInput
 
 
@@ -49,15 +49,71 @@ def test_nothing_is_held_out_for_nothing() -> None:
     assert held_out(contents(10), 0.0, 0, "calibration") == set()
 
 
-@pytest.mark.parametrize(("asked", "normals", "share"), [(None, 99, 0.0), (None, 100, 0.2), (0.0, 500, 0.0), (0.5, 3, 0.5)])
-def test_the_share_held_out(asked: float | None, normals: int, share: float) -> None:
-    assert resolve_calibration_fraction(asked, normals) == share
+def test_groups_count_and_not_photographs() -> None:
+    uneven = {f"{part}-{number}.png": str(part) for part in range(10) for number in range(1 + 20 * (part == 3))}
+    for seed in range(20):
+        chosen = held_out(uneven, 0.2, seed, "calibration")
+        assert len({uneven[path] for path in chosen}) == 2
+        assert not {uneven[path] for path in chosen} & {uneven[path] for path in set(uneven) - chosen}
+
+
+def test_joined_groups_do_not_depend_on_order() -> None:
+    assert joined(["d", "b", "c", "a", "b"], [(0, 2), (2, 3)]) == ["a", "b", "a", "a", "b"]
+    assert joined(["d", "b", "c", "a", "b"], [(3, 2, 0)]) == ["a", "b", "a", "a", "b"]
+    assert joined([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("normals", "rate", "trains", "asked", "kind", "fraction", "scores", "needed"),
+    [
+        # Refits until a fifth suffices: 99 scores for 1 %.
+        (99, 0.01, False, None, "cross", 0.0, 99, 99),
+        (100, 0.01, False, None, "cross", 0.0, 100, 99),
+        (494, 0.01, False, None, "cross", 0.0, 494, 99),
+        (495, 0.01, False, None, "split", 0.2, 99, 495),
+        (95, 0.05, False, None, "cross", 0.0, 95, 19),
+        (100, 0.05, False, None, "split", 0.2, 20, 95),
+        (499, 0.002, False, None, "cross", 0.0, 499, 499),
+        # What trains has no refits.
+        (30, 0.01, True, None, "split", 0.0, 6, 495),
+        (500, 0.01, True, None, "split", 0.2, 100, 495),
+        # A share that was asked for is kept.
+        (30, 0.01, False, 0.5, "split", 0.5, 15, 198),
+        (30, 0.1, True, 0.3, "split", 0.3, 9, 30),
+        (30, 0.01, False, 0.0, "cross", 0.0, 30, 99),
+        (30, 0.01, True, 0.0, "seen", 0.0, 30, None),
+    ],
+)
+def test_where_a_threshold_comes_from(
+    normals: int, rate: float, trains: bool, asked: float | None, kind: str, fraction: float, scores: int, needed: int | None
+) -> None:
+    plan = plan_calibration(normals, rate, trains, asked)
+    assert (plan.kind, plan.fraction, plan.scores, plan.normals_needed) == (kind, fraction, scores, needed)
+    assert plan.smallest_rate == (None if kind == "seen" else 1 / (scores + 1))
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.1, 0.05, 0.02, 0.01, 0.003])
+@pytest.mark.parametrize("asked", [None, 0.0, 0.1, 0.2, 0.35, 0.9])
+@pytest.mark.parametrize("trains", [False, True])
+def test_what_is_said_to_be_needed_suffices_and_one_less_does_not(rate: float, asked: float | None, trains: bool) -> None:
+    needed = plan_calibration(10, rate, trains, asked).normals_needed
+    if needed is None:
+        assert trains
+        assert asked == 0
+        return
+    enough = plan_calibration(needed, rate, trains, asked)
+    assert enough.smallest_rate is not None
+    assert enough.smallest_rate <= rate * (1 + 1e-12)
+    # Rounding a share to whole parts may do with a few less.
+    fewer = plan_calibration(int(needed * 0.9) - 2, rate, trains, asked)
+    assert fewer.smallest_rate is not None
+    assert fewer.smallest_rate > rate
 
 
 @pytest.mark.parametrize("asked", [-0.1, 0.95, float("nan")])
 def test_impossible_shares_are_refused(asked: float) -> None:
     with pytest.raises(BadInput, match="calibration_fraction"):
-        resolve_calibration_fraction(asked, 10)
+        plan_calibration(10, 0.01, False, asked)
 
 
 def test_every_type_is_divided_in_the_same_proportion() -> None:

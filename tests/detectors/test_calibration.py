@@ -7,6 +7,9 @@ from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput
 
+# Every normal a part of its own.
+SINGLE = [str(number) for number in range(30)]
+
 
 def embeddings(count: int, memory: int = 2**30) -> Embeddings:
     detector = create("patchcore", {"coreset_ratio": 1.0}, BackboneSettings(name="filterbank"), (64, 64))
@@ -15,10 +18,32 @@ def embeddings(count: int, memory: int = 2**30) -> Embeddings:
 
 
 def test_every_number_is_in_one_fold():
-    folds = folds_of(23, 10, seed=1)
+    folds = folds_of(SINGLE[:23], 10, seed=1)
     assert sorted(number for fold in folds for number in fold) == list(range(23))
     assert {len(fold) for fold in folds} == {2, 3}
-    assert folds == folds_of(23, 10, seed=1) != folds_of(23, 10, seed=2)
+    assert folds == folds_of(SINGLE[:23], 10, seed=1) != folds_of(SINGLE[:23], 10, seed=2)
+
+
+def test_photographs_of_one_part_are_in_one_fold():
+    groups = [str(number % 7) for number in range(20)]
+    folds = folds_of(groups, 3, seed=0)
+    assert sorted(number for fold in folds for number in fold) == list(range(20))
+    assert sorted(len({groups[number] for number in fold}) for fold in folds) == [2, 2, 3]
+    assert sum(len({groups[number] for number in fold}) for fold in folds) == 7
+
+
+def test_no_normal_is_scored_by_an_index_that_its_part_is_in():
+    """Of every part a second photograph, the very same: torn, each would find itself and score 0."""
+    detector = create("patchcore", {"coreset_ratio": 1.0}, BackboneSettings(name="filterbank"), (64, 64))
+    images = smooth_images(4).repeat(2, 1, 1, 1)
+    pairs = Embeddings(detector, lambda numbers: Batches(images[list(numbers)], 2), 8, 2)
+    folds, scores = cross_scores(detector, pairs, [str(number % 4) for number in range(8)])
+    assert folds == 4
+    assert min(score.score for score in scores) > 0.01
+    _, torn = cross_scores(detector, pairs, SINGLE[:8])
+    assert max(score.score for score in torn) < 1e-3
+    with pytest.raises(BadInput, match="8 show 2"):
+        cross_scores(detector, pairs, ["a", "b"] * 4)
 
 
 def test_no_normal_is_scored_by_an_index_it_is_in():
@@ -27,7 +52,7 @@ def test_no_normal_is_scored_by_an_index_it_is_in():
     detector = kept.detector
     own = detector.score(torch.cat(list(kept.of(range(5)))), detector.fit(kept.of(range(5)), 5))
     assert float(own.image.max()) < 1e-3
-    folds, scores = cross_scores(detector, kept)
+    folds, scores = cross_scores(detector, kept, SINGLE[:5])
     assert folds == 5
     assert min(score.score for score in scores) > 0.01
     assert min(score.map_max for score in scores) > 0.01
@@ -37,10 +62,10 @@ def test_no_normal_is_scored_by_an_index_it_is_in():
 def test_computed_again_gives_the_scores_of_those_kept():
     kept, again = embeddings(4), embeddings(4, memory=0)
     assert again.kept is None
-    for one, other in zip(cross_scores(kept.detector, kept)[1], cross_scores(again.detector, again)[1], strict=True):
+    for one, other in zip(cross_scores(kept.detector, kept, SINGLE[:4])[1], cross_scores(again.detector, again, SINGLE[:4])[1], strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_too_few_normals_for_refits():
     with pytest.raises(BadInput, match="at least 3 normals"):
-        cross_scores(embeddings(2).detector, embeddings(2))
+        cross_scores(embeddings(2).detector, embeddings(2), SINGLE[:2])

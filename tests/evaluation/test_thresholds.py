@@ -114,7 +114,20 @@ def test_colours_begin_at_what_a_normal_pixel_has_where_that_is_below_zero(media
 
 def test_calibration_is_read_back(tmp_path: Path) -> None:
     folder = write(tmp_path, {"kind": "cross", "folds": 5, "images": [image("a.png", 1.5, 3.0), image("b.png", 2.5, 4.0)]})
-    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0), (0.5, 0.5))
+    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0), (0.5, 0.5), 2)
+
+
+def test_photographs_of_one_part_count_once_with_the_highest_score(tmp_path: Path) -> None:
+    images = [image("a.png", 1.0, 5.0), image("b.png", 3.0, 4.0), image("c.png", 2.0, 3.0)]
+    for entry, group in zip(images, ("p", "q", "p"), strict=True):
+        entry["group"] = group
+    calibration = read_calibration(write(tmp_path, {"kind": "split", "folds": None, "parts": 10, "images": images}))
+    assert (calibration.paths, calibration.scores, calibration.map_maxima) == (("c.png", "b.png"), (2.0, 3.0), (5.0, 4.0))
+    threshold = calibrate(calibration, 0.01)
+    assert threshold.calibration_images == 2
+    assert threshold.false_reject_rate == pytest.approx(1 / 3)
+    assert "the 2 good parts (3 photographs; a part counts once)" in threshold.guarantee
+    assert "takes at least 495 good parts in all" in threshold.guarantee
 
 
 def test_no_calibration_scores_is_an_error(tmp_path: Path) -> None:

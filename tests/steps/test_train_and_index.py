@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +80,31 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
     held_out = opened.samples("calibration")
     assert (calibration["kind"], calibration["folds"]) == ("split", None)
     expected = [
-        {"path": sample.path, "score": score, "map_max": float(values.max()), "map_median": float(np.sort(values, axis=None)[(values.size - 1) // 2])}
+        {
+            "path": sample.path,
+            "group": sample.sha256,
+            "score": score,
+            "map_max": float(values.max()),
+            "map_median": float(np.sort(values, axis=None)[(values.size - 1) // 2]),
+        }
         for sample, score, values in score_samples(detector, opened, held_out, GEOMETRY, COMPUTE)
     ]
     assert calibration["images"] == expected
+
+
+def test_a_part_that_was_learnt_from_does_not_calibrate(tmp_path):
+    """Ingest keeps parts together; a Dataset made by other means may not."""
+    dataset = dataset_of(tmp_path, "parts", 0.25)
+    manifest = Dataset(dataset).manifest
+    train_part = next(sample for sample in manifest.samples if sample.split == "train").sha256
+    held_out = [sample.path for sample in manifest.samples if sample.split == "calibration"]
+    for torn, kind, left in ((held_out[:1], "split", held_out[1:]), (held_out, "seen", held_out)):
+        samples = tuple(replace(s, group=train_part if s.path in torn else "") for s in manifest.samples)
+        changed = replace(manifest, samples=samples)
+        (dataset / "manifest.json").write_text(changed.to_json())
+        _, index = artefacts(dataset, tmp_path / kind)
+        calibration = json.loads((index / "calibration.json").read_text())
+        assert (calibration["kind"], [image["path"] for image in calibration["images"]]) == (kind, left)
 
 
 def test_two_processes_give_the_same_scores_bit_for_bit(dataset, tmp_path):

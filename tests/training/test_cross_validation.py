@@ -17,6 +17,9 @@ from vqi.steps.train.cross_validation import check_folds, cross_validation_recor
 from vqi.training.cross_validation import Fold, cross_validated, stratified_folds
 from vqi.training.settings import TrainSettings
 
+# Every image a group of its own.
+SINGLE = [str(number) for number in range(100)]
+
 
 class Images:
     """Dark images, and defects with a bright half; one of the good ones is labelled a defect."""
@@ -42,20 +45,31 @@ def detector() -> VggCam:
 
 def test_every_image_is_left_out_once_and_folds_are_alike() -> None:
     strata = ["good"] * 22 + ["dent"] * 7 + ["scratch"] * 4
-    folds = stratified_folds(strata, 5, seed=3)
+    folds = stratified_folds(strata, SINGLE[: len(strata)], 5, seed=3)
     assert sorted(number for fold in folds for number in fold) == list(range(33))
     for stratum in set(strata):
         counts = [sum(strata[number] == stratum for number in fold) for fold in folds]
         assert max(counts) - min(counts) <= 1
     assert max(map(len, folds)) - min(map(len, folds)) <= 1
-    assert stratified_folds(strata, 5, seed=3) == folds
-    assert stratified_folds(strata, 5, seed=4) != folds
+    assert stratified_folds(strata, SINGLE[: len(strata)], 5, seed=3) == folds
+    assert stratified_folds(strata, SINGLE[: len(strata)], 5, seed=4) != folds
 
 
 def test_every_fold_has_defects_where_there_are_enough_of_all_types_together() -> None:
     strata = ["dent"] * 2 + ["good"] * 21 + ["scratch"] * 2
-    for fold in stratified_folds(strata, 4, seed=0):
+    for fold in stratified_folds(strata, SINGLE[: len(strata)], 4, seed=0):
         assert sum(strata[number] != "good" for number in fold) == 1
+
+
+def test_photographs_of_one_part_are_in_one_fold() -> None:
+    groups = [str(number // 3) for number in range(60)]
+    strata = ["good" if number // 3 % 4 else "dent" for number in range(60)]
+    # The third photograph of a dented part shows it before.
+    strata[2] = "good"
+    folds = stratified_folds(strata, groups, 5, seed=0)
+    assert sorted(number for fold in folds for number in fold) == list(range(60))
+    assert all(len({groups[number] for number in fold}) == 4 and len(fold) == 12 for fold in folds)
+    assert all(sum(strata[number] == "dent" for number in fold) in (2, 3) for fold in folds)
 
 
 def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
@@ -64,7 +78,7 @@ def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
     strata = ["defect" if label else "good" for label in images.labels]
     settings = TrainSettings(max_epochs=12)
     options = {"folds": 4, "name": "test", "settings": settings, "budget": Budget(4, 1), "compute": Compute(), "seed": 0, "normals": []}
-    folds = cross_validated(detector, images, strata, **options)  # type: ignore[arg-type]
+    folds = cross_validated(detector, images, strata, SINGLE[: len(strata)], **options)  # type: ignore[arg-type]
     scores = torch.empty(16)
     for fold in folds:
         scores[fold.numbers] = fold.scores
@@ -74,7 +88,7 @@ def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
     record = cross_validation_record(folds, images.labels)
     assert record["confusion"] == {"true_positive": 8, "false_positive": 0, "true_negative": 7, "false_negative": 1}
     assert record["accuracy"] == pytest.approx(15 / 16)
-    again = cross_validated(detector, images, strata, **options)  # type: ignore[arg-type]
+    again = cross_validated(detector, images, strata, SINGLE[: len(strata)], **options)  # type: ignore[arg-type]
     assert all(torch.equal(first.scores, second.scores) for first, second in zip(folds, again, strict=True))
 
 
@@ -90,12 +104,12 @@ def test_the_record_states_the_positive_class_and_the_sentence_what_it_means() -
 
 
 def test_more_folds_than_defects_are_refused() -> None:
-    check_folds(2, torch.tensor([0, 0, 1, 1]))
+    check_folds(2, torch.tensor([0, 0, 1, 1]), SINGLE[:4])
     with pytest.raises(BadInput, match=r"folds is 3, but there are only 2"):
-        check_folds(3, torch.tensor([0, 0, 0, 1, 1]))
+        check_folds(3, torch.tensor([0, 0, 0, 1, 1]), SINGLE[:5])
 
 
 def test_a_single_fold_is_refused() -> None:
-    check_folds(0, torch.tensor([0]))
+    check_folds(0, torch.tensor([0]), SINGLE[:1])
     with pytest.raises(BadInput, match="nothing to learn from"):
-        check_folds(1, torch.tensor([0, 1]))
+        check_folds(1, torch.tensor([0, 1]), SINGLE[:2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +18,9 @@ from vqi.dataset.images import TRANSPARENT_GREY
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
 from vqi.dataset.masks import background_name
-from vqi.dataset.near_duplicates import MOST_PAIRS, groups, near_duplicates
+from vqi.dataset.near_duplicates import groups, near_duplicates
 from vqi.dataset.observation import Look, Observation
+from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
 
 FORMAT = "vqi-dataset-check/1"
 # Two normals are the least that have a spread; with fewer than ten the spread is guesswork.
@@ -130,14 +131,26 @@ def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     return chosen
 
 
-def judge(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry, false_reject_rate: float) -> Verdict:
-    """The verdict on a Dataset from one observation of every sample; `false_reject_rate` lies in (0, 1)."""
+def judge(
+    manifest: Manifest,
+    observations: Sequence[Observation],
+    geometry: Geometry,
+    false_reject_rate: float,
+    trains: bool = False,
+    calibration_fraction: float | None = None,
+) -> Verdict:
+    """The verdict on a Dataset from one observation of every sample; `false_reject_rate` lies in (0, 1).
+
+    Whether the method `trains` and the `calibration_fraction` that was asked for say where its threshold comes from (`plan_calibration`).
+    """
     looks = [(observation.sample, observation.look) for observation in observations if observation.look]
     findings = [
         *_unreadable(observations),
-        *_splits(manifest, looks, false_reject_rate),
+        *_splits(manifest, looks),
+        *_threshold(manifest, looks, false_reject_rate, trains, calibration_fraction),
         *_labelled(manifest, looks),
         *_copies(manifest.samples),
+        *_parts(manifest.samples),
         *_near_copies(looks),
         *_masks(manifest, observations, geometry),
         *_meaning(manifest, observations),
@@ -162,7 +175,7 @@ def _unreadable(observations: Sequence[Observation]) -> Iterator[Finding]:
         yield Finding("error", "unreadable-image", sentence, _alone(observation.sample for observation in bad))
 
 
-def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reject_rate: float) -> Iterator[Finding]:
+def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
     usable: Counter[tuple[str, str]] = Counter((sample.split, sample.label) for sample, _ in looks)
     normals = usable["train", "good"]
     if normals < FEWEST_NORMALS:
@@ -193,15 +206,49 @@ def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reje
     unknown = [sample for sample in manifest.samples if sample.split in ("validation", "test") and sample.label == "unknown"]
     if unknown:
         yield Finding("warning", "unknown-label", f"{_images(unknown)} without a label: scored, but left out of every metric.", _alone(unknown))
-    calibrating = usable["calibration", "good"] if manifest.calibration_fraction > 0 else normals
-    smallest = 1 / (calibrating + 1)
-    if calibrating and false_reject_rate < smallest:
+
+
+def _threshold(
+    manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reject_rate: float, trains: bool, calibration_fraction: float | None
+) -> Iterator[Finding]:
+    """Whether there are normals enough for the false-reject rate that was asked for, counted in parts."""
+    normals = [sample for sample, _ in looks if sample.label == "good" and sample.split in ("train", "calibration")]
+    parts = {sample.group_key for sample in normals}
+    if not parts:
+        return
+    held_out = {sample.group_key for sample in normals if sample.split == "calibration"}
+    plan = plan_calibration(len(parts), false_reject_rate, trains, calibration_fraction)
+    if held_out:
+        scores = len(held_out)
+        plan = replace(plan, kind="split", scores=scores, smallest_rate=1 / (scores + 1))
+    if plan.smallest_rate is None:
+        yield Finding(
+            "warning",
+            "seen-threshold",
+            "No normal is held out (data.calibration_fraction=0) and the method trains on all of them, so its threshold promises no false-reject "
+            f"rate; leave data.calibration_fraction at auto, which holds out {CALIBRATION_FRACTION:.0%}.",
+        )
+    elif false_reject_rate < plan.smallest_rate:
         yield Finding(
             "warning",
             "few-for-threshold",
-            f"A false-reject rate of {false_reject_rate:.2%} was asked for, but {calibrating} normal images for the threshold allow {smallest:.2%} "
-            f"at the least, which is used instead; {math.ceil(1 / false_reject_rate) - 1} are needed for what was asked.",
+            f"A false-reject rate of {false_reject_rate:.2%} was asked for, but {_source(plan, len(parts), len(normals))} allow "
+            f"{plan.smallest_rate:.2%} at the least, which is used instead; {plan.normals_needed} normal "
+            f"{_noun(len(parts), len(normals)).partition(' (')[0]} in all are needed for what was asked.",
         )
+
+
+def _source(plan: CalibrationPlan, parts: int, normals: int) -> str:
+    """Where the scores that a threshold is taken from come from."""
+    what = _noun(parts, normals)
+    if plan.kind == "split":
+        return f"the {plan.scores} of {parts} normal {what} that are held out for the threshold"
+    return f"{parts} normal {what} for the threshold"
+
+
+def _noun(parts: int, normals: int) -> str:
+    """What counts: images, or parts where several images show one."""
+    return "images" if parts == normals else "parts (several images of one count once)"
 
 
 def _labelled(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
@@ -249,35 +296,71 @@ def _copies(samples: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "duplicate",
-            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and make thresholds from refits too low.",
+            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and once for the threshold.",
             _together(inside),
         )
 
 
+def _parts(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Parts, by name or as near copies, that a layout's own splits tear."""
+    by_group: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.group:
+            by_group[sample.group].append(sample)
+    torn = [group for group in by_group.values() if len({sample.split for sample in group}) > 1]
+    if torn:
+        what = "1 part stands" if len(torn) == 1 else f"{len(torn)} parts stand"
+        yield Finding(
+            "warning",
+            "part-leakage",
+            f"{what} in more than one split ({_between(torn)}) with different photographs: a part that was learnt from scores lower than a new one, "
+            f"so that test figures may look too good; keep all photographs of a part in one split.{_promise(torn)}",
+            _together(torn),
+        )
+
+
 def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
-    if len(looks) < 2:
+    # What has the same bytes is said already, and what ingest tied together is known to be torn (`_parts`).
+    distinct = list({sample.sha256: (sample, look) for sample, look in reversed(looks)}.values())[::-1]
+    if len(distinct) < 2:
         return
-    pairs = near_duplicates(np.stack([look.thumbnail for _, look in looks]), np.array([look.size[1] / look.size[0] for _, look in looks]))
-    at_least = "At least " if len(pairs) >= MOST_PAIRS else ""
-    distinct = [(first, second) for first, second in pairs if looks[first][0].sha256 != looks[second][0].sha256]
-    alike = [[looks[member][0] for member in group] for group in groups(distinct)]
+    thumbnails = np.stack([look.thumbnail for _, look in distinct])
+    pairs = near_duplicates(thumbnails, np.array([look.size[1] / look.size[0] for _, look in distinct]))
+    alike = [[distinct[member][0] for member in group] for group in groups(pairs)]
     across = [group for group in alike if len({sample.split for sample in group}) > 1]
     inside = [group for group in alike if group not in across]
     if across:
         yield Finding(
             "warning",
             "near-leakage",
-            f"{at_least}{_occur(across, 'photograph')} again in another split almost pixel for pixel ({_between(across)}): the same picture saved "
-            "twice, or a part that was not moved between two; test figures may look too good.",
+            f"{_occur(across, 'photograph')} again in another split, saved anew, moved a little, exposed otherwise, mirrored or turned "
+            f"({_between(across)}): a copy, or a part that was photographed twice; test figures may look too good.{_promise(across)}",
             _together(across),
         )
     if inside:
         yield Finding(
             "warning",
             "near-duplicate",
-            f"{at_least}{_occur(inside, 'photograph')} again in the same split almost pixel for pixel; copies add weight, not knowledge.",
+            f"{_occur(inside, 'photograph')} again in the same split, saved anew, moved a little, exposed otherwise, mirrored or turned; copies add "
+            f"weight, not knowledge{_counted(inside)}.",
             _together(inside),
         )
+
+
+def _counted(alike: Sequence[Sequence[Sample]]) -> str:
+    """Whether near copies count as one part: not where data.group says otherwise, or ingest took them for like parts."""
+    normals = [[s for s in group if s.split in ("train", "calibration")] for group in alike]
+    if any(len({sample.group_key for sample in group}) > 1 for group in normals):
+        return ", but they count as parts of their own here: if they show one part, the threshold's false-reject rate does not hold (data.group)"
+    return ", and count as one part for the threshold" if any(normals) else ""
+
+
+def _promise(torn: Sequence[Sequence[Sample]]) -> str:
+    """What it means where one photograph of a part is learnt from and another sets the threshold."""
+    splits = [{sample.split for sample in group} for group in torn]
+    if any({"train", "calibration"} <= those for those in splits):
+        return " The threshold's false-reject rate is not guaranteed: some of what sets it was learnt from; name each part with data.group."
+    return ""
 
 
 def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:

@@ -61,6 +61,11 @@ class Sample:
     masks: tuple[MaskFile, ...] = ()
     group: str = ""
 
+    @property
+    def group_key(self) -> str:
+        """What tells groups from each other: photographs with the same bytes are always one."""
+        return self.group or self.sha256
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -61,29 +61,38 @@ class NormalScore(NamedTuple):
     map_median: float
 
 
-def folds_of(count: int, folds: int, seed: int) -> list[list[int]]:
-    """`count` numbers dealt into `folds` groups at random, from `seed`; sizes differ by one at most."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return [sorted(order[start::folds]) for start in range(folds)]
+def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
+    """The numbers of `groups`, the group of each image, in `folds`: whole groups, dealt at random from `seed`.
 
-
-def cross_scores(detector: Detector, embeddings: Embeddings, folds: int = FOLDS) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index it is not in (k-fold refits), and the number of folds used.
-
-    Raises BadInput where there are too few normals to leave any out.
+    Folds differ by one group at most.
     """
-    count = embeddings.count
-    if count < 3:
-        raise BadInput(f"Thresholds from refits need at least 3 normals; there are {count}.")
-    folds = min(folds, count)
+    members: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    of_group = list(members.values())
+    order = torch.randperm(len(of_group), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [sorted(number for group in order[start::folds] for number in of_group[group]) for start in range(folds)]
+
+
+def cross_scores(detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS) -> tuple[int, list[NormalScore]]:
+    """What every normal scores by an index that no normal of its group is in (k-fold refits), and the number of folds used.
+
+    `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to leave any
+    out.
+    """
+    count, distinct = embeddings.count, len(set(groups))
+    if distinct < 3:
+        shown = f"; there are {count}" if distinct == count else f" of different parts; {count} show {distinct}"
+        raise BadInput(f"Thresholds from refits need at least 3 normals{shown}.")
+    folds = min(folds, distinct)
     results = [NormalScore(0.0, 0.0, 0.0)] * count
-    for number, held_out in enumerate(folds_of(count, folds, detector.seed), 1):
+    for number, held_out in enumerate(folds_of(groups, folds, detector.seed), 1):
         left = sorted(set(range(count)) - set(held_out))
         print(f"calibration: refit {number} of {folds} on {len(left)} normals", file=sys.stderr, flush=True)
         index = detector.fit(embeddings.of(left), len(left))
         scores = scored(detector, embeddings.of(held_out), index)
-        for place, score in zip(held_out, scores, strict=True):
-            results[place] = score
+        for position, score in zip(held_out, scores, strict=True):
+            results[position] = score
     return folds, results
 
 

@@ -120,7 +120,11 @@ class Learner(nn.Module, ABC):
         return False
 
     def finish(self, normals: ImageBatches) -> None:
-        """After the last step: what is computed from the trained network and kept in buffers, from normals that were held out where there are any."""
+        """After the last step: what is computed from the trained network and kept in buffers, from `normals`.
+
+        Where the settings say `tunes_on_normals`, these were held out of training, unless there are too few; they are never
+        the normals that set the threshold.
+        """
         return
 
 

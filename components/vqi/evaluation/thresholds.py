@@ -23,6 +23,12 @@ Either: the image threshold and the pixel threshold hold the rate one by one. A 
 region more often, by at most both rates together; `either_rate` estimates it.
 
 Seen: the scores are those of images that the network itself was trained on. The same order statistic is taken, and nothing is promised.
+
+Several photographs of one part are not exchangeable with those of a new part; parts are. So n counts parts (groups), and a
+part's score is the highest of its photographs': any function of a group that does not depend on their order keeps the groups
+exchangeable (Dunn, Wasserman, Ramdas, JASA 118, 2023; Lee, Barber, Willett, "Distribution-free inference with hierarchical
+data", JRSS B, 2025). The maximum promises most: a good part that is photographed as often as those were has any of its
+photographs rejected with at most `rate`, and so one photograph of it all the more rarely.
 """
 
 from __future__ import annotations
@@ -52,6 +58,10 @@ COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 class Calibration:
     """Scores of normals that the scoring detector had not seen: an image score, its map's maximum and median an image, in the order of `paths`.
 
+    One entry a part: of several photographs of it the highest score and maximum, and the middle of their medians; `paths` has
+    the one that scores highest. `images` counts the photographs, `parts` all good parts that were learnt from or held out
+    (0 = not known).
+
     `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds; "seen": training normals of a
     network that learnt from them.
     """
@@ -62,6 +72,8 @@ class Calibration:
     scores: tuple[float, ...]
     map_maxima: tuple[float, ...]
     map_medians: tuple[float, ...]
+    images: int = 0
+    parts: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,8 @@ def read_calibration(index: Path) -> Calibration:
         scores = tuple(float(image["score"]) for image in images)
         maxima = tuple(float(image["map_max"]) for image in images)
         medians = tuple(float(image["map_median"]) for image in images)
+        groups = tuple(str(image.get("group", image["path"])) for image in images)
+        parts = int(value.get("parts", 0))
         folds = None if folds is None else int(folds)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing, so there is no score to take a threshold from; run build_index again.") from error
@@ -116,7 +130,22 @@ def read_calibration(index: Path) -> Calibration:
     for name, score, maximum, median in zip(paths, scores, maxima, medians, strict=True):
         if not all(map(math.isfinite, (score, maximum, median))):
             raise RunFailed(f"The calibration image {name} has a score that is not finite ({score}, map {maximum}); check the image and the weights.")
-    return Calibration(kind, folds, paths, scores, maxima, medians)
+    return _by_part(Calibration(kind, folds, paths, scores, maxima, medians, len(paths), parts), groups)
+
+
+def _by_part(calibration: Calibration, groups: Sequence[str]) -> Calibration:
+    """One entry a group, in the order of their first photographs."""
+    members: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    highest = [max(numbers, key=calibration.scores.__getitem__) for numbers in members.values()]
+    return replace(
+        calibration,
+        paths=tuple(calibration.paths[number] for number in highest),
+        scores=tuple(calibration.scores[number] for number in highest),
+        map_maxima=tuple(max(calibration.map_maxima[number] for number in numbers) for numbers in members.values()),
+        map_medians=tuple(statistics.median(calibration.map_medians[number] for number in numbers) for numbers in members.values()),
+    )
 
 
 def conformal_threshold(scores: Sequence[float], rate: float) -> tuple[float, float]:
@@ -296,19 +325,24 @@ def promised_rates(images: int) -> list[float]:
 def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:
     """What is promised on average, and what it takes to promise more."""
     n, share = len(calibration.scores), _percent(promised)
+    one_each = calibration.images in (0, n)
+    what = "photographs" if one_each else f"parts ({calibration.images} photographs; a part counts once)"
     if calibration.kind == "split":
         sentence = (
-            f"At most {share} of good parts are rejected on average, guaranteed as long as they look like the {n} good photographs "
+            f"At most {share} of good parts are rejected on average, guaranteed as long as they look like the {n} good {what} "
             "that were held out of training to set the threshold"
         )
     else:
         sentence = (
-            f"About {share} of good parts are expected to be rejected: the threshold comes from all {n} good training photographs, each scored "
+            f"About {share} of good parts are expected to be rejected: the threshold comes from all {n} good training {what}, each scored "
             f"by one of {calibration.folds} refits that had not seen it; this is an estimate without an exact guarantee and may err to either side"
         )
     if promised > rate:
         needed = math.ceil(1 / Fraction(str(rate))) - 1
-        sentence += f"; {_percent(rate)} was asked for, which takes at least {needed} good photographs to calibrate on"
+        if calibration.kind == "split" and calibration.parts:
+            needed = math.ceil(needed * Fraction(calibration.parts, n))
+        noun = "photographs" if one_each else "parts"
+        sentence += f"; {_percent(rate)} was asked for, which takes at least {needed} good {noun} in all"
     return sentence + "."
 
 

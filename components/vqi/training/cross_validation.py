@@ -44,25 +44,32 @@ class Chosen:
         return self.images.load([self.numbers[number] for number in numbers])
 
 
-def stratified_folds(strata: Sequence[str], folds: int, seed: int) -> list[list[int]]:
-    """The numbers of `strata` dealt into `folds` like cards, one stratum after the other: of each, of all defects, and in all, folds differ by one at
-    most.
+def stratified_folds(strata: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
+    """The numbers of `strata` in `folds`, whole `groups` (the group of each), dealt like cards, one stratum after the other.
+
+    Of the groups of each stratum, of all defects, and in all, folds differ by one at most. A group with a defect counts as its
+    first defect's type.
     """
     members: dict[str, list[int]] = defaultdict(list)
-    for number, stratum in enumerate(strata):
-        members[stratum].append(number)
-    dealt: list[int] = []
+    for number, group in enumerate(groups):
+        members[group].append(number)
+    by_stratum: dict[str, list[list[int]]] = defaultdict(list)
+    for numbers in members.values():
+        by_stratum[next((strata[number] for number in numbers if strata[number] != GOOD), GOOD)].append(numbers)
+    dealt: list[list[int]] = []
     # Good before all defect types, so that nothing comes between those.
-    for place, stratum in enumerate(sorted(members, key=lambda stratum: (stratum != GOOD, stratum))):
-        numbers = members[stratum]
-        dealt += [numbers[index] for index in torch.randperm(len(numbers), generator=generator(seed, "folds", place)).tolist()]
-    return [sorted(dealt[fold::folds]) for fold in range(folds)]
+    for position, stratum in enumerate(sorted(by_stratum, key=lambda stratum: (stratum != GOOD, stratum))):
+        of_stratum = by_stratum[stratum]
+        order = torch.randperm(len(of_stratum), generator=generator(seed, "folds", position)).tolist()
+        dealt += [of_stratum[index] for index in order]
+    return [sorted(number for numbers in dealt[fold::folds] for number in numbers) for fold in range(folds)]
 
 
 def cross_validated(
     make: Callable[[], TrainedDetector],
     images: TrainingImages,
     strata: Sequence[str],
+    groups: Sequence[str],
     *,
     folds: int,
     name: str,
@@ -77,12 +84,13 @@ def cross_validated(
 ) -> list[Fold]:
     """Train a new detector of `make` on all folds but one, for each, with one budget, and score the one that was left out.
 
-    `strata`: what each image is (its defect type, or good). `normals` and `stopping` are the same for every fold, as the loop takes them: no learner
-    may learn labels from them. `checkpoints` of a fold (from 0) let it resume; a fold that is done is not trained again. The processes of `group`
-    train every fold together, and each of them scores it.
+    `strata`: what each image is (its defect type, or good); `groups`: the part it shows. `normals` and `stopping` are the same
+    for every fold, as the loop takes them: no learner may learn labels from them. `checkpoints` of a fold (from 0) let it
+    resume; a fold that is done is not trained again. The processes of `group` train every fold together, and each of them
+    scores it.
     """
     done = []
-    for number, left_out in enumerate(stratified_folds(strata, folds, seed)):
+    for number, left_out in enumerate(stratified_folds(strata, groups, folds, seed)):
         detector = make()
         apart = set(left_out)
         learned = Chosen(images, [other for other in range(len(images)) if other not in apart])

@@ -119,9 +119,9 @@ class Loop:
         # Whether the store of checkpoints has shown that it takes them.
         self.kept = False
 
-    def run(self, normals: ImageBatches, held_out: ImageBatches | None = None) -> Training:
-        """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare` looks at; `finish` looks at
-        `held_out` where it is there.
+    def run(self, normals: ImageBatches, tuning: ImageBatches | None = None) -> Training:
+        """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare` takes;
+        `finish` takes `tuning`, or `normals` where it is None.
 
         Raises RunFailed where the loss is no longer a number, memory does not suffice for one image, or SIGTERM or SIGINT came: the checkpoint is
         written then, and the same call resumes.
@@ -153,7 +153,7 @@ class Loop:
         self._take_best()
         self.learner.eval()
         with torch.no_grad():
-            self.learner.finish(held_out if held_out is not None else normals)
+            self.learner.finish(tuning if tuning is not None else normals)
         step = self.position.step
         return Training(
             steps=step,

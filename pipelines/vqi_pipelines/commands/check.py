@@ -40,6 +40,8 @@ def check(
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
             skip_damaged=category.data.skip_damaged,
+            false_reject_rate=category.threshold.false_reject_rate,
+            trains=category.trains,
             dataset=dataset,
             say=lambda note: typer.echo(printable(f"note: {note}")),
         )
@@ -48,6 +50,8 @@ def check(
                 dataset=dataset,
                 geometry=category.geometry,
                 false_reject_rate=category.threshold.false_reject_rate,
+                trains=category.trains,
+                calibration_fraction=category.data.calibration_fraction,
                 page=out / "check.html",
                 verdict=out / "verdict.json",
                 say=lambda line: typer.echo(printable(line)),

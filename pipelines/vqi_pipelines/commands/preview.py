@@ -39,6 +39,8 @@ def preview(
             white_level=chosen.image.white_level,
             max_megapixels=chosen.image.max_megapixels,
             skip_damaged=chosen.data.skip_damaged,
+            false_reject_rate=chosen.threshold.false_reject_rate,
+            trains=chosen.trains,
             dataset=dataset,
         )
         written = write_preview(

@@ -17,6 +17,7 @@ class EfficientAdSettings(MethodSettings):
     summary: ClassVar[str] = "a small student of a small teacher, and an autoencoder for what is wrong as a whole"
     paper: ClassVar[str] = 'Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", arXiv 2303.14535'
     budget: ClassVar[Budget | None] = Budget(batch_size=1, steps=70_000)
+    tunes_on_normals: ClassVar[bool] = True
     extra_images: ClassVar[str] = "penalty_images"
 
     model_size: str = setting("small", "the patch description networks: EfficientAD-S or -M", choices=("small", "medium"), source="paper, section 4")

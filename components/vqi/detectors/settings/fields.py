@@ -26,6 +26,8 @@ class MethodSettings:
 
     `detector` is where its Detector lies, `module:Class`. `budget` is None for methods that learn nothing by gradient. `supervised` methods train on
     labelled defects too. `extra_images` names the setting that holds a source of further images (textures, penalty images), '' where there is none.
+    `tunes_on_normals`: whether the end of training computes something that scores depend on from normals (`Learner.finish`),
+    which takes normals of its own: others than it learnt from, and others than set the threshold.
     Methods that read no pretrained network say `uses_backbone = False`: what the configuration names as backbone is then neither needed nor loaded.
     """
 
@@ -36,6 +38,7 @@ class MethodSettings:
     budget: ClassVar[Budget | None] = None
     supervised: ClassVar[bool] = False
     extra_images: ClassVar[str] = ""
+    tunes_on_normals: ClassVar[bool] = False
     uses_backbone: ClassVar[bool] = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from refits: each train normal
-    scored by an index it is not in. Where the network itself was trained on all of them, they are marked as seen: they promise nothing.
+    scored by an index that no photograph of its part is in. Where the network itself was trained on all of them, or on other
+    photographs of their parts, they are marked as seen: they promise nothing. Each score names its group: what is promised
+    counts groups.
     Raises BadInput where the network was trained on another Dataset, or there are too few normals.
     """
     opened = Dataset(dataset)
@@ -38,7 +41,18 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     def batches(numbers: Sequence[int]) -> TensorBatches:
         return TensorBatches(opened, [normals[number] for number in numbers], geometry, compute.batch_size)
 
-    held_out = opened.samples("calibration", "good") or [sample for sample in opened.samples("train", "good") if sample.path in apart]
+    held_out = opened.samples("calibration", "good") or [s for s in opened.samples("train", "good") if s.path in apart]
+    # A part that another photograph of was learnt from does not score as a new one would.
+    learnt = {sample.group_key for sample in opened.samples(("train", "labelled")) if sample.path not in apart}
+    unseen = [sample for sample in held_out if sample.group_key not in learnt]
+    if len(unseen) < len(held_out):
+        print(
+            f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show parts that "
+            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}",
+            file=sys.stderr,
+            flush=True,
+        )
+    promised, held_out = bool(unseen), unseen or held_out
     # Features are worth keeping only where refits will ask for them again.
     embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {}))
     detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
@@ -50,9 +64,12 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
         folds, samples, scores = None, normals, list(scored(detector, embeddings.of(range(len(normals))), detector.index))
     else:
         samples = normals
-        folds, scores = cross_scores(detector, embeddings)
-    kind = "split" if held_out else "seen" if training else "cross"
-    images: list[dict[str, Any]] = [{"path": sample.path} | score._asdict() for sample, score in zip(samples, scores, strict=True)]
+        folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
+    kind = "split" if promised else "seen" if held_out or training else "cross"
+    images: list[dict[str, Any]] = [
+        {"path": sample.path, "group": sample.group_key} | score._asdict() for sample, score in zip(samples, scores, strict=True)
+    ]
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
-        write_json(folder / CALIBRATION, {"kind": kind, "folds": folds, "images": images})
+        parts = len({sample.group_key for sample in (*normals, *held_out)})
+        write_json(folder / CALIBRATION, {"kind": kind, "folds": folds, "parts": parts, "images": images})

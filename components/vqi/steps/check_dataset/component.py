@@ -11,9 +11,11 @@ def check_dataset(
     page: dsl.Output[dsl.HTML],
     verdict: dsl.Output[dsl.Artifact],
     fingerprint: str,
+    data_calibration_fraction: str,
     image_crop: str,
     image_region: str,
     image_size: str,
+    method_name: str,
     threshold_false_reject_rate: float,
 ):
     """Stop a bad set here, with its reasons; a page shows what the set looks like."""
@@ -28,9 +30,11 @@ def check_dataset(
 
         category = Category.from_parameters(
             {
+                "data_calibration_fraction": data_calibration_fraction,
                 "image_crop": image_crop,
                 "image_region": image_region,
                 "image_size": image_size,
+                "method_name": method_name,
                 "threshold_false_reject_rate": threshold_false_reject_rate,
             }
         )
@@ -39,6 +43,8 @@ def check_dataset(
             dataset=Path(dataset.path),
             geometry=category.geometry,
             false_reject_rate=category.threshold.false_reject_rate,
+            trains=category.trains,
+            calibration_fraction=category.data.calibration_fraction,
             page=Path(page.path),
             verdict=Path(verdict.path),
             say=lambda finding: print(printable(finding), flush=True),

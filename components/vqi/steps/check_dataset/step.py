@@ -21,12 +21,15 @@ def check_dataset(
     false_reject_rate: float,
     page: Path,
     verdict: Path,
+    trains: bool = False,
+    calibration_fraction: float | None = None,
     say: Callable[[str], None] = lambda finding: None,
 ) -> Verdict:
     """Look at every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
-    `false_reject_rate` is the one the threshold will be asked for, in (0, 1). `say` is given what the set holds and every finding, "warning: ...",
-    whether the set passes or not: a warning may hold the reason of an error.
+    `false_reject_rate` is the one the threshold will be asked for, in (0, 1); whether the method `trains` and the
+    `calibration_fraction` that was asked for say what it comes from. `say` is given what the set holds and every
+    finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error.
     Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
     """
     if not 0 < false_reject_rate < 1:
@@ -34,7 +37,7 @@ def check_dataset(
     data = Dataset(dataset)
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
     observations = observe(data, geometry, pictured)
-    outcome = judge(data.manifest, observations, geometry, false_reject_rate)
+    outcome = judge(data.manifest, observations, geometry, false_reject_rate, trains, calibration_fraction)
     write_whole(page, check_page(outcome, data.manifest, observations, geometry))
     write_json(verdict, outcome.to_dict())
     for line in (*outcome.contents, *(f"{finding.severity}: {finding.sentence}" for finding in outcome.findings)):

@@ -22,10 +22,12 @@ def ingest(
     method_name: str,
     name: str,
     seed: int,
+    threshold_false_reject_rate: float,
 ) -> NamedTuple("Outputs", [("fingerprint", str)]):  # type: ignore[valid-type]
     """Bring the photographs in, once: shards, a manifest, splits, and the fingerprint that later steps are cached by.
 
-    The method counts for one thing: supervised ones learn from a share of the test photographs.
+    The method counts for two things: supervised ones learn from a share of the test photographs, and what trains holds normals out for the threshold
+    where others take refits. The false-reject rate says how many that takes.
     """
     parameters = {key: value for key, value in locals().items() if key != "dataset"}
     from vqi.steps.running import step
@@ -51,6 +53,8 @@ def ingest(
             white_level=category.image.white_level,
             max_megapixels=category.image.max_megapixels,
             skip_damaged=category.data.skip_damaged,
+            false_reject_rate=category.threshold.false_reject_rate,
+            trains=category.trains,
             dataset=Path(dataset.path),
             say=lambda note: print(printable(f"note: {note}"), flush=True),
         )

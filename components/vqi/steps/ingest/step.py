@@ -6,26 +6,34 @@ import errno
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from vqi.dataset.images import Decoding, Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
 from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.listing import Photograph, counted, examples
 from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
-from vqi.dataset.masks import MaskMeaning, decide_meaning
+from vqi.dataset.masks import decide_meaning
+from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 from vqi.dataset.shards import ShardWriter
 from vqi.dataset.sources import open_source
-from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, resolve_calibration_fraction, resolve_labelled_fraction
+from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, joined, plan_calibration, resolve_labelled_fraction
 from vqi.dataset.white_level import WHITE_LEVELS, WhiteLevel
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.progress import tracked
+from vqi.platform.threads import decoding_threads
 
 # A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
 MAX_FILE_BYTES = 1 << 30
+# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are no copies: the
+# parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
+MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -60,24 +68,29 @@ def ingest(
     group: str = "",
     white_level: int | None = None,
     max_megapixels: int = 100,
+    false_reject_rate: float = 0.01,
+    trains: bool = False,
     skip_damaged: int = 0,
     say: Callable[[str], None] = lambda note: None,
 ) -> Manifest:
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
-    `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training normals held out for
-    thresholds; None lets their number decide. `labelled_fraction` is the share of the layout's test photographs, of every defect type and of the good
-    ones alike, that supervised methods learn from. `group` is a regular expression that names the part a photograph shows (`part_of`).
-    `white_level` is the value of white in files with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a
-    photograph of more than `max_megapixels`. Up to `skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with
-    0 the check names all that are damaged.
-    `say` is given every note of the manifest as soon as it is known: those that decide what is learnt come before any photograph is read.
+    `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training
+    normals held out for thresholds; None lets their number decide, the `false_reject_rate` that is asked for, and whether
+    the method `trains` (`plan_calibration`). `labelled_fraction` is the share of the layout's test photographs, of every
+    defect type and of the good ones alike, that supervised methods learn from. Photographs with the same bytes, near copies
+    and photographs of one part stay together in every split; `group` is a regular expression that names the part a
+    photograph shows (`part_of`). `white_level` is the value of white in files with more than 8 bits a channel (None:
+    decided from the normals); the dataset check refuses a photograph of more than `max_megapixels`. Up to `skip_damaged`
+    photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check names all that are
+    damaged. `say` is given every note of the manifest as soon as it is known: those that decide what is learnt come
+    before any photograph is read.
     The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left out; RunFailed where it
     cannot be reached or the disk is full.
     """
     decoding = Decoding(white_level or WHITE_LEVELS[-1], max_megapixels * 1_000_000)
-    resolve_calibration_fraction(calibration_fraction, 0)
+    plan_calibration(0, false_reject_rate, trains, calibration_fraction)
     resolve_labelled_fraction(labelled_fraction, supervised=False)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
@@ -98,7 +111,13 @@ def ingest(
                 chosen, stated_white = intake.white.decide()
                 decoding = replace(decoding, white_level=chosen)
             notes = (*reading.notes, *filter(None, (_left_out(intake.damaged, skip_damaged), stated_masks, stated_white)))
-            manifest = _divide(name, photographs, intake.stored, calibration_fraction, labelled_fraction, seed, notes, decoding, meaning, group)
+            alike = _near_copies([p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding)
+            grouping = _grouped(photographs, intake.stored, alike, group, labelled_fraction)
+            samples, fraction, dealt = _split(
+                photographs, intake.stored, grouping, calibration_fraction, labelled_fraction, seed, false_reject_rate, trains
+            )
+            notes = (*notes, *grouping.notes, *dealt)
+            manifest = Manifest(name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning)
             for note in manifest.notes[len(reading.notes) :]:
                 say(note)
             write_whole(folder / MANIFEST, manifest.to_json())
@@ -185,41 +204,128 @@ def _header(content: bytes, path: str) -> Header:
         return Header(0, 0, False, None)
 
 
-def _divide(
-    name: str,
-    photographs: list[Photograph],
-    stored: dict[str, _Stored],
-    asked: float | None,
+def _is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
+    """Whether ingest chooses the split of a photograph, so that its near copies must be known."""
+    if photograph.split == "test":
+        return labelled_fraction > 0 and photograph.label != "unknown"
+    return photograph.split in (None, "train")
+
+
+def _near_copies(photographs: Sequence[Photograph], files: Mapping[str, Path], top: str, decoding: Decoding) -> list[tuple[str, str]]:
+    """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the check names it."""
+
+    def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
+        try:
+            image = decode_rgb(_content(files[top + photograph.path], photograph.path), photograph.path, decoding)
+        except BadInput:
+            return None
+        return thumbnail(image), image.shape[1] / image.shape[0]
+
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        read_ones = list(tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs)))
+    known = [(photograph.path, *one) for photograph, one in zip(photographs, read_ones, strict=True) if one]
+    if len(known) < 2:
+        return []
+    pairs = near_duplicates(np.stack([pattern for _, pattern, _ in known]), np.array([aspect for _, _, aspect in known]))
+    return [(known[first][0], known[second][0]) for first, second in pairs]
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """`keys`: the group of each photograph by path, named by content alone; `names`: as the manifest names it, "" = a group of its own."""
+
+    keys: dict[str, str]
+    names: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def _grouped(
+    photographs: Sequence[Photograph], stored: Mapping[str, _Stored], alike: list[tuple[str, str]], group: str, labelled_fraction: float
+) -> _Grouping:
+    """Which photographs stay together: those with the same bytes, those of one part by name (`part_of`), and near copies.
+
+    Where names tell two near copies to be of different parts, the names are believed.
+    """
+    numbers = {photograph.path: number for number, photograph in enumerate(photographs)}
+    hashes = [stored[photograph.path].sha256 for photograph in photographs]
+    parts = [part_of(photograph.path, group) for photograph in photographs]
+    by_part: dict[str, list[int]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        by_part[part].append(number)
+    named = [members for part, members in by_part.items() if part]
+    notes = []
+    if group and named:
+        notes.append(f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by data.group; photographs of one stay together.")
+        if unnamed := len(by_part.get("", ())):
+            notes.append(f"data.group matches nothing in the paths of {counted(unnamed, 'photograph')}; each counts as a part of its own.")
+    elif group:
+        notes.append("data.group matches nothing in any path, so every photograph counts as a part of its own.")
+    pairs = [(numbers[one], numbers[other]) for one, other in alike]
+    pairs = [(one, other) for one, other in pairs if not parts[one] or not parts[other] or parts[one] == parts[other]]
+    distinct = [(one, other) for one, other in pairs if hashes[one] != hashes[other]]
+    largest = max(map(len, groups(distinct)), default=0)
+    compared = sum(_is_dealt(photograph, labelled_fraction) for photograph in photographs)
+    left = compared - len(distinct)
+    if largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS:
+        notes.append(
+            f"{largest} of {compared} photographs are so alike that copies cannot be told from like parts, so that each counts as a part of "
+            "its own; where a part was photographed more than once, name it with data.group, or the threshold promises nothing."
+        )
+        pairs = []
+    elif distinct:
+        tied = groups(distinct)
+        notes.append(
+            f"{sum(map(len, tied))} photographs are near copies of others ({counted(len(tied), 'group')}): copies stay together in every split and "
+            "count as one part for the threshold."
+        )
+    keys = joined(hashes, [*named, *pairs])
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        members[key].append(number)
+    names: dict[str, str] = {}
+    for key, those in members.items():
+        called = min((parts[number] for number in those if parts[number]), default="")
+        name = called or (key if len({hashes[number] for number in those}) > 1 else "")
+        names.update((photographs[number].path, name) for number in those)
+    return _Grouping(dict(zip(numbers, keys, strict=True)), names, tuple(notes))
+
+
+def _split(
+    photographs: Sequence[Photograph],
+    stored: Mapping[str, _Stored],
+    grouping: _Grouping,
+    calibration_fraction: float | None,
     labelled_fraction: float,
     seed: int,
-    found: tuple[str, ...],
-    decoding: Decoding,
-    meaning: MaskMeaning,
-    group: str,
-) -> Manifest:
-    """Give every photograph its split and put the manifest together."""
-    notes = list(found)
+    false_reject_rate: float,
+    trains: bool,
+) -> tuple[tuple[Sample, ...], float, tuple[str, ...]]:
+    """Every photograph with its split and group, the share of normals held out for thresholds, and what was decided, in sentences."""
+    notes = []
+    keys = grouping.keys
     splits: dict[str, Split] = {photograph.path: photograph.split for photograph in photographs if photograph.split}
-    undivided = {photograph.path: stored[photograph.path].sha256 for photograph in photographs if photograph.split is None}
-    if undivided:
-        test = held_out(undivided, TEST_FRACTION, seed, "test")
-        splits.update({path: "test" if path in test else "train" for path in undivided})
+    unsplit = {photograph.path: keys[photograph.path] for photograph in photographs if photograph.split is None}
+    if unsplit:
+        test = held_out(unsplit, TEST_FRACTION, seed, "test")
+        splits.update({path: "test" if path in test else "train" for path in unsplit})
         notes.append(
-            f"The layout has no split of its own: {len(test)} of {counted(len(undivided), 'normal')} are kept for test, chosen by seed {seed}."
+            f"The layout has no split of its own: {len(test)} of {counted(len(unsplit), 'normal')} are kept for test, chosen by seed {seed}."
         )
-    train = {path: stored[path].sha256 for path, split in splits.items() if split == "train"}
-    fraction = resolve_calibration_fraction(asked, len(train))
-    calibration = held_out(train, fraction, seed, "calibration")
+    train = {path: keys[path] for path, split in splits.items() if split == "train"}
+    plan = plan_calibration(len(set(train.values())), false_reject_rate, trains, calibration_fraction)
+    calibration = held_out(train, plan.fraction, seed, "calibration")
     splits.update(dict.fromkeys(calibration, "calibration"))
     if calibration:
         notes.append(f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by seed {seed}.")
     else:
-        notes.append(f"All {counted(len(train), 'training normal')} stay together: thresholds come from refits, or normals that train holds out.")
-    # Normals that no layout divided are divided already: what is theirs to learn from is in train.
+        where = {"split": "train holds a fifth of them out for the threshold", "cross": "the threshold comes from refits"}
+        rest = where.get(plan.kind, "none is held out, so that the threshold promises nothing")
+        notes.append(f"All {counted(len(train), 'training normal')} stay together: {rest}.")
+    # Normals that no layout split are split already: what is theirs to learn from is in train.
     tested: dict[str, dict[str, str]] = defaultdict(dict)
     for photograph in photographs:
         if photograph.split == "test" and photograph.label != "unknown":
-            tested[photograph.defect][photograph.path] = stored[photograph.path].sha256
+            tested[photograph.defect][photograph.path] = keys[photograph.path]
     labelled = held_out_by_type(tested, labelled_fraction, seed, "labelled")
     splits.update(dict.fromkeys(labelled, "labelled"))
     if labelled:
@@ -239,7 +345,7 @@ def _divide(
                 height=image.height,
                 image=image.extent,
                 masks=tuple(MaskFile(path, stored[path].sha256, stored[path].extent) for path in photograph.masks),
-                group=part_of(photograph.path, group),
+                group=grouping.names[photograph.path],
             )
         )
-    return Manifest(name, tuple(samples), seed, fraction if calibration else 0.0, tuple(notes), labelled_fraction, decoding, meaning)
+    return tuple(samples), plan.fraction if calibration else 0.0, tuple(notes)

@@ -17,13 +17,15 @@ from vqi.training.cross_validation import Fold
 
 
 class Photographs(NamedTuple):
-    """What is dealt into folds, by number among the samples learnt from; `types`: defect type or good; `labels`: int64 [n], 1 = defect.
+    """What is dealt into folds, by number among the samples learnt from; `types`: defect type or good; `groups`: the part that
+    each shows; `labels`: int64 [n], 1 = defect.
 
-    Of photographs with the same bytes the first alone: a copy in another fold would be scored by a network that has learnt it.
+    Of photographs with the same bytes the first alone.
     """
 
     numbers: list[int]
     types: list[str]
+    groups: list[str]
     labels: Tensor
 
     @staticmethod
@@ -34,14 +36,15 @@ class Photographs(NamedTuple):
             first.setdefault(sample.sha256, number)
         chosen = [samples[number] for number in first.values()]
         labels = torch.tensor([int(sample.label == "defect") for sample in chosen])
-        return Photographs(list(first.values()), [sample.defect for sample in chosen], labels)
+        return Photographs(list(first.values()), [sample.defect for sample in chosen], [s.group_key for s in chosen], labels)
 
 
-def check_folds(folds: int, labels: Tensor) -> None:
+def check_folds(folds: int, labels: Tensor, groups: Sequence[str]) -> None:
     """Raises BadInput where a fold would be left without a defect, or without a good part, or nothing would be left to learn from."""
     if folds == 1:
         raise BadInput("method.settings.folds is 1, which leaves nothing to learn from; write 0 for no cross-validation, or 2 or more.")
-    fewest = min(int((labels == 1).sum()), int((labels == 0).sum()))
+    parts = ({group for group, other in zip(groups, labels.tolist(), strict=True) if other == label} for label in (0, 1))
+    fewest = min(map(len, parts))
     if fewest < folds:
         raise BadInput(
             f"method.settings.folds is {folds}, but there are only {fewest} labelled photographs of good or of defect; lower it, or label more."

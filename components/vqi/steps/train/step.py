@@ -29,7 +29,7 @@ from vqi.platform.tracking import OpenRun, check_tracking, open_run
 from vqi.steps.evaluate.learning import OBSERVED
 from vqi.steps.scoring import TensorBatches
 from vqi.steps.train.cross_validation import Photographs, check_folds, cross_validation_record, cross_validation_sentence
-from vqi.steps.train.division import Division, divide
+from vqi.steps.train.division import Division, divide, few_for_tuning
 from vqi.steps.training_images import dataset_images, source_images
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
@@ -120,11 +120,13 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
         detector = _created(lesson)
         learner = cast(Learner, detector)
         folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(division.learned)
-        check_folds(folds, photographs.labels)
+        check_folds(folds, photographs.labels, photographs.groups)
         if kind.extra_images and (source := str(lesson.settings.get(kind.extra_images, ""))):
             key = f"method.settings.{kind.extra_images}"
             learner.extra = around.enter_context(contextmanager(source_images)(source, lesson.geometry, key))
         place(detector, compute)
+        if kind.tunes_on_normals and not division.tuning and group.rank == 0:
+            print(few_for_tuning(lesson.method), file=sys.stderr, flush=True)
         watched = _Watched(detector, dataset, division, lesson.geometry)
         kept = partial(_checkpoints, detector, lesson, dataset, division)
         checkpoints = kept()
@@ -166,7 +168,8 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
             record=run.log if run else None,
             observe=watched.maps,
         )
-        training = loop.run(normals, _batches(dataset, division.held_out, lesson) if division.held_out else None)
+        # Never what sets the threshold: that promises a rate for scores which its own normals had no say in.
+        training = loop.run(normals, _batches(dataset, division.tuning, lesson) if division.tuning else None)
         record = training.to_dict() | earlier | {"run_id": run.run_id if run else ""}
         if group.rank == 0:
             _save(detector, training, watched, division, record, lesson, dataset)
@@ -195,6 +198,7 @@ def _cross_validation(
         lambda: cast(TrainedDetector, place(_created(lesson), compute)),
         Chosen(images, photographs.numbers),
         photographs.types,
+        photographs.groups,
         folds=folds,
         name=lesson.method,
         settings=lesson.budgets,
@@ -239,7 +243,11 @@ def _save(
     from safetensors.torch import save_file
 
     notes = _notes(dataset, lesson.geometry, lesson.compute)
-    learned = {"held_out": [sample.path for sample in division.held_out], "learned_images": len(division.learned)}
+    learned = {
+        "held_out": [sample.path for sample in division.held_out],
+        "learned_images": len(division.learned),
+        "tuning_images": len(division.tuning),
+    }
     notes["training"] = record | learned | {"observed": watched.paths, "budgets": asdict(lesson.budgets)}
     last = watched.maps()
     with whole_folder(lesson.network) as folder:
@@ -283,6 +291,7 @@ def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division:
         "geometry": lesson.geometry.to_dict(),
         "fingerprint": dataset.manifest.fingerprint,
         "held_out": [sample.path for sample in division.held_out],
+        "tuning": [sample.path for sample in division.tuning],
         "seed": lesson.seed,
         "precision": lesson.compute.precision,
         "budgets": asdict(replace(lesson.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
