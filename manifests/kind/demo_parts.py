@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vqi.dataset.generator import generate
 from vqi.platform.errors import VqiError
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 
 
 def main(address: str) -> int:

@@ -25,8 +25,8 @@ from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import whole_folder, write_json
 from vqi.platform.printing import printable
 from vqi.platform.system_errors import system_error
-from vqi.platform.tracking import check_tracking
 from vqi.steps.running import REPORTS
+from vqi.tracking.runs import check_tracking
 from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
 
 Runner = Literal["subprocess", "docker"]

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from vqi.category import Category
-from vqi.platform.comparison_runs import Comparison
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole
-from vqi.platform.object_store import Address, ObjectStore
 from vqi.platform.printing import printable
 from vqi.platform.system_errors import system_error
-from vqi.platform.tracking import code_version
 from vqi.steps.compare.outcome import Outcome
 from vqi.steps.compare.step import EXAMPLES, PAGE, RESULTS, SUMMARY, write_comparison
 from vqi.steps.plan_legs.planning import Leg
+from vqi.storage.object_store import Address, ObjectStore
+from vqi.tracking.comparisons import Comparison
+from vqi.tracking.runs import code_version
 
 FINISHED = "finished"
 RUN = "from vqi_pipelines.command import main; main()"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vqi.steps.describing import describe_all
+from vqi.tools.describe import describe_all
 
 Results = Mapping[str, Mapping[str, Any]]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vqi.batches.scoring import score_samples
 from vqi.dataset.generator.part import photograph, place
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
@@ -29,7 +30,6 @@ from vqi.platform.devices import Compute
 from vqi.platform.devices import place as to_device
 from vqi.steps.build_index.step import build_index
 from vqi.steps.ingest.step import ingest
-from vqi.steps.scoring import score_samples
 from vqi.steps.train.step import train
 
 SIDE, PARTS, FRESH = 128, 15, 60

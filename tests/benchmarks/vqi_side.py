@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from measuring import LATENCY_IMAGES, milliseconds_an_image, peak_mib, seconds, write_result
 
+from vqi.batches.scoring import TensorBatches, score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
+from vqi.detectors.compute import to_device
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import save_index, save_network
-from vqi.platform.devices import Compute, place
-from vqi.steps.scoring import TensorBatches, score_samples
+from vqi.platform.devices import Compute
 
 
 def run(task: dict[str, Any], folder: Path) -> None:
@@ -30,7 +31,7 @@ def run(task: dict[str, Any], folder: Path) -> None:
     geometry = Geometry(tuple(task["size"]))
     backbone = BackboneSettings(name=task["backbone"], weights=task["weights"], layers=tuple(task["layers"]))
     dataset = Dataset(Path(task["dataset"]))
-    detector = place(create(task["method"], task["settings"], backbone, geometry.input_size, task["seed"]), compute)
+    detector = to_device(create(task["method"], task["settings"], backbone, geometry.input_size, task["seed"]), compute)
     result: dict[str, Any] = {"versions": {"torch": torch.__version__}, "start_mib": peak_mib()}
 
     normals = TensorBatches(dataset, dataset.samples("train"), geometry, compute.batch_size)

@@ -9,10 +9,11 @@ from typing import cast
 
 import torch
 
+from vqi.detectors.compute import to_device
 from vqi.detectors.learner import Learner, Schedule
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 
 
 class Images:
@@ -37,7 +38,7 @@ def main() -> None:
     method, batch, side, precision = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     layers = {"layers": ("layer1", "layer2", "layer3")} if method in ("stfpm", "fastflow", "cflow") else {}
     backbone = {"name": "efficientnet_b5", "layers": ("features.6.8",)} if method == "cs_flow" else {"name": "resnet18"} | layers
-    detector = place(create(method, {}, BackboneSettings(weights="random", **backbone), (side, side), 0), Compute(precision=precision))
+    detector = to_device(create(method, {}, BackboneSettings(weights="random", **backbone), (side, side), 0), Compute(precision=precision))
     learner = cast(Learner, detector)
     images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
     learner.prepare(Images(images))

@@ -12,12 +12,13 @@ from normals import Batches, TensorImages, smooth_images
 from torch import Tensor
 
 from vqi.deployment.graph_export import export_graphs
+from vqi.detectors.compute import to_device
 from vqi.detectors.draem import Draem, Sspcab, StructuralSimilarity, focal_loss, windowed_log_odds
 from vqi.detectors.learner import Schedule
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_network, read_network_notes, save_network
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 
 # The category names a network and weights that are not there: DRÆM must not ask for them.
@@ -79,7 +80,7 @@ def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
     notes = read_network_notes(tmp_path)
     assert notes["weights"] == {"kind": "none", "label": "trained from scratch", "sha256": ""}
     assert (notes["backbone"]["name"], notes["backbone"]["layers"]) == ("no backbone", [])
-    placed = place(made, Compute("cpu", "bfloat16"))
+    placed = to_device(made, Compute("cpu", "bfloat16"))
     assert placed.device == torch.device("cpu")
 
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from normals import Batches, TensorImages, smooth_images, with_defect
 
+from vqi.detectors.compute import to_device
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.stfpm import Stfpm
 from vqi.detectors.storage import load_network, save_network
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.training.loop import Loop
 from vqi.training.settings import TrainSettings
@@ -135,7 +136,7 @@ def test_any_network_has_a_student(backbone: BackboneSettings):
 
 @torch.no_grad()
 def test_the_student_runs_in_the_precision_of_the_teacher():
-    detector = place(untrained(), Compute(precision="bfloat16"))
+    detector = to_device(untrained(), Compute(precision="bfloat16"))
     images = smooth_images(2)
     exact = untrained()(images)
     reduced = detector(images)

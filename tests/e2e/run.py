@@ -152,7 +152,7 @@ def restricted(cluster: Cluster) -> str:
 
 def in_the_store(cluster: Cluster) -> str:
     """Report, ROC and detector of the run are in the store."""
-    from vqi.platform.object_store import Address, ObjectStore
+    from vqi.storage.object_store import Address, ObjectStore
 
     store = ObjectStore.from_environment({**os.environ, **cluster.environment})
     root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-category/{cluster.run['run_id']}")
@@ -217,7 +217,7 @@ def a_schedule(cluster: Cluster) -> str:
 
 def every_category(cluster: Cluster) -> str:
     """Two categories through train_all: both legs succeed, and the comparison of them is in the store."""
-    from vqi.platform.object_store import Address, ObjectStore
+    from vqi.storage.object_store import Address, ObjectStore
 
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{name}-{cluster.mark}.yaml" for name in ("left", "right")]
@@ -323,7 +323,7 @@ def credentials(namespace: str) -> dict[str, str]:
 def photographs(cluster: Cluster, folder: Path) -> None:
     """Put parts made here into the store, where the runs read them."""
     from vqi.dataset.generator import generate
-    from vqi.platform.object_store import Address, ObjectStore
+    from vqi.storage.object_store import Address, ObjectStore
 
     generate(folder, seed=0, normals=30, test_normals=10, defects_each=4, size=(192, 192))
     ObjectStore.from_environment({**os.environ, **cluster.environment}).upload_folder(folder, Address.parse(cluster.source))

@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from vqi.platform.buckets import read_buckets
 from vqi.steps.images import image
+from vqi.storage.buckets import read_buckets
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "images"

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vqi.batches.scoring import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
-from vqi.steps.scoring import TensorBatches
 
 HERE = Path(__file__).resolve().parent
 THREADS = 2

@@ -11,6 +11,7 @@ import torch
 from comparison import Comparison, Oracle, compared
 from torch import Tensor
 
+from vqi.batches.scoring import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.detectors.coreset import greedy_k_center, random_projection
@@ -18,7 +19,6 @@ from vqi.detectors.interface import Detector
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.evaluation.aupro import PixelScores
-from vqi.steps.scoring import TensorBatches
 
 IMAGES = 12
 

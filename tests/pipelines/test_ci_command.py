@@ -13,7 +13,7 @@ from test_submit_command import Vqi, _quick, kfp, vqi
 
 import s3_server
 from kfp_server import Kfp, failed_log, launcher_log
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 
 __all__ = ["_quick", "kfp", "vqi"]  # fixtures
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from vqi.detectors.settings import method_names
 from vqi.platform.errors import BadInput
-from vqi.steps import costing
+from vqi.tools import cost as costing
 from vqi_pipelines.command import app
 from vqi_pipelines.commands.preview import of_method
 

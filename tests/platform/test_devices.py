@@ -4,7 +4,8 @@ import sys
 import pytest
 import torch
 
-from vqi.platform.devices import Compute, place, torch_device
+from vqi.detectors.compute import to_device
+from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput
 
 
@@ -57,6 +58,6 @@ def test_parts_that_a_detector_names_stay_contiguous() -> None:
             super().__init__()
             self.backbone, self.flow, self.index = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3), {}
 
-    placed = place(Named(), Compute())
+    placed = to_device(Named(), Compute())
     assert placed.backbone.weight.is_contiguous(memory_format=torch.channels_last)
     assert placed.flow.weight.is_contiguous()

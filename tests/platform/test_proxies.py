@@ -12,8 +12,8 @@ from fault_proxy import faulty
 from forward_proxy import forwarding
 from s3_server import Server
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.platform.object_store import Address, ObjectStore
 from vqi.platform.proxies import proxy_of
+from vqi.storage.object_store import Address, ObjectStore
 
 STORE = "http://minio.factory.example:9000"
 

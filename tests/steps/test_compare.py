@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from vqi.evaluation.charts import line_style
-from vqi.platform.comparison_runs import Comparison
+from vqi.pages.page import data_uri
 from vqi.platform.errors import RunFailed
-from vqi.platform.page import data_uri
-from vqi.platform.tracking import add_to_run, track_run
 from vqi.steps.compare.outcome import Outcome, best, method_means
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, summarise
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.evaluate.gathering import compared_photographs
 from vqi.steps.plan_legs.step import plan_legs
+from vqi.tracking.comparisons import Comparison
+from vqi.tracking.runs import add_to_run, track_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
+from vqi.batches.scoring import TensorBatches
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor
@@ -18,7 +19,6 @@ from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.steps.build_index.step import build_index
 from vqi.steps.evaluate.step import evaluate
 from vqi.steps.export.step import export
-from vqi.steps.scoring import TensorBatches
 from vqi.steps.train.step import train
 
 

@@ -21,9 +21,9 @@ from vqi.detectors.storage import read_network_notes
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.steps.distill.step import distill
 from vqi.steps.ingest.step import ingest
 from vqi.steps.train.step import train
+from vqi.tools.distill import distill
 from vqi.training.settings import TrainSettings
 
 GEOMETRY = Geometry((40, 40))

@@ -23,8 +23,8 @@ from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.platform.object_store import Address, ObjectStore
 from vqi.steps.ingest.step import ingest
+from vqi.storage.object_store import Address, ObjectStore
 
 
 def run(source: object, dataset: Path, **changes: object) -> Manifest:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from vqi.category import Category
-from vqi.platform.comparison_runs import Comparison
 from vqi.platform.errors import BadInput
 from vqi.steps.plan_legs.planning import OF_THE_COMPARISON, plan
 from vqi.steps.plan_legs.step import ITEM, plan_legs
+from vqi.tracking.comparisons import Comparison
 
 CAP, NUT = {"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"}
 

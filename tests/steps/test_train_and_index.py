@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqi.batches.scoring import score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
+from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.steps.build_index.step import build_index
 from vqi.steps.ingest.step import ingest
-from vqi.steps.scoring import score_samples
 from vqi.steps.train.step import train
 
 GEOMETRY = Geometry((64, 64))
@@ -55,7 +56,7 @@ def artefacts(dataset: Path, folder: Path, method: str = "patchcore", **backbone
 
 
 def scores_of(dataset: Path, network: Path, index: Path) -> list[tuple[str, float, np.ndarray]]:
-    opened, detector = Dataset(dataset), place(load_detector(network, index), COMPUTE)
+    opened, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
     return [(s.path, score, values) for s, score, values in score_samples(detector, opened, opened.samples("test"), GEOMETRY, COMPUTE)]
 
 
@@ -76,7 +77,7 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
     dataset = dataset_of(tmp_path, "parts", 0.25)
     network, index = artefacts(dataset, tmp_path)
     calibration = json.loads((index / "calibration.json").read_text())
-    opened, detector = Dataset(dataset), place(load_detector(network, index), COMPUTE)
+    opened, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
     held_out = opened.samples("calibration")
     assert (calibration["kind"], calibration["folds"]) == ("split", None)
     expected = [

@@ -18,8 +18,8 @@ from toy_learner import ToyImages, ToyLearner
 
 from vqi.detectors.learner import Views
 from vqi.detectors.settings import Budget
-from vqi.platform import object_store
 from vqi.platform.devices import Compute
+from vqi.storage import object_store
 from vqi.training.checkpoints import Checkpoints
 from vqi.training.loop import Loop
 from vqi.training.settings import TrainSettings

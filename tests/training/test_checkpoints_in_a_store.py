@@ -17,10 +17,10 @@ from toy_learner import ToyImages, ToyLearner
 from fault_proxy import FULL, Call, Fault, a_third, faulty
 from s3_server import KEY, REGION, SECRET, Server
 from vqi.detectors.settings import Budget
-from vqi.platform import object_store
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage import object_store
+from vqi.storage.object_store import Address, ObjectStore
 from vqi.training.checkpoints import STATE, TENSORS, Checkpoints
 from vqi.training.loop import Loop, Training
 from vqi.training.settings import TrainSettings

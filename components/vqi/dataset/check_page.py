@@ -13,7 +13,7 @@ from vqi.dataset.checks import Verdict
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import SPLITS, Manifest
 from vqi.dataset.observation import Observation
-from vqi.platform.page import data_uri, render
+from vqi.pages.page import data_uri, render
 
 _MOST_BARS = 12
 

@@ -16,7 +16,7 @@ from vqi.dataset.images import SUFFIXES as IMAGES
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.layouts.names import normalised
 from vqi.platform.errors import BadInput
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.torchvision_guard import torchvision
-from vqi.platform.weights import RANDOM_LABEL, WeightsOrigin, load_weights, without_prefix
+from vqi.storage.weights import RANDOM_LABEL, WeightsOrigin, load_weights, without_prefix
 
 FILTERBANK = "filterbank"
 NONE = "no backbone"

@@ -21,7 +21,7 @@ from vqi.detectors.maps import MapUpsampling, image_score
 from vqi.detectors.patch_description import MARGIN, MEAN, STD, STRIDE, PatchDescription, grid_size
 from vqi.detectors.settings import Budget
 from vqi.detectors.settings.efficient_ad import EfficientAdSettings
-from vqi.platform.weights import load_stored
+from vqi.storage.weights import load_stored
 
 # Section 3.4: the quantiles of normal maps that become 0 and 0.1.
 QUANTILES = (0.9, 0.995)

@@ -76,7 +76,7 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another version."""
     from vqi.detectors.backbones import empty_backbone, no_backbone
     from vqi.detectors.registry import assemble, detector_class
-    from vqi.platform.weights import WeightsOrigin
+    from vqi.storage.weights import WeightsOrigin
 
     folder = Path(folder)
     value = read_network_notes(folder)

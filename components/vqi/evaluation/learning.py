@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from vqi.evaluation.charts import loss_chart
 from vqi.evaluation.pictures import Scale, heatmap
-from vqi.platform.page import data_uri
+from vqi.pages.page import data_uri
 
 ENDED = {
     "steps": "the budget of steps was used up",

@@ -17,8 +17,8 @@ from vqi.evaluation.charts import histogram_chart, roc_chart
 from vqi.evaluation.learning import Learning
 from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
 from vqi.evaluation.verdict import outcome, percent, totals
+from vqi.pages.page import data_uri, render
 from vqi.platform.files import write_whole
-from vqi.platform.page import data_uri, render
 
 SHOWN = 24
 SIDE = 320

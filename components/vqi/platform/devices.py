@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from vqi.platform.errors import BadInput
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
 PRECISIONS = ("float32", "bfloat16", "float16")
-# A detector: this package knows none, the arrows point the other way.
-Placeable = TypeVar("Placeable", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -76,20 +74,3 @@ def torch_device(compute: Compute) -> torch.device:
     if kind in ("cuda", "xpu") and not getattr(torch, kind).is_available():
         raise BadInput(f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu.")
     return torch.device(first)
-
-
-def place(detector: Placeable, compute: Compute) -> Placeable:
-    """Put a detector (network and index) where `compute` says, its network in the precision it says; the same detector is returned.
-
-    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in `contiguous` apart;
-    what is scored is float32 always.
-    """
-    import torch
-
-    device = torch_device(compute)
-    detector.to(device=device, memory_format=torch.channels_last)
-    for part in detector.contiguous:
-        getattr(detector, part).to(memory_format=torch.contiguous_format)
-    detector.backbone.precision = getattr(torch, compute.precision)
-    detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
-    return detector

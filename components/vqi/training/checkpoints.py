@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import canonical_json, sha256_of, whole_folder, write_json
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 from vqi.training.layouts import in_layout_of
 
 TENSORS, STATE = "tensors.safetensors", "state.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from vqi.category import Category
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json, write_json
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 from vqi_pipelines.catalog import catalog_folders
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from vqi.category import Category
 from vqi.placement import POOL_LABEL, StepPlacement
 from vqi.platform.errors import BadInput, VqiError
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 from vqi_pipelines.cluster.kubernetes_access import Kubernetes, Node, NotAllowed
 from vqi_pipelines.cluster.server import SERVICE_ACCOUNT_OF_RUNS, Server
 

@@ -52,5 +52,5 @@ def _rendered(out: Path) -> Path:
 
 def _imagenet_at_hand() -> bool:
     """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which alone loads torch."""
-    asked = "from vqi.platform.weights import load_weights; load_weights('resnet18', 'imagenet')"
+    asked = "from vqi.storage.weights import load_weights; load_weights('resnet18', 'imagenet')"
     return subprocess.run([sys.executable, "-c", asked], capture_output=True).returncode == 0

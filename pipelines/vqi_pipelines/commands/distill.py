@@ -19,7 +19,7 @@ def distill(
     """Distil a backbone into a teacher for efficient_ad, to be given as method.settings.teacher. Budgets and checkpoints are those of a training."""
     from vqi.platform.files import check_writable
     from vqi.platform.printing import printable
-    from vqi.steps.distill.step import distill as run
+    from vqi.tools.distill import distill as run
     from vqi_pipelines.catalog import load_category
 
     category = load_category("distill", [*(set_ or []), f"data.source={source}", "method.name=efficient_ad"])

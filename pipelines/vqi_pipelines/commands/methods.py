@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from vqi.steps.costing import Cost
-    from vqi.steps.describing import Method
+    from vqi.tools.cost import Cost
+    from vqi.tools.describe import Method
 
 WIDTH = 100
 
@@ -25,7 +25,7 @@ def methods(
     """List the methods, or describe one: its settings, where their defaults come from, and what it costs on this machine."""
     import json
 
-    from vqi.steps.describing import describe, describe_all
+    from vqi.tools.describe import describe, describe_all
 
     if not name:
         found = describe_all()
@@ -60,7 +60,7 @@ def _measured(name: str, size: str, backbone: str, layers: str, device: str) -> 
         "compute": {"device": device},
     }
     category = Category.parse(values, "The options")
-    from vqi.steps.costing import measure_cost
+    from vqi.tools.cost import measure_cost
 
     return measure_cost(name, category.settings, category.backbone_settings, category.geometry.input_size, category.placement)
 

@@ -21,7 +21,7 @@ def preview(
     """Show what a method learns from: its views of eight photographs of a category, as a PNG. Nothing is trained and no weights are needed."""
     from vqi.platform.printing import printable
     from vqi.steps.ingest.step import ingest
-    from vqi.steps.previewing import preview as write_preview
+    from vqi.tools.preview import preview as write_preview
 
     chosen = of_method(category, method, set_ or [])
     out = out or Path(f"preview-{method}.png")

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vqi.batches.scoring import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
+from vqi.detectors.compute import to_device
 from vqi.detectors.storage import load_network, read_network_notes, save_index
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json
-from vqi.steps.scoring import TensorBatches
 
 CALIBRATION = "calibration.json"
 
@@ -33,7 +34,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     if notes.get("dataset_fingerprint") != opened.manifest.fingerprint:
         raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
     geometry = Geometry.from_dict(notes["geometry"])
-    detector = place(load_network(network), compute)
+    detector = to_device(load_network(network), compute)
     training = notes.get("training", {})
     apart = set(training.get("held_out", ()))
     normals = [sample for sample in opened.samples("train", "good") if sample.path not in apart]

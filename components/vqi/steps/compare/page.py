@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vqi.evaluation.charts import line_style, roc_overlay
-from vqi.platform.page import render
+from vqi.pages.page import render
 from vqi.steps.compare.outcome import FIGURES, MethodMean, Outcome, best, by_category, method_means, shown
 
 # A picture came as text from a store; anything but this stays out of the page.

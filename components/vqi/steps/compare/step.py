@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vqi.evaluation.results import EXAMPLES, RESULTS
-from vqi.platform.comparison_runs import Comparison, LegRun
 from vqi.platform.errors import RunFailed
 from vqi.platform.files import write_json, write_whole
 from vqi.steps.compare.outcome import FIGURES, Outcome, method_means
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
+from vqi.tracking.comparisons import Comparison, LegRun
 
 COSTS = ("latency_ms", "bundle_mib", "seconds")
 SUMMARY, PAGE = "comparison.json", "comparison.html"

@@ -19,9 +19,9 @@ from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.report import ExampleChooser
 from vqi.evaluation.results import PICTURES, PREDICTIONS
 from vqi.evaluation.thresholds import Threshold
+from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.memory import announce
-from vqi.platform.page import data_uri
 
 # Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to see what right looks like.
 PICTURES_WRONG, PICTURES_RIGHT = 100, 8

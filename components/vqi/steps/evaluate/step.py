@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from vqi.batches.scoring import score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
+from vqi.detectors.compute import to_device
 from vqi.detectors.settings import settings_class
 from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.box_rule import BoxRule
@@ -22,15 +24,14 @@ from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
 from vqi.evaluation.results import EXAMPLES, FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, judged, measured, outlier_notes, table, trade_off
 from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
-from vqi.platform.comparison_runs import leg_tags
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
-from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
 from vqi.steps.evaluate.gathering import Gathering
 from vqi.steps.evaluate.learning import learning
-from vqi.steps.scoring import score_samples
 from vqi.steps.train.cross_validation import cross_validation_sentence
+from vqi.tracking.comparisons import leg_tags
+from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 
 # What results.json keeps of a training; the history is in the report and in MLflow.
 TRAINING = (
@@ -83,7 +84,7 @@ def evaluate(
     check_tracking(tracking_uri, experiment)
 
     gathered = Gathering(data, samples, geometry, threshold, box_rule)
-    detector = place(load_detector(network, index), compute)
+    detector = to_device(load_detector(network, index), compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
             gathered.take(sample, score, values, folder / PICTURES)

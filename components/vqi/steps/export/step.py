@@ -37,13 +37,14 @@ from vqi.deployment.bundle import (
 )
 from vqi.deployment.graph_runtime import BACKENDS, GraphRuntime, open_graph
 from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
+from vqi.detectors.compute import to_device
 from vqi.evaluation import thresholds
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
-from vqi.platform.tracking import add_to_run
+from vqi.tracking.runs import add_to_run
 
 RESULTS = "results.json"
 RESULTS_FORMAT = "vqi-results/1"
@@ -88,7 +89,7 @@ def export(
             reference = (torch.cat([part.image for part in parts]).numpy(), torch.cat([part.map for part in parts]).numpy())
             shift = None
             if results["precision"] != "float32":
-                calibrated = place(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
+                calibrated = to_device(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
         sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
         graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}

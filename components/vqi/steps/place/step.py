@@ -9,8 +9,8 @@ from typing import Any
 
 from vqi.category import Category
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
-from vqi.platform.tracking import tracking_address
-from vqi.platform.tracking_server import check_server
+from vqi.tracking.runs import tracking_address
+from vqi.tracking.server import check_server
 
 
 def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

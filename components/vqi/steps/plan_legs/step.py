@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from vqi.platform.comparison_runs import Comparison
 from vqi.steps.plan_legs.planning import plan
+from vqi.tracking.comparisons import Comparison
 
 # Before each parameter's name in the loop's items: an item's attribute `name` is KFP's own and would be taken for the parameter.
 ITEM = "leg_"

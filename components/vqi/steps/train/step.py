@@ -14,23 +14,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from vqi.batches.scoring import TensorBatches
+from vqi.batches.training_images import dataset_images, source_images
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.detectors.compute import to_device
 from vqi.detectors.interface import Detector
 from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
-from vqi.platform.tracking import OpenRun, check_tracking, open_run
 from vqi.steps.evaluate.learning import OBSERVED
-from vqi.steps.scoring import TensorBatches
 from vqi.steps.train.cross_validation import Photographs, check_folds, cross_validation_record, cross_validation_sentence
 from vqi.steps.train.division import Division, divide, few_for_tuning
-from vqi.steps.training_images import dataset_images, source_images
+from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
@@ -85,7 +86,7 @@ def train(
     if not normals:
         raise BadInput(f"The Dataset {opened.manifest.name!r} has no normal images to train on; its train split is empty.")
     if settings_class(method).budget is None:
-        detector = place(create(method, settings, backbone, geometry.input_size, seed), compute)
+        detector = to_device(create(method, settings, backbone, geometry.input_size, seed), compute)
         notes = _notes(opened, geometry, compute)
         with whole_folder(network) as folder:
             save_network(detector, folder, notes)
@@ -124,7 +125,7 @@ def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
         if kind.extra_images and (source := str(lesson.settings.get(kind.extra_images, ""))):
             key = f"method.settings.{kind.extra_images}"
             learner.extra = around.enter_context(contextmanager(source_images)(source, lesson.geometry, key))
-        place(detector, compute)
+        to_device(detector, compute)
         if kind.tunes_on_normals and not division.tuning and group.rank == 0:
             print(few_for_tuning(lesson.method), file=sys.stderr, flush=True)
         watched = _Watched(detector, dataset, division, lesson.geometry)
@@ -195,7 +196,7 @@ def _cross_validation(
 ) -> dict[str, Any]:
     """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what each had not learnt from."""
     found = cross_validated(
-        lambda: cast(TrainedDetector, place(_created(lesson), compute)),
+        lambda: cast(TrainedDetector, to_device(_created(lesson), compute)),
         Chosen(images, photographs.numbers),
         photographs.types,
         photographs.groups,

@@ -4,8 +4,8 @@ import pytest
 
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.devices import Compute
-from vqi.steps import costing
-from vqi.steps.costing import Cost, measure_cost
+from vqi.tools import cost as costing
+from vqi.tools.cost import Cost, measure_cost
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from minio.credentials import AssumeRoleProvider
 from fault_proxy import Answer, a_third, every, faulty
 from s3_server import KEY, SECRET, Server, binary, serving
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 
 
 @pytest.fixture

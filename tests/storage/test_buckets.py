@@ -13,9 +13,9 @@ from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from fault_proxy import a_third, faulty
 from s3_server import KEY, SECRET, Server
-from vqi.platform.buckets import Bucket, Expiry, main, read_buckets, set_up
 from vqi.platform.errors import BadInput
-from vqi.platform.object_store import ObjectStore
+from vqi.storage.buckets import Bucket, Expiry, main, read_buckets, set_up
+from vqi.storage.object_store import ObjectStore
 
 NO_RULES = "kept until somebody deletes it"
 CONFIG = Path(__file__).resolve().parents[2] / "manifests" / "base" / "buckets" / "config.yaml"

@@ -19,7 +19,7 @@ from fault_proxy import Answer, a_third, every, faulty
 from s3_server import KEY, REGION, SECRET, Server
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.platform.object_store import ATTEMPTS, Address, ObjectStore, download_file
+from vqi.storage.object_store import ATTEMPTS, Address, ObjectStore, download_file
 
 CONTENTS = {f"set/{index:02d}.bin": bytes([index]) * (50_000 * index) for index in range(12)}
 

@@ -20,8 +20,8 @@ import pytest
 from fault_proxy import a_third, faulty
 from s3_server import Server
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.platform.object_store import Address, ObjectStore
-from vqi.platform.tracking import check_tracking, code_version, shown_address, track_run, tracking_address
+from vqi.storage.object_store import Address, ObjectStore
+from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def test_no_address_is_no_tracking() -> None:
 def test_many_processes_make_one_new_database(tmp_path: Path) -> None:
     """What MLflow does by itself fails here in one of the processes or more: "duplicate column name", "table already exists"."""
     address = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
-    program = f"from vqi.platform.tracking import check_tracking, open_run; check_tracking({address!r}, 'a'); open_run({address!r}, 'a', 'run')"
+    program = f"from vqi.tracking.runs import check_tracking, open_run; check_tracking({address!r}, 'a'); open_run({address!r}, 'a', 'run')"
     running = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate(timeout=300)[1] for process in running] == [""] * 4
     assert [process.returncode for process in running] == [0] * 4

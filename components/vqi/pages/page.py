@@ -17,7 +17,7 @@ def render(template: str, package: str, **values: Any) -> str:
 
     The page runs no script and loads nothing from outside (its Content-Security-Policy forbids both): styles, SVG and `data:` pictures only.
     """
-    loader = ChoiceLoader([PackageLoader(package, ""), PackageLoader("vqi.platform", "")])
+    loader = ChoiceLoader([PackageLoader(package, ""), PackageLoader("vqi.pages", "")])
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(template).render(**values)
 
 

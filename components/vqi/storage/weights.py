@@ -49,7 +49,7 @@ def load_stored(weights: str, sha256: str, setting: str, sha256_setting: str, ad
     Raises BadInput as `load_weights` does.
     """
     if weights.startswith("s3://"):
-        from vqi.platform.object_store import download_file
+        from vqi.storage.object_store import download_file
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / (Path(weights).name or "weights")

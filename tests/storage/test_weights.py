@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
-from vqi.platform.weights import load_weights, without_prefix
+from vqi.storage.weights import load_weights, without_prefix
 
 
 def test_safetensors_and_torch_files_load_with_their_hash(tmp_path):

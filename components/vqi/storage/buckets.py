@@ -1,4 +1,4 @@
-"""Buckets that must be there and how long their contents are kept, by plain S3 calls: `python -m vqi.platform.buckets FILE`.
+"""Buckets that must be there and how long their contents are kept, by plain S3 calls: `python -m vqi.storage.buckets FILE`.
 
 FILE is YAML, a list of buckets (manifests/base/buckets/config.yaml). Nothing is deleted here: the store does that by the rules it is given.
 Run again, it changes nothing where nothing is to be changed.
@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vqi.platform.errors import BadInput, VqiError
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage.object_store import Address, ObjectStore
 
 if TYPE_CHECKING:
     from minio.lifecycleconfig import Rule
@@ -129,7 +129,7 @@ def _described(rules: list[Rule]) -> set[tuple[object, ...]]:
 def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1:
-            raise BadInput("Name one file: python -m vqi.platform.buckets FILE.")
+            raise BadInput("Name one file: python -m vqi.storage.buckets FILE.")
         buckets = read_buckets(Path(arguments[0]))
         store = ObjectStore.from_environment()
         for bucket in buckets:

@@ -12,7 +12,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput
 from vqi.steps.ingest.step import ingest
-from vqi.steps.previewing import Preview, _is_picture, preview
+from vqi.tools.preview import Preview, _is_picture, preview
 
 
 @pytest.fixture(scope="module")

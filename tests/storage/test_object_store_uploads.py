@@ -13,10 +13,10 @@ from minio.error import InvalidResponseError
 
 from fault_proxy import FULL, SLOW_DOWN, Answer, Call, Fault, a_third, every, faulty
 from s3_server import KEY, REGION, SECRET, Server
-from vqi.platform import object_store, s3_client
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.platform.object_store import Address, ObjectStore
+from vqi.storage import object_store, s3_client
+from vqi.storage.object_store import Address, ObjectStore
 
 MIB = 1 << 20
 

@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from vqi.detectors.compute import to_device
 from vqi.detectors.interface import Detector
 from vqi.detectors.learner import Learner, Optimisation, Schedule
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.training.order import generator, steps_per_epoch
 from vqi.training.settings import TrainSettings
 
@@ -77,7 +78,7 @@ def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettin
 
     Raises BadInput where the method cannot be made with this backbone and size.
     """
-    detector = place(create(method, settings, backbone, size), compute)
+    detector = to_device(create(method, settings, backbone, size), compute)
     images = torch.rand(MORE, 3, *size, generator=generator(0, "cost", 0))
     with contextlib.redirect_stderr(io.StringIO()):  # what it announces of its memory is true of these few images alone
         index_seconds = _index_seconds(detector, images)

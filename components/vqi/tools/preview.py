@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqi.batches.training_images import source_images
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
@@ -22,7 +23,6 @@ from vqi.detectors.settings import BackboneSettings, settings_class
 from vqi.evaluation.contact_sheet import contact_sheet
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_whole
-from vqi.steps.training_images import source_images
 from vqi.training.order import generator
 
 IMAGES = 8

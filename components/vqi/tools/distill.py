@@ -11,16 +11,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from vqi.batches.training_images import source_images
 from vqi.dataset.geometry import Geometry
+from vqi.detectors.compute import to_device
 from vqi.detectors.efficient_ad import EfficientAd
 from vqi.detectors.learner import TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import versions
-from vqi.platform.devices import Compute, place
+from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of, write_json, write_whole
-from vqi.steps.training_images import source_images
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop
@@ -74,7 +75,7 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
     """Distil in this process, one of `group`; rank 0 writes the files."""
     compute = task.compute.of_process(group.rank) if group.size > 1 else task.compute
     with contextmanager(source_images)(task.source, task.geometry, "the source") as images:
-        detector = place(cast(EfficientAd, create(METHOD, task.settings, task.backbone, task.geometry.input_size, task.seed)), compute)
+        detector = to_device(cast(EfficientAd, create(METHOD, task.settings, task.backbone, task.geometry.input_size, task.seed)), compute)
         first = detector.first_lesson()
         assert first is not None
         loop = Loop(

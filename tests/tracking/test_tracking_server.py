@@ -20,8 +20,8 @@ from forward_proxy import forwarding
 from vqi.category import Category
 from vqi.placement import DEVICE_STEPS
 from vqi.platform.errors import BadInput, RunFailed, VqiError
-from vqi.platform.tracking_server import check_server
 from vqi.steps.place.step import place
+from vqi.tracking.server import check_server
 
 HERE = {"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}
 MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"}
@@ -108,7 +108,7 @@ def test_a_server_that_is_away_is_a_short_sentence() -> None:
 
 
 def test_a_server_that_never_answers_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqi.platform.tracking_server.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("vqi.tracking.server.ANSWER_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -152,7 +152,7 @@ def test_the_proxy_of_the_environment_is_used() -> None:
 
 def test_the_first_step_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     images = {step: {"": f"here/{step}:1"} for step in DEVICE_STEPS}
-    monkeypatch.setattr("vqi.platform.tracking_server.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("vqi.tracking.server.PAUSE_SECONDS", 0.001)
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     with answering() as (address, requests):

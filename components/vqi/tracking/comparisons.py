@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.platform.tracking import experiment_id, shown_address, tracking_address, tracking_client
+from vqi.tracking.runs import experiment_id, shown_address, tracking_address, tracking_client
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

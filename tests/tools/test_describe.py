@@ -4,7 +4,7 @@ import pytest
 
 from vqi.detectors.settings import method_names
 from vqi.platform.errors import BadInput
-from vqi.steps.describing import describe, describe_all
+from vqi.tools.describe import describe, describe_all
 
 
 @pytest.mark.parametrize("name", method_names())

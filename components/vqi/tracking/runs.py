@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import locked
 from vqi.platform.system_errors import system_error
-from vqi.platform.tracking_server import check_server
+from vqi.tracking.server import check_server
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

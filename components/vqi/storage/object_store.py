@@ -91,7 +91,7 @@ class ObjectStore:
         a web identity or container role. Certificates: AWS_CA_BUNDLE or SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto.
         Raises BadInput where one is missing or malformed.
         """
-        from vqi.platform.s3_client import client_from_environment
+        from vqi.storage.s3_client import client_from_environment
 
         return ObjectStore(*client_from_environment(environ, PARALLEL * PARALLEL_PARTS))
 
@@ -134,7 +134,7 @@ class ObjectStore:
 
     def _ask_why(self, error: Exception, address: Address) -> None:
         """The answer to a HEAD request has no body and cannot say why: ask with a request whose answer has one, which raises its own error."""
-        from vqi.platform.s3_answers import is_unsaid, status_and_code
+        from vqi.storage.s3_answers import is_unsaid, status_and_code
 
         if is_unsaid(error):
             try:
@@ -235,7 +235,7 @@ class ObjectStore:
         from minio.datatypes import Part
         from minio.error import MinioException
 
-        from vqi.platform.s3_answers import Incomplete, status_and_code
+        from vqi.storage.s3_answers import Incomplete, status_and_code
 
         # The client's own upload begins anew with every part that fails, and leaves the parts behind where the store is away: its steps one by one.
         client, bucket, key = self._client, address.bucket, address.key
@@ -335,7 +335,7 @@ class ObjectStore:
     def lifecycle(self, name: str) -> list[Rule] | None:
         """The lifecycle rules of a bucket; None where the store offers none."""
 
-        from vqi.platform.s3_answers import not_offered
+        from vqi.storage.s3_answers import not_offered
 
         def asked() -> list[Rule] | None:
             with not_offered():
@@ -349,7 +349,7 @@ class ObjectStore:
         """Replace the lifecycle rules of a bucket; whether the store took them."""
         from minio.lifecycleconfig import LifecycleConfig
 
-        from vqi.platform.s3_answers import not_offered
+        from vqi.storage.s3_answers import not_offered
 
         def told() -> bool:
             with not_offered():
@@ -381,7 +381,7 @@ class ObjectStore:
 
     def _continue(self, address: Address, item: StoredObject, part: Path) -> None:
         """Fetch what is missing of `part` and verify the whole."""
-        from vqi.platform.s3_answers import Incomplete
+        from vqi.storage.s3_answers import Incomplete
 
         have = part.stat().st_size if part.exists() else 0
         if have > item.size or (have and not item.etag):
@@ -439,7 +439,7 @@ class ObjectStore:
 
         An attempt that brought `progress` further than ever counts as the first of its row: a large file may break off any number of times.
         """
-        from vqi.platform.s3_answers import ERRORS, Incomplete, asked_pause, explained, may_pass, reason_of
+        from vqi.storage.s3_answers import ERRORS, Incomplete, asked_pause, explained, may_pass, reason_of
 
         attempt, furthest, limit = 0, progress(), attempts or ATTEMPTS
         while True:

@@ -11,7 +11,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from vqi.platform.page import data_uri, render
+from vqi.pages.page import data_uri, render
 
 
 class Tags(HTMLParser):
@@ -27,13 +27,13 @@ class Tags(HTMLParser):
 
 
 def test_the_title_is_escaped():
-    page = render("page.html.jinja", "vqi.platform", title="</title><script>alert(1)</script>")
+    page = render("page.html.jinja", "vqi.pages", title="</title><script>alert(1)</script>")
     assert "script" not in {tag for tag, _ in Tags(page).tags}
     assert "&lt;script&gt;" in page
 
 
 def test_a_page_may_run_nothing_and_fetch_nothing():
-    tags = Tags(render("page.html.jinja", "vqi.platform", title="x")).tags
+    tags = Tags(render("page.html.jinja", "vqi.pages", title="x")).tags
     (policy,) = [attributes["content"] for tag, attributes in tags if attributes.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -45,7 +45,7 @@ def test_a_page_may_run_nothing_and_fetch_nothing():
 
 def test_a_missing_value_is_an_error_and_not_a_gap():
     with pytest.raises(UndefinedError):
-        render("page.html.jinja", "vqi.platform")
+        render("page.html.jinja", "vqi.pages")
 
 
 def test_a_picture_travels_inside_the_page():

@@ -1,0 +1,1 @@
+"""Between the Dataset and a detector: batches as tensors."""

@@ -1,0 +1,27 @@
+"""Putting a detector on the device, and into the precision, that it computes with."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from vqi.detectors.interface import Detector
+from vqi.platform.devices import Compute, torch_device
+
+AnyDetector = TypeVar("AnyDetector", bound=Detector)
+
+
+def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
+    """Move a detector (network and index) to the device of `compute`, its network in the precision it says; the same detector is returned.
+
+    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in `contiguous` apart;
+    what is scored is float32 always.
+    """
+    import torch
+
+    device = torch_device(compute)
+    detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    for part in detector.contiguous:
+        getattr(detector, part).to(memory_format=torch.contiguous_format)
+    detector.backbone.precision = getattr(torch, compute.precision)
+    detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
+    return detector

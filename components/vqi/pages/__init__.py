@@ -1,0 +1,1 @@
+"""The look that every HTML page shares."""

@@ -1,0 +1,1 @@
+"""Everything that speaks S3, and weights by address."""
