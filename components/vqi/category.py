@@ -157,7 +157,9 @@ class Tracking(_Section):
     uri: str = Field("", description="MLflow address; empty = MLFLOW_TRACKING_URI, or none")
     experiment: str = Field("vqi", min_length=1, max_length=200, description="MLflow experiment")
     comparison: str = Field(
-        "", pattern=r"^([A-Za-z0-9]{1,64}/[A-Za-z0-9]{1,16})?$", description="RUN/LEG: the MLflow run that this one is a leg of; train_all sets it"
+        "",
+        pattern=r"^([A-Za-z0-9]{1,64}/[A-Za-z0-9]{1,16})?$",
+        description="RUN/TRIAL: the MLflow run that this one is a trial of; train_all sets it",
     )
 
 

@@ -75,9 +75,9 @@ _ON_CPU = {
     "evaluate": StepPlacement("500m", "4", "4Gi"),
     "export": StepPlacement("500m", "4", "4Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
 }
-# Of a comparison, beside its legs: placed the same whatever their pools, as `place` itself is.
+# Of a comparison, beside its trials: placed the same whatever their pools, as `place` itself is.
 _BESIDE = {
-    "plan_legs": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
+    "plan_trials": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
     "compare": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
 }
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.

@@ -66,7 +66,7 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
     # A slip in the form ends `place`; where failures are retried it should still be told within seconds.
-    if step in ("place", "plan_legs"):
+    if step in ("place", "plan_trials"):
         return task.set_retry(1, backoff_duration="5s", backoff_factor=2, backoff_max_duration=LONGEST)
     return task.set_retry(RETRIES, backoff_duration=FIRST_PAUSE, backoff_factor=2, backoff_max_duration=LONGEST)
 

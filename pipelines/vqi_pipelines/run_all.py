@@ -1,6 +1,6 @@
 """Every category with every method on this machine: one local run of train_category each, then a comparison.
 
-A leg is a `vqi run` in a process of its own, so that one which dies takes nothing with it. What is finished is remembered in the out folder, and a
+A trial is a `vqi run` in a process of its own, so that one which dies takes nothing with it. What is finished is remembered in the out folder, and a
 start with the same parameters, photographs, weights and code takes it from there.
 """
 
@@ -26,9 +26,9 @@ from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole
 from vqi.platform.printing import printable
 from vqi.platform.system_errors import system_error
-from vqi.steps.compare.outcome import Outcome
 from vqi.steps.compare.step import EXAMPLES, PAGE, RESULTS, SUMMARY, write_comparison
-from vqi.steps.plan_legs.planning import Leg
+from vqi.steps.compare.trial_result import TrialResult
+from vqi.steps.plan_trials.planning import Trial
 from vqi.storage.object_store import Address, ObjectStore
 from vqi.tracking.comparisons import Comparison
 from vqi.tracking.runs import code_version
@@ -38,10 +38,10 @@ RUN = "from vqi_pipelines.command import main; main()"
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a leg ended: the summary of its run, or the sentence it failed with and its exit code. `again` says that it was finished before."""
+class FinishedTrial:
+    """How a trial ended: the summary of its run, or the sentence it failed with and its exit code. `again` says that it was finished before."""
 
-    leg: Leg
+    trial: Trial
     summary: dict[str, Any]
     error: str = ""
     exit_code: int = 0
@@ -50,7 +50,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class AllRuns:
-    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a leg failed, 3 where gates alone refused)."""
+    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a trial failed, 3 where gates alone refused)."""
 
     summary: dict[str, Any]
     page: str
@@ -58,35 +58,35 @@ class AllRuns:
     exit_code: int
 
 
-def run_all(legs: Sequence[Leg], out: Path, say: Callable[[str], None], parallel: int = 1) -> AllRuns:
-    """Run the legs, `parallel` at a time, and compare them; `say` is given what a person should see.
+def run_all(trials: Sequence[Trial], out: Path, say: Callable[[str], None], parallel: int = 1) -> AllRuns:
+    """Run the trials, `parallel` at a time, and compare them; `say` is given what a person should see.
 
-    A leg that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
+    A trial that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
     """
     out = Path(out).resolve()
     folder = _new_folder(out)
-    tracking = legs[0].category.tracking
+    tracking = trials[0].category.tracking
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{out / 'mlflow.db'}"
     comparison = Comparison.begin(uri, tracking.experiment, f"run-all {folder.name}", folder.name)
-    comparison.write_legs([leg.entry() for leg in legs])
-    say(f"{len(legs)} runs, {parallel} at a time, in {out}")
+    comparison.write_trials([trial.entry() for trial in trials])
+    say(f"{len(trials)} runs, {parallel} at a time, in {out}")
     with ThreadPoolExecutor(parallel) as workers:
         running = _Running()
         try:
-            endings = list(workers.map(lambda leg: _run_leg(leg, out, folder, comparison, running, say), legs))
+            finished_trials = list(workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, say), trials))
         except BaseException:
             running.stop()
             with contextlib.suppress(VqiError):
                 comparison.finish({}, [], complete=False)
             raise
-    outcomes = [_outcome(ending) for ending in endings]
+    trial_results = [_trial_result(finished) for finished in finished_trials]
     page = folder / PAGE
-    summary = write_comparison(f"{len({leg.category.name for leg in legs})} categories compared", outcomes, page, comparison)
+    summary = write_comparison(f"{len({trial.category.name for trial in trials})} categories compared", trial_results, page, comparison)
     summary |= {"page": str(page), "tracking_uri": comparison.shown_address, "run_id": comparison.run_id}
-    for row, ending in zip(summary["legs"], endings, strict=True):
-        row |= {"run_dir": ending.summary.get("run_dir", ""), "exit_code": ending.exit_code, "finished_before": ending.again}
+    for row, finished in zip(summary["trials"], finished_trials, strict=True):
+        row |= {"run_dir": finished.summary.get("run_dir", ""), "exit_code": finished.exit_code, "finished_before": finished.again}
     write_json(folder / SUMMARY, summary)
-    codes = {ending.exit_code for ending in endings} - {0}
+    codes = {finished.exit_code for finished in finished_trials} - {0}
     return AllRuns(summary, str(page), str(folder), 3 if codes == {3} else 1 if codes else 0)
 
 
@@ -102,7 +102,7 @@ class _Running:
             if self.stopped:
                 return None
             with open(answer, "w") as output:
-                # A session of its own: a leg and the step it is at are ended together, and once.
+                # A session of its own: a trial and the step it is at are ended together, and once.
                 process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True)
             self._processes.add(process)
             return process
@@ -119,29 +119,29 @@ class _Running:
                     os.killpg(process.pid, signal.SIGINT)
 
 
-def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]) -> Ending:
-    name = f"[{leg.mark}] {leg.category.name}, {leg.label}"
+def _run_trial(trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]) -> FinishedTrial:
+    name = f"[{trial.mark}] {trial.category.name}, {trial.label}"
     try:
-        record = out / FINISHED / f"{leg_key(leg.category)}.json"
+        record = out / FINISHED / f"{trial_key(trial.category)}.json"
     except VqiError as error:  # its photographs cannot even be listed
         say(printable(f"{name}: {error}"))
-        return Ending(leg, {}, str(error), error.exit_code)
+        return FinishedTrial(trial, {}, str(error), error.exit_code)
     done = _finished(record)
     if done:
         say(f"{name}: finished before, in {done['run_dir']}")
         if run_id := _results(done).get("tracking", {}).get("run_id"):
             # It may have been tracked elsewhere; what is compared is read from its folder.
             with contextlib.suppress(VqiError):
-                comparison.adopt(run_id, leg.mark)
-        return Ending(leg, done, again=True)
-    values = leg.category.model_dump(mode="json")
-    values["tracking"] |= {"uri": comparison.address, "comparison": f"{comparison.run_id}/{leg.mark}"}
-    file = folder / f"{leg.mark}-{leg.category.name}.yaml"
+                comparison.adopt(run_id, trial.mark)
+        return FinishedTrial(trial, done, again=True)
+    values = trial.category.model_dump(mode="json")
+    values["tracking"] |= {"uri": comparison.address, "comparison": f"{comparison.run_id}/{trial.mark}"}
+    file = folder / f"{trial.mark}-{trial.category.name}.yaml"
     write_whole(file, json.dumps(values, indent=2))  # JSON is YAML
     answer = file.with_suffix(".json")
     process = running.start([sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer)
     if process is None:
-        return Ending(leg, {}, "it was not begun", 1)
+        return FinishedTrial(trial, {}, "it was not begun", 1)
     assert process.stderr is not None
     log = file.with_suffix(".log")
     with open(log, "w") as kept:
@@ -158,13 +158,13 @@ def _run_leg(leg: Leg, out: Path, folder: Path, comparison: Comparison, running:
     if code == 0 and summary.get("run_dir"):
         write_json(record, summary)
         say(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
-        return Ending(leg, summary)
-    return Ending(
-        leg, {}, summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}", code if code in (2, 3) else 1
+        return FinishedTrial(trial, summary)
+    return FinishedTrial(
+        trial, {}, summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}", code if code in (2, 3) else 1
     )
 
 
-def leg_key(category: Category) -> str:
+def trial_key(category: Category) -> str:
     """What a finished run is remembered by: its parameters, the code, and the names, sizes and times of its photographs and files.
 
     Contents are not read: that is ingest's work, and takes as long as it does there.
@@ -209,16 +209,18 @@ def _results(summary: dict[str, Any]) -> dict[str, Any]:
     return json.loads((folder / RESULTS).read_text()) if folder else {}
 
 
-def _outcome(ending: Ending) -> Outcome:
-    leg = Outcome(ending.leg.mark, ending.leg.category.name, ending.leg.category.method.name, ending.leg.label, reason=ending.error)
-    folder = _evaluation(ending.summary) if ending.summary else None
+def _trial_result(finished: FinishedTrial) -> TrialResult:
+    trial = TrialResult(
+        finished.trial.mark, finished.trial.category.name, finished.trial.category.method.name, finished.trial.label, reason=finished.error
+    )
+    folder = _evaluation(finished.summary) if finished.summary else None
     if folder is None:
-        return replace(leg, reason=ending.error or "its results are gone")
+        return replace(trial, reason=finished.error or "its results are gone")
     results = json.loads((folder / RESULTS).read_text())
-    costs = json.loads((Path(ending.summary["run_dir"]) / "steps" / "export.json").read_text()).get("facts", {}).get("costs", {})
-    costs["seconds"] = sum(ending.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
+    costs = json.loads((Path(finished.summary["run_dir"]) / "steps" / "export.json").read_text()).get("facts", {}).get("costs", {})
+    costs["seconds"] = sum(finished.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
     examples = tuple(json.loads((folder / EXAMPLES).read_text()))
-    return replace(leg, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", ""))
+    return replace(trial, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", ""))
 
 
 def _new_folder(out: Path) -> Path:

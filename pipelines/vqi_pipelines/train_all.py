@@ -1,7 +1,7 @@
-"""Every category at once: categories x methods x settings, each leg the DAG of train_category, and a comparison of all of them at the end.
+"""Every category at once: categories x methods x settings, each trial the DAG of train_category, and a comparison of all of them at the end.
 
-The comparison is the exit task of the whole: KFP runs it whatever became of the legs, which a task that takes the legs' outputs could not do
-(dsl.Collected over a leg that failed is an error, on a cluster and here). It learns what the legs found from MLflow. It stands outside the loop,
+The comparison is the exit task of the whole: KFP runs it whatever became of the trials, which a task that takes the trials' outputs could not do
+(dsl.Collected over a trial that failed is an error, on a cluster and here). It learns what the trials found from MLflow. It stands outside the loop,
 because KFP's pages look artefacts up by their task's name alone and show those of any iteration within it.
 """
 
@@ -10,8 +10,8 @@ import inspect
 from kfp import dsl
 
 from vqi.steps.compare.component import compare
-from vqi.steps.plan_legs.component import plan_legs
-from vqi.steps.plan_legs.step import ITEM
+from vqi.steps.plan_trials.component import plan_trials
+from vqi.steps.plan_trials.step import ITEM
 from vqi_pipelines.placing import placed
 from vqi_pipelines.train_category import train_category
 
@@ -33,9 +33,9 @@ DESCRIPTION = """Trains every category with every method, one run of *train cate
 - `pool`: the nodes that train, build index and evaluate run on, for the runs that name no `pool` of their own.
 - `tracking_uri`: the MLflow server. The runs are gathered there, so one is needed, here or in the namespace's `vqi-settings`.
 
-All of it is checked by *plan legs*, the first step, whose log says in one sentence what is wrong.
+All of it is checked by *plan trials*, the first step, whose log says in one sentence what is wrong.
 
-**Look at** the `comparison` of *compare*. The run is red where a leg failed; the comparison is complete all the same and lists it."""
+**Look at** the `comparison` of *compare*. The run is red where a trial failed; the comparison is complete all the same and lists it."""
 
 
 @dsl.pipeline(name="train-all", description=DESCRIPTION)
@@ -49,9 +49,9 @@ def train_all(
 ):
     tracking = {"tracking_experiment": tracking_experiment, "tracking_uri": tracking_uri, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
     compared = placed(compare(**tracking), "compare").set_caching_options(False).set_display_name("compare")
-    with dsl.ExitHandler(compared, name="all legs"):
-        # From the cache it would name the legs of another comparison.
-        planned = plan_legs(categories=categories, common=common, methods=methods, pool=pool, **tracking).set_caching_options(False)
-        placed(planned, "plan_legs").set_display_name("plan legs")
-        with dsl.ParallelFor(planned.output, name="legs", parallelism=PARALLEL) as leg:
-            train_category(**{name: getattr(leg, ITEM + name) for name in inspect.signature(train_category.pipeline_func).parameters})
+    with dsl.ExitHandler(compared, name="all trials"):
+        # From the cache it would name the trials of another comparison.
+        planned = plan_trials(categories=categories, common=common, methods=methods, pool=pool, **tracking).set_caching_options(False)
+        placed(planned, "plan_trials").set_display_name("plan trials")
+        with dsl.ParallelFor(planned.output, name="trials", parallelism=PARALLEL) as trial:
+            train_category(**{name: getattr(trial, ITEM + name) for name in inspect.signature(train_category.pipeline_func).parameters})

@@ -76,16 +76,16 @@ def test_fibres_go_through_every_position_once_in_the_order_of_the_views():
     detector = untrained(fibre=48)
     images = smooth_images(3)
     views = detector.views(images, None, torch.Generator().manual_seed(0))
-    portions = list(detector.portions(views))
+    mini_batches = list(detector.mini_batches(views))
     for number, scale in enumerate(detector.positions(images)):
-        parts = [portion[f"vectors_{number}"] for portion in portions if f"vectors_{number}" in portion]
+        parts = [mini_batch[f"vectors_{number}"] for mini_batch in mini_batches if f"vectors_{number}" in mini_batch]
         assert len(parts) == len(scale.vectors) // 48
         assert all(len(part) == 48 for part in parts)
         order = views["order"].split([64, 16], dim=1)[number].flatten().argsort()[: 48 * len(parts)]
         torch.testing.assert_close(torch.cat(parts), scale.vectors[order])
-    loss = detector.loss(portions[0])
+    loss = detector.loss(mini_batches[0])
     assert set(loss) == {"loss", "layer2", "layer3"}
-    assert set(detector.loss(portions[-1])) == {"loss", "layer2"}
+    assert set(detector.loss(mini_batches[-1])) == {"loss", "layer2"}
 
 
 def test_the_loss_of_images_is_the_mean_over_all_their_positions():

@@ -42,7 +42,7 @@ def learn(learner: Learner, steps: int, images: torch.Tensor, batch_size: int = 
 
 def trained(teacher_steps: int, steps: int) -> EfficientAd:
     detector = untrained()
-    lesson = detector.first_lesson()
+    lesson = detector.pretraining()
     assert lesson is not None
     learn(lesson.learner, teacher_steps, smooth_images(6))
     learn(detector, steps, smooth_images(6))
@@ -138,7 +138,7 @@ def test_the_maps_are_the_mean_squared_differences_brought_to_the_image():
 
 def test_each_lesson_trains_its_own_networks():
     detector, images = untrained(), smooth_images(4)
-    lesson = detector.first_lesson()
+    lesson = detector.pretraining()
     assert lesson is not None
     names = ("teacher", "student", "autoencoder", "backbone")
 
@@ -155,7 +155,7 @@ def test_each_lesson_trains_its_own_networks():
 
 
 def test_distillation_brings_the_teacher_closer_to_the_backbone():
-    lesson = untrained((40, 40)).first_lesson()
+    lesson = untrained((40, 40)).pretraining()
     assert lesson is not None
     learner, images = lesson.learner, smooth_images(4, 40)
     learner.prepare(Batches(images))
@@ -172,7 +172,7 @@ def test_distillation_brings_the_teacher_closer_to_the_backbone():
 
 @torch.no_grad()
 def test_the_target_of_a_position_is_what_the_backbone_sees_there():
-    lesson = untrained().first_lesson()
+    lesson = untrained().pretraining()
     assert lesson is not None
     assert isinstance(lesson.learner, Distillation)
     plain, changed = torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.5)
@@ -190,7 +190,7 @@ def test_the_target_of_a_position_is_what_the_backbone_sees_there():
 def test_distillation_takes_its_share_of_other_images():
     detector = untrained()
     detector.extra = TensorImages(smooth_images(3, seed=7))
-    lesson = detector.first_lesson()
+    lesson = detector.pretraining()
     assert lesson is not None
     views = lesson.learner.views(smooth_images(4), None, torch.Generator().manual_seed(0))
     assert views["others"].shape == views["images"].shape == (4, 3, 64, 64)
@@ -252,7 +252,7 @@ def test_a_teacher_comes_from_a_file(tmp_path: Path, names: str):
         state = {f"{places[key.split('.')[0]]}.{key.split('.')[1]}": value for key, value in state.items()}
     save_file({key: value.clone() for key, value in state.items()}, tmp_path / "teacher.safetensors")
     detector = untrained(teacher=str(tmp_path / "teacher.safetensors"))
-    assert detector.first_lesson() is None
+    assert detector.pretraining() is None
     detector.prepare(Batches(smooth_images(2)))
     for key, value in teacher.state_dict().items():
         assert torch.equal(detector.teacher.state_dict()[key], value)

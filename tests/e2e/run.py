@@ -216,7 +216,7 @@ def a_schedule(cluster: Cluster) -> str:
 
 
 def every_category(cluster: Cluster) -> str:
-    """Two categories through train_all: both legs succeed, and the comparison of them is in the store."""
+    """Two categories through train_all: both trials succeed, and the comparison of them is in the store."""
     from vqi.storage.object_store import Address, ObjectStore
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ import pytest
 
 from kfp_server import METRICS, launcher_log
 from vqi_pipelines.cluster import following
-from vqi_pipelines.cluster.following import STALE, follow, outcome
+from vqi_pipelines.cluster.following import STALE, follow, read_result
 from vqi_pipelines.cluster.logs import Logs
 from vqi_pipelines.cluster.steps import Step
 
@@ -40,11 +40,11 @@ def told(state: str, **states: str) -> api.V2beta1Run:
 
 
 def ended(run: api.V2beta1Run, logs: _Logs) -> Any:
-    return outcome(cast(Any, SimpleNamespace(run_link=lambda run_id: "")), run, cast(Logs, logs))
+    return read_result(cast(Any, SimpleNamespace(run_link=lambda run_id: "")), run, cast(Logs, logs))
 
 
 def test_a_run_too_large_for_kfp_says_so_and_still_has_its_metrics() -> None:
-    run = told("SUCCEEDED", **{"plan-legs": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
+    run = told("SUCCEEDED", **{"plan-trials": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
     found = ended(run, _Logs(compare=launcher_log(METRICS, "means"), evaluate=launcher_log({"image_auroc": 0.1})))
     assert found.note == STALE
     assert found.metrics == METRICS

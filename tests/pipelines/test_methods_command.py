@@ -57,7 +57,7 @@ def test_one_method_with_what_it_costs_here(monkeypatch: pytest.MonkeyPatch) -> 
         "source": "paper, section 4",
     }
     assert told["cost"]["layers"] == ["layer1", "layer2", "layer3"]
-    assert told["cost"]["lessons"][0]["steps"] == 700
+    assert told["cost"]["trainings"][0]["steps"] == 700
     lines = run("methods", "padim", "--size", "64,96", "--device", "cpu")
     assert "64 x 96 pixels" in lines
     assert "from 200 photographs to a detector" in lines

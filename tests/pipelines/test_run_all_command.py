@@ -1,4 +1,4 @@
-"""`vqi run-all` as a user runs it: one leg that works, one whose photographs do not pass their check, and a second start."""
+"""`vqi run-all` as a user runs it: one trial that works, one whose photographs do not pass their check, and a second start."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from vqi.dataset.generator import generate
 from vqi.platform.errors import BadInput
-from vqi_pipelines.legs import catalog_legs, train_all_parameters
-from vqi_pipelines.run_all import leg_key
+from vqi_pipelines.run_all import trial_key
+from vqi_pipelines.trials import catalog_trials, train_all_parameters
 
 VQI = [sys.executable, "-W", "ignore", "-c", "from vqi_pipelines.command import main; main()"]
 
@@ -49,10 +49,10 @@ def first(factory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_failing_leg_is_listed_and_the_other_is_complete(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+def test_the_failing_trial_is_listed_and_the_other_is_complete(first: subprocess.CompletedProcess[str], factory: Path) -> None:
     assert first.returncode == 1, first.stderr
     summary = json.loads(first.stdout)
-    cap, nut = summary["legs"]
+    cap, nut = summary["trials"]
     assert (cap["category"], cap["complete"], cap["exit_code"]) == ("cap", True, 0)
     assert set(cap["figures"]) >= {"image_auroc", "aupro", "latency_ms", "bundle_mib", "seconds"}
     assert min(cap["figures"]["latency_ms"], cap["figures"]["bundle_mib"], cap["figures"]["seconds"]) > 0
@@ -71,9 +71,9 @@ def test_the_runs_hang_below_one_run_in_mlflow(first: subprocess.CompletedProces
 
     summary = json.loads(first.stdout)
     client = MlflowClient(tracking_uri=f"sqlite:///{factory / 'runs' / 'mlflow.db'}")
-    leg = client.get_run(summary["legs"][0]["run_id"])
-    assert leg.data.tags["mlflow.parentRunId"] == summary["run_id"]
-    assert leg.data.metrics["latency_ms"] == summary["legs"][0]["figures"]["latency_ms"]
+    trial = client.get_run(summary["trials"][0]["run_id"])
+    assert trial.data.tags["mlflow.parentRunId"] == summary["run_id"]
+    assert trial.data.metrics["latency_ms"] == summary["trials"][0]["figures"]["latency_ms"]
     assert client.get_run(summary["run_id"]).data.metrics["failed"] == 1
 
 
@@ -83,9 +83,9 @@ def test_started_again_what_is_finished_is_not_repeated(first: subprocess.Comple
     again = vqi(factory, "--all", "--json")
     assert again.returncode == 1, again.stderr
     summary = json.loads(again.stdout)
-    assert [leg["finished_before"] for leg in summary["legs"]] == [True, False]
-    assert summary["legs"][0]["run_dir"] == before["legs"][0]["run_dir"]
-    assert summary["legs"][0]["figures"] == before["legs"][0]["figures"]
+    assert [trial["finished_before"] for trial in summary["trials"]] == [True, False]
+    assert summary["trials"][0]["run_dir"] == before["trials"][0]["run_dir"]
+    assert summary["trials"][0]["figures"] == before["trials"][0]["figures"]
     assert len(list((factory / "runs").glob("cap-*"))) == 1
 
 
@@ -93,8 +93,8 @@ def test_a_finished_run_is_known_by_parameters_photographs_and_files(factory: Pa
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
 
     def key(*overrides: str) -> str:
-        (leg,) = catalog_legs(["cap"], False, [], overrides)
-        return leg_key(leg.category)
+        (trial,) = catalog_trials(["cap"], False, [], overrides)
+        return trial_key(trial.category)
 
     as_it_is = key()
     assert key() == as_it_is
@@ -109,24 +109,29 @@ def test_a_finished_run_is_known_by_parameters_photographs_and_files(factory: Pa
     assert key() == as_it_is
 
 
-def test_legs_are_categories_by_methods(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_categories_by_methods(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
-    legs = catalog_legs([], True, ["padim", "patchcore"], ["method.settings.channels=20", "seed=3"])
-    assert [(leg.category.name, leg.label) for leg in legs] == [("cap", "padim"), ("cap", "patchcore"), ("nut", "padim"), ("nut", "patchcore")]
+    trials = catalog_trials([], True, ["padim", "patchcore"], ["method.settings.channels=20", "seed=3"])
+    assert [(trial.category.name, trial.label) for trial in trials] == [
+        ("cap", "padim"),
+        ("cap", "patchcore"),
+        ("nut", "padim"),
+        ("nut", "patchcore"),
+    ]
     # Settings go with the method they were written for.
-    assert [leg.category.method.settings for leg in legs[:2]] == [{"channels": 20}, {}]
-    assert {leg.category.seed for leg in legs} == {3}
+    assert [trial.category.method.settings for trial in trials[:2]] == [{"channels": 20}, {}]
+    assert {trial.category.seed for trial in trials} == {3}
 
 
-def test_train_all_makes_the_same_legs_of_them(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vqi.steps.plan_legs.planning import plan
+def test_train_all_makes_the_same_trials_of_them(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqi.steps.plan_trials.planning import plan
 
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
-    legs = catalog_legs([], True, ["padim", "patchcore"], ["tracking.experiment=line-1"])
-    asked = train_all_parameters(legs)
+    trials = catalog_trials([], True, ["padim", "patchcore"], ["tracking.experiment=line-1"])
+    asked = train_all_parameters(trials)
     assert asked["tracking_experiment"] == "line-1"
     planned = plan(asked["categories"], asked["methods"], asked["common"])
-    assert [leg.entry() for leg in planned] == [leg.entry() for leg in legs]
+    assert [trial.entry() for trial in planned] == [trial.entry() for trial in trials]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_what_cannot_be_run_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
     with pytest.raises(BadInput) as refused:
-        catalog_legs(names, everything, methods, [])
+        catalog_trials(names, everything, methods, [])
     assert sentence in str(refused.value)
 
 
@@ -157,12 +162,12 @@ def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -
         assert process.stderr is not None
         next(line for line in process.stderr if "ingest ..." in line)
         # Children are listed by the thread that made them.
-        (leg,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
+        (trial,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 130
-    # The leg led a session of its own; nothing of it is left.
+    # The trial led a session of its own; nothing of it is left.
     with pytest.raises(ProcessLookupError):
-        os.killpg(int(leg), 0)
+        os.killpg(int(trial), 0)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("vqi").experiment_id])
     assert run.info.status == "FAILED"

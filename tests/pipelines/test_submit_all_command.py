@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kfp_server import Kfp, serving
-from vqi.steps.plan_legs.planning import plan
+from vqi.steps.plan_trials.planning import plan
 from vqi_pipelines.cluster.package import load_package
 from vqi_pipelines.command import main
 
@@ -29,21 +29,26 @@ def submit_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kfp: Kfp, *argum
     return 0
 
 
-def test_one_run_of_train_all_with_every_leg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_of_train_all_with_every_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(Kfp()) as kfp:
         assert submit_all(monkeypatch, tmp_path, kfp, "--all", "--method", "padim", "--method", "patchcore", "--pool", "xeon", "--json") == 0
         (run,) = kfp.runs.values()
         (pipeline,) = kfp.pipelines.values()
     told = capsys.readouterr()
     assert json.loads(told.out)["run_id"] == run.run_id
-    assert "4 legs" in told.err
+    assert "4 trials" in told.err
     assert pipeline.name == "train-all"
     values = run.runtime_config.parameters
     # Every parameter, so that the run can be cloned.
     assert set(values) == set(load_package("train_all").inputs)
-    legs = plan(values["categories"], values["methods"], values["common"], values["pool"])
-    assert [(leg.category.name, leg.label) for leg in legs] == [("cap", "padim"), ("cap", "patchcore"), ("nut", "padim"), ("nut", "patchcore")]
-    assert {leg.category.pool for leg in legs} == {"xeon"}
+    trials = plan(values["categories"], values["methods"], values["common"], values["pool"])
+    assert [(trial.category.name, trial.label) for trial in trials] == [
+        ("cap", "padim"),
+        ("cap", "patchcore"),
+        ("nut", "padim"),
+        ("nut", "patchcore"),
+    ]
+    assert {trial.category.pool for trial in trials} == {"xeon"}
 
 
 def test_a_slip_costs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from vqi.category import Category
-from vqi.steps.plan_legs.step import ITEM
+from vqi.steps.plan_trials.step import ITEM
 from vqi_pipelines.train_all import PARALLEL, train_all
 from vqi_pipelines.train_category import train_category
 
@@ -42,7 +42,7 @@ def test_it_parses_strictly(package: dict) -> None:
     json_format.ParseDict(package, pipeline_spec_pb2.PipelineSpec())
 
 
-def test_a_leg_is_the_very_dag_of_train_category(package: dict) -> None:
+def test_a_trial_is_the_very_dag_of_train_category(package: dict) -> None:
     alone = packaged("train_category")
     assert package["components"]["comp-train-category"]["dag"] == alone["root"]["dag"]
     for name, component in alone["components"].items():
@@ -50,7 +50,7 @@ def test_a_leg_is_the_very_dag_of_train_category(package: dict) -> None:
     assert package["deploymentSpec"]["executors"].items() >= alone["deploymentSpec"]["executors"].items()
 
 
-def test_a_leg_gets_every_parameter_from_its_own_item(package: dict) -> None:
+def test_a_trial_gets_every_parameter_from_its_own_item(package: dict) -> None:
     given = next(task for name, task in tasks_of(package) if name == "train-category")["inputs"]["parameters"]
     assert set(given) == set(inspect.signature(train_category.pipeline_func).parameters) == set(Category().parameters())
     for name, source in given.items():
@@ -79,18 +79,18 @@ def test_the_comparison_stands_outside_the_loop_and_runs_whatever_happens(packag
     assert any("taskFinalStatus" in source for source in tasks["compare"]["inputs"]["parameters"].values())
 
 
-def test_one_page_and_one_metrics_outside_the_legs(package: dict) -> None:
+def test_one_page_and_one_metrics_outside_the_trials(package: dict) -> None:
     outputs = package["components"]["comp-compare"]["outputDefinitions"]["artifacts"].values()
     assert sorted(output["artifactType"]["schemaTitle"] for output in outputs) == ["system.HTML", "system.Metrics"]
 
 
 def test_planning_and_comparing_are_never_cached_and_know_each_other_by_the_run(package: dict) -> None:
-    own = {name: task for name, task in tasks_of(package) if name in ("plan-legs", "compare")}
+    own = {name: task for name, task in tasks_of(package) if name in ("plan-trials", "compare")}
     for task in own.values():
         assert not task["cachingOptions"].get("enableCache")
         assert task["inputs"]["parameters"]["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
     # One unnamed output: kfp.local loops over no other.
-    assert list(package["components"]["comp-plan-legs"]["outputDefinitions"]["parameters"]) == ["Output"]
+    assert list(package["components"]["comp-plan-trials"]["outputDefinitions"]["parameters"]) == ["Output"]
 
 
 def test_training_does_not_depend_on_the_comparison_so_that_it_comes_from_the_cache(package: dict) -> None:
@@ -105,13 +105,13 @@ def test_every_parameter_is_flat_text_with_a_default() -> None:
         assert isinstance(parameter.default, str)
 
 
-def test_a_leg_is_placed_as_it_is_alone(package: dict) -> None:
+def test_a_trial_is_placed_as_it_is_alone(package: dict) -> None:
     def platform(name: str) -> dict:
         *_, last = yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text())
         return last["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
     together, alone = platform("train_all"), platform("train_category")
     assert together.items() >= alone.items()
-    for own in ("exec-compare", "exec-plan-legs"):
+    for own in ("exec-compare", "exec-plan-trials"):
         assert together[own]["securityContext"] == alone["exec-place"]["securityContext"]
         assert together[own]["configMapAsEnv"] == alone["exec-place"]["configMapAsEnv"]

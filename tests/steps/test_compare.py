@@ -1,4 +1,4 @@
-"""compare: what legs left in MLflow, side by side."""
+"""compare: what trials left in MLflow, side by side."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from vqi.evaluation.charts import line_style
 from vqi.pages.page import data_uri
 from vqi.platform.errors import RunFailed
-from vqi.steps.compare.outcome import Outcome, best, method_means
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, summarise
 from vqi.steps.compare.table import comparison_table
-from vqi.steps.evaluate.gathering import compared_photographs
-from vqi.steps.plan_legs.step import plan_legs
+from vqi.steps.compare.trial_result import TrialResult, best, method_means
+from vqi.steps.evaluate.collector import compared_photographs
+from vqi.steps.plan_trials.step import plan_trials
 from vqi.tracking.comparisons import Comparison
 from vqi.tracking.runs import add_to_run, track_run
 
@@ -39,21 +39,26 @@ def example(path: str = "test/hole/0.png") -> dict[str, Any]:
     return {"path": path, "label": "defect", "defect": "hole", "decision": "defect", "score": 1.0, "photograph": picture, "heatmap": picture}
 
 
-def outcome(category: str, label: str, auroc: float, **changes: Any) -> Outcome:
+def trial_result(category: str, label: str, auroc: float, **changes: Any) -> TrialResult:
     values = {"results": results(auroc), "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0}, "examples": (example(),)}
-    return Outcome("1", category, label, label, **{**values, **changes})
+    return TrialResult("1", category, label, label, **{**values, **changes})
 
 
 def test_means_are_over_what_was_measured() -> None:
-    legs = [outcome("cap", "a", 0.8), outcome("cap", "b", 0.9), outcome("nut", "a", 0.6), outcome("nut", "b", 0.0, results={}, reason="gone")]
-    first, second = method_means(legs)
-    assert (first.label, first.legs, second.legs) == ("a", 2, 1)
+    trials = [
+        trial_result("cap", "a", 0.8),
+        trial_result("cap", "b", 0.9),
+        trial_result("nut", "a", 0.6),
+        trial_result("nut", "b", 0.0, results={}, reason="gone"),
+    ]
+    first, second = method_means(trials)
+    assert (first.label, first.trials, second.trials) == ("a", 2, 1)
     assert first.means["image_auroc"] == pytest.approx(0.7)
     assert first.means["seconds"] == 11.0
     assert "aupro" not in first.means  # null in results.json is no number
-    metrics = flat_metrics(summarise(legs))
+    metrics = flat_metrics(summarise(trials))
     assert metrics["a/image_auroc"] == pytest.approx(0.7)
-    assert (metrics["legs"], metrics["failed"]) == (4, 1)
+    assert (metrics["trials"], metrics["failed"]) == (4, 1)
 
 
 def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_look_alike() -> None:
@@ -64,19 +69,19 @@ def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_look_alike()
 
 
 def test_a_method_has_one_colour_in_every_category() -> None:
-    page = comparison_page("t", [outcome("cap", "a", 0.8), outcome("cap", "b", 0.9), outcome("nut", "b", 0.7)])
+    page = comparison_page("t", [trial_result("cap", "a", 0.8), trial_result("cap", "b", 0.9), trial_result("nut", "b", 0.7)])
     cap, nut = page.split("<h2>cap</h2>")[1].split("<h2>nut</h2>")
     (second,) = re.findall(r'stroke="(#\w+)" stroke-width="2.2"', nut)
     assert re.findall(r'stroke="(#\w+)" stroke-width="2.2"', cap)[1] == second
     assert line_style(7) == (line_style(0)[0], True)
 
 
-def test_the_page_shows_every_leg_and_what_is_missing() -> None:
-    lost = outcome("nut", "padim", 0.5, results={}, reason="its source is empty")
-    legs = [outcome("cap", "padim", 0.8), outcome("cap", "patchcore", 0.9), lost]
-    assert "not over the same categories" not in comparison_page("Comparison", legs)
-    legs.append(outcome("nut", "patchcore", 0.85))
-    page = comparison_page("Comparison", legs)
+def test_the_page_shows_every_trial_and_what_is_missing() -> None:
+    lost = trial_result("nut", "padim", 0.5, results={}, reason="its source is empty")
+    trials = [trial_result("cap", "padim", 0.8), trial_result("cap", "patchcore", 0.9), lost]
+    assert "not over the same categories" not in comparison_page("Comparison", trials)
+    trials.append(trial_result("nut", "patchcore", 0.85))
+    page = comparison_page("Comparison", trials)
     assert "3 of 4 runs are complete" in page
     assert "nut, padim: its source is empty" in page
     assert "not over the same categories" in page
@@ -92,16 +97,19 @@ def test_the_page_shows_every_leg_and_what_is_missing() -> None:
 
 def test_nothing_that_was_stored_gets_into_the_page_unescaped() -> None:
     forged = {**example(HOSTILE), "heatmap": 'data:image/webp;base64,AA" onload="x'}
-    legs = [outcome(HOSTILE, HOSTILE, 0.8, reason=HOSTILE, examples=(example(HOSTILE), forged)), outcome("b", "m", 0.7, results={"metrics": "no"})]
-    page = comparison_page(HOSTILE, legs)
+    trials = [
+        trial_result(HOSTILE, HOSTILE, 0.8, reason=HOSTILE, examples=(example(HOSTILE), forged)),
+        trial_result("b", "m", 0.7, results={"metrics": "no"}),
+    ]
+    page = comparison_page(HOSTILE, trials)
     assert "<script" not in page
     assert "onload" not in page
     assert "&lt;script&gt;" in page
-    assert "\x1b" not in comparison_table(legs)
+    assert "\x1b" not in comparison_table(trials)
 
 
 def test_results_of_another_shape_do_no_harm() -> None:
-    odd = outcome("cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},))
+    odd = trial_result("cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},))
     assert odd.figures == {}
     assert odd.roc == []
     comparison_page("t", [odd])
@@ -111,27 +119,27 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(results(auroc)))
     (folder / "examples.json").write_text(json.dumps([example()]))
-    parent, _, leg = comparison.partition("/")
+    parent, _, trial = comparison.partition("/")
     run_id = track_run(
-        uri=uri, experiment="vqi", run_name="leg", parameters={}, metrics={"image_auroc": auroc},
-        tags={"mlflow.parentRunId": parent, "vqi.leg": leg}, artifacts=[folder / "results.json", folder / "examples.json"],
+        uri=uri, experiment="vqi", run_name="trial", parameters={}, metrics={"image_auroc": auroc},
+        tags={"mlflow.parentRunId": parent, "vqi.trial": trial}, artifacts=[folder / "results.json", folder / "examples.json"],
     )  # fmt: skip
     assert run_id
     return run_id
 
 
-def test_legs_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
+def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     categories = json.dumps([{"name": name, "data_source": f"s3://photos/{name}"} for name in ("cap", "nut", "pin")])
-    items = plan_legs(categories=categories, methods="", common="{}", pool="any", tracking_uri=uri, experiment="vqi", key="run1", name="n")
-    marks = [item["leg_tracking_comparison"] for item in items]
+    items = plan_trials(categories=categories, methods="", common="{}", pool="any", tracking_uri=uri, experiment="vqi", key="run1", name="n")
+    marks = [item["trial_tracking_comparison"] for item in items]
     first = logged(uri, marks[0], tmp_path / "first", 0.9)
     add_to_run(uri, first, {"latency_ms": 12.5, "bundle_mib": 3.25})
     logged(uri, marks[1], tmp_path / "second", 0.7)
 
     summary = compare(key="run1", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")
 
-    cap, nut, pin = summary["legs"]
+    cap, nut, pin = summary["trials"]
     assert cap["complete"]
     assert cap["figures"]["latency_ms"] == 12.5
     assert cap["run_id"] == first
@@ -151,18 +159,18 @@ def test_legs_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path:
     assert parent.data.metrics["failed"] == 2
 
 
-def test_a_leg_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
+def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     comparison = Comparison.begin(uri, "vqi", "n", "k")
-    comparison.write_legs([{"leg": "1", "category": "cap", "method": "padim", "label": "padim"}])
+    comparison.write_trials([{"trial": "1", "category": "cap", "method": "padim", "label": "padim"}])
     for number, auroc in enumerate((0.5, 0.75)):
         add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"bundle_mib": 1.0})
-    (leg,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")["legs"]
-    assert leg["figures"]["image_auroc"] == 0.75
+    (trial,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")["trials"]
+    assert trial["figures"]["image_auroc"] == 0.75
 
 
 def test_where_nothing_was_planned_it_says_where_to_look(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="the log of plan legs says why"):
+    with pytest.raises(RunFailed, match="the log of plan trials says why"):
         compare(key="k", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="vqi", page=tmp_path / "page")
 
 

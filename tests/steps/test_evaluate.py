@@ -330,7 +330,7 @@ def test_what_a_comparison_needs_is_kept(plates: dict[str, Path], tmp_path: Path
     monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
     results = run(plates, tmp_path, comparison="0a1b/03", seconds={"train": 2.5})
     assert asked["tags"]["mlflow.parentRunId"] == "0a1b"
-    assert asked["tags"]["vqi.leg"] == "03"
+    assert asked["tags"]["vqi.trial"] == "03"
     assert asked["metrics"]["seconds"] > 2.5
     assert "seconds" not in results  # they are no result: the same data gives the same results
     examples = tmp_path / "evaluation" / "examples.json"
@@ -344,9 +344,9 @@ def test_what_a_comparison_needs_is_kept(plates: dict[str, Path], tmp_path: Path
         assert example["heatmap"] != example["photograph"]
 
 
-def test_a_run_of_its_own_is_nobody_s_leg(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_its_own_is_nobody_s_trial(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
     monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
     run(plates, tmp_path)
-    assert not {"mlflow.parentRunId", "vqi.leg"} & set(asked["tags"])
+    assert not {"mlflow.parentRunId", "vqi.trial"} & set(asked["tags"])

@@ -29,7 +29,7 @@ from vqi.steps.evaluate.step import evaluate
 from vqi.steps.export.step import export
 from vqi.steps.ingest.step import ingest
 from vqi.steps.train.cross_validation import Photographs
-from vqi.steps.train.division import divide
+from vqi.steps.train.sample_split import split_samples
 from vqi.steps.train.step import train
 from vqi.training.settings import TrainSettings
 
@@ -227,10 +227,10 @@ def test_of_photographs_with_the_same_bytes_one_is_cross_validated(run: Path) ->
 
 
 def test_early_stop_looks_at_photographs_of_every_type(run: Path) -> None:
-    division = divide(Dataset(run / "dataset"), "vgg_cam", TrainSettings(patience=2), None, seed=0)
-    assert {sample.defect for sample in division.stopping} == {"good", "hole"}
-    assert not {sample.path for sample in division.stopping} & {sample.path for sample in division.learned}
-    assert len(division.stopping) + len(division.learned) == 36
+    split = split_samples(Dataset(run / "dataset"), "vgg_cam", TrainSettings(patience=2), None, seed=0)
+    assert {sample.defect for sample in split.stopping} == {"good", "hole"}
+    assert not {sample.path for sample in split.stopping} & {sample.path for sample in split.learned}
+    assert len(split.stopping) + len(split.learned) == 36
 
 
 def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

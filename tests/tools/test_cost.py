@@ -19,7 +19,7 @@ def cost(method: str, **settings: object) -> Cost:
 
 def test_a_memory_method_costs_its_index() -> None:
     found = cost("patchcore")
-    assert found.lessons == ()
+    assert found.trainings == ()
     assert found.layers == ("layer2", "layer3")
     assert found.latency_ms > 0
     assert found.index_seconds > 0
@@ -28,18 +28,18 @@ def test_a_memory_method_costs_its_index() -> None:
 
 def test_a_trained_method_costs_its_default_budget() -> None:
     found = cost("stfpm")
-    (lesson,) = found.lessons
-    assert (lesson.batch_size, lesson.steps) == (32, 700)  # 100 epochs of 200 images: six whole batches and a rest of eight
-    assert 2 <= lesson.measured_batch <= 32
+    (training,) = found.trainings
+    assert (training.batch_size, training.steps) == (32, 700)  # 100 epochs of 200 images: six whole batches and a rest of eight
+    assert 2 <= training.measured_batch <= 32
     assert found.index_seconds == 0
-    assert found.hours == pytest.approx(700 * lesson.milliseconds / 3_600_000)
+    assert found.hours == pytest.approx(700 * training.milliseconds / 3_600_000)
 
 
 def test_what_is_learnt_first_and_what_is_supervised_are_counted() -> None:
-    teacher, training = cost("efficient_ad", channels=8).lessons
+    teacher, training = cost("efficient_ad", channels=8).trainings
     assert (teacher.name, teacher.steps) == ("teacher", 10_000)
     assert (training.batch_size, training.measured_batch, training.steps) == (1, 1, 70_000)
-    assert cost("vgg_cam").lessons[0].milliseconds > 0
+    assert cost("vgg_cam").trainings[0].milliseconds > 0
 
 
 def test_portions_are_counted_where_time_does_not_suffice_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_portions_are_counted_where_time_does_not_suffice_for_all(monkeypatch: p
         def views(self, images, labels, random):
             return {"images": images}
 
-        def portions(self, views):
+        def mini_batches(self, views):
             yield from ({"images": part} for part in views["images"].split(1))
 
         def loss(self, views):

@@ -257,15 +257,15 @@ def test_out_of_memory_halves_what_is_learnt_from_at_once_and_gives_the_same_gra
             super().__init__(dropout=0.0)
             self.body[1] = torch.nn.Identity()
 
-    whole, pieces = NoNorm(), NoNorm()
-    pieces.largest_piece = 2
-    assert trained(whole, TrainSettings(max_steps=6)).pieces == 1
-    assert trained(pieces, TrainSettings(max_steps=6)).pieces == 2
-    for a, b in zip(whole.state_dict().values(), pieces.state_dict().values(), strict=True):
+    whole, micro_batches = NoNorm(), NoNorm()
+    micro_batches.largest_piece = 2
+    assert trained(whole, TrainSettings(max_steps=6)).micro_batches == 1
+    assert trained(micro_batches, TrainSettings(max_steps=6)).micro_batches == 2
+    for a, b in zip(whole.state_dict().values(), micro_batches.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    pieces.largest_piece, pieces.loss = 0, lambda views: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
+    micro_batches.largest_piece, micro_batches.loss = 0, lambda views: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
     with pytest.raises(RunFailed, match="runs out of memory with 4 images a step"):
-        trained(pieces, TrainSettings(max_steps=6))
+        trained(micro_batches, TrainSettings(max_steps=6))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -288,14 +288,14 @@ def test_what_is_observed_at_the_first_epoch_survives_a_resume(tmp_path: Path) -
     kept = Checkpoints(str(tmp_path), "run", 1)
     looks: list[int] = []
 
-    def observe() -> dict[str, torch.Tensor]:
+    def track() -> dict[str, torch.Tensor]:
         looks.append(1)
         return {"maps": torch.full((2,), 5.0)}
 
-    trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, checkpoint_seconds=0.0, observe=observe)
-    again = trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, observe=observe)
+    trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, checkpoint_seconds=0.0, track=track)
+    again = trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, track=track)
     assert len(looks) == 1
-    assert again.observed["maps"].tolist() == [5.0, 5.0]
+    assert again.tracked["maps"].tolist() == [5.0, 5.0]
 
 
 @pytest.mark.parametrize("wrong", [{"max_steps": -1}, {"batch_size": -2}, {"keep": 0}, {"processes": 0}])

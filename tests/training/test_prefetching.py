@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqi.training.prefetching import Ahead
+from vqi.training.prefetching import Prefetcher
 
 
 def test_batches_come_in_order_whichever_is_ready_first() -> None:
-    assert list(Ahead(lambda step: step * step, 3, 40, depth=5, threads=3)) == [step * step for step in range(3, 40)]
-    assert list(Ahead(lambda step: step, 3, 3)) == []
+    assert list(Prefetcher(lambda step: step * step, 3, 40, depth=5, threads=3)) == [step * step for step in range(3, 40)]
+    assert list(Prefetcher(lambda step: step, 3, 3)) == []
 
 
 def test_its_threads_compute_with_one_each_and_the_step_keeps_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = [(made, torch.get_num_threads()) for made in Ahead(lambda step: (torch.get_num_threads(), torch.is_grad_enabled()), 0, 8)]
+        found = [(made, torch.get_num_threads()) for made in Prefetcher(lambda step: (torch.get_num_threads(), torch.is_grad_enabled()), 0, 8)]
         assert found == [((1, False), 2)] * 8
     finally:
         torch.set_num_threads(before)
@@ -29,7 +29,7 @@ def test_what_making_raises_reaches_the_step_that_needs_it() -> None:
             raise OSError("gone")
         return step
 
-    ahead = iter(Ahead(make, 0, 9))
-    assert [next(ahead), next(ahead)] == [0, 1]
+    prefetcher = iter(Prefetcher(make, 0, 9))
+    assert [next(prefetcher), next(prefetcher)] == [0, 1]
     with pytest.raises(OSError, match="gone"):
-        next(ahead)
+        next(prefetcher)

@@ -85,7 +85,7 @@ def test_killed_and_resumed(method: str, dataset: Path, tmp_path: Path, processe
         return found
 
     *saved, expected = to_the_end(*start("whole"))
-    assert saved[-STEPS:] == list(range(1, STEPS + 1))  # before them, the steps of a first lesson
+    assert saved[-STEPS:] == list(range(1, STEPS + 1))  # before them, the steps of a pretraining
 
     killed_after = random.randrange(1, len(saved))
     process, ours = start("killed")

@@ -86,24 +86,24 @@ class Cflow(TrainedDetector):
         return {"images": images, "order": torch.rand(len(images), count, generator=random)}
 
     @torch.no_grad()
-    def portions(self, views: Views) -> Iterator[Views]:
+    def mini_batches(self, views: Views) -> Iterator[Views]:
         """The batch's positions in random order, a fibre of them an optimiser step, until the finest scale has none left."""
         positions = self.positions(views["images"].to(self.device))
         orders = views["order"].split([height * width for height, width in self.grids], dim=1)
         length = min(self.settings.fibre, *(len(scale.vectors) for scale in positions))
         fibres = [order.flatten().argsort().to(self.device).split(length) for order in orders]
         for step in range(max(map(len, fibres))):
-            portion: dict[str, Tensor] = {}
+            mini_batch: dict[str, Tensor] = {}
             for number, (scale, parts) in enumerate(zip(positions, fibres, strict=True)):
                 # What is left over at the end of a batch is less than a fibre and another part of it in every batch.
                 if step < len(parts) and len(parts[step]) == length:
                     chosen = parts[step]
-                    portion |= {f"vectors_{number}": scale.vectors[chosen], f"encodings_{number}": scale.encodings[chosen]}
-            if portion:
-                yield portion
+                    mini_batch |= {f"vectors_{number}": scale.vectors[chosen], f"encodings_{number}": scale.encodings[chosen]}
+            if mini_batch:
+                yield mini_batch
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """-log sigmoid of the log-likelihood, a mean over the positions of each scale: of a portion's fibres, or of all of the images."""
+        """-log sigmoid of the log-likelihood, a mean over the positions of each scale: of a mini_batch's fibres, or of all of the images."""
         scales = dict(enumerate(self.positions(views["images"]))) if "images" in views else _fibres(views)
         losses = {self.backbone.settings.layers[scale]: -F.logsigmoid(self.likelihood(scale, given)).mean() for scale, given in scales.items()}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
@@ -152,7 +152,7 @@ def position_encoding(length: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([columns, rows], dim=2).reshape(height * width, length)
 
 
-def _fibres(portion: Views) -> dict[int, Positions]:
-    """The positions of a portion by the number of their scale."""
-    numbers = sorted(int(name.removeprefix("vectors_")) for name in portion if name.startswith("vectors_"))
-    return {number: Positions(portion[f"vectors_{number}"], portion[f"encodings_{number}"]) for number in numbers}
+def _fibres(mini_batch: Views) -> dict[int, Positions]:
+    """The positions of a mini_batch by the number of their scale."""
+    numbers = sorted(int(name.removeprefix("vectors_")) for name in mini_batch if name.startswith("vectors_"))
+    return {number: Positions(mini_batch[f"vectors_{number}"], mini_batch[f"encodings_{number}"]) for number in numbers}

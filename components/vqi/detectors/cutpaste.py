@@ -31,7 +31,7 @@ class Cutpaste(FineTunedDfm):
     """A network that tells images from those with a patch of themselves pasted elsewhere has features that react to irregularities."""
 
     method: ClassVar[str] = "cutpaste"
-    lesson_only: ClassVar[tuple[str, ...]] = ("head.", "fine_tuned")
+    training_only: ClassVar[tuple[str, ...]] = ("head.", "fine_tuned")
 
     settings: CutpasteSettings
 

@@ -16,7 +16,7 @@ from vqi.detectors.backbones import Backbone
 from vqi.detectors.distillation import Distillation, channel_statistics
 from vqi.detectors.grids import Cells, Grid
 from vqi.detectors.interface import ImageBatches, Scores
-from vqi.detectors.learner import FirstLesson, Optimisation, Schedule, TrainedDetector, Views
+from vqi.detectors.learner import Optimisation, Pretraining, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import MapUpsampling, image_score
 from vqi.detectors.patch_description import MARGIN, MEAN, STD, STRIDE, PatchDescription, grid_size
 from vqi.detectors.settings import Budget
@@ -62,12 +62,12 @@ class EfficientAd(TrainedDetector):
         self.upsample = MapUpsampling(Grid(*(Cells(count + 2 * MARGIN, STRIDE) for count in grid)), input_size, 0.0)
         self.with_teacher, self.with_autoencoder = slice(settings.channels), slice(settings.channels, None)
 
-    def first_lesson(self) -> FirstLesson | None:
+    def pretraining(self) -> Pretraining | None:
         """Where no teacher is given, it learns from the backbone first."""
         if self.settings.teacher:
             return None
         budget = Budget(batch_size=DISTILLATION_BATCH, steps=self.settings.distillation_steps)
-        return FirstLesson("teacher", Distillation(self.teacher, self.backbone, self.input_size, self.extra), budget)
+        return Pretraining("teacher", Distillation(self.teacher, self.backbone, self.input_size, self.extra), budget)
 
     @torch.no_grad()
     def prepare(self, normals: ImageBatches) -> None:

@@ -22,10 +22,10 @@ from vqi.platform.errors import BadInput
 
 
 class FineTunedDfm(Dfm, Learner):
-    """DFM whose backbone was fine-tuned by a lesson: heads on the globally pooled feature of the deepest node that is read.
+    """DFM whose backbone was fine-tuned: heads on the globally pooled feature of the deepest node that is read.
 
-    A lesson makes its heads with `seeded`, defines views and loss, and thaws the backbone when its turn has come. The heads are kept in checkpoints
-    and forgotten in the network artefact.
+    A fine-tuned method makes its heads with `seeded`, defines views and loss, and thaws the backbone when its turn has come. The heads are kept in
+    checkpoints and forgotten in the network artefact.
     """
 
     settings: SimsiamSettings | CutpasteSettings

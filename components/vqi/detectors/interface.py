@@ -45,7 +45,7 @@ class Detector(nn.Module, ABC):
     # The backbone's nodes the method reads where none are named, by network family: a part of the network's name.
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # State that only learning needs, by the beginning of its names: in checkpoints, and not in the network artefact.
-    lesson_only: ClassVar[tuple[str, ...]] = ()
+    training_only: ClassVar[tuple[str, ...]] = ()
     # Modules of its own, by name, whose weights stay contiguous where the rest is channels-last.
     contiguous: ClassVar[tuple[str, ...]] = ()
 

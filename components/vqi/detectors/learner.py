@@ -65,7 +65,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class FirstLesson:
+class Pretraining:
     """What must be learnt before something else, with a name and a budget of its own (which `train.max_steps` and the like still limit)."""
 
     name: str
@@ -74,14 +74,14 @@ class FirstLesson:
 
 
 class Learner(nn.Module, ABC):
-    """A network and its lesson."""
+    """A network and how it is trained."""
 
     # State that training never changes, by the beginning of its names: left out of checkpoints.
     unchanged: ClassVar[tuple[str, ...]] = ()
     # Further images a learner may be given (textures, images of another domain), in the network's geometry.
     extra: TrainingImages | None = None
 
-    def first_lesson(self) -> FirstLesson | None:
+    def pretraining(self) -> Pretraining | None:
         """What is to be learnt before this, from the same images, by a run of the loop of its own: a teacher that is a part of this learner, say."""
         return None
 
@@ -104,10 +104,10 @@ class Learner(nn.Module, ABC):
         Reads no parameter and no buffer. Pictures are [n, 3, h, w] in [0, 1] and masks [n, 1, h, w]: `vqi preview` draws those by their names.
         """
 
-    def portions(self, views: Views) -> Iterator[Views]:
+    def mini_batches(self, views: Views) -> Iterator[Views]:
         """What the optimiser steps of a batch learn from, one after the other: all of it at once, unless a method learns from less than an image.
 
-        Portions are what `loss` takes, too, and draw no random numbers: those come with the views.
+        Mini-batches are what `loss` takes, too, and draw no random numbers: those come with the views.
         """
         yield views
 

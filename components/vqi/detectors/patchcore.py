@@ -21,9 +21,9 @@ from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
 
-# Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced piece by piece.
+# Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced chunk by chunk.
 PATCH_MEMORY = 2 * 2**30
-# A piece keeps this many times its share of the bank, and the bank is chosen from what the pieces kept.
+# A chunk keeps this many times its share of the bank, and the bank is chosen from what the chunks kept.
 OVERSAMPLING = 4
 # Patches at least this many times as long as the projection are projected before the coreset is chosen: WideResNet-50's 1,536 channels are, the 384
 # of ResNet-18 are not. Measured on cookie at 1 %: unprojected, pixel AUROC .966 and AUPRO .894; on 128 dimensions four seeds lie anywhere between
@@ -98,10 +98,10 @@ class Patchcore(Detector):
         if self.build_time.parts < 1:  # a fit on its own
             self.begin_build()
         timing = _FitTime(self.build_time)
-        pieces = self._pieces(embeddings, patches, target, timing)
-        kept = next(pieces)
-        for piece in pieces:  # more patches than may be held: the bank is chosen from what every piece kept
-            kept = torch.cat([kept, piece])
+        chunks = self._chunks(embeddings, patches, target, timing)
+        kept = next(chunks)
+        for chunk in chunks:  # more patches than may be held: the bank is chosen from what every chunk kept
+            kept = torch.cat([kept, chunk])
         bank = self._coreset(kept, target, timing)
         self.build_time.spend(timing.spent)
         if timing.short:
@@ -115,7 +115,7 @@ class Patchcore(Detector):
             self.build_notes.append(note)
         return {"memory_bank": bank}
 
-    def _pieces(self, embeddings: Iterable[Tensor], patches: int, target: int, timing: _FitTime) -> Iterator[Tensor]:
+    def _chunks(self, embeddings: Iterable[Tensor], patches: int, target: int, timing: _FitTime) -> Iterator[Tensor]:
         """All patches [n, C] where they fit into PATCH_MEMORY; otherwise a coreset of each part that does."""
         held = torch.empty(0)
         filled = 0
@@ -137,10 +137,10 @@ class Patchcore(Detector):
                 rows = rows[len(taken) :]
         yield held[:filled] if filled == patches else self._share(held[:filled], patches, target, timing)
 
-    def _share(self, piece: Tensor, patches: int, target: int, timing: _FitTime) -> Tensor:
-        """A coreset of one piece, OVERSAMPLING times its share of the bank and at most half of the piece."""
-        count = max(1, min(round(OVERSAMPLING * target * len(piece) / patches), len(piece) // 2))
-        return self._coreset(piece, count, timing)
+    def _share(self, chunk: Tensor, patches: int, target: int, timing: _FitTime) -> Tensor:
+        """A coreset of one chunk, OVERSAMPLING times its share of the bank and at most half of the chunk."""
+        count = max(1, min(round(OVERSAMPLING * target * len(chunk) / patches), len(chunk) // 2))
+        return self._coreset(chunk, count, timing)
 
     def _coreset(self, patches: Tensor, count: int, timing: _FitTime) -> Tensor:
         seconds = timing.next_selection()

@@ -24,7 +24,7 @@ class Simsiam(FineTunedDfm):
     """Two views of an image should predict each other's embedding; gradients go through one side only, which is what keeps them from collapsing."""
 
     method: ClassVar[str] = "simsiam"
-    lesson_only: ClassVar[tuple[str, ...]] = ("projector.", "predictor.", "fine_tuned")
+    training_only: ClassVar[tuple[str, ...]] = ("projector.", "predictor.", "fine_tuned")
 
     settings: SimsiamSettings
 

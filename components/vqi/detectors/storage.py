@@ -42,7 +42,7 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    kept = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(detector.lesson_only)}
+    kept = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(detector.training_only)}
     save_file({name: tensor.cpu().contiguous().clone() for name, tensor in kept.items()}, folder / NETWORK_TENSORS)
     backbone: Any = detector.backbone
     value = {
@@ -92,8 +92,8 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     backbone.origin = WeightsOrigin(value["weights"]["kind"], value["weights"]["label"], value["weights"]["sha256"])
     detector = assemble(value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"])
     try:
-        lesson = {name: tensor for name, tensor in detector.state_dict().items() if name.startswith(detector.lesson_only)}
-        detector.load_state_dict(lesson | _read_tensors(folder / NETWORK_TENSORS), strict=True)
+        training = {name: tensor for name, tensor in detector.state_dict().items() if name.startswith(detector.training_only)}
+        detector.load_state_dict(training | _read_tensors(folder / NETWORK_TENSORS), strict=True)
     except RuntimeError as error:
         raise BadInput(f"{folder / NETWORK_TENSORS} does not fit {value['backbone'].get('name')}: {str(error).splitlines()[-1].strip()}") from error
     return detector.to(device)

@@ -1,6 +1,6 @@
 """vgg_cam: a supervised classifier with class activation maps.
 
-Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150, with the trunk, the head and the lesson of the
+Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150, with the trunk, the head and the training of the
 Visual-Inspection system: VGG-16 up to its last convolution, max-pooling, global average pooling and one linear layer to the classes good and defect.
 Because everything after the last feature map is linear but for the pooling, the weights of the linear layer say how much each channel speaks for a
 class, and their sum over the channels where it does (the paper's M_c, equation 2).

@@ -22,7 +22,7 @@ ENDED = {
 
 
 @dataclass(frozen=True)
-class Watched:
+class TrackedImage:
     """An image as the network sees it, uint8 [h, w, 3], and its anomaly maps float32 [h, w] after the first epoch and after the last."""
 
     path: str
@@ -36,7 +36,7 @@ class Learning:
     """`record`: what the training loop noted (steps, seconds, points, ...)."""
 
     record: Mapping[str, Any]
-    watched: Sequence[Watched] = field(default_factory=tuple)
+    tracked: Sequence[TrackedImage] = field(default_factory=tuple)
 
     def section(self) -> dict[str, Any]:
         """What the page shows."""
@@ -55,11 +55,11 @@ class Learning:
                 ),
                 ("ended", ENDED.get(record["stopped"], record["stopped"])),
             ],
-            "watched": [{"path": item.path, "pictures": _pictures(item)} for item in self.watched],
+            "tracked": [{"path": item.path, "pictures": _pictures(item)} for item in self.tracked],
         }
 
 
-def _pictures(item: Watched) -> list[tuple[str, Markup]]:
+def _pictures(item: TrackedImage) -> list[tuple[str, Markup]]:
     """Photograph and both maps, each map on its own scale: their units change as the network learns."""
     shown = [("photograph", item.image)]
     for name, values in (("after the first epoch", item.first), ("after the last", item.last)):

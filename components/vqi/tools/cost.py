@@ -33,7 +33,7 @@ CHUNK = 8
 
 
 @dataclass(frozen=True)
-class LessonCost:
+class TrainingCost:
     """What is learnt by gradient: `steps` of `batch_size` images each, `milliseconds` a step, taken from steps of `measured_batch` images."""
 
     name: str
@@ -49,7 +49,7 @@ class LessonCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """`latency_ms`: one image, scored alone. `lessons`: the default budget on `images` photographs, one after the other. `index_seconds`: embedding
+    """`latency_ms`: one image, scored alone. `trainings`: the default budget on `images` photographs, one after the other. `index_seconds`: embedding
     them and building the index (0 where there is none). Everything in torch and float32; an exported graph is usually faster.
     """
 
@@ -60,13 +60,13 @@ class Cost:
     size: tuple[int, int]
     images: int
     latency_ms: float
-    lessons: tuple[LessonCost, ...]
+    trainings: tuple[TrainingCost, ...]
     index_seconds: float
 
     @property
     def hours(self) -> float:
         """From photographs to a detector, hours."""
-        return (sum(lesson.seconds for lesson in self.lessons) + self.index_seconds) / 3600
+        return (sum(training.seconds for training in self.trainings) + self.index_seconds) / 3600
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -85,7 +85,7 @@ def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettin
     latency = _median_seconds(lambda: _scored(detector, images[:1]))
     supervised = settings_class(method).supervised
     budget = settings_class(method).budget
-    lessons = () if budget is None else tuple(_lessons("training", cast(Learner, detector), budget, images, supervised))
+    trainings = () if budget is None else tuple(_trainings("training", cast(Learner, detector), budget, images, supervised))
     network: Any = detector.backbone
     return Cost(
         device=str(detector.device),
@@ -95,7 +95,7 @@ def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettin
         size=size,
         images=IMAGES,
         latency_ms=round(1000 * latency, 2),
-        lessons=lessons,
+        trainings=trainings,
         index_seconds=round(index_seconds, 2),
     )
 
@@ -122,14 +122,14 @@ def _scored(detector: Detector, images: Tensor) -> None:
     detector(images.to(detector.device)).image.tolist()
 
 
-def _lessons(name: str, learner: Learner, budget: Budget, images: Tensor, supervised: bool) -> Iterator[LessonCost]:
-    """The cost of a lesson and of those that come before it, in the order they are learnt."""
-    if first := learner.first_lesson():
-        yield from _lessons(first.name, first.learner, first.budget, images, supervised)
-    yield _lesson_cost(name, learner, budget, images, supervised)
+def _trainings(name: str, learner: Learner, budget: Budget, images: Tensor, supervised: bool) -> Iterator[TrainingCost]:
+    """The cost of a training and of those that come before it, in the order they are learnt."""
+    if first := learner.pretraining():
+        yield from _trainings(first.name, first.learner, first.budget, images, supervised)
+    yield _training_cost(name, learner, budget, images, supervised)
 
 
-def _lesson_cost(name: str, learner: Learner, budget: Budget, images: Tensor, supervised: bool) -> LessonCost:
+def _training_cost(name: str, learner: Learner, budget: Budget, images: Tensor, supervised: bool) -> TrainingCost:
     """Steps of two images, and of more while those are quick, up to the budget's own; a step's time is taken to grow with its images."""
     epoch = steps_per_epoch(IMAGES, budget.batch_size)
     schedule = Schedule(TrainSettings().steps(budget, epoch), epoch, budget.batch_size)
@@ -147,23 +147,23 @@ def _lesson_cost(name: str, learner: Learner, budget: Budget, images: Tensor, su
         batch = min(4 * batch, budget.batch_size)
     learner.eval()
     milliseconds = 1000 * seconds * budget.batch_size / batch
-    return LessonCost(name, budget.batch_size, batch, round(milliseconds, 2), schedule.steps)
+    return TrainingCost(name, budget.batch_size, batch, round(milliseconds, 2), schedule.steps)
 
 
 def _step(learner: Learner, optimisation: Optimisation, images: Tensor, labels: Tensor | None) -> float:
-    """One step as the loop takes it, in float32; seconds. Portions are learnt from for as long as there is time, and the others are counted."""
+    """One step as the loop takes it, in float32; seconds. Mini-batches are learnt from for as long as there is time, and the others are counted."""
     device = next(learner.parameters()).device
     started = time.perf_counter()
     with torch.no_grad():
         views = learner.views(images, labels, generator(0, "cost", 1))
     made = time.perf_counter()
-    portions, learnt = 0, 0
-    for portion in learner.portions(views):
-        portions += 1
+    mini_batches, learnt = 0, 0
+    for mini_batch in learner.mini_batches(views):
+        mini_batches += 1
         if learnt and time.perf_counter() - made > SECONDS:
             continue
         optimisation.optimiser.zero_grad(set_to_none=True)
-        loss = learner.loss({name: values.to(device) for name, values in portion.items()})["loss"]
+        loss = learner.loss({name: values.to(device) for name, values in mini_batch.items()})["loss"]
         loss.backward()
         if optimisation.clip:
             torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], optimisation.clip)
@@ -171,7 +171,7 @@ def _step(learner: Learner, optimisation: Optimisation, images: Tensor, labels: 
         learnt += 1
         loss.item()
         ended = time.perf_counter()
-    return (made - started) + (ended - made) * portions / learnt
+    return (made - started) + (ended - made) * mini_batches / learnt
 
 
 def _median_seconds(call: Callable[[], float | None]) -> float:

@@ -76,7 +76,7 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
     compute = task.compute.of_process(group.rank) if group.size > 1 else task.compute
     with contextmanager(source_images)(task.source, task.geometry, "the source") as images:
         detector = to_device(cast(EfficientAd, create(METHOD, task.settings, task.backbone, task.geometry.input_size, task.seed)), compute)
-        first = detector.first_lesson()
+        first = detector.pretraining()
         assert first is not None
         loop = Loop(
             first.learner,

@@ -1,6 +1,8 @@
-"""Comparisons in MLflow: one run that holds the runs of its legs. It is also how a comparison learns what its legs found: they share nothing else.
+"""Comparisons in MLflow: one run that holds the runs of its trials.
 
-A leg is known to its steps as RUN/LEG: the id of the MLflow run of the comparison, and the leg's own mark in it.
+It is also how a comparison learns the results of its trials: they share nothing else.
+
+A trial is known to its steps as RUN/TRIAL: the id of the MLflow run of the comparison, and the trial's own mark in it.
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ if TYPE_CHECKING:
 
 # What MLflow's own pages nest runs by.
 PARENT = "mlflow.parentRunId"
-COMPARISON, LEG = "vqi.comparison", "vqi.leg"
-LEGS = "legs.json"
-MOST_LEGS = 1000
+COMPARISON, TRIAL = "vqi.comparison", "vqi.trial"
+TRIALS = "trials.json"
+MOST_TRIALS = 1000
 
 
-def leg_tags(comparison: str) -> dict[str, str]:
-    """The tags that make a run a leg, from RUN/LEG; none from ''."""
-    parent, _, leg = comparison.partition("/")
-    return {PARENT: parent, LEG: leg} if comparison else {}
+def trial_tags(comparison: str) -> dict[str, str]:
+    """The tags that make a run a trial, from RUN/TRIAL; none from ''."""
+    parent, _, trial = comparison.partition("/")
+    return {PARENT: parent, TRIAL: trial} if comparison else {}
 
 
 @dataclass(frozen=True)
-class LegRun:
-    """The MLflow run of a leg; `metrics` are those that its steps recorded."""
+class TrialRun:
+    """The MLflow run of a trial; `metrics` are those that its steps recorded."""
 
     run_id: str
-    leg: str
+    trial: str
     metrics: dict[str, float]
 
 
@@ -62,30 +64,30 @@ class Comparison:
             found = _search(client, experiment_id(client, experiment), f"tags.`{COMPARISON}` = '{key}'", 1)
             return Comparison(address, found[0].info.run_id) if found else None
 
-    def write_legs(self, legs: Sequence[Mapping[str, Any]]) -> None:
+    def write_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
         """Store what was planned."""
         with tracking_client(self.address) as client:
-            client.log_text(self.run_id, json.dumps(list(legs), indent=2), LEGS)
+            client.log_text(self.run_id, json.dumps(list(trials), indent=2), TRIALS)
 
-    def read_legs(self) -> list[dict[str, Any]]:
+    def read_trials(self) -> list[dict[str, Any]]:
         """What was planned. Raises RunFailed where it was not stored."""
-        planned = self.read_json(self.run_id, LEGS)
+        planned = self.read_json(self.run_id, TRIALS)
         if not isinstance(planned, list):
-            raise RunFailed(f"The comparison {self.run_id} in MLflow does not hold its {LEGS}; look at its first step.")
+            raise RunFailed(f"The comparison {self.run_id} in MLflow does not hold its {TRIALS}; look at its first step.")
         return planned
 
-    def leg_runs(self) -> dict[str, LegRun]:
-        """The finished run of each leg, the latest where a leg was run again."""
+    def trial_runs(self) -> dict[str, TrialRun]:
+        """The finished run of each trial, the latest where a trial was run again."""
         with tracking_client(self.address) as client:
             experiment = client.get_run(self.run_id).info.experiment_id
-            runs = _search(client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_LEGS)
-            found = [LegRun(run.info.run_id, run.data.tags.get(LEG, ""), dict(run.data.metrics)) for run in runs]
-        return {leg.leg: leg for leg in reversed(found)}
+            runs = _search(client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_TRIALS)
+            found = [TrialRun(run.info.run_id, run.data.tags.get(TRIAL, ""), dict(run.data.metrics)) for run in runs]
+        return {trial.trial: trial for trial in reversed(found)}
 
-    def adopt(self, run_id: str, leg: str) -> None:
-        """Make a run that is there already a leg of this one."""
+    def adopt(self, run_id: str, trial: str) -> None:
+        """Make a run that is there already a trial of this one."""
         with tracking_client(self.address) as client:
-            for key, value in leg_tags(f"{self.run_id}/{leg}").items():
+            for key, value in trial_tags(f"{self.run_id}/{trial}").items():
                 client.set_tag(run_id, key, value)
 
     def read_json(self, run_id: str, name: str) -> Any:
@@ -99,7 +101,7 @@ class Comparison:
                 return None
 
     def finish(self, metrics: Mapping[str, float], files: Sequence[Path], complete: bool) -> None:
-        """Record the outcome; FAILED where legs are missing."""
+        """Record the outcome; FAILED where trials are missing."""
         with tracking_client(self.address) as client:
             for key, value in metrics.items():
                 client.log_metric(self.run_id, key, value)
@@ -115,7 +117,7 @@ class Comparison:
 def _needed(uri: str) -> str:
     address = tracking_address(uri)
     if not address:
-        raise BadInput("The legs of a comparison are gathered through MLflow, and no address is given; set tracking_uri or MLFLOW_TRACKING_URI.")
+        raise BadInput("The trials of a comparison are gathered through MLflow, and no address is given; set tracking_uri or MLFLOW_TRACKING_URI.")
     return address
 
 

@@ -31,7 +31,7 @@ from vqi.training.distributed import Group, synchronise_batch_norm
 from vqi.training.history import History
 from vqi.training.layouts import lay_out_gradients
 from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
-from vqi.training.prefetching import Ahead
+from vqi.training.prefetching import Prefetcher
 from vqi.training.settings import LARGEST, HasBudget, TrainSettings
 
 # At most so often is a checkpoint written, seconds.
@@ -45,14 +45,14 @@ class Training:
     """How a run went. `stopped` says what ended it: the budget that ran out (steps, seconds), patience, or the learner itself (satisfied).
 
     `points`: the history, means of every loss over stretches of steps. `best_step`: that of the smallest held-out loss;
-    the last one where nothing is held out. `observed`: what `observe` returned at the first epoch's end.
+    the last one where nothing is held out. `tracked`: what `observe` returned at the first epoch's end.
     `waited_share`: the part of the time that steps stood waiting for data.
     """
 
     steps: int
     epochs: float
     batch_size: int
-    pieces: int
+    micro_batches: int
     processes: int
     precision: str
     seconds: float
@@ -61,11 +61,11 @@ class Training:
     stopped: str
     best_step: int
     points: list[dict[str, float]]
-    observed: dict[str, Tensor] = field(default_factory=dict)
+    tracked: dict[str, Tensor] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, without the tensors."""
-        return {key: value for key, value in vars(self).items() if key != "observed"}
+        return {key: value for key, value in vars(self).items() if key != "tracked"}
 
 
 @dataclass
@@ -74,7 +74,7 @@ class _Position:
 
     step: int = 0
     batch_size: int = 0
-    pieces: int = 1
+    micro_batches: int = 1
     seconds: float = 0.0
     best: float = math.inf
     best_step: int = 0
@@ -103,16 +103,16 @@ class Loop:
         checkpoints: Checkpoints | None = None,
         group: Group | None = None,
         record: Callable[[dict[str, float]], None] | None = None,
-        observe: Callable[[], dict[str, Tensor]] | None = None,
+        track: Callable[[], dict[str, Tensor]] | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self.learner, self.images, self.name, self.settings, self.budget = learner, images, name, settings, budget
         self.compute, self.seed, self.stopping, self.checkpoints = compute, seed, stopping, checkpoints
         self.group = group or Group()
-        self.record, self.observe, self.checkpoint_seconds = record, observe, checkpoint_seconds
+        self.record, self.track, self.checkpoint_seconds = record, track, checkpoint_seconds
         self.device = next(learner.parameters()).device
         self.position = _Position()
-        self.observed: dict[str, Tensor] = {}
+        self.tracked: dict[str, Tensor] = {}
         self.interrupted = False
         # The best weights, on the CPU, where there are no checkpoints to keep them.
         self.best: dict[str, Tensor] | None = None
@@ -159,7 +159,7 @@ class Loop:
             steps=step,
             epochs=round(step / self.schedule.steps_per_epoch, 3),
             batch_size=self.schedule.batch_size,
-            pieces=self.position.pieces,
+            micro_batches=self.position.micro_batches,
             processes=self.group.size,
             precision=precision,
             seconds=round(self.position.seconds, 3),
@@ -168,7 +168,7 @@ class Loop:
             stopped=stopped,
             best_step=self.position.best_step if self.stopping is not None else step,
             points=self.history.points,
-            observed=self.observed,
+            tracked=self.tracked,
         )
 
     def _take_best(self) -> None:
@@ -201,12 +201,12 @@ class Loop:
         first, begun, before = position.step, time.monotonic(), position.seconds
         saved, images = begun, 0
         progress = Progress(f"{self.name}: step", schedule.steps, begun=first)
-        ahead = Ahead(self._views, first, schedule.steps)
+        prefetcher = Prefetcher(self._views, first, schedule.steps)
         stopped = "steps"
         if first < schedule.steps:
             self.learner.begin_epoch(first // schedule.steps_per_epoch, self._expected(first))
             self.learner.train()
-        for step, views in zip(range(first, schedule.steps), ahead, strict=False):
+        for step, views in zip(range(first, schedule.steps), prefetcher, strict=False):
             epoch, place = divmod(step, schedule.steps_per_epoch)
             if place == 0 and step > first:
                 self.learner.begin_epoch(epoch, self._expected(step))
@@ -238,7 +238,7 @@ class Loop:
                 break
             note = ", ".join(f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items())
             progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
-        return stopped, ahead.waited, time.monotonic() - begun, images
+        return stopped, prefetcher.waited, time.monotonic() - begun, images
 
     def _out_of_time(self) -> bool:
         return 0 < self.settings.max_seconds <= self.position.seconds
@@ -276,13 +276,13 @@ class Loop:
         return self.learner.views(self.images.load(numbers), labels, generator(self.seed, "views", step))
 
     def _step(self, step: int, views: Views) -> int:
-        """Learn from a batch: one optimiser step, or one for each portion the learner cuts it into. The number of images in it."""
+        """Learn from a batch: one optimiser step, or one for each mini_batch the learner cuts it into. The number of images in it."""
         rate = self.optimisation.factor(self._scheduled(step))
         for group in self.optimisation.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
         found: dict[str, list[Tensor]] = {}
-        for number, portion in enumerate(self.learner.portions(views)):
-            for name, value in self._update(step_seed(self.seed, "loss", step) + number, portion).items():
+        for number, mini_batch in enumerate(self.learner.mini_batches(views)):
+            for name, value in self._update(step_seed(self.seed, "loss", step) + number, mini_batch).items():
                 found.setdefault(name, []).append(value)
         losses = {name: self.group.sum(torch.stack(values).mean()) for name, values in found.items()}
         self.history.add(losses)
@@ -293,7 +293,7 @@ class Loop:
         return len(next(iter(views.values())))
 
     def _update(self, seed: int, views: Views) -> dict[str, Tensor]:
-        """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt from in more pieces."""
+        """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt from in more micro-batches."""
         length = len(next(iter(views.values())))
         while True:
             try:
@@ -302,7 +302,7 @@ class Loop:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._more_pieces(length, error)
+                self._more_micro_batches(length, error)
         self.group.sum_gradients(self.learner.parameters())
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
@@ -313,15 +313,15 @@ class Loop:
         return losses
 
     def _gradients(self, seed: int, views: Views, images: int) -> dict[str, Tensor]:
-        """Gradients of the mean loss over the batch, added up piece by piece; this process's share of every loss."""
+        """Gradients of the mean loss over the batch, added up micro_batch by micro_batch; this process's share of every loss."""
         torch.manual_seed(seed)
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         part = self.group.part(images)
         mine = part.stop - part.start
         totals: dict[str, Tensor] = {}
-        for piece in range(min(self.position.pieces, mine)):
-            pieces = min(self.position.pieces, mine)
-            span = slice(part.start + piece * mine // pieces, part.start + (piece + 1) * mine // pieces)
+        for micro_batch in range(min(self.position.micro_batches, mine)):
+            micro_batches = min(self.position.micro_batches, mine)
+            span = slice(part.start + micro_batch * mine // micro_batches, part.start + (micro_batch + 1) * mine // micro_batches)
             inputs = {name: values[span].to(self.device, non_blocking=True) for name, values in views.items()}
             with _autocast(self.device, self.compute.precision):
                 losses = self.learner.loss(inputs)
@@ -331,16 +331,20 @@ class Loop:
                 totals[name] = totals.get(name, 0.0) + value.detach().float() * share
         return totals
 
-    def _more_pieces(self, images: int, error: BaseException) -> None:
-        if self.group.size > 1 or self.position.pieces >= images:
+    def _more_micro_batches(self, images: int, error: BaseException) -> None:
+        if self.group.size > 1 or self.position.micro_batches >= images:
             raise RunFailed(
                 f"{self.name} runs out of memory with {images} images a step on {self.group.size} device(s); "
                 "lower train.batch_size or image.size, or use a larger node."
             ) from error
-        self.position.pieces = min(2 * self.position.pieces, images)
+        self.position.micro_batches = min(2 * self.position.micro_batches, images)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.pieces} pieces", file=sys.stderr, flush=True)
+        print(
+            f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.micro_batches} micro-batches",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _check_finite(self, losses: dict[str, float]) -> None:
         wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
@@ -354,10 +358,10 @@ class Loop:
     def _end_epoch(self, epoch: int) -> tuple[bool, str]:
         """After an epoch: whether it was the best, and what stops the run here."""
         position = self.position
-        if epoch == 0 and self.observe and not self.observed:
+        if epoch == 0 and self.track and not self.tracked:
             self.learner.eval()
             with torch.no_grad():
-                self.observed = self.observe()
+                self.tracked = self.track()
             self.learner.train()
         value = self._held_out_loss() if self.stopping is not None else position.epoch_loss / max(position.epoch_steps, 1)
         position.epoch_loss, position.epoch_steps = 0.0, 0
@@ -404,7 +408,7 @@ class Loop:
             raise RunFailed(f"A weight of {self.name} is no longer finite at step {self.position.step}; lower the method's learning rate.")
         moments, plain = optimiser_state(self.optimisation.optimiser)
         tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
-        tensors |= {f"observed.{name}": value for name, value in self.observed.items()}
+        tensors |= {f"tracked.{name}": value for name, value in self.tracked.items()}
         state = {"position": vars(self.position) | {"best": None if math.isinf(self.position.best) else self.position.best}}
         state |= {"history": self.history.state(), "optimiser": plain, "scaler": self.scaler.state_dict()}
         try:
@@ -426,7 +430,7 @@ class Loop:
         best = state["position"]["best"]
         self.position = _Position(**{**state["position"], "best": math.inf if best is None else best})
         self.history = History(self.schedule.steps, state["history"])
-        self.observed = _below("observed.", found.tensors)
+        self.tracked = _below("tracked.", found.tensors)
         assert self.checkpoints is not None
         print(f"{self.name}: resumed at step {found.step} of {self.schedule.steps} from {self.checkpoints.shown}", file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ from vqi.platform.threads import decoding_threads
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """`make(step)` for step in [first, last), `depth` of them ahead of the consumer. `waited` is how long the consumer stood still, seconds.
 
     Decoding and tensor operations leave the interpreter's lock, so the threads overlap with the step; one thread of torch's own each, or they would

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 from vqi.platform.errors import BadInput
 from vqi.platform.printing import printable
-from vqi_pipelines.cluster.following import Outcome
+from vqi_pipelines.cluster.following import RunResult
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
 @dataclass
 class Trained:
-    """One category of a CI run; `outcome` is None where it was refused before it began, or only looked at (`--dry-run`)."""
+    """One category of a CI run; `result` is None where it was refused before it began, or only looked at (`--dry-run`)."""
 
     category: str
     why: str
-    outcome: Outcome | None = None
+    result: RunResult | None = None
     error: str = ""
     exit_code: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -57,11 +57,11 @@ def markdown(trained: list[Trained], unchanged: list[str]) -> str:
     if trained:
         lines += [f"| category | why | result | {' | '.join(SHOWN.values())} | run |", "|---" * (4 + len(SHOWN)) + "|"]
     for each in trained:
-        result = {0: "trained" if each.outcome else "due", 2: "bad input", 3: "refused by a gate"}.get(each.exit_code, "failed")
+        result = {0: "trained" if each.result else "due", 2: "bad input", 3: "refused by a gate"}.get(each.exit_code, "failed")
         figures = [f"{each.metrics[name]:.4f}" if name in each.metrics else "" for name in SHOWN]
         run = ""
-        if each.outcome:
-            run = f"[{_cell(each.outcome.name)}]({each.outcome.link})" if each.outcome.link else _cell(each.outcome.name)
+        if each.result:
+            run = f"[{_cell(each.result.name)}]({each.result.link})" if each.result.link else _cell(each.result.name)
         lines.append(f"| {_cell(each.category)} | {_cell(each.why)} | {result} | {' | '.join(figures)} | {run} |")
     for each in trained:
         if each.error:

@@ -32,7 +32,7 @@ STALE = (
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """How a run ended; `to_json` of the commands prints it."""
 
     run_id: str
@@ -52,7 +52,7 @@ class Outcome:
 
 def follow(
     server: Server, run_id: str, logs: Logs, say: Callable[[str], None], timeout: float | None = None, now: Callable[[], float] = time.monotonic
-) -> Outcome:
+) -> RunResult:
     """Wait for a run and tell every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image that cannot be pulled."""
     until = None if timeout is None else now() + timeout
     told: dict[str, str] = {}
@@ -75,7 +75,7 @@ def follow(
         if run.state in OVER:
             over = now() if over is None else over
             if all(step.state in OVER for step in steps) or now() - over > STEPS_SECONDS or (until is not None and now() > until):
-                return outcome(server, run, logs)
+                return read_result(server, run, logs)
             time.sleep(EVERY_SECONDS)
             continue
         for sentence in troubles.news():
@@ -104,13 +104,13 @@ def progress(steps: Iterable[Step]) -> dict[str, str]:
     return lines
 
 
-def outcome(server: Server, run: V2beta1Run, logs: Logs) -> Outcome:
+def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     """How a run that is over ended: its metrics, or the sentence and exit code of the step that failed."""
     steps = steps_of(run)
-    result = Outcome(run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps))
+    result = RunResult(run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps))
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
-    # One leg's figures would pass for those of all.
-    measuring = "compare" if "plan-legs" in result.steps else "evaluate"
+    # One trial's figures would pass for those of all.
+    measuring = "compare" if "plan-trials" in result.steps else "evaluate"
     if any(step.state not in OVER for step in steps):
         result.note = STALE
         if measuring not in result.steps:

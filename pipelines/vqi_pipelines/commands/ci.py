@@ -116,9 +116,9 @@ def _ended(server: Server, kubernetes: Kubernetes | None, each: Trained, run_id:
     from vqi_pipelines.cluster.following import follow
 
     try:
-        outcome = follow(server, run_id, options.logs(server, kubernetes), lambda line: say(f"{printable(each.category)} {line.strip()}"), timeout)
-        each.outcome, each.metrics, each.error, each.exit_code = outcome, outcome.metrics, outcome.error, outcome.exit_code
-        if not each.exit_code and (missed := shortfall(outcome.metrics, wanted)):
+        result = follow(server, run_id, options.logs(server, kubernetes), lambda line: say(f"{printable(each.category)} {line.strip()}"), timeout)
+        each.result, each.metrics, each.error, each.exit_code = result, result.metrics, result.error, result.exit_code
+        if not each.exit_code and (missed := shortfall(result.metrics, wanted)):
             raise GateRefused(f"It is not good enough: {missed}.")
     except VqiError as error:
         each.error, each.exit_code = str(error), error.exit_code

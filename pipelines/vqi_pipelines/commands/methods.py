@@ -119,11 +119,11 @@ def _cost_lines(method: Method, cost: Cost) -> list[str]:
     where = cost.device + (threads if cost.device == "cpu" else "")
     lines = ["", f"Cost here ({where}; {network}; {cost.size[0]} x {cost.size[1]} pixels; torch, float32):"]
     lines.append(f"  one image          {cost.latency_ms:.0f} ms to score, alone")
-    for lesson in cost.lessons:
-        scaled = "" if lesson.measured_batch == lesson.batch_size else f", from steps of {lesson.measured_batch}"
-        images = f"{lesson.batch_size} image{'s' if lesson.batch_size > 1 else ''}"
-        lines.append(f"  {lesson.name + ' step':18} {lesson.milliseconds:.0f} ms of {images}{scaled}")
-        lines.append(f"  {lesson.name:18} {_time(lesson.seconds)} for the budget of {lesson.steps} steps")
+    for training in cost.trainings:
+        scaled = "" if training.measured_batch == training.batch_size else f", from steps of {training.measured_batch}"
+        images = f"{training.batch_size} image{'s' if training.batch_size > 1 else ''}"
+        lines.append(f"  {training.name + ' step':18} {training.milliseconds:.0f} ms of {images}{scaled}")
+        lines.append(f"  {training.name:18} {_time(training.seconds)} for the budget of {training.steps} steps")
     if cost.index_seconds:
         lines.append(f"  index              {_time(cost.index_seconds)}, extrapolated from fewer images")
     lines.append(f"  in all             {_time(3600 * cost.hours)} from {cost.images} photographs to a detector")

@@ -23,14 +23,14 @@ def run_all_command(
     import signal
 
     from vqi.platform.printing import printable
-    from vqi_pipelines.legs import catalog_legs
     from vqi_pipelines.run_all import run_all
+    from vqi_pipelines.trials import catalog_trials
 
     # However it is asked to stop, the runs under way are stopped with it.
     for asked in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(asked, signal.default_int_handler)
-    legs = catalog_legs(category or [], all_of_them, method or [], set_ or [])
-    done = run_all(legs, out, lambda line: print(line, file=sys.stderr, flush=True), parallel)
+    trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])
+    done = run_all(trials, out, lambda line: print(line, file=sys.stderr, flush=True), parallel)
     if json_output:
         print(json.dumps(done.summary, indent=2, allow_nan=False))
     else:

@@ -37,7 +37,7 @@ def runs(
     json_output: options.Json = False,
 ) -> None:
     """List the runs of a cluster, or show one."""
-    from vqi_pipelines.cluster.following import Outcome, outcome, progress
+    from vqi_pipelines.cluster.following import RunResult, progress, read_result
     from vqi_pipelines.cluster.listing import list_runs
     from vqi_pipelines.cluster.steps import OVER, steps_of
 
@@ -48,9 +48,9 @@ def runs(
         if wait:
             ended = wait_for(server, logs, found.run_id, timeout)
         elif found.state in OVER:
-            ended = outcome(server, found, logs)
+            ended = read_result(server, found, logs)
         else:
-            ended = Outcome(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
+            ended = RunResult(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
         if not json_output and not wait:
             print(f"{printable(ended.name)}: {ended.state.lower()}")
             for name, line in ended.steps.items():

@@ -13,7 +13,7 @@ from vqi_pipelines.commands.cluster_options import say
 
 if TYPE_CHECKING:
     from vqi.category import Category
-    from vqi_pipelines.cluster.following import Outcome
+    from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
     from vqi_pipelines.cluster.logs import Logs
     from vqi_pipelines.cluster.server import Server
@@ -40,7 +40,7 @@ def submit(
 ) -> None:
     """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
     from vqi_pipelines.catalog import load_category
-    from vqi_pipelines.cluster.following import Outcome
+    from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, start, upload
 
@@ -56,12 +56,12 @@ def submit(
     say(f"Started {printable(run.display_name)}: {run.run_id}")
     if link := server.run_link(run.run_id):
         say(f"See it at {link}")
-    outcome = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
-    if outcome is None:
+    result = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
+    if result is None:
         if not json_output:
             print(run.run_id)
-        outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
-    finish(outcome, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
+        result = RunResult(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
+    finish(result, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
 
 
 def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
@@ -81,7 +81,7 @@ def preflight(server: Server, kubernetes: Kubernetes | None, category: Category)
     checks.check_nodes(kubernetes, category.step_placements, category.pool, doubt)
 
 
-def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> Outcome:
+def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> RunResult:
     """Follow a run to its end; Ctrl-C leaves it going and says how to follow it."""
     from vqi_pipelines.cluster.following import follow
 
@@ -92,27 +92,27 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
         raise typer.Exit(130) from None
 
 
-def finish(outcome: Outcome, json_output: bool, tracking: str = "") -> None:
+def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
     """Print how a run stands and raise what it failed with."""
-    if outcome.metrics and not json_output:
-        width = max(map(len, outcome.metrics))
-        for name, value in sorted(outcome.metrics.items()):
+    if result.metrics and not json_output:
+        width = max(map(len, result.metrics))
+        for name, value in sorted(result.metrics.items()):
             print(f"  {printable(name):{width}}  {value:.4f}")
     if json_output:
-        print(json.dumps({**outcome.as_dict(), "tracking": tracking}, indent=2))
-    elif outcome.state == "SUCCEEDED":
-        print(f"Succeeded: {outcome.name}")
-        for title, place in (("Run:", outcome.link), ("MLflow:", tracking)):
+        print(json.dumps({**result.as_dict(), "tracking": tracking}, indent=2))
+    elif result.state == "SUCCEEDED":
+        print(f"Succeeded: {result.name}")
+        for title, place in (("Run:", result.link), ("MLflow:", tracking)):
             if place:
                 print(f"{title:8}{printable(place)}")
-    if outcome.note:
-        say(outcome.note)
-    if outcome.error:
-        say(f"vqi: {printable(outcome.error)}")
-        if outcome.link:
-            say(f"See {outcome.link}")
-        say(f"`vqi logs {outcome.run_id} STEP` shows a step's log; `vqi retry {outcome.run_id}` goes on where it failed.")
-        raise typer.Exit(outcome.exit_code)
+    if result.note:
+        say(result.note)
+    if result.error:
+        say(f"vqi: {printable(result.error)}")
+        if result.link:
+            say(f"See {result.link}")
+        say(f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it failed.")
+        raise typer.Exit(result.exit_code)
 
 
 def tracking_address(category: Category, kubernetes: Kubernetes | None, server: Server) -> str:

@@ -17,7 +17,7 @@ def submit_all_command(
     method: Annotated[list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")] = None,
     pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a leg failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays; the run goes on after.")] = None,
     no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")] = False,
     service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
@@ -33,30 +33,30 @@ def submit_all_command(
     json_output: options.Json = False,
 ) -> None:
     """Run every category with every method in a cluster, as one run, and compare them."""
-    from vqi_pipelines.cluster.following import Outcome
+    from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_name, start, upload
     from vqi_pipelines.commands import submit
-    from vqi_pipelines.legs import catalog_legs, train_all_parameters
+    from vqi_pipelines.trials import catalog_trials, train_all_parameters
 
-    legs = catalog_legs(category or [], all_of_them, method or [], submit.overrides(set_, pool))
+    trials = catalog_trials(category or [], all_of_them, method or [], submit.overrides(set_, pool))
     compiled = load_package("train_all", package)
-    values = train_all_parameters(legs)
+    values = train_all_parameters(trials)
     server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
     if not no_preflight:
-        # What legs share is looked at once.
-        looked_at = {(leg.category.data.source, leg.category.backbone.weights, leg.category.pool): leg.category for leg in legs}
+        # What trials share is looked at once.
+        looked_at = {(trial.category.data.source, trial.category.backbone.weights, trial.category.pool): trial.category for trial in trials}
         for one in looked_at.values():
             submit.preflight(server, kubernetes, one)
     uploaded = upload(server, compiled)
     say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
-    name = run_name({"name": "all" if all_of_them else "-".join(dict.fromkeys(leg.category.name for leg in legs))[:60]})
+    name = run_name({"name": "all" if all_of_them else "-".join(dict.fromkeys(trial.category.name for trial in trials))[:60]})
     run = start(server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root)
-    say(f"Started {printable(run.display_name)}: {run.run_id}, {len(legs)} legs")
+    say(f"Started {printable(run.display_name)}: {run.run_id}, {len(trials)} trials")
     if link := server.run_link(run.run_id):
         say(f"See it at {link}")
-    outcome = submit.wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
-    if outcome is None:
-        outcome = Outcome(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
-    outcome.metrics = {}  # the last leg's, which say nothing of the others: the comparison holds all of them
-    submit.finish(outcome, json_output, submit.tracking_address(legs[0].category, kubernetes, server) if wait else "")
+    result = submit.wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
+    if result is None:
+        result = RunResult(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
+    result.metrics = {}  # the last trial's, which say nothing of the others: the comparison holds all of them
+    submit.finish(result, json_output, submit.tracking_address(trials[0].category, kubernetes, server) if wait else "")

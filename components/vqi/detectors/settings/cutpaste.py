@@ -1,4 +1,4 @@
-"""Settings of cutpaste: DFM's, and the lesson's."""
+"""Settings of cutpaste: DFM's, and those of its training."""
 
 from __future__ import annotations
 

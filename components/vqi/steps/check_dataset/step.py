@@ -37,11 +37,11 @@ def check_dataset(
     data = Dataset(dataset)
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
     observations = observe(data, geometry, pictured)
-    outcome = judge(data.manifest, observations, geometry, false_reject_rate, trains, calibration_fraction)
-    write_whole(page, check_page(outcome, data.manifest, observations, geometry))
-    write_json(verdict, outcome.to_dict())
-    for line in (*outcome.contents, *(f"{finding.severity}: {finding.sentence}" for finding in outcome.findings)):
+    result = judge(data.manifest, observations, geometry, false_reject_rate, trains, calibration_fraction)
+    write_whole(page, check_page(result, data.manifest, observations, geometry))
+    write_json(verdict, result.to_dict())
+    for line in (*result.contents, *(f"{finding.severity}: {finding.sentence}" for finding in result.findings)):
         say(line)
-    if not outcome.check_pass:
-        raise BadInput(f"The data set {data.manifest.name} does not pass its check: {outcome.reasons} The whole list is in {page}.")
-    return outcome
+    if not result.check_pass:
+        raise BadInput(f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in {page}.")
+    return result

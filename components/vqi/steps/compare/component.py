@@ -12,14 +12,14 @@ def compare(
     tracking_experiment: str,
     tracking_uri: str,
     run: str,
-    legs: dsl.PipelineTaskFinalStatus,
+    trials: dsl.PipelineTaskFinalStatus,
 ):
-    """Put every leg side by side, those that failed listed; it runs whatever became of them."""
+    """Put every trial side by side, those that failed listed; it runs whatever became of them."""
     from vqi.steps.running import step
 
-    # By taking their status it is the exit task to kfp.local too; what became of each leg MLflow says better.
+    # By taking their status it is the exit task to kfp.local too; what became of each trial MLflow says better.
     with step("compare") as this:
-        this.facts["legs"] = legs.state
+        this.facts["trials"] = trials.state
         from pathlib import Path
 
         from vqi.steps.compare.step import compare as gathered

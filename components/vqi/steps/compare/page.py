@@ -1,4 +1,4 @@
-"""The page of a comparison: every leg in one table, means per method, ROC curves laid over each other, the same photographs by every method."""
+"""The page of a comparison: every trial in one table, means per method, ROC curves laid over each other, the same photographs by every method."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from markupsafe import Markup
 
 from vqi.evaluation.charts import line_style, roc_overlay
 from vqi.pages.page import render
-from vqi.steps.compare.outcome import FIGURES, MethodMean, Outcome, best, by_category, method_means, shown
+from vqi.steps.compare.trial_result import FIGURES, MethodMean, TrialResult, best, by_category, method_means, shown
 
 # A picture came as text from a store; anything but this stays out of the page.
 PICTURE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+={0,2}\Z")
 
 
-def comparison_page(title: str, outcomes: Sequence[Outcome]) -> str:
+def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
     """The page as HTML; it needs nothing but itself."""
-    means = method_means(outcomes)
-    labels = list(dict.fromkeys(outcome.label for outcome in outcomes))
+    means = method_means(trial_results)
+    labels = list(dict.fromkeys(trial_result.label for trial_result in trial_results))
     return render(
         "comparison.html.jinja",
         "vqi.steps.compare",
         title=title,
         figures=[(name, told) for name, (told, *_) in FIGURES.items()],
-        missing=[outcome for outcome in outcomes if not outcome.complete],
-        complete=sum(outcome.complete for outcome in outcomes),
-        legs=len(outcomes),
+        missing=[trial_result for trial_result in trial_results if not trial_result.complete],
+        complete=sum(trial_result.complete for trial_result in trial_results),
+        trials=len(trial_results),
         means=_mean_rows(means),
-        uneven=len({frozenset(leg.category for leg in outcomes if leg.results and leg.label == mean.label) for mean in means}) > 1,
-        categories=[_category(name, legs, labels) for name, legs in by_category(outcomes).items()],
+        uneven=len({frozenset(trial.category for trial in trial_results if trial.results and trial.label == mean.label) for mean in means}) > 1,
+        categories=[_category(name, trials, labels) for name, trials in by_category(trial_results).items()],
     )
 
 
@@ -38,7 +38,7 @@ def _mean_rows(means: list[MethodMean]) -> list[dict[str, Any]]:
     rows = []
     for mean in means:
         tops = {name: best([other.means for other in means], name) for name in FIGURES}
-        rows.append({"label": mean.label, "legs": mean.legs, "cells": _cells(mean.means, tops)})
+        rows.append({"label": mean.label, "trials": mean.trials, "cells": _cells(mean.means, tops)})
     return rows
 
 
@@ -48,32 +48,32 @@ def _cells(figures: dict[str, float], tops: dict[str, str]) -> list[tuple[str, b
     return [(text, text == tops[name]) for name, text in texts.items()]
 
 
-def _category(name: str, legs: list[Outcome], labels: list[str]) -> dict[str, Any]:
+def _category(name: str, trials: list[TrialResult], labels: list[str]) -> dict[str, Any]:
     """What the page shows of a category; a method has one colour in all of them, by its place in `labels`."""
-    tops = {figure: best([leg.figures for leg in legs], figure) for figure in FIGURES}
-    curves = [(leg.label, labels.index(leg.label), leg.roc) for leg in legs if len(leg.roc) > 1]
-    fingerprints = {leg.results.get("dataset_fingerprint") for leg in legs if leg.results}
-    measured = next((leg.results for leg in legs if leg.results), {})
+    tops = {figure: best([trial.figures for trial in trials], figure) for figure in FIGURES}
+    curves = [(trial.label, labels.index(trial.label), trial.roc) for trial in trials if len(trial.roc) > 1]
+    fingerprints = {trial.results.get("dataset_fingerprint") for trial in trials if trial.results}
+    measured = next((trial.results for trial in trials if trial.results), {})
     return {
         "name": name,
-        "rows": [{"leg": leg, "cells": _cells(leg.figures, tops)} for leg in legs],
+        "rows": [{"trial": trial, "cells": _cells(trial.figures, tops)} for trial in trials],
         "roc": roc_overlay(curves) if curves else Markup(),
         "key": [(label, *line_style(place)) for label, place, _ in curves],
-        "photographs": _photographs(legs),
+        "photographs": _photographs(trials),
         "fingerprint": str(measured.get("dataset_fingerprint", ""))[:12],
         "several_sets": len(fingerprints) > 1,
         "counts": measured.get("counts", {}),
     }
 
 
-def _photographs(legs: list[Outcome]) -> list[dict[str, Any]]:
-    """The photographs that legs show, each once, with every leg's heatmap beside it."""
+def _photographs(trials: list[TrialResult]) -> list[dict[str, Any]]:
+    """The photographs that trials show, each once, with every trial's heatmap beside it."""
     rows: dict[str, dict[str, Any]] = {}
-    for leg in legs:
-        for example in leg.examples:
+    for trial in trials:
+        for example in trial.examples:
             if not all(PICTURE.match(str(example.get(name, ""))) for name in ("photograph", "heatmap")):
                 continue
             path = str(example.get("path", ""))
             row = rows.setdefault(path, {"path": path, "defect": example.get("defect", ""), "photograph": Markup(example["photograph"]), "maps": []})
-            row["maps"].append((leg.label, Markup(example["heatmap"]), str(example.get("decision", ""))))
+            row["maps"].append((trial.label, Markup(example["heatmap"]), str(example.get("decision", ""))))
     return list(rows.values())

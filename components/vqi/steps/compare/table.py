@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vqi.platform.printing import printable
-from vqi.steps.compare.outcome import Outcome, by_category, method_means, shown
+from vqi.steps.compare.trial_result import TrialResult, by_category, method_means, shown
 
 COLUMNS = {
     "image_auroc": "image AUROC",
@@ -18,19 +18,19 @@ COLUMNS = {
 }
 
 
-def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """Every leg below its category, means per method, and a sentence for every leg that is not complete."""
-    width = max([len(_short(outcome.label)) for outcome in outcomes] + [8]) + 2
+def comparison_table(trial_results: Sequence[TrialResult]) -> str:
+    """Every trial below its category, means per method, and a sentence for every trial that is not complete."""
+    width = max([len(_short(trial_result.label)) for trial_result in trial_results] + [8]) + 2
     head = " " * (width + 2) + "".join(title.rjust(13) for title in COLUMNS.values())
     lines = [head]
-    for name, legs in by_category(outcomes).items():
+    for name, trials in by_category(trial_results).items():
         lines.append(printable(name))
-        lines += [f"  {_short(leg.label):{width}}{_cells(leg.figures)}{'' if leg.complete else '  !'}" for leg in legs]
-    means = method_means(outcomes)
+        lines += [f"  {_short(trial.label):{width}}{_cells(trial.figures)}{'' if trial.complete else '  !'}" for trial in trials]
+    means = method_means(trial_results)
     if means:
         lines.append("mean of each method")
-        lines += [f"  {_short(mean.label):{width}}{_cells(mean.means)}  of {mean.legs}" for mean in means]
-    lines += [printable(f"! {leg.category}, {leg.label}: {leg.reason}") for leg in outcomes if not leg.complete]
+        lines += [f"  {_short(mean.label):{width}}{_cells(mean.means)}  of {mean.trials}" for mean in means]
+    lines += [printable(f"! {trial.category}, {trial.label}: {trial.reason}") for trial in trial_results if not trial.complete]
     return "\n".join(lines)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
-from vqi.evaluation.learning import Learning, Watched
+from vqi.evaluation.learning import Learning, TrackedImage
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
 
-OBSERVED = "observed.safetensors"
+TRACKED = "tracked.safetensors"
 
 
 def learning(network: Path, notes: dict[str, Any], data: Dataset, geometry: Geometry) -> Learning | None:
@@ -22,15 +22,15 @@ def learning(network: Path, notes: dict[str, Any], data: Dataset, geometry: Geom
     record = notes.get("training")
     if not record:
         return None
-    file = Path(network) / OBSERVED
-    watched = []
-    if record.get("observed_sha256") and file.is_file():
+    file = Path(network) / TRACKED
+    tracked = []
+    if record.get("tracked_sha256") and file.is_file():
         from safetensors.numpy import load_file
 
-        if sha256_of(file) != record["observed_sha256"]:
+        if sha256_of(file) != record["tracked_sha256"]:
             raise BadInput(f"{file} was changed after training; run train again.")
         maps, samples = load_file(file), {sample.path: sample for sample in data.samples()}
-        for number, path in enumerate(record["observed"]):
+        for number, path in enumerate(record["tracked"]):
             if path in samples:
-                watched.append(Watched(path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]))
-    return Learning(record, watched)
+                tracked.append(TrackedImage(path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]))
+    return Learning(record, tracked)

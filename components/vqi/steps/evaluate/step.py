@@ -27,10 +27,10 @@ from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_r
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
-from vqi.steps.evaluate.gathering import Gathering
+from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.train.cross_validation import cross_validation_sentence
-from vqi.tracking.comparisons import leg_tags
+from vqi.tracking.comparisons import trial_tags
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 
 # What results.json keeps of a training; the history is in the report and in MLflow.
@@ -66,7 +66,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`; returns the results.
 
-    `comparison` (RUN/LEG) makes the record a leg of another MLflow run; `seconds` are what the steps before this one took, for the record.
+    `comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps before this one took, for the record.
     Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is scored;
     where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after them.
     Raises BadInput for unusable input, RunFailed where a score is not finite.
@@ -83,17 +83,17 @@ def evaluate(
         raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
     check_tracking(tracking_uri, experiment)
 
-    gathered = Gathering(data, samples, geometry, threshold, box_rule)
+    collector = Collector(data, samples, geometry, threshold, box_rule)
     detector = to_device(load_detector(network, index), compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
-            gathered.take(sample, score, values, folder / PICTURES)
-        results = _results(data, notes, calibration, threshold, gathered, compute)
+            collector.add(sample, score, values, folder / PICTURES)
+        results = _results(data, notes, calibration, threshold, collector, compute)
         write_json(folder / RESULTS, results)
-        write_json(folder / EXAMPLES, gathered.examples)
-        write_whole(folder / PREDICTIONS, predictions_csv(gathered.predictions).encode("utf-8", "backslashreplace"))
+        write_json(folder / EXAMPLES, collector.examples)
+        write_whole(folder / PREDICTIONS, predictions_csv(collector.predictions).encode("utf-8", "backslashreplace"))
         write_report(
-            report, results, gathered.chooser.chosen(), learning(network, notes["notes"], data, geometry), _decisive_photograph(results, data)
+            report, results, collector.chooser.chosen(), learning(network, notes["notes"], data, geometry), _decisive_photograph(results, data)
         )
 
     print(table(results), file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ def evaluate(
             "vqi.dataset_fingerprint": results["dataset_fingerprint"],
             "vqi.code": results["versions"]["vqi"],
             "vqi.weights": results["weights"]["label"],
-            **leg_tags(comparison),
+            **trial_tags(comparison),
         },
         artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],
         run_id=notes["notes"].get("training", {}).get("run_id", ""),
@@ -120,9 +120,9 @@ def evaluate(
 
 
 def _results(
-    data: Dataset, notes: dict[str, Any], calibration: Calibration, threshold: Threshold, gathered: Gathering, compute: Compute
+    data: Dataset, notes: dict[str, Any], calibration: Calibration, threshold: Threshold, collector: Collector, compute: Compute
 ) -> dict[str, Any]:
-    found = measured(gathered.predictions, gathered.pixels, threshold, gathered.left_out["regions"])
+    found = measured(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
     found["counts"] |= {
         "train_images": len(data.samples("train")),
         "labelled_images": len(data.samples("labelled")),
@@ -130,7 +130,7 @@ def _results(
         "masked_defect_images": sum(s.label == "defect" and bool(s.masks) for s in data.samples("test")),
     }
     if settings_class(notes["method"]).supervised:
-        metrics, sentence = classified(gathered.predictions)
+        metrics, sentence = classified(collector.predictions)
         found["metrics"] |= metrics
         found["notes"].append(sentence)
         if folds := notes["notes"].get("training", {}).get("cross_validation"):
@@ -144,7 +144,7 @@ def _results(
     return {
         "format": FORMAT,
         "name": data.manifest.name,
-        "verdict": judged(gathered.predictions, calibration, threshold),
+        "verdict": judged(collector.predictions, calibration, threshold),
         "dataset_fingerprint": data.manifest.fingerprint,
         "method": notes["method"],
         "settings": notes["settings"],
@@ -154,11 +154,11 @@ def _results(
         "seed": notes["seed"],
         "precision": compute.precision,
         "threshold": asdict(threshold),
-        "boxes": gathered.box_rule.to_dict(),
+        "boxes": collector.box_rule.to_dict(),
         "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
         **found,
-        "trade_off": trade_off(gathered.predictions, calibration),
-        "notes": [*outlier_notes(calibration), *found["notes"], *gathered.notes(), *few_labelled(data.manifest), *data.manifest.notes],
+        "trade_off": trade_off(collector.predictions, calibration),
+        "notes": [*outlier_notes(calibration), *found["notes"], *collector.notes(), *few_labelled(data.manifest), *data.manifest.notes],
         "versions": _versions(),
     }
 

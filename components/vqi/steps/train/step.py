@@ -28,9 +28,9 @@ from vqi.detectors.storage import save_network
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
-from vqi.steps.evaluate.learning import OBSERVED
+from vqi.steps.evaluate.learning import TRACKED
 from vqi.steps.train.cross_validation import Photographs, check_folds, cross_validation_record, cross_validation_sentence
-from vqi.steps.train.division import Division, divide, few_for_tuning
+from vqi.steps.train.sample_split import SampleSplit, few_for_tuning, split_samples
 from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
@@ -39,11 +39,11 @@ from vqi.training.loop import Loop, Training
 from vqi.training.settings import TrainSettings
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
-OBSERVED_INDEX = 32
+TRACKED_INDEX = 32
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """All that a process needs to train; it is handed to every one of several."""
 
     dataset: Path
@@ -91,7 +91,7 @@ def train(
         with whole_folder(network) as folder:
             save_network(detector, folder, notes)
         return {}
-    lesson = Lesson(
+    job = TrainingJob(
         Path(dataset),
         method,
         settings,
@@ -106,86 +106,86 @@ def train(
         experiment,
     )
     check_tracking(tracking_uri, experiment)
-    if lesson.budgets.processes == 1:
-        return learn(Group(), lesson)
+    if job.budgets.processes == 1:
+        return learn(Group(), job)
     create(method, settings, backbone, geometry.input_size, seed)  # what is wrong is said once, here, and not by every process
-    return launch(lesson.budgets.processes, learn, lesson)
+    return launch(job.budgets.processes, learn, job)
 
 
-def learn(group: Group, lesson: Lesson) -> dict[str, Any]:
+def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
     """Train in this process, one of `group`; rank 0 writes the network artefact. Returns the record of the training."""
-    dataset, compute = Dataset(lesson.dataset), lesson.compute.of_process(group.rank) if group.size > 1 else lesson.compute
-    division = divide(dataset, lesson.method, lesson.budgets, lesson.calibration_fraction, lesson.seed)
-    kind = settings_class(lesson.method)
+    dataset, compute = Dataset(job.dataset), job.compute.of_process(group.rank) if group.size > 1 else job.compute
+    split = split_samples(dataset, job.method, job.budgets, job.calibration_fraction, job.seed)
+    kind = settings_class(job.method)
     with ExitStack() as around:
-        detector = _created(lesson)
+        detector = _created(job)
         learner = cast(Learner, detector)
-        folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(division.learned)
+        folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(split.learned)
         check_folds(folds, photographs.labels, photographs.groups)
-        if kind.extra_images and (source := str(lesson.settings.get(kind.extra_images, ""))):
+        if kind.extra_images and (source := str(job.settings.get(kind.extra_images, ""))):
             key = f"method.settings.{kind.extra_images}"
-            learner.extra = around.enter_context(contextmanager(source_images)(source, lesson.geometry, key))
+            learner.extra = around.enter_context(contextmanager(source_images)(source, job.geometry, key))
         to_device(detector, compute)
-        if kind.tunes_on_normals and not division.tuning and group.rank == 0:
-            print(few_for_tuning(lesson.method), file=sys.stderr, flush=True)
-        watched = _Watched(detector, dataset, division, lesson.geometry)
-        kept = partial(_checkpoints, detector, lesson, dataset, division)
+        if kind.tunes_on_normals and not split.tuning and group.rank == 0:
+            print(few_for_tuning(job.method), file=sys.stderr, flush=True)
+        tracked = _TrackedImages(detector, dataset, split, job.geometry)
+        kept = partial(_checkpoints, detector, job, dataset, split)
         checkpoints = kept()
-        run = around.enter_context(_tracked(lesson, dataset)) if group.rank == 0 else None
-        images = dataset_images(dataset, division.learned, lesson.geometry, kind.supervised)
-        stopping = dataset_images(dataset, division.stopping, lesson.geometry, kind.supervised) if division.stopping else None
-        normals = _batches(dataset, division.normals, lesson)
-        budgets, first, earlier = lesson.budgets, learner.first_lesson(), {}
+        run = around.enter_context(_tracked(job, dataset)) if group.rank == 0 else None
+        images = dataset_images(dataset, split.learned, job.geometry, kind.supervised)
+        stopping = dataset_images(dataset, split.stopping, job.geometry, kind.supervised) if split.stopping else None
+        normals = _batches(dataset, split.normals, job)
+        budgets, first, earlier = job.budgets, learner.pretraining(), {}
         if folds:
-            earlier["cross_validation"] = _cross_validation(group, lesson, compute, folds, photographs, images, stopping, normals, kept)
+            earlier["cross_validation"] = _cross_validation(group, job, compute, folds, photographs, images, stopping, normals, kept)
         if first:
-            # A run that resumes finds this lesson at its end, or where it broke off.
+            # A run that resumes finds this job at its end, or where it broke off.
             before = Loop(
                 first.learner,
                 images,
-                name=f"{lesson.method}'s {first.name}",
+                name=f"{job.method}'s {first.name}",
                 settings=budgets.of_first(first.budget),
                 budget=first.budget,
                 compute=compute,
-                seed=lesson.seed,
+                seed=job.seed,
                 stopping=stopping,
                 checkpoints=kept(first.name),
                 group=group,
                 record=partial(_log_first, run, first.name) if run else None,
             ).run(normals)
             budgets = budgets.after(before.seconds)
-            earlier["first_lesson"] = {"name": first.name} | before.to_dict()
+            earlier["pretraining"] = {"name": first.name} | before.to_dict()
         loop = Loop(
             learner,
             images,
-            name=lesson.method,
+            name=job.method,
             settings=budgets,
             budget=cast(Budget, kind.budget),
             compute=compute,
-            seed=lesson.seed,
+            seed=job.seed,
             stopping=stopping,
             checkpoints=checkpoints,
             group=group,
             record=run.log if run else None,
-            observe=watched.maps,
+            track=tracked.maps,
         )
         # Never what sets the threshold: that promises a rate for scores which its own normals had no say in.
-        training = loop.run(normals, _batches(dataset, division.tuning, lesson) if division.tuning else None)
+        training = loop.run(normals, _batches(dataset, split.tuning, job) if split.tuning else None)
         record = training.to_dict() | earlier | {"run_id": run.run_id if run else ""}
         if group.rank == 0:
-            _save(detector, training, watched, division, record, lesson, dataset)
-            print(_sentence(lesson.method, training), file=sys.stderr, flush=True)
+            _save(detector, training, tracked, split, record, job, dataset)
+            print(_sentence(job.method, training), file=sys.stderr, flush=True)
             record["checkpoints"] = checkpoints.shown if checkpoints else ""
     return record
 
 
-def _created(lesson: Lesson) -> Detector:
-    return create(lesson.method, lesson.settings, lesson.backbone, lesson.geometry.input_size, lesson.seed)
+def _created(job: TrainingJob) -> Detector:
+    return create(job.method, job.settings, job.backbone, job.geometry.input_size, job.seed)
 
 
 def _cross_validation(
     group: Group,
-    lesson: Lesson,
+    job: TrainingJob,
     compute: Compute,
     folds: int,
     photographs: Photographs,
@@ -196,16 +196,16 @@ def _cross_validation(
 ) -> dict[str, Any]:
     """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what each had not learnt from."""
     found = cross_validated(
-        lambda: cast(TrainedDetector, to_device(_created(lesson), compute)),
+        lambda: cast(TrainedDetector, to_device(_created(job), compute)),
         Chosen(images, photographs.numbers),
         photographs.types,
         photographs.groups,
         folds=folds,
-        name=lesson.method,
-        settings=lesson.budgets,
-        budget=cast(Budget, settings_class(lesson.method).budget),
+        name=job.method,
+        settings=job.budgets,
+        budget=cast(Budget, settings_class(job.method).budget),
         compute=compute,
-        seed=lesson.seed,
+        seed=job.seed,
         normals=normals,
         stopping=stopping,
         checkpoints=lambda fold: checkpoints(f"fold-{fold + 1}"),
@@ -213,19 +213,19 @@ def _cross_validation(
     )
     record = cross_validation_record(found, photographs.labels)
     if group.rank == 0:
-        print(f"{lesson.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
+        print(f"{job.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
     return record
 
 
-class _Watched:
+class _TrackedImages:
     """A few test images, and what the detector makes of them: pictures for the report, nothing is decided by them."""
 
-    def __init__(self, detector: Detector, dataset: Dataset, division: Division, geometry: Geometry) -> None:
+    def __init__(self, detector: Detector, dataset: Dataset, split: SampleSplit, geometry: Geometry) -> None:
         self.detector, self.images, self.normals = detector, None, None
-        self.paths = [sample.path for sample in division.observed]
-        if division.observed:
-            self.images = dataset_images(dataset, division.observed, geometry).load(range(len(division.observed)))
-            few = division.normals[:OBSERVED_INDEX]
+        self.paths = [sample.path for sample in split.tracked]
+        if split.tracked:
+            self.images = dataset_images(dataset, split.tracked, geometry).load(range(len(split.tracked)))
+            few = split.normals[:TRACKED_INDEX]
             self.normals = TensorBatches(dataset, few, geometry, 8)
 
     def maps(self) -> dict[str, Tensor]:
@@ -239,22 +239,22 @@ class _Watched:
 
 
 def _save(
-    detector: Detector, training: Training, watched: _Watched, division: Division, record: dict[str, Any], lesson: Lesson, dataset: Dataset
+    detector: Detector, training: Training, tracked: _TrackedImages, split: SampleSplit, record: dict[str, Any], job: TrainingJob, dataset: Dataset
 ) -> None:
     from safetensors.torch import save_file
 
-    notes = _notes(dataset, lesson.geometry, lesson.compute)
+    notes = _notes(dataset, job.geometry, job.compute)
     learned = {
-        "held_out": [sample.path for sample in division.held_out],
-        "learned_images": len(division.learned),
-        "tuning_images": len(division.tuning),
+        "held_out": [sample.path for sample in split.held_out],
+        "learned_images": len(split.learned),
+        "tuning_images": len(split.tuning),
     }
-    notes["training"] = record | learned | {"observed": watched.paths, "budgets": asdict(lesson.budgets)}
-    last = watched.maps()
-    with whole_folder(lesson.network) as folder:
-        if last and training.observed:
-            save_file({"first": training.observed["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / OBSERVED)
-            notes["training"]["observed_sha256"] = sha256_of(folder / OBSERVED)
+    notes["training"] = record | learned | {"tracked": tracked.paths, "budgets": asdict(job.budgets)}
+    last = tracked.maps()
+    with whole_folder(job.network) as folder:
+        if last and training.tracked:
+            save_file({"first": training.tracked["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / TRACKED)
+            notes["training"]["tracked_sha256"] = sha256_of(folder / TRACKED)
         save_network(detector, folder, notes)
 
 
@@ -268,43 +268,43 @@ def _notes(dataset: Dataset, geometry: Geometry, compute: Compute) -> dict[str, 
     }
 
 
-def _batches(dataset: Dataset, samples: Sequence[Sample], lesson: Lesson) -> TensorBatches:
-    return TensorBatches(dataset, samples, lesson.geometry, lesson.compute.batch_size)
+def _batches(dataset: Dataset, samples: Sequence[Sample], job: TrainingJob) -> TensorBatches:
+    return TensorBatches(dataset, samples, job.geometry, job.compute.batch_size)
 
 
 def _log_first(run: OpenRun, name: str, point: dict[str, float]) -> None:
-    """The losses of a first lesson, under its name: their steps are counted from 0, and so are those of what comes after."""
+    """The losses of a pretraining, under its name: their steps are counted from 0, and so are those of what comes after."""
     run.log({key if key == "step" else f"{name}.{key}": value for key, value in point.items()})
 
 
-def _checkpoints(detector: Detector, lesson: Lesson, dataset: Dataset, division: Division, part: str = "") -> Checkpoints | None:
-    """Where this run's checkpoints lie, or below them those of another network of it, a first lesson's or a fold's; what makes the weights what they
+def _checkpoints(detector: Detector, job: TrainingJob, dataset: Dataset, split: SampleSplit, part: str = "") -> Checkpoints | None:
+    """Where this run's checkpoints lie, or below them those of another network of it, a pretraining's or a fold's; what makes the weights what they
     are is the run's identity, so that no other run resumes from them.
     """
-    if not lesson.budgets.checkpoints:
+    if not job.budgets.checkpoints:
         return None
     backbone: Any = detector.backbone
     facts = {
-        "method": lesson.method,
-        "settings": lesson.settings,
+        "method": job.method,
+        "settings": job.settings,
         "backbone": asdict(backbone.settings),
         "weights": asdict(backbone.origin),
-        "geometry": lesson.geometry.to_dict(),
+        "geometry": job.geometry.to_dict(),
         "fingerprint": dataset.manifest.fingerprint,
-        "held_out": [sample.path for sample in division.held_out],
-        "tuning": [sample.path for sample in division.tuning],
-        "seed": lesson.seed,
-        "precision": lesson.compute.precision,
-        "budgets": asdict(replace(lesson.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
+        "held_out": [sample.path for sample in split.held_out],
+        "tuning": [sample.path for sample in split.tuning],
+        "seed": job.seed,
+        "precision": job.compute.precision,
+        "budgets": asdict(replace(job.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
     }
-    address, run = lesson.budgets.checkpoints, identity(facts)
-    return Checkpoints(f"{address.rstrip('/')}/{run}", part, lesson.budgets.keep) if part else Checkpoints(address, run, lesson.budgets.keep)
+    address, run = job.budgets.checkpoints, identity(facts)
+    return Checkpoints(f"{address.rstrip('/')}/{run}", part, job.budgets.keep) if part else Checkpoints(address, run, job.budgets.keep)
 
 
 @contextmanager
-def _tracked(lesson: Lesson, dataset: Dataset) -> Iterator[OpenRun | None]:
+def _tracked(job: TrainingJob, dataset: Dataset) -> Iterator[OpenRun | None]:
     """A run in MLflow that losses go to; evaluate goes on with it. A training that breaks off is marked as failed there."""
-    run = open_run(lesson.tracking_uri, lesson.experiment, f"{dataset.manifest.name} {lesson.method}")
+    run = open_run(job.tracking_uri, job.experiment, f"{dataset.manifest.name} {job.method}")
     try:
         yield run
     except BaseException:

@@ -1,4 +1,4 @@
-"""What a person fills in, to the legs of a comparison."""
+"""What a person fills in, to the trials of a comparison."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from vqi.category import Category
 from vqi.platform.errors import BadInput
-from vqi.steps.plan_legs.planning import OF_THE_COMPARISON, plan
-from vqi.steps.plan_legs.step import ITEM, plan_legs
+from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, plan
+from vqi.steps.plan_trials.step import ITEM, plan_trials
 from vqi.tracking.comparisons import Comparison
 
 CAP, NUT = {"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"}
@@ -18,8 +18,8 @@ CAP, NUT = {"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "d
 
 def test_categories_by_methods_by_settings() -> None:
     methods = ["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]
-    legs = plan(json.dumps([CAP, NUT]), json.dumps(methods), '{"backbone_name": "filterbank"}')
-    assert [(leg.mark, leg.category.name, leg.label) for leg in legs] == [
+    trials = plan(json.dumps([CAP, NUT]), json.dumps(methods), '{"backbone_name": "filterbank"}')
+    assert [(trial.mark, trial.category.name, trial.label) for trial in trials] == [
         ("1", "cap", "padim"),
         ("2", "cap", "patchcore (coreset_ratio=0.1)"),
         ("3", "cap", "patchcore (coreset_ratio=0.01)"),
@@ -27,9 +27,9 @@ def test_categories_by_methods_by_settings() -> None:
         ("5", "nut", "patchcore (coreset_ratio=0.1)"),
         ("6", "nut", "patchcore (coreset_ratio=0.01)"),
     ]
-    assert {leg.category.backbone.name for leg in legs} == {"filterbank"}
-    assert legs[5].category.image.size == (512, 512)
-    assert legs[0].category.image.size == (256, 256)
+    assert {trial.category.backbone.name for trial in trials} == {"filterbank"}
+    assert trials[5].category.image.size == (512, 512)
+    assert trials[0].category.image.size == (256, 256)
 
 
 def test_what_is_nearer_wins_and_settings_go_with_their_method() -> None:
@@ -40,15 +40,15 @@ def test_what_is_nearer_wins_and_settings_go_with_their_method() -> None:
 
 
 def test_names_by_commas_and_none_at_all() -> None:
-    assert [leg.label for leg in plan(json.dumps([CAP]), "padim, patchcore")] == ["padim", "patchcore"]
-    assert [leg.label for leg in plan(json.dumps([{**CAP, "method_name": "dfm"}]))] == ["dfm"]
+    assert [trial.label for trial in plan(json.dumps([CAP]), "padim, patchcore")] == ["padim", "patchcore"]
+    assert [trial.label for trial in plan(json.dumps([{**CAP, "method_name": "dfm"}]))] == ["dfm"]
 
 
-def test_every_leg_is_complete_and_survives_a_loop_that_makes_floats_of_numbers() -> None:
-    (leg,) = plan(json.dumps([CAP]))
-    floats = {name: float(value) if isinstance(value, int) else value for name, value in leg.category.parameters().items()}
+def test_every_trial_is_complete_and_survives_a_loop_that_makes_floats_of_numbers() -> None:
+    (trial,) = plan(json.dumps([CAP]))
+    floats = {name: float(value) if isinstance(value, int) else value for name, value in trial.category.parameters().items()}
     assert set(floats) == set(Category().parameters())
-    assert Category.from_parameters(floats) == leg.category
+    assert Category.from_parameters(floats) == trial.category
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_every_leg_is_complete_and_survives_a_loop_that_makes_floats_of_numbers(
         (json.dumps([CAP]), "patchcor", "", "with methods, entry 1"),
         (json.dumps([CAP]), '[{"method_settings": {}}]', "", "methods, entry 1 names no method"),
         (json.dumps([CAP]), "", "[1]", "common is [1]"),
-        (json.dumps([CAP]), "", '{"tracking_uri": "http://here"}', "tracking_uri is one for all legs"),
-        (json.dumps([CAP, CAP]), "", "", "Legs 1 and 2 (cap, patchcore) are the same run"),
+        (json.dumps([CAP]), "", '{"tracking_uri": "http://here"}', "tracking_uri is one for all trials"),
+        (json.dumps([CAP, CAP]), "", "", "Trials 1 and 2 (cap, patchcore) are the same run"),
         (json.dumps([CAP]), '[{"method_name": "patchcore", "method_settings": {"coreset": 1}}]', "", "coreset"),
     ],
 )
@@ -78,18 +78,18 @@ def test_what_cannot_be_run_is_one_sentence(categories: str, methods: str, commo
 def test_without_mlflow_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BadInput, match="gathered through MLflow"):
-        plan_legs(categories=json.dumps([CAP]), methods="", common="{}", pool="any", tracking_uri="", experiment="vqi", key="k", name="n")
+        plan_trials(categories=json.dumps([CAP]), methods="", common="{}", pool="any", tracking_uri="", experiment="vqi", key="k", name="n")
 
 
 def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    items = plan_legs(categories=json.dumps([CAP, NUT]), methods="", common="{}", pool="any", tracking_uri=uri, experiment="all", key="k", name="n")
+    items = plan_trials(categories=json.dumps([CAP, NUT]), methods="", common="{}", pool="any", tracking_uri=uri, experiment="all", key="k", name="n")
     comparison = Comparison.find(uri, "all", "k")
     assert comparison is not None
-    assert [leg["category"] for leg in comparison.read_legs()] == ["cap", "nut"]
+    assert [trial["category"] for trial in comparison.read_trials()] == ["cap", "nut"]
     assert [item[f"{ITEM}tracking_comparison"] for item in items] == [f"{comparison.run_id}/1", f"{comparison.run_id}/2"]
     for item in items:
         category = Category.from_parameters({name.removeprefix(ITEM): value for name, value in item.items()})
         assert (category.tracking.uri, category.tracking.experiment) == (uri, "all")
-    assert not set(comparison.read_legs()[0]["parameters"]) & set(OF_THE_COMPARISON)
+    assert not set(comparison.read_trials()[0]["parameters"]) & set(OF_THE_COMPARISON)
     assert Comparison.find(uri, "all", "another") is None

@@ -23,10 +23,10 @@ FEWEST_FOR_TUNING = 20
 
 
 @dataclass(frozen=True)
-class Division:
+class SampleSplit:
     """`learned` are trained on, `normals` are the good train images and are what an index is built from, `held_out` set the
     threshold, `stopping` decide when to stop (some of every type that is learnt), `tuning` are what the method's last
-    computations take in place of what it learnt from (empty: those), `observed` are test images whose maps are drawn and
+    computations take in place of what it learnt from (empty: those), `tracked` are test images whose maps are drawn and
     decide nothing. Photographs of one group are all in one of them.
     """
 
@@ -35,10 +35,10 @@ class Division:
     held_out: list[Sample]
     stopping: list[Sample]
     tuning: list[Sample]
-    observed: list[Sample]
+    tracked: list[Sample]
 
 
-def divide(dataset: Dataset, method: str, budgets: TrainSettings, calibration_fraction: float | None, seed: int) -> Division:
+def split_samples(dataset: Dataset, method: str, budgets: TrainSettings, calibration_fraction: float | None, seed: int) -> SampleSplit:
     """Who learns from what. Raises BadInput where a supervised method has no labelled defects."""
     normals, calibration = dataset.samples("train", "good"), dataset.samples("calibration", "good")
     if not calibration and calibration_fraction is None:
@@ -59,9 +59,9 @@ def divide(dataset: Dataset, method: str, budgets: TrainSettings, calibration_fr
     stopping = [sample for sample in learned if sample.path in chosen]
     learned = [sample for sample in learned if sample.path not in chosen]
     test = dataset.samples("test")
-    observed = [sample for sample in test if sample.label == "defect"][:: max(1, len(test) // 3)][:2]
-    observed += [sample for sample in test if sample.label == "good"][:1]
-    return Division(learned, normals, calibration, stopping, tuning, observed)
+    tracked = [sample for sample in test if sample.label == "defect"][:: max(1, len(test) // 3)][:2]
+    tracked += [sample for sample in test if sample.label == "good"][:1]
+    return SampleSplit(learned, normals, calibration, stopping, tuning, tracked)
 
 
 def few_for_tuning(method: str) -> str:

@@ -1,4 +1,4 @@
-"""What came of each leg of a comparison, as numbers side by side. What is read here was stored by other steps and is not trusted to be whole."""
+"""What came of each trial of a comparison, as numbers side by side. What is read here was stored by other steps and is not trusted to be whole."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FIGURES: dict[str, tuple[str, str, bool]] = {
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One leg.
+class TrialResult:
+    """One trial.
 
     `results` is its results.json, empty where it never came to an evaluation; `costs` are those of FIGURES that depend on machine and day;
     `reason` says in a sentence why something is missing.
     """
 
-    leg: str
+    trial: str
     category: str
     method: str
     label: str
@@ -57,27 +57,27 @@ class Outcome:
         return [(float(x), float(y)) for x, y in (pair for pair in pairs if len(pair) == 2) if _number(x) and _number(y)]
 
     def to_dict(self) -> dict[str, Any]:
-        said = {name: getattr(self, name) for name in ("leg", "category", "method", "label", "reason", "run_id")}
+        said = {name: getattr(self, name) for name in ("trial", "category", "method", "label", "reason", "run_id")}
         fingerprint = self.results.get("dataset_fingerprint", "")
         return {**said, "complete": self.complete, "fingerprint": fingerprint, "figures": self.figures}
 
 
 @dataclass(frozen=True)
 class MethodMean:
-    """Means of one method over the categories it was measured on; `counts` says over how many legs each mean was taken."""
+    """Means of one method over the categories it was measured on; `counts` says over how many trials each mean was taken."""
 
     label: str
-    legs: int
+    trials: int
     means: dict[str, float]
     counts: dict[str, int]
 
 
-def method_means(outcomes: Iterable[Outcome]) -> list[MethodMean]:
-    """Means by label, in the order of the legs, of those that came to an evaluation."""
+def method_means(trial_results: Iterable[TrialResult]) -> list[MethodMean]:
+    """Means by label, in the order of the trials, of those that came to an evaluation."""
     by_label: dict[str, list[dict[str, float]]] = {}
-    for outcome in outcomes:
-        if outcome.results:
-            by_label.setdefault(outcome.label, []).append(outcome.figures)
+    for trial_result in trial_results:
+        if trial_result.results:
+            by_label.setdefault(trial_result.label, []).append(trial_result.figures)
     rows = []
     for label, figures in by_label.items():
         values = {name: [row[name] for row in figures if name in row] for name in FIGURES}
@@ -91,11 +91,11 @@ def shown(name: str, value: float | None) -> str:
     return "-" if value is None else FIGURES[name][1].format(value)
 
 
-def by_category(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """The legs of each category, in their order."""
-    groups: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(outcome.category, []).append(outcome)
+def by_category(trial_results: Iterable[TrialResult]) -> dict[str, list[TrialResult]]:
+    """The trials of each category, in their order."""
+    groups: dict[str, list[TrialResult]] = {}
+    for trial_result in trial_results:
+        groups.setdefault(trial_result.category, []).append(trial_result)
     return groups
 
 

@@ -102,15 +102,15 @@ def test_a_run_that_is_stopped_in_either_lesson_ends_in_the_same_weights(
         assert np.array_equal(resumed[name], value), name
 
 
-def test_the_first_lesson_keeps_to_its_own_steps_and_to_the_limit_of_all(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_pretraining_keeps_to_its_own_steps_and_to_the_limit_of_all(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     taught, learnt = counted(Distillation, monkeypatch), counted(EfficientAd, monkeypatch)
     trained(dataset, tmp_path / "network", steps=2)
     assert (len(taught), len(learnt)) == (2, 2)
-    record = read_network_notes(tmp_path / "network")["notes"]["training"]["first_lesson"]
+    record = read_network_notes(tmp_path / "network")["notes"]["training"]["pretraining"]
     assert (record["name"], record["steps"], len(record["points"])) == ("teacher", 2, 2)
 
 
-def test_seconds_are_shared_between_lessons():
+def test_seconds_are_shared_between_trainings():
     budgets = TrainSettings(max_seconds=100)
     first = budgets.of_first(type("Budget", (), {"batch_size": 1, "epochs": 0, "steps": 7}))
     assert (first.max_steps, first.max_seconds) == (7, 50)

@@ -36,7 +36,7 @@ def compared_photographs(samples: list[Sample]) -> set[str]:
     return {sample.path for sample in list(first.values())[:COMPARED]}
 
 
-class Gathering:
+class Collector:
     """What is kept of the scored images as they stream by: a row each, good and defect pixels, a few examples, and what was left out and why."""
 
     def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule) -> None:
@@ -53,7 +53,7 @@ class Gathering:
         self.compared = compared_photographs(samples)
         self.examples: list[dict[str, Any]] = []
 
-    def take(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
+    def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
         """One scored image with its map, float32 [h, w] in the network's geometry."""
         if not (np.isfinite(score) and np.isfinite(values).all()):
             raise RunFailed(

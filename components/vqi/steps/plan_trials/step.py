@@ -1,29 +1,29 @@
-"""plan_legs: check what was filled in, all of it, before anything costs time; and open the MLflow run that the legs will hang below."""
+"""plan_trials: check what was filled in, all of it, before anything costs time; and open the MLflow run that the trials will hang below."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from vqi.steps.plan_legs.planning import plan
+from vqi.steps.plan_trials.planning import plan
 from vqi.tracking.comparisons import Comparison
 
 # Before each parameter's name in the loop's items: an item's attribute `name` is KFP's own and would be taken for the parameter.
-ITEM = "leg_"
+ITEM = "trial_"
 
 
-def plan_legs(
+def plan_trials(
     *, categories: str, methods: str, common: str, pool: str, tracking_uri: str, experiment: str, key: str, name: str
 ) -> list[dict[str, Any]]:
-    """The legs, each the parameters of one run of train_category with ITEM before their names; `key` is what `compare` will find the comparison by.
+    """The trials, each the parameters of one run of train_category with ITEM before their names; `key` is what `compare` will find the comparison by.
 
     Raises BadInput for what cannot be run or where no MLflow is named, RunFailed where it does not answer.
     """
-    legs = plan(categories, methods, common, pool)
-    for leg in legs:
-        print(f"leg {leg.mark}: {leg.category.name}, {leg.label}", file=sys.stderr)
+    trials = plan(categories, methods, common, pool)
+    for trial in trials:
+        print(f"trial {trial.mark}: {trial.category.name}, {trial.label}", file=sys.stderr)
     comparison = Comparison.begin(tracking_uri, experiment, name, key)
-    comparison.write_legs([leg.entry() for leg in legs])
+    comparison.write_trials([trial.entry() for trial in trials])
     own = {"tracking_uri": tracking_uri, "tracking_experiment": experiment}
-    items = [{**leg.category.parameters(), **own, "tracking_comparison": f"{comparison.run_id}/{leg.mark}"} for leg in legs]
+    items = [{**trial.category.parameters(), **own, "tracking_comparison": f"{comparison.run_id}/{trial.mark}"} for trial in trials]
     return [{f"{ITEM}{name}": value for name, value in item.items()} for item in items]

@@ -1,4 +1,4 @@
-"""The legs of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a cluster."""
+"""The trials of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a cluster."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from vqi.category import Category
 from vqi.platform.errors import BadInput
-from vqi.steps.plan_legs.planning import OF_THE_COMPARISON, Leg, marked
+from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, marked
 from vqi_pipelines.catalog import category_names, load_category
 
 
-def catalog_legs(names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]) -> list[Leg]:
+def catalog_trials(names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]) -> list[Trial]:
     """Categories x methods, `overrides` ("path=value") laid over each; without `methods` each category's own.
 
     Raises BadInput where nothing is named, or for the first category that cannot be run.
@@ -24,10 +24,10 @@ def catalog_legs(names: Sequence[str], all_of_them: bool, methods: Sequence[str]
     return marked([_with_method(name, method, overrides) for name in named for method in methods or ("",)])
 
 
-def train_all_parameters(legs: Sequence[Leg]) -> dict[str, str]:
-    """The parameters of a run of train_all that makes these legs; each leg is an entry of `categories`, complete."""
-    tracking = legs[0].category.tracking
-    entries = [{key: value for key, value in leg.category.parameters().items() if key not in OF_THE_COMPARISON} for leg in legs]
+def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:
+    """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`, complete."""
+    tracking = trials[0].category.tracking
+    entries = [{key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON} for trial in trials]
     return {
         "categories": json.dumps(entries),
         "common": "{}",

@@ -1,4 +1,4 @@
-"""The KFP face of plan_legs."""
+"""The KFP face of plan_trials."""
 
 from kfp import dsl
 
@@ -6,7 +6,7 @@ from vqi.steps.images import image
 
 
 @dsl.component(base_image=image("compare"), install_kfp_package=False)
-def plan_legs(
+def plan_trials(
     categories: str,
     methods: str,
     common: str,
@@ -18,10 +18,10 @@ def plan_legs(
     """Check everything that was filled in, and make the list of runs that the loop goes through."""
     from vqi.steps.running import step
 
-    with step("plan_legs") as this:
-        from vqi.steps.plan_legs.step import plan_legs as plan
+    with step("plan_trials") as this:
+        from vqi.steps.plan_trials.step import plan_trials as plan
 
-        legs = plan(
+        trials = plan(
             categories=categories,
             methods=methods,
             common=common,
@@ -31,6 +31,6 @@ def plan_legs(
             key=run,
             name=f"train-all {run[:8]}",
         )
-        this.facts["legs"] = len(legs)
+        this.facts["trials"] = len(trials)
     # One output without a name: kfp.local loops over no other.
-    return legs
+    return trials

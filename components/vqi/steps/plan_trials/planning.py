@@ -1,4 +1,4 @@
-"""From what a person fills in to the legs of a comparison: categories x methods x settings, each leg the whole set of parameters of one run."""
+"""From what a person fills in to the trials of a comparison: categories x methods x settings, each trial the whole set of parameters of one run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vqi.category import Category
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.files import canonical_json
 
-MOST_LEGS = 500
-# One for all legs: by them the legs are found again.
+MOST_TRIALS = 500
+# One for all trials: by them the trials are found again.
 OF_THE_COMPARISON = ("tracking_comparison", "tracking_experiment", "tracking_uri")
 
 
 @dataclass(frozen=True)
-class Leg:
+class Trial:
     """One run of a comparison. `mark` tells it from the others; `category` holds all its parameters, checked."""
 
     mark: str
@@ -26,9 +26,9 @@ class Leg:
     label: str
 
     def entry(self) -> dict[str, Any]:
-        """What a comparison needs to know of a leg that may never report."""
+        """What a comparison needs to know of a trial that may never report."""
         return {
-            "leg": self.mark,
+            "trial": self.mark,
             "category": self.category.name,
             "method": self.category.method.name,
             "label": self.label,
@@ -36,19 +36,19 @@ class Leg:
         }
 
 
-def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "any") -> list[Leg]:
-    """The legs of a comparison, from text as it is typed into a form. All of it is JSON (or YAML, which JSON is a part of).
+def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "any") -> list[Trial]:
+    """The trials of a comparison, from text as it is typed into a form. All of it is JSON (or YAML, which JSON is a part of).
 
     `categories`: a list of objects, each the parameters of one category: `[{"name": "cap", "data_source": "s3://photos/cap"}]`.
     `methods`: names by commas, or a list of names and of objects: `[{"method_name": "patchcore", "method_settings": {"coreset_ratio": 0.1}}]`;
     `method_settings` may be a list of settings to try one after the other. Empty: each category's own method.
-    `common`: parameters for every leg, which a category overrides, which a method overrides. What nobody names has its default.
-    `pool`: of the legs that name none.
+    `common`: parameters for every trial, which a category overrides, which a method overrides. What nobody names has its default.
+    `pool`: of the trials that name none.
 
     Raises BadInput with one sentence: which entry is wrong, and how.
     """
     shared = {"pool": pool, **_parameters(_read(common or "{}", "common"), "common")}
-    legs: list[Leg] = []
+    trials: list[Trial] = []
     named = _listed(categories, "categories")
     if not named:
         raise BadInput('categories is empty; fill in a list of objects, such as [{"name": "cap", "data_source": "s3://photos/cap"}].')
@@ -56,15 +56,17 @@ def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "an
         own = {**shared, **_parameters(entry, f"categories, entry {number}")}
         for where, chosen in _variants(methods):
             where = f"categories, entry {number}" + (f", with {where}" if where else "")
-            legs.append(_leg(own, chosen, where))
-    if len(legs) > MOST_LEGS:
-        raise BadInput(f"{len(named)} categories make {len(legs)} legs, and a comparison holds {MOST_LEGS}; name fewer, or make several comparisons.")
-    return _marked(legs)
+            trials.append(_trial(own, chosen, where))
+    if len(trials) > MOST_TRIALS:
+        raise BadInput(
+            f"{len(named)} categories make {len(trials)} trials, and a comparison holds {MOST_TRIALS}; name fewer, or make several comparisons."
+        )
+    return _marked(trials)
 
 
-def marked(categories: list[Category]) -> list[Leg]:
-    """The legs of categories that are complete already, methods and all."""
-    return _marked([Leg("", category, "") for category in categories])
+def marked(categories: list[Category]) -> list[Trial]:
+    """The trials of categories that are complete already, methods and all."""
+    return _marked([Trial("", category, "") for category in categories])
 
 
 def _variants(methods: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,7 +84,7 @@ def _variants(methods: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, asked if each is None else {**asked, "method_settings": each}
 
 
-def _leg(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Leg:
+def _trial(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Trial:
     values = {**own, **chosen}
     changed = chosen.get("method_name", own.get("method_name")) != own.get("method_name", Category().method.name)
     if changed and "method_settings" not in chosen:
@@ -94,29 +96,29 @@ def _leg(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Leg:
         raise BadInput(f"{where}: {str(error).removeprefix('The parameters of this run: ')}") from error
     if not category.data.source:
         raise BadInput(f"{where}: data_source is missing; name an s3://bucket/prefix or an archive.")
-    return Leg("", category, "")
+    return Trial("", category, "")
 
 
-def _marked(legs: list[Leg]) -> list[Leg]:
-    """The legs with their marks and labels. Raises BadInput where two are the same run."""
+def _marked(trials: list[Trial]) -> list[Trial]:
+    """The trials with their marks and labels. Raises BadInput where two are the same run."""
     seen: dict[bytes, int] = {}
-    for number, leg in enumerate(legs, start=1):
-        same = seen.setdefault(canonical_json(leg.entry()["parameters"]), number)
+    for number, trial in enumerate(trials, start=1):
+        same = seen.setdefault(canonical_json(trial.entry()["parameters"]), number)
         if same != number:
-            raise BadInput(f"Legs {same} and {number} ({leg.category.name}, {leg.category.method.name}) are the same run; name it once.")
-    width = len(str(len(legs)))
-    return [Leg(f"{number:0{width}}", leg.category, _label(leg, legs)) for number, leg in enumerate(legs, start=1)]
+            raise BadInput(f"Trials {same} and {number} ({trial.category.name}, {trial.category.method.name}) are the same run; name it once.")
+    width = len(str(len(trials)))
+    return [Trial(f"{number:0{width}}", trial.category, _label(trial, trials)) for number, trial in enumerate(trials, start=1)]
 
 
-def _label(leg: Leg, legs: list[Leg]) -> str:
+def _label(trial: Trial, trials: list[Trial]) -> str:
     """The method, and where the category has it several times, what differs."""
-    method, rivals = leg.category.method.name, [other.entry()["parameters"] for other in legs if other.category.name == leg.category.name]
+    method, rivals = trial.category.method.name, [other.entry()["parameters"] for other in trials if other.category.name == trial.category.name]
     rivals = [other for other in rivals if other["method_name"] == method]
-    own = leg.entry()["parameters"]
+    own = trial.entry()["parameters"]
     differing = [key for key in own if key != "method_settings" and any(other[key] != own[key] for other in rivals)]
     told = [f"{key}={own[key]}" for key in differing]
     if any(other["method_settings"] != own["method_settings"] for other in rivals):
-        told.insert(0, ", ".join(f"{key}={value}" for key, value in leg.category.method.settings.items()) or "default settings")
+        told.insert(0, ", ".join(f"{key}={value}" for key, value in trial.category.method.settings.items()) or "default settings")
     return f"{method} ({'; '.join(told)})" if told else method
 
 
@@ -146,7 +148,7 @@ def _parameters(value: Any, where: str) -> dict[str, Any]:
     known = [name for name in Category().parameters() if name not in OF_THE_COMPARISON]
     for name in value:
         if name in OF_THE_COMPARISON:
-            raise BadInput(f"{where}: {name} is one for all legs; set it beside categories, not in them.")
+            raise BadInput(f"{where}: {name} is one for all trials; set it beside categories, not in them.")
         if name not in known:
             raise BadInput(f"{where}: {name!r} is no parameter of a run.{closest(str(name), known)}")
     return {name: item for name, item in value.items() if item is not None}
