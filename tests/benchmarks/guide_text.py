@@ -69,7 +69,7 @@ METHODS = {
         many of them. With few photographs it has nothing to gain and may lose: it is dfm's figures that it must beat.
     """,
     "cutpaste": """
-        Fine-tunes the backbone to notice pasted patches, then is dfm. As simsiam, with a lesson closer to defects: look at `vqi preview
+        Fine-tunes the backbone to notice pasted patches, then is dfm. As simsiam, with a task closer to defects: look at `vqi preview
         cutpaste` to see whether the pasted patches are anything like yours, and at dfm's figures for what it must beat.
     """,
     "vgg_cam": """

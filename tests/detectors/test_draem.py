@@ -24,7 +24,7 @@ from vqi.platform.errors import BadInput
 # The category names a network and weights that are not there: DRÆM must not ask for them.
 UNREAD = BackboneSettings(name="resnet18", weights="/nowhere/weights.pth")
 SIDE = 32
-# Narrow networks and coarse, plain anomalies, so that a minute's lesson takes seconds.
+# Narrow networks and coarse, plain anomalies, so that a minute's training takes seconds.
 EASY = {"opacity": 0.9, "threshold": 0.2, "anomalous": 0.8, "finest": 2, "turned": 0.0}
 SMALL = {"reconstructive_width": 8, "discriminative_width": 8, "learning_rate": 0.003} | EASY
 SCHEDULE = Schedule(steps=1000, steps_per_epoch=4, batch_size=8)
@@ -64,13 +64,13 @@ def trained(settings: dict | None = None, steps: int = 60) -> tuple[Draem, list[
 
 
 @pytest.fixture(scope="module")
-def lesson() -> tuple[Draem, list[float]]:
+def trained() -> tuple[Draem, list[float]]:
     return trained()
 
 
 @pytest.fixture(scope="module")
-def taught(lesson) -> Draem:
-    return lesson[0].requires_grad_(False)
+def taught(trained) -> Draem:
+    return trained[0].requires_grad_(False)
 
 
 def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
@@ -92,8 +92,8 @@ def test_a_defect_scores_higher_after_training_and_the_map_shows_where(taught):
     assert float(defective.map[:, 6:14, 6:14].mean()) > float(defective.map[:, 20:, 20:].mean()) + 1
 
 
-def test_loss_falls_and_every_weight_learns(lesson):
-    learner, losses = lesson
+def test_loss_falls_and_every_weight_learns(trained):
+    learner, losses = trained
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
     untrained = dict(detector().named_parameters())
     assert all(not torch.equal(value, untrained[name]) for name, value in learner.named_parameters())

@@ -67,10 +67,10 @@ class TrainSettings:
         return min(limits) if limits else budget.steps or budget.epochs * steps_per_epoch
 
     def of_first(self, budget: HasBudget) -> TrainSettings:
-        """The limits of a lesson that comes before the method's own: its own budget within these, and at most half of the time."""
+        """The limits of a training that comes before the method's own: its own budget within these, and at most half of the time."""
         steps = min(self.max_steps, budget.steps) if self.max_steps else budget.steps
         return replace(self, max_steps=steps, max_seconds=self.max_seconds / 2)
 
     def after(self, seconds: float) -> TrainSettings:
-        """The limits of what comes after a lesson that took `seconds`."""
+        """The limits of what comes after a training that took `seconds`."""
         return replace(self, max_seconds=max(self.max_seconds - seconds, self.max_seconds / 2))
