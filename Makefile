@@ -87,8 +87,8 @@ $(ORACLE_VENV)/.installed: constraints.txt | $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/$(ORACLE_VENV) $(BIN)/uv pip install --quiet 'anomalib==2.7.*' $$(grep -E '^(torch|torchvision)==' constraints.txt)
 	@touch $@
 
-# The images (images/README.md): BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= ... where the plain ones will not do; IMAGES= a few targets or groups of the bake
-# file. Docker that has no buildx builds the same targets one after the other.
+# The images (images/README.md): BASE_IMAGE=, TORCH_INDEX=, PIP_CONF= ... where the plain ones will not do; IMAGES= a few images or groups of them
+# (images/build.py). Docker that has no buildx builds the same images one after the other.
 IMAGES ?= servers xeon
 IMAGE_VARIABLES := BASE_IMAGE GO_IMAGE GAUDI_BASE_IMAGE TORCH_INDEX GOPROXY PIP_CONF
 DOCKER ?= docker

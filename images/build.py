@@ -1,122 +1,154 @@
-"""Builds the targets of docker-bake.hcl: by `docker buildx bake`, or where Docker has no buildx one after the other by `docker build`.
+"""Builds the images: by `docker buildx bake`, or where Docker has no buildx one after the other by `docker build` with the same arguments.
 
-`make images` runs it. The names that follow are targets or groups; variables of the bake file are taken from the environment in both cases.
+The images of the steps come from the table of steps (`vqi.placement`). `make images` runs this; the names that follow are images or groups of them.
+Variables are taken from the environment (images/README.md). `--print` writes the definition for bake as JSON to standard output and builds nothing.
+It needs Python 3.11 and Docker alone, no installed package.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shlex
 import subprocess
 import sys
+import tempfile
+import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-BAKE_FILE = ROOT / "images" / "docker-bake.hcl"
-BLOCK = re.compile(r'^(variable|group|target) "([^"]+)" \{([^\n]*)\}$|^(variable|group|target) "([^"]+)" \{\n(.*?)^\}$', re.MULTILINE | re.DOTALL)
+sys.path.insert(0, str(ROOT / "components"))
+
+from vqi.placement import STEP_TABLE  # noqa: E402  the package need not be installed
+
+# Bases are named by digest as well, so that a build can be repeated. Habana publishes one image a release of its software; its tag names release and
+# build.
+VARIABLES = {
+    "BASE_IMAGE": "python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b",
+    "GAUDI_BASE_IMAGE": "vault.habana.ai/gaudi-docker/1.24.0/ubuntu24.04/habanalabs/pytorch-installer-2.10.0:1.24.0-1007",
+    "GO_IMAGE": "golang:1.26-bookworm@sha256:a688600ca24f8a4d3ca77f95b0dd40704a9fc787c826660eb7ba0b641b8b175d",
+    "TORCH_INDEX": "",
+    "GOPROXY": "",
+    "PIP_CONF": "",
+    "VQI_IMAGES": "vqi",
+    "VERSION": "",
+    "REVISION": "",
+}
+OURS = ("BASE_IMAGE", "GAUDI_BASE_IMAGE", "TORCH_INDEX", "VERSION", "REVISION")
+PLATFORM = "linux/amd64"
 
 
 @dataclass(frozen=True)
-class Target:
-    """What `docker build` is told of one target."""
+class Image:
+    """An image: the target in a Dockerfile that it is, and the build arguments that it takes beside the variables of its Dockerfile.
+
+    `group` is what it is built with: servers, xeon or gaudi.
+    """
 
     name: str
-    dockerfile: str
-    stage: str
-    tag: str
-    arguments: dict[str, str]
+    group: str
+    target: str
+    dockerfile: str = "images/Dockerfile"
+    variables: tuple[str, ...] = OURS
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class BakeFile:
-    """As much of a bake file as ours says: plain variables, groups, targets that inherit one other."""
-
-    variables: dict[str, str]
-    groups: dict[str, list[str]]
-    targets: dict[str, Target]
-
-    def chosen(self, names: Iterable[str]) -> list[Target]:
-        """The targets of names and of groups, each once, in order. Raises KeyError for a name that is neither."""
-        found: dict[str, Target] = {}
-        for name in names:
-            members = self.chosen(self.groups[name]) if name in self.groups else [self.targets[name]]
-            found.update({target.name: target for target in members})
-        return list(found.values())
+def images() -> dict[str, Image]:
+    """Every image by its name: the servers, `predict`, and those that steps run in, as the table of steps names them."""
+    servers = [
+        Image("minio", "servers", "minio", "images/minio.Dockerfile", ("GO_IMAGE", "GOPROXY", "VERSION", "REVISION")),
+        Image("mlflow", "servers", "mlflow"),
+    ]
+    steps = [Image(step.image, "xeon", "step", arguments={"STAGE": step.stage}) for step in STEP_TABLE]
+    predict = Image("predict", "xeon", "predict", arguments={"STAGE": "predicting"})
+    gaudi = [Image(f"{step.image}-gaudi", "gaudi", "step", arguments={"STAGE": step.gaudi_stage}) for step in STEP_TABLE if step.device]
+    return {image.name: image for image in [*servers, *steps, predict, *gaudi]}
 
 
-def read_bake_file(path: Path = BAKE_FILE, environment: Mapping[str, str] = os.environ) -> BakeFile:
-    """The bake file with the variables that the environment sets."""
-    variables: dict[str, str] = {}
-    groups: dict[str, list[str]] = {}
-    bodies: dict[str, str] = {}
-    for match in BLOCK.finditer(path.read_text()):
-        kind, name, body = (match[1], match[2], match[3]) if match[1] else (match[4], match[5], match[6])
-        if kind == "variable":
-            variables[name] = environment.get(name) or _text(body, "default")
-        elif kind == "group":
-            groups[name] = re.findall(r'"([^"]+)"', body)
-        else:
-            bodies[name] = body
-
-    def filled(text: str) -> str:
-        return re.sub(r"\$\{(\w+)\}", lambda match: variables[match[1]], text)
-
-    targets = {}
-    for name, body in bodies.items():
-        inherited = re.search(r'inherits\s*=\s*\["([^"]+)"\]', body)
-        whole = bodies[inherited[1]] + body if inherited else body
-        tag = re.search(r'tags\s*=\s*\["([^"]+)"\]', body)
-        if tag:  # a target without a tag is there to be inherited
-            block = re.search(r"args = \{(.*?)\}", whole, re.DOTALL)
-            arguments = dict(re.findall(r"(\w+)\s*=\s*(\w+)", block[1] if block else ""))
-            arguments = {argument: variables[variable] for argument, variable in arguments.items()}
-            targets[name] = Target(name, _text(whole, "dockerfile"), _text(body, "target"), filled(tag[1]), arguments)
-    return BakeFile(variables, groups, targets)
+GROUPS = {"default": ("servers", "xeon"), "servers": ("servers",), "xeon": ("xeon",), "gaudi": ("gaudi",)}
 
 
-def _text(body: str, key: str) -> str:
-    match = re.search(rf'\b{key}\s*=\s*"([^"]*)"', body)
-    if not match:
-        raise ValueError(f"{BAKE_FILE.name}: no {key} in {body.strip()!r}")
-    return match[1]
+def chosen_images(names: Iterable[str]) -> list[Image]:
+    """The images of names and of groups, each once, in order. Raises KeyError for a name that is neither."""
+    known = images()
+    chosen: dict[str, Image] = {}
+    for name in names:
+        members = [image for image in known.values() if image.group in GROUPS[name]] if name in GROUPS else [known[name]]
+        chosen.update({image.name: image for image in members})
+    return list(chosen.values())
 
 
-def environment() -> dict[str, str]:
-    """The environment of a build: image names as compiled packages ask for them, and the revision of the code."""
-    from vqi.steps.images import image
+def variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables of a build: the environment's, else the image names that compiled packages ask for, and the revision of the code."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    described = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, text=True, capture_output=True)
+    defaults = {**VARIABLES, "VERSION": environment.get("VQI_IMAGE_TAG") or version, "REVISION": described.stdout.strip()}
+    return {name: environment.get(name) or value for name, value in defaults.items()}
 
-    name, _, tag = image("train").rpartition(":")
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, text=True, capture_output=True)
-    given = {"VQI_IMAGES": name.rpartition("/")[0], "VERSION": tag, "REVISION": git.stdout.strip()}
-    return {**given, **{key: value for key, value in os.environ.items() if value or key not in given}}
+
+def tag(image: Image, values: Mapping[str, str]) -> str:
+    """The name and tag of an image."""
+    return f"{values['VQI_IMAGES']}/{image.name}:{values['VERSION']}"
+
+
+def build_arguments(image: Image, values: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments of an image."""
+    return {**{name: values[name] for name in image.variables}, **image.arguments}
+
+
+def bake_definition(chosen: Iterable[Image], values: Mapping[str, str]) -> dict[str, Any]:
+    """What `docker buildx bake` builds the images by."""
+    targets = {
+        image.name: {
+            "context": ".",
+            "dockerfile": image.dockerfile,
+            "target": image.target,
+            "platforms": [PLATFORM],
+            "tags": [tag(image, values)],
+            "args": build_arguments(image, values),
+            "secret": [f"type=file,id=pip,src={values['PIP_CONF']}"] if values["PIP_CONF"] else [],
+        }
+        for image in chosen
+    }
+    return {"group": {"default": {"targets": list(targets)}}, "target": targets}
+
+
+def build_one_by_one(chosen: Iterable[Image], values: Mapping[str, str], docker: list[str], options: list[str]) -> int:
+    """Build the images by `docker build`, in order; returns the exit status of the first that fails, else 0."""
+    secret = ["--secret", f"id=pip,src={values['PIP_CONF']}"] if values["PIP_CONF"] else []
+    for image in chosen:
+        arguments = [part for name, value in build_arguments(image, values).items() for part in ("--build-arg", f"{name}={value}")]
+        what = ["-f", image.dockerfile, "--target", image.target, "-t", tag(image, values)]
+        command = [*docker, "build", "--quiet", *what, *arguments, *secret, *options, "."]
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=subprocess.DEVNULL).returncode
+        if code:
+            return code
+        print(tag(image, values), flush=True)
+    return 0
 
 
 def main(names: list[str]) -> int:
-    known = environment()
-    bake = read_bake_file(environment=known)
-    docker = shlex.split(known.get("DOCKER") or "docker")
-    options = shlex.split(known.get("BUILD_OPTIONS", ""))
+    only_print = "--print" in names
+    values = variables()
     try:
-        targets = bake.chosen(names or ["default"])
+        chosen = chosen_images([name for name in names if name != "--print"] or ["default"])
     except KeyError as error:
-        print(f"make images: {error} is no target of images/docker-bake.hcl; it has {', '.join([*bake.groups, *bake.targets])}.", file=sys.stderr)
+        print(f"make images: {error} is not an image; there are {', '.join([*GROUPS, *images()])}.", file=sys.stderr)
         return 2
-    if subprocess.run([*docker, "buildx", "version"], capture_output=True).returncode == 0:
-        command = [*docker, "buildx", "bake", "-f", str(BAKE_FILE.relative_to(ROOT)), "--load", *options]
-        return subprocess.run([*command, *(target.name for target in targets)], cwd=ROOT, env=known).returncode
-    secret = ["--secret", f"id=pip,src={bake.variables['PIP_CONF']}"] if bake.variables["PIP_CONF"] else []
-    for target in targets:
-        arguments = [part for name, value in target.arguments.items() for part in ("--build-arg", f"{name}={value}")]
-        what = ["-f", target.dockerfile, "--target", target.stage, "-t", target.tag]
-        command = [*docker, "build", "--quiet", *what, *arguments, *secret, *options, "."]
-        code = subprocess.run(command, cwd=ROOT, env={**known, "DOCKER_BUILDKIT": "1"}, stdout=subprocess.DEVNULL).returncode
-        if code:
-            return code
-        print(target.tag, flush=True)
-    return 0
+    definition = json.dumps(bake_definition(chosen, values), indent=2)
+    if only_print:
+        print(definition)
+        return 0
+    docker, options = shlex.split(os.environ.get("DOCKER") or "docker"), shlex.split(os.environ.get("BUILD_OPTIONS", ""))
+    if subprocess.run([*docker, "buildx", "version"], capture_output=True).returncode:
+        return build_one_by_one(chosen, values, docker, options)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(definition)
+        file.flush()
+        return subprocess.run([*docker, "buildx", "bake", "-f", file.name, "--load", *options], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

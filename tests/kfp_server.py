@@ -22,7 +22,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api as api
 
-STEPS = ("ingest", "check-dataset", "train", "build-index", "evaluate", "export")
+from vqi.placement import STEP_TABLE
+
+STEPS = tuple(step.name.replace("_", "-") for step in STEP_TABLE if step.of_category and step.configurable)
 METRICS = {"image_auroc": 0.9875, "pixel_auroc": 0.97, "threshold": 0.5}
 WORKFLOW = "train-category-x1y2z"
 

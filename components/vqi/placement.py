@@ -1,4 +1,7 @@
-"""Where in a cluster each step runs and what it is given there: the one place that knows node pools, accelerators and default resources.
+"""The table of steps, and what each gets in a cluster: the one module that knows node pools, accelerators and default resources.
+
+A new step is a row of STEP_TABLE, a folder of `vqi.steps`, a task of the DAG and its docs: images, placement, retries, checks and help texts come
+from the row.
 
 An administrator labels nodes `vqi/pool=xeon` or `vqi/pool=gaudi` (docs/placement.md). Only train, build_index and evaluate touch the device; the
 other steps stay away from Gaudi nodes whatever the pool. Nothing here knows KFP: the step `place` hands these values to the tasks of a run.
@@ -20,10 +23,55 @@ POOL_LABEL = "vqi/pool"
 GAUDI = "habana.ai/gaudi"
 HUGEPAGES = "hugepages-2Mi"
 
-STEPS = ("place", "ingest", "check_dataset", "train", "build_index", "evaluate", "export")
-DEVICE_STEPS = ("train", "build_index", "evaluate")
-# Nothing places `place`: what it is given is the same in every run.
-CONFIGURABLE = tuple(step for step in STEPS if step != "place")
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a DAG, as everything outside its own folder knows it.
+
+    `image` is the image that it runs in, `stage` the stage of images/Dockerfile that this image is made from, and `extra` the extra of pyproject.toml
+    that the stage installs. A step with `loads_torch` gets shared memory. One with `device` follows the pool and has a second image, made from
+    `gaudi_stage`. `configurable` steps can be given resources in the catalog. `of_category` tells the steps of one category's DAG from those of a
+    comparison. A failed pod is tried again `retries` times, the first time after `first_pause`.
+    """
+
+    name: str
+    image: str
+    stage: str
+    extra: str
+    cpu_request: str
+    cpu: str
+    memory: str
+    loads_torch: bool = False
+    device: bool = False
+    gaudi_stage: str = ""
+    configurable: bool = True
+    of_category: bool = True
+    retries: int = 3
+    first_pause: str = "30s"
+
+
+# Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some megapixels. A slip in the form ends the
+# first step: where failures are retried it should still be reported within seconds.
+_DATA: dict[str, Any] = {"cpu_request": "250m", "cpu": "2", "memory": "2Gi"}
+_TORCH: dict[str, Any] = {"cpu_request": "500m", "cpu": "4", "memory": "4Gi", "loads_torch": True}
+_FIRST: dict[str, Any] = {"configurable": False, "retries": 1, "first_pause": "5s"}
+STEP_TABLE = (
+    Step("place", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
+    Step("ingest", "ingest", "data", "ingest", **_DATA),
+    Step("check_dataset", "check-dataset", "data", "check-dataset", **_DATA),
+    # Training logs its curves to MLflow as it goes, so its image has all that evaluate has; the layers are the same ones.
+    Step("train", "train", "measuring", "train", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
+    Step("build_index", "build-index", "neighbours", "build-index", **_TORCH, device=True, gaudi_stage="gaudi"),
+    Step("evaluate", "evaluate", "measuring", "evaluate", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
+    Step("export", "export", "exporting", "export", **_TORCH),
+    Step("plan_trials", "compare", "comparing", "compare", "250m", "1", "1Gi", of_category=False, **_FIRST),
+    Step("compare", "compare", "comparing", "compare", "250m", "1", "1Gi", of_category=False, configurable=False),
+)
+STEP_BY_NAME = {step.name: step for step in STEP_TABLE}
+STEPS = tuple(step.name for step in STEP_TABLE if step.of_category)
+DEVICE_STEPS = tuple(step.name for step in STEP_TABLE if step.device)
+TORCH_STEPS = tuple(step.name for step in STEP_TABLE if step.loads_torch)
+CONFIGURABLE = tuple(step.name for step in STEP_TABLE if step.configurable)
 
 _KEYS = ("cpu", "memory", "hugepages")
 _CPU = re.compile(r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?")
@@ -65,21 +113,6 @@ RATHER_NOT_GAUDI = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight
 XEON_TOLERATIONS = (_tolerated("xeon"),)
 GAUDI_TOLERATIONS = (_tolerated("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
 
-# Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some megapixels.
-_ON_CPU = {
-    "place": StepPlacement("100m", "1", "512Mi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-    "ingest": StepPlacement("250m", "2", "2Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-    "check_dataset": StepPlacement("250m", "2", "2Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-    "train": StepPlacement("500m", "4", "4Gi"),
-    "build_index": StepPlacement("500m", "4", "4Gi"),
-    "evaluate": StepPlacement("500m", "4", "4Gi"),
-    "export": StepPlacement("500m", "4", "4Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-}
-# Of a comparison, beside its trials: placed the same whatever their pools, as `place` itself is.
-_BESIDE = {
-    "plan_trials": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-    "compare": StepPlacement("250m", "1", "1Gi", tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI),
-}
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
 
@@ -94,7 +127,7 @@ def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, de
         raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
     asked = parse_resources(resources or {})
     device, gaudi = _device(pool, device)
-    found = dict(_ON_CPU)
+    found = {step: _default(STEP_BY_NAME[step]) for step in STEPS}
     for step in DEVICE_STEPS:
         if gaudi:
             cards = str(max(1, processes)) if step == "train" else "1"
@@ -115,8 +148,15 @@ def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, de
 
 
 def placement_of(step: str) -> StepPlacement:
-    """What a step is given that no pool and no catalog places. Raises KeyError for a step that there is not."""
-    return _BESIDE[step] if step in _BESIDE else placements()[step]
+    """What a step gets that neither a pool nor the catalog configures. Raises KeyError for a step that does not exist."""
+    return _default(STEP_BY_NAME[step])
+
+
+def _default(step: Step) -> StepPlacement:
+    """What a row of the table gets where nothing else is configured: away from Gaudi nodes unless it computes on the device."""
+    if step.device:
+        return StepPlacement(step.cpu_request, step.cpu, step.memory)
+    return StepPlacement(step.cpu_request, step.cpu, step.memory, tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI)
 
 
 def parse_resources(value: Any) -> dict[str, dict[str, str]]:

@@ -41,7 +41,7 @@ kubectl get nodes -l vqi/pool=xeon -o name | grep -q . || fail "no node has the 
 # ---- images ------------------------------------------------------------------------------------
 version=$("$BIN/python" -c 'from importlib.metadata import version; print(version("vqi"))')
 ours() { "$DOCKER" image ls --format '{{.Repository}}:{{.Tag}}' | grep -E "^vqi/[a-z-]+:$version$" | grep -v -- '-gaudi:' | sort -u; }
-for needed in ingest check-dataset train build-index evaluate export minio mlflow; do
+for needed in $("$BIN/python" -c 'from vqi.placement import STEP_TABLE; print(*sorted({step.image for step in STEP_TABLE}))') minio mlflow; do
   "$DOCKER" image inspect "vqi/$needed:$version" >/dev/null 2>&1 || { say "Building the images"; make images; break; }
 done
 say "Loading the images into the cluster"

@@ -15,14 +15,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement, placement_of
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, StepPlacement, placement_of
 from vqi.steps.images import image
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
-# Steps that load torch: its processes and data loaders share memory through /dev/shm, of which a container has 64 MB.
-TORCH_STEPS = ("train", "build_index", "evaluate", "export")
 USER = 1000
 
 SETTINGS, STORE, TRACKING, CERTIFICATES = "vqi-settings", "vqi-store", "vqi-tracking", "vqi-ca"
@@ -47,7 +45,6 @@ CERTIFICATES_FOLDER = "/etc/vqi/ca"
 # Argo counts `backoff_max_duration` from the first attempt's start, refuses a retry after it and ends a retried pod at it. KFP's default of an hour
 # would leave a training that is killed in its second hour dead.
 LONGEST = "28d"
-RETRIES, FIRST_PAUSE = 3, "30s"
 
 
 def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> PipelineTask:
@@ -57,7 +54,8 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
     _bounded(task, step, place)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
-    if step in TORCH_STEPS:
+    row = STEP_BY_NAME[step]
+    if row.loads_torch:  # its processes and data loaders share memory through /dev/shm, of which a container has 64 MB
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
     kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
@@ -65,10 +63,7 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
     kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
-    # A slip in the form ends `place`; where failures are retried it should still be told within seconds.
-    if step in ("place", "plan_trials"):
-        return task.set_retry(1, backoff_duration="5s", backoff_factor=2, backoff_max_duration=LONGEST)
-    return task.set_retry(RETRIES, backoff_duration=FIRST_PAUSE, backoff_factor=2, backoff_max_duration=LONGEST)
+    return task.set_retry(row.retries, backoff_duration=row.first_pause, backoff_factor=2, backoff_max_duration=LONGEST)
 
 
 def variants() -> str:

@@ -1,8 +1,9 @@
-"""The images: what the bake file, the Dockerfiles, the requirements and the compiled packages say of each other."""
+"""The images: what the table of steps, the Dockerfiles, the requirements and the compiled packages say of each other."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 import tomllib
@@ -16,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vqi.placement import DEVICE_STEPS, STEP_TABLE
 from vqi.steps.images import image
 from vqi.storage.buckets import read_buckets
 
@@ -35,8 +37,8 @@ def script(name: str) -> ModuleType:
 
 
 build, resolve = script("build"), script("resolve")
-BAKE = build.read_bake_file(environment={})
-TARGETS = sorted(BAKE.targets)
+IMAGES_BY_NAME, VARIABLES = build.images(), build.variables({})
+NAMES = sorted(IMAGES_BY_NAME)
 
 
 def stages(dockerfile: str) -> dict[str, tuple[str, str]]:
@@ -47,36 +49,40 @@ def stages(dockerfile: str) -> dict[str, tuple[str, str]]:
 
 
 def chain(name: str) -> str:
-    """The text of a target's stage and of every stage below it."""
-    target = BAKE.targets[name]
-    known, stage, text = stages(target.dockerfile), target.stage, ""
+    """The text of an image's stage and of every stage below it."""
+    chosen = IMAGES_BY_NAME[name]
+    known, stage, text = stages(chosen.dockerfile), chosen.target, ""
     while stage in known:
         stage, body = known[stage]
+        stage = chosen.arguments["STAGE"] if stage == "${STAGE}" else stage
         text = body + text
     return text
 
 
-def test_all_targets_are_built_by_default_but_those_that_need_habanas_image():
-    default, gaudi = ([target.name for target in BAKE.chosen([group])] for group in ("default", "gaudi"))
-    assert sorted([*default, *gaudi]) == TARGETS
+def test_all_images_are_built_by_default_but_those_that_need_habanas():
+    default, gaudi = ([image.name for image in build.chosen_images([group])] for group in ("default", "gaudi"))
+    assert sorted([*default, *gaudi]) == NAMES
     assert all(name.endswith("-gaudi") for name in gaudi)
     assert not any(name.endswith("-gaudi") for name in default)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_a_target_is_a_stage_of_its_name_tagged_by_version(name):
-    target = BAKE.targets[name]
-    assert target.stage == name
-    assert target.stage in stages(target.dockerfile)
-    assert target.tag == f"vqi/{name}:{BAKE.variables['VERSION']}"
+@pytest.mark.parametrize("step", STEP_TABLE, ids=lambda step: step.name)
+def test_a_step_runs_in_an_image_of_the_stage_that_the_table_names(step):
+    known = stages("images/Dockerfile")
+    assert IMAGES_BY_NAME[step.image].arguments == {"STAGE": step.stage}
+    assert step.stage in known
+    assert step.device == (step.gaudi_stage in known)
+    assert build.tag(IMAGES_BY_NAME[step.image], VARIABLES) == image(step.name)
+    installed = {name for file in re.findall(r"-r /([a-z-]+)\.txt", chain(step.image)) for name in pins(file)}
+    assert {*closure(step.extra)} - {"triton"} <= installed | {*pins("torch-cuda")}
 
 
 def test_the_version_is_that_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert BAKE.variables["VERSION"] == project["version"]
+    assert VARIABLES["VERSION"] == project["version"]
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_image_runs_as_a_number_and_is_labelled(name):
     text = chain(name)
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000:1000"
@@ -84,32 +90,32 @@ def test_an_image_runs_as_a_number_and_is_labelled(name):
     assert {"title", "description", "licenses", "version", "revision"} <= set(labels)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_build_arguments_are_declared_where_they_are_handed_over(name):
-    target = BAKE.targets[name]
-    declared = set(re.findall(r"^ARG (\w+)", (ROOT / target.dockerfile).read_text(), re.MULTILINE))
-    assert set(target.arguments) <= declared
+    chosen = IMAGES_BY_NAME[name]
+    declared = set(re.findall(r"^ARG (\w+)", (ROOT / chosen.dockerfile).read_text(), re.MULTILINE))
+    assert set(build.build_arguments(chosen, VARIABLES)) <= declared
 
 
 @pytest.mark.parametrize("dockerfile", ["images/Dockerfile", "images/minio.Dockerfile"])
 def test_bases_are_build_arguments_or_stages(dockerfile):
     known = stages(dockerfile)
     outside = {base for base, _ in known.values() if base not in known}
-    assert outside <= {"${BASE_IMAGE}", "${GAUDI_BASE_IMAGE}", "${GO_IMAGE}", "scratch"}
+    assert outside <= {"${BASE_IMAGE}", "${GAUDI_BASE_IMAGE}", "${GO_IMAGE}", "${STAGE}", "scratch"}
 
 
 def test_nothing_is_called_latest():
-    for path in [*IMAGES.glob("*Dockerfile"), IMAGES / "docker-bake.hcl", *(ROOT / "pipelines" / "compiled").glob("*.yaml")]:
+    for path in [*IMAGES.glob("*Dockerfile"), IMAGES / "build.py", *(ROOT / "pipelines" / "compiled").glob("*.yaml")]:
         assert not re.search(r":latest\b|@latest\b", path.read_text()), path
 
 
 def test_bases_that_can_be_pulled_by_anybody_are_named_by_digest():
     for name in ("BASE_IMAGE", "GO_IMAGE"):
-        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", BAKE.variables[name])
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", VARIABLES[name])
 
 
-def test_every_image_of_the_compiled_packages_is_a_target():
-    tags = {target.tag for target in BAKE.targets.values()}
+def test_every_image_of_the_compiled_packages_is_built():
+    tags = {build.tag(each, VARIABLES) for each in IMAGES_BY_NAME.values()}
     for path in (ROOT / "pipelines" / "compiled").glob("*.yaml"):
         # Those that executors name, and those that `place` is told of and tasks read at run time.
         named = set(re.findall(r"\bvqi/[a-z-]+:[\w.-]+", path.read_text()))
@@ -117,9 +123,9 @@ def test_every_image_of_the_compiled_packages_is_a_target():
         assert named <= tags, path
 
 
-@pytest.mark.parametrize("step", ["train", "build_index", "evaluate"])
+@pytest.mark.parametrize("step", DEVICE_STEPS)
 def test_steps_that_touch_the_device_have_a_variant_for_gaudi(step):
-    assert f"{image(step).replace(':', '-gaudi:')}" in {target.tag for target in BAKE.targets.values()}
+    assert image(step, "gaudi") in {build.tag(each, VARIABLES) for each in IMAGES_BY_NAME.values()}
 
 
 def pins(stage: str) -> dict[str, str]:
@@ -171,7 +177,7 @@ def test_images_that_need_no_torch_have_none(name):
     assert not {"torch", "torchvision", "triton"} & {name for stage in ("data", "predict", "compare", "mlflow") for name in pins(stage)}
 
 
-@pytest.mark.parametrize("name", [target.name for target in BAKE.chosen(["gaudi"])])
+@pytest.mark.parametrize("name", [each.name for each in build.chosen_images(["gaudi"])])
 def test_nothing_replaces_habanas_torch(name):
     installed = re.findall(r"-r /(?:tmp/)?([a-z-]+)\.txt", chain(name))
     assert installed
@@ -192,24 +198,32 @@ def test_without_buildx_the_targets_are_built_one_by_one(tmp_path, monkeypatch, 
     monkeypatch.setenv("TORCH_INDEX", "https://index.example/cpu")
     assert build.main(["train", "gaudi"]) == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [re.search(r"--target (\S+)", call)[1] for call in calls] == ["train", "train-gaudi", "build-index-gaudi", "evaluate-gaudi"]
+    names = [re.search(r" -t vqi/([a-z-]+):", call)[1] for call in calls]
+    assert names == ["train", "train-gaudi", "build-index-gaudi", "evaluate-gaudi"]
+    assert "--build-arg STAGE=measuring" in calls[0]
+    assert "--build-arg STAGE=gaudi-measuring" in calls[1]
     assert f"-t {image('train')} " in calls[0]
     assert "--build-arg TORCH_INDEX=https://index.example/cpu" in calls[0]
     assert "--secret id=pip,src=/somewhere/pip.conf" in calls[0]
     assert capsys.readouterr().out.split()[0] == image("train")
 
 
-def test_with_buildx_the_bake_file_is_handed_over(tmp_path, monkeypatch):
+def test_with_buildx_the_same_images_are_handed_over(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=True)))
     assert build.main([]) == 0
     (call,) = (tmp_path / "calls").read_text().splitlines()
-    assert call.startswith("buildx bake -f images/docker-bake.hcl --load minio mlflow ingest ")
+    assert re.fullmatch(r"buildx bake -f \S+\.json --load", call)
+    assert build.main(["--print", "default"]) == 0
+    targets = json.loads(capsys.readouterr().out)["target"]
+    assert list(targets) == [each.name for each in build.chosen_images(["default"])]
+    assert targets["export"]["args"]["STAGE"] == "exporting"
+    assert targets["export"]["tags"] == [image("export")]
 
 
-def test_a_target_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+def test_an_image_that_does_not_exist_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER", str(fake_docker(tmp_path, buildx=True)))
     assert build.main(["trian"]) == 2
-    assert "'trian' is no target" in capsys.readouterr().err
+    assert "'trian' is not an image" in capsys.readouterr().err
 
 
 COMPOSE = yaml.safe_load((IMAGES / "compose.yaml").read_text())
@@ -219,7 +233,7 @@ COMPOSE = yaml.safe_load((IMAGES / "compose.yaml").read_text())
 def test_a_laptops_service_is_one_of_our_images_and_as_confined_as_in_a_cluster(name):
     service = COMPOSE["services"][name]
     image_name, version = re.fullmatch(r"\$\{VQI_IMAGES:-vqi\}/([a-z-]+):\$\{VQI_IMAGE_TAG:-([^}]+)\}", service["image"]).groups()
-    assert image_name in TARGETS
+    assert image_name in NAMES
     assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert service["pull_policy"] == "never"
     assert service["user"] == "1000:1000"

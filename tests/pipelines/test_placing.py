@@ -13,11 +13,11 @@ from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 
 from vqi.category import Category
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS, STEPS
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS, STEPS, TORCH_STEPS
 from vqi.steps.images import image
 from vqi.steps.place.step import place
 from vqi_pipelines.local_pipeline import local_pipeline
-from vqi_pipelines.placing import TORCH_STEPS, variants
+from vqi_pipelines.placing import variants
 from vqi_pipelines.train_category import train_category
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled" / "train_category.yaml"

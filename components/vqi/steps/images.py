@@ -7,10 +7,9 @@ import os
 import re
 from importlib.metadata import version
 
+from vqi.placement import STEP_BY_NAME
 from vqi.platform.errors import BadInput
 
-# Steps without an image of their own.
-SHARED = {"place": "ingest"}
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -20,7 +19,7 @@ def image(step: str, variant: str = "") -> str:
     Tagged by version, since a mutable tag would be served from KFP's cache after it moved; or by digest, where VQI_IMAGE_DIGESTS names the file that
     `docker buildx bake --metadata-file` wrote. Raises BadInput where that file cannot be read or is not one.
     """
-    name = SHARED.get(step, step).replace("_", "-") + (f"-{variant}" if variant else "")
+    name = STEP_BY_NAME[step].image + (f"-{variant}" if variant else "")
     path = f"{os.environ.get('VQI_IMAGES', 'vqi')}/{name}"
     digest = _digest(os.environ["VQI_IMAGE_DIGESTS"], name) if os.environ.get("VQI_IMAGE_DIGESTS") else ""
     return f"{path}@{digest}" if digest else f"{path}:{os.environ.get('VQI_IMAGE_TAG') or version('vqi')}"

@@ -17,12 +17,12 @@ import yaml
 from pydantic import BaseModel
 
 from vqi.category import Category
-from vqi.placement import STEPS
+from vqi.placement import STEP_TABLE
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.compiling import PACKAGES, package_text
 
 # `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does; those of placed steps are in a task's JSON.
-_STEPS = "|".join(step.replace("_", "-") for step in (*STEPS, "compare", "predict"))
+_STEPS = "|".join(sorted({step.image for step in STEP_TABLE} | {"predict"}))
 IMAGE = re.compile(rf"[\w.:/-]+/(?:{_STEPS})(?:-gaudi)?(?::[\w.-]+|@sha256:[0-9a-f]{{64}})")
 
 

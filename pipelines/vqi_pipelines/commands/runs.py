@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vqi.placement import STEPS
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
@@ -66,7 +67,7 @@ def runs(
 
 def logs(
     run: RunId,
-    step: Annotated[str, typer.Argument(help="ingest, check_dataset, train, build_index, evaluate or export.")],
+    step: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
     host: options.Host = "",
     namespace: options.Namespace = "",
     server_namespace: options.ServerNamespace = "",

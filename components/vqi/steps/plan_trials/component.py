@@ -5,7 +5,7 @@ from kfp import dsl
 from vqi.steps.images import image
 
 
-@dsl.component(base_image=image("compare"), install_kfp_package=False)
+@dsl.component(base_image=image("plan_trials"), install_kfp_package=False)
 def plan_trials(
     categories: str,
     methods: str,
