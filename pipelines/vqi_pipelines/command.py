@@ -18,6 +18,7 @@ from vqi_pipelines.commands.ci import ci
 from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.demo import demo
 from vqi_pipelines.commands.distill import distill
+from vqi_pipelines.commands.export import export
 from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
@@ -72,6 +73,7 @@ app = typer.Typer(
 app.command(cls=Command)(run)
 app.command("run-all", cls=Command)(run_all_command)
 app.command(cls=Command)(predict)
+app.command(cls=Command)(export)
 app.command(cls=Command)(check)
 app.command(cls=Command)(categories)
 app.command(cls=Command)(distill)

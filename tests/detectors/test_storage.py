@@ -2,15 +2,13 @@ import json
 import shutil
 from pathlib import Path
 
-import faiss
-import numpy as np
 import pytest
 import torch
 from normals import Batches, smooth_images
 
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, method_names, settings_class
-from vqi.detectors.storage import load_detector, load_network, read_flat_index, read_network_notes, save_index, save_network
+from vqi.detectors.storage import load_detector, load_network, read_network_notes, save_index, save_network
 from vqi.platform.errors import BadInput
 
 # As published this network has a quarter of a billion parameters.
@@ -58,10 +56,10 @@ def test_notes_say_what_the_network_is(stored):
 
 
 def test_nothing_stored_is_a_pickle(stored):
-    assert {file.suffix for file in stored[1].rglob("*") if file.is_file()} <= {".json", ".safetensors", ".faiss"}
+    assert {file.suffix for file in stored[1].rglob("*") if file.is_file()} <= {".json", ".safetensors"}
 
 
-@pytest.mark.parametrize("part", ["network/network.safetensors", "index/index.safetensors", "index/memory_bank.faiss"])
+@pytest.mark.parametrize("part", ["network/network.safetensors", "index/index.safetensors"])
 def test_a_damaged_file_is_refused(stored, tmp_path, part):
     network, index = copied(stored[1], tmp_path)
     file = network.parent / part
@@ -87,19 +85,3 @@ def test_an_unreadable_description_is_refused(tmp_path, content):
     (tmp_path / "network.json").write_text(content)
     with pytest.raises(BadInput, match=r"network\.json"):
         read_network_notes(tmp_path)
-
-
-def test_a_faiss_file_is_read_back_bit_for_bit_and_other_kinds_are_refused(tmp_path):
-    vectors = np.random.default_rng(0).standard_normal((20, 8), dtype=np.float32)
-    flat = faiss.IndexFlatL2(8)
-    flat.add(vectors)
-    faiss.write_index(flat, str(tmp_path / "flat"))
-    assert np.array_equal(read_flat_index(tmp_path / "flat"), vectors)
-    other = faiss.IndexFlatIP(8)
-    other.add(vectors)
-    faiss.write_index(other, str(tmp_path / "other"))
-    (tmp_path / "short").write_bytes((tmp_path / "flat").read_bytes()[:-4])
-    (tmp_path / "empty").write_bytes(b"")
-    for name in ("other", "short", "empty"):
-        with pytest.raises(BadInput, match="no flat L2 faiss index"):
-            read_flat_index(tmp_path / name)

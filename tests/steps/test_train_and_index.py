@@ -126,7 +126,7 @@ np.savez(folder / "scores.npz", *[item for _, score, values in scores for item i
     second = np.load(tmp_path / "second" / "scores.npz")
     first = [item for _, score, values in scores_of(dataset, network, index) for item in (score, values)]
     assert all(np.array_equal(mine, second[f"arr_{number}"]) for number, mine in enumerate(first))
-    for file in ("index/calibration.json", "index/memory_bank.faiss", "network/network.safetensors"):
+    for file in ("index/calibration.json", "index/index.safetensors", "network/network.safetensors"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Detectors on disk: JSON, safetensors and faiss, strictly parsed; nothing is pickled.
+"""Detectors on disk: JSON and safetensors, strictly parsed; nothing is pickled.
 
 The network and the index are two artefacts. The network's `network.json` names the hash of its tensors, the index's `index.json` that of the
 network it was built with and of its own files: what does not belong together is refused.
@@ -9,13 +9,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from vqi.detectors.settings import BackboneSettings, parse_settings, settings_class
 from vqi.platform.errors import BadInput, VqiError
@@ -27,14 +24,9 @@ if TYPE_CHECKING:
     from vqi.detectors.interface import Detector
 
 NETWORK_FORMAT = "vqi-network/1"
-INDEX_FORMAT = "vqi-index/1"
+INDEX_FORMAT = "vqi-index/2"
 NETWORK, INDEX = "network.json", "index.json"
-NETWORK_TENSORS, INDEX_TENSORS, MEMORY_BANK = "network.safetensors", "index.safetensors", "memory_bank.faiss"
-# faiss's file of a flat L2 index: "IxF2", dimension, rows, two unused numbers, trained, metric, then the number of values, then float32 rows.
-_FAISS_HEADER = np.dtype(
-    [("kind", "S4"), ("d", "<i4"), ("rows", "<i8"), ("unused", "<i8", 2), ("trained", "u1"), ("metric", "<i4"), ("values", "<u8")]
-)
-_METRIC_L2 = 1
+NETWORK_TENSORS, INDEX_TENSORS = "network.safetensors", "index.safetensors"
 
 
 def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> None:
@@ -107,25 +99,14 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in detector.index.items()}
     value: dict[str, Any] = {"format": INDEX_FORMAT, "method": detector.method, "network_sha256": sha256_of(Path(network) / NETWORK)}
     value["tensors"] = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
-    bank = tensors.pop("memory_bank", None)
-    if bank is not None:
-        # Its loader reports every instruction set it was not built for, and a step's log is read by people.
-        logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-        import faiss
-
-        flat = faiss.IndexFlatL2(bank.shape[1])
-        flat.add(bank.numpy())
-        faiss.write_index(flat, str(folder / MEMORY_BANK))
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
-    value["files"] = {name: sha256_of(folder / name) for name in (MEMORY_BANK, INDEX_TENSORS) if (folder / name).is_file()}
+    value["files"] = {name: sha256_of(folder / name) for name in (INDEX_TENSORS,) if (folder / name).is_file()}
     write_json(folder / INDEX, value | {"notes": detector.build_notes, "versions": versions()})
 
 
 def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     """The whole detector. Raises BadInput where an artefact is damaged, or the index was built with another network."""
-    import torch
-
     index = Path(index)
     value = _read_json(index / INDEX, INDEX_FORMAT, "build_index")
     _check_types(index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict})
@@ -134,10 +115,10 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     detector = load_network(network, device)
     tensors: dict[str, Tensor] = {}
     for name, sha256 in value["files"].items():
-        if name not in (MEMORY_BANK, INDEX_TENSORS):
+        if name != INDEX_TENSORS:
             raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
         _check_hash(index / name, sha256)
-        tensors |= {"memory_bank": torch.from_numpy(read_flat_index(index / name))} if name == MEMORY_BANK else _read_tensors(index / name)
+        tensors |= _read_tensors(index / name)
     found = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
     if found != value["tensors"]:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
@@ -145,26 +126,10 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     return detector
 
 
-def read_flat_index(path: Path) -> np.ndarray:
-    """The vectors, float32 [M, C], of a faiss IndexFlatL2 file.
-
-    Only the header and the rows are read, here: faiss's own reader follows whatever kind of index an untrusted file claims to be.
-    """
-    size = _existing(path, "build_index").stat().st_size
-    head = np.fromfile(path, dtype=_FAISS_HEADER, count=1)
-    if len(head) == 1:
-        kind, dimensions, rows, metric, values = (head[0][name] for name in ("kind", "d", "rows", "metric", "values"))
-        body = size - _FAISS_HEADER.itemsize
-        flat = kind == b"IxF2" and metric == _METRIC_L2 and dimensions > 0 and rows > 0
-        if flat and int(rows) * int(dimensions) * 4 == body and int(values) == body // 4:
-            return np.fromfile(path, dtype="<f4", offset=_FAISS_HEADER.itemsize).reshape(int(rows), int(dimensions))
-    raise BadInput(f"{path} is no flat L2 faiss index, or is damaged; run build_index again.")
-
-
 def versions() -> dict[str, str]:
     """What may matter to whoever compares two runs."""
     found = {"python": platform.python_version()}
-    for name in ("vqi", "torch", "torchvision", "numpy", "faiss-cpu", "scikit-learn", "scikit-learn-intelex"):
+    for name in ("vqi", "torch", "torchvision", "numpy", "scikit-learn", "scikit-learn-intelex"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
