@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ def category_names() -> list[str]:
 def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
     """The category `name` of the catalog (or a YAML file's path), with `overrides` ("path=value") laid over it.
 
-    A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file.
+    A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file. An empty name becomes that of
+    the source.
     Raises BadInput with one sentence for anything else.
     """
-    path = _find(name)
+    path = _find(name) if name else None
     values: dict[str, Any] = {}
     if path:
         values = _read(path)
@@ -40,13 +42,22 @@ def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
     for override in overrides:
         _set(values, override)
     if not path:
-        if not values.get("data", {}).get("source"):
+        source = str(values.get("data", {}).get("source") or "")
+        if not source and not name:
+            raise BadInput("Name a category of the catalog with --category, or photographs with --set data.source=FOLDER.")
+        if not source:
             raise BadInput(
                 f"There is no category {name!r} in the catalog.{closest(name, category_names())} "
                 "Without a file it needs --set data.source=FOLDER at least."
             )
-        values.setdefault("name", name)
+        values.setdefault("name", name or source_name(source))
     return Category.parse(values, str(path.name) if path else "The category")
+
+
+def source_name(source: str) -> str:
+    """A category's name from where its photographs lie: the last part of the path or address, without the suffix of an archive."""
+    last = re.sub(r"\.(tar|tgz|txz|zip)(\.\w+)?$", "", Path(source.rstrip("/") or "/").absolute().name, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:63] or "category"
 
 
 def _find(name: str) -> Path | None:

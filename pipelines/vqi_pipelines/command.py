@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from vqi.platform.bytecode import keep_bytecode
 from vqi.platform.errors import VqiError
@@ -62,7 +63,40 @@ def _tell(error: VqiError, as_json: bool) -> None:
     print(printable(f"vqi: {error}"), file=sys.stderr)
 
 
+# The commands by what a person wants to do; `vqi --help` shows them so.
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Prepare": {"check": check, "categories": categories, "methods": methods, "preview": preview, "distill": distill},
+    "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
+    "Use what was trained": {"predict": predict, "export": export},
+    "Train in a cluster": {
+        "submit": submit,
+        "submit-all": submit_all_command,
+        "runs": runs,
+        "logs": logs,
+        "retry": retry,
+        "terminate": terminate,
+        "schedule": schedule,
+        "ci": ci,
+        "upload": upload,
+        "compile": compile_command,
+    },
+}
+
+
+class GroupedHelp(TyperGroup):
+    """Lists the commands under the headings of GROUPS."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group, every line as wide as the terminal allows."""
+        width = max(map(len, self.commands))
+        for title, commands in GROUPS.items():
+            rows = [(name.ljust(width), self.commands[name].get_short_help_str(formatter.width - width - 6)) for name in commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=GroupedHelp,
     help="Visual quality inspection: from photographs to a checked, calibrated, exported defect detector.\n\n"
     "Exit codes: 0 fine, 1 the run failed, 2 bad input, 3 a gate said no.",
     no_args_is_help=True,
@@ -70,26 +104,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(cls=Command)(run)
-app.command("run-all", cls=Command)(run_all_command)
-app.command(cls=Command)(predict)
-app.command(cls=Command)(export)
-app.command(cls=Command)(check)
-app.command(cls=Command)(categories)
-app.command(cls=Command)(distill)
-app.command(cls=Command)(methods)
-app.command(cls=Command)(preview)
-app.command("compile", cls=Command)(compile_command)
-app.command(cls=Command)(demo)
-app.command(cls=Command)(submit)
-app.command("submit-all", cls=Command)(submit_all_command)
-app.command(cls=Command)(runs)
-app.command(cls=Command)(logs)
-app.command(cls=Command)(terminate)
-app.command(cls=Command)(retry)
-app.command(cls=Command)(schedule)
-app.command(cls=Command)(upload)
-app.command(cls=Command)(ci)
+for name, command in [row for group in GROUPS.values() for row in group.items()]:
+    app.command(name, cls=Command)(command)
 
 
 def _version(wanted: bool) -> None:

@@ -122,3 +122,16 @@ def test_parameters_and_back() -> None:
 def test_every_choice_is_a_parameter() -> None:
     assert set(choices()) <= set(Category().parameters())
     assert {key.replace(".", "_", 1) for key in keys()} == set(Category().parameters())
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("photos/bolt", "bolt"), ("photos/bolt/", "bolt"), ("s3://photos/M4 bolt.tar.gz", "M4-bolt"), ("nut.v2.zip", "nut.v2"), ("/", "category")],
+)
+def test_a_category_without_a_name_takes_that_of_its_photographs(source: str, name: str) -> None:
+    assert load_category("", [f"data.source={source}"]).name == name
+
+
+def test_neither_category_nor_source_is_one_sentence() -> None:
+    with pytest.raises(BadInput, match=r"Name a category of the catalog with --category, or photographs with --set data.source"):
+        load_category("", ["seed=1"])

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from vqi_pipelines.cluster.server import Server
 
 
+@options.takes_connection
 def ci(
+    connection: options.Connection,
     since: Annotated[str, typer.Option(help="Git revision: categories whose catalog file differs from it are due.")] = "",
     state: Annotated[str, typer.Option(help="File or s3:// object kept between calls: categories whose entry or photographs changed are due.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="Every category of the catalog is due.")] = False,
@@ -34,13 +36,7 @@ def ci(
     summary: Annotated[Path | None, typer.Option(help="Markdown file for the summary; $GITHUB_STEP_SUMMARY gets it as well.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due and submit nothing.")] = False,
     package: options.PackageFile = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
     experiment: options.Experiment = "vqi",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
 ) -> None:
     """Submit the categories that changed, wait for them, gate them, and leave a summary. Exit code 3 where only gates said no."""
     from vqi.platform.errors import BadInput
@@ -66,7 +62,7 @@ def ci(
     trained: list[Trained] = []
     if not dry_run and len(unchanged) < len(names):
         compiled = load_package("train_category", package)
-        server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        server, kubernetes = connection.reach()
         server.health()
         upload(server, compiled)
         going: deque[tuple[Trained, str]] = deque()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -13,20 +17,6 @@ if TYPE_CHECKING:
     from vqi_pipelines.cluster.logs import Logs
     from vqi_pipelines.cluster.server import Server
 
-Host = Annotated[
-    str,
-    typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG."),
-]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", envvar="KF_PIPELINES_NAMESPACE", help="Namespace that runs happen in.")]
-ServerNamespace = Annotated[
-    str, typer.Option("--server-namespace", help="Namespace KFP itself is in, where there is no --host; kubeflow or --namespace.")
-]
-TokenFile = Annotated[
-    str,
-    typer.Option("--token-file", envvar="KF_PIPELINES_SA_TOKEN_PATH", help="File of a service account's token, read anew for each request."),
-]
-CaCert = Annotated[str, typer.Option("--ca-cert", help="File of the authorities that KFP's certificate comes from; else SSL_CERT_FILE.")]
-KubeContext = Annotated[str, typer.Option("--kube-context", help="Context of the kubeconfig; else its current one.")]
 Experiment = Annotated[
     str,
     typer.Option(
@@ -44,14 +34,49 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def reach(
-    host: str = "", namespace: str = "", server_namespace: str = "", token_file: str = "", ca_cert: str = "", kube_context: str = ""
-) -> tuple[Server, Kubernetes | None]:
-    """The KFP server, and the cluster it runs in where that may be looked at."""
-    from vqi_pipelines.cluster.kubernetes_access import Kubernetes
-    from vqi_pipelines.cluster.server import Access, connect
+@dataclass(frozen=True)
+class Connection:
+    """How a command gets to KFP and to the cluster that it runs in. Each field is an option of every command that `takes_connection`."""
 
-    return connect(Access(host, namespace, server_namespace, token_file, ca_cert, kube_context), say), Kubernetes.reach(kube_context)
+    host: Annotated[
+        str,
+        typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG."),
+    ] = ""
+    namespace: Annotated[str, typer.Option("--namespace", "-n", envvar="KF_PIPELINES_NAMESPACE", help="Namespace that runs happen in.")] = ""
+    server_namespace: Annotated[
+        str, typer.Option("--server-namespace", help="Namespace KFP itself is in, where there is no --host; kubeflow or --namespace.")
+    ] = ""
+    token_file: Annotated[
+        str,
+        typer.Option("--token-file", envvar="KF_PIPELINES_SA_TOKEN_PATH", help="File of a service account's token, read anew for each request."),
+    ] = ""
+    ca_cert: Annotated[str, typer.Option("--ca-cert", help="File of the authorities that KFP's certificate comes from; else SSL_CERT_FILE.")] = ""
+    kube_context: Annotated[str, typer.Option("--kube-context", help="Context of the kubeconfig; else its current one.")] = ""
+
+    def reach(self) -> tuple[Server, Kubernetes | None]:
+        """The KFP server, and the cluster it runs in where that may be inspected."""
+        from vqi_pipelines.cluster.kubernetes_access import Kubernetes
+        from vqi_pipelines.cluster.server import Access, connect
+
+        access = Access(self.host, self.namespace, self.server_namespace, self.token_file, self.ca_cert, self.kube_context)
+        return connect(access, say), Kubernetes.reach(self.kube_context)
+
+
+def takes_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a Connection to a command, whose parameter `connection` gets what they make."""
+    signature = inspect.signature(command, eval_str=True)
+    hints = get_type_hints(Connection, include_extras=True)
+    names = [item.name for item in fields(Connection)]
+
+    @functools.wraps(command)
+    def connected(**values: Any) -> None:
+        command(connection=Connection(**{name: values.pop(name) for name in names}), **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [each.replace(kind=keyword) for each in signature.parameters.values() if each.name != "connection"]
+    added = [inspect.Parameter(name, keyword, default="", annotation=hints[name]) for name in names]
+    connected.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return connected
 
 
 def logs(server: Server, kubernetes: Kubernetes | None) -> Logs:

@@ -22,6 +22,7 @@ def demo(
 ) -> None:
     """Render parts with defects, run the whole DAG on them, and print where the report is."""
     from vqi.category import Category
+    from vqi_pipelines.catalog import source_name
     from vqi_pipelines.commands.run import execute
 
     backbone: dict[str, Any] = {"name": "resnet18", "weights": weights or "imagenet"}
@@ -29,7 +30,7 @@ def demo(
         print(NO_WEIGHTS, file=sys.stderr)
         backbone = {"name": "filterbank"}
     values = {
-        "name": Path(data.rstrip("/")).name.split(".")[0] if data else "flange",
+        "name": source_name(data) if data else "flange",
         "data": {"source": data or str(_rendered(out))},
         "backbone": backbone,
         "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.03}},

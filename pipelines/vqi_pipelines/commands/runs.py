@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 RunId = Annotated[str, typer.Argument(help="The run's id, or the beginning of its id or name that no other recent run has.")]
 
 
+@options.takes_connection
 def runs(
+    connection: options.Connection,
     run: Annotated[str, typer.Argument(help="One run (id, or the beginning of its id or name): its steps and metrics. Without it: a list.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays.")] = None,
@@ -29,12 +31,6 @@ def runs(
     state: Annotated[str, typer.Option(help="Only runs in this state: pending, running, succeeded, failed, canceled.")] = "",
     last: Annotated[int, typer.Option(min=1, max=500, help="How many at most, the newest first.")] = 20,
     experiment: Annotated[str, typer.Option(help="Only runs of this KFP experiment.")] = "",
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """List the runs of a cluster, or show one."""
@@ -42,7 +38,7 @@ def runs(
     from vqi_pipelines.cluster.listing import list_runs
     from vqi_pipelines.cluster.steps import OVER, steps_of
 
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     if run:
         found = the_run(server, run)
         logs = options.logs(server, kubernetes)
@@ -65,22 +61,18 @@ def runs(
         _print_table(listed)
 
 
+@options.takes_connection
 def logs(
+    connection: options.Connection,
     run: RunId,
     step: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
 ) -> None:
     """Print a step's log, from its pod, from KFP, or from KFP's archive."""
     from vqi.platform.errors import RunFailed
     from vqi_pipelines.cluster.logs import chosen_step
     from vqi_pipelines.cluster.steps import steps_of
 
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     found = the_run(server, run)
     chosen = chosen_step(steps_of(found), step)
     if chosen.cached:
@@ -92,20 +84,16 @@ def logs(
         print(printable(line.replace("\t", "    ")))
 
 
+@options.takes_connection
 def terminate(
+    connection: options.Connection,
     run: RunId,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
 ) -> None:
     """End a run that goes on; what its finished steps made stays."""
     from vqi.platform.errors import BadInput
     from vqi_pipelines.cluster.steps import OVER
 
-    server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, _ = connection.reach()
     found = the_run(server, run)
     if found.state in OVER:
         raise BadInput(f"The run {found.run_id} is over ({found.state.lower()}); there is nothing to end.")
@@ -113,22 +101,18 @@ def terminate(
     typer.echo(f"Ending {printable(found.display_name)}: {found.run_id}")
 
 
+@options.takes_connection
 def retry(
+    connection: options.Connection,
     run: RunId,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays.")] = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """Go on with a failed run where it failed: no finished step is repeated."""
     from vqi.platform.errors import BadInput
 
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     found = the_run(server, run)
     if found.state not in ("FAILED", "CANCELED"):
         raise BadInput(f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can be retried.")

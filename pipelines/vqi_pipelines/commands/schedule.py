@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun
 
 
+@options.takes_connection
 def schedule(
+    connection: options.Connection,
     category: Annotated[str, typer.Option(help="Category to run at every time of --cron.")] = "",
     cron: Annotated[str, typer.Option(help="When: '0 2 * * *' (minute hour day month weekday), six fields with the second first, or @daily.")] = "",
     pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
@@ -30,13 +32,7 @@ def schedule(
     no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Do not look at server, namespace, nodes and data first.")] = False,
     service_account: Annotated[str, typer.Option(help="Service account of the runs' pods; else KFP's own choice.")] = "",
     package: options.PackageFile = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
     experiment: options.Experiment = "vqi",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """Run a category on a schedule; list, pause, resume and delete schedules."""
@@ -50,7 +46,7 @@ def schedule(
     if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
         raise BadInput("Give one of --category (with --cron), --list, --pause, --resume and --delete.")
     if not category:
-        server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+        server, _ = connection.reach()
         server.health()
         if list_:
             _show(schedules.listed(server), json_output)
@@ -67,7 +63,7 @@ def schedule(
     chosen = load_category(category, overrides(set_, pool))
     compiled = load_package("train_category", package)
     values = run_values(compiled, chosen)
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     if not no_preflight:
         preflight(server, kubernetes, chosen)
     made = schedules.make(

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from vqi_pipelines.cluster.server import Server
 
 
+@options.takes_connection
 def submit(
-    category: Annotated[str, typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...).")],
+    connection: options.Connection,
+    category: Annotated[
+        str, typer.Option(help="A category of the catalog, a category file, or a new name; else the name of --set data.source=...")
+    ] = "",
     pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")] = False,
@@ -29,13 +33,7 @@ def submit(
     service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
     pipeline_root: Annotated[str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")] = "",
     package: options.PackageFile = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
     experiment: options.Experiment = "vqi",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
@@ -47,7 +45,7 @@ def submit(
     chosen = load_category(category, overrides(set_, pool))
     compiled = load_package("train_category", package)
     values = run_values(compiled, chosen)
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     if not no_preflight:
         preflight(server, kubernetes, chosen)
     uploaded = upload(server, compiled)

@@ -11,7 +11,9 @@ from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import say
 
 
+@options.takes_connection
 def submit_all_command(
+    connection: options.Connection,
     category: Annotated[list[str] | None, typer.Option(help="A category of the catalog, or a category file; may be repeated.")] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Every category of the catalog.")] = False,
     method: Annotated[list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")] = None,
@@ -23,13 +25,7 @@ def submit_all_command(
     service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
     pipeline_root: Annotated[str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")] = "",
     package: options.PackageFile = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
     experiment: options.Experiment = "vqi",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """Run every category with every method in a cluster, as one run, and compare them."""
@@ -42,7 +38,7 @@ def submit_all_command(
     trials = catalog_trials(category or [], all_of_them, method or [], submit.overrides(set_, pool))
     compiled = load_package("train_all", package)
     values = train_all_parameters(trials)
-    server, kubernetes = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, kubernetes = connection.reach()
     if not no_preflight:
         # What trials share is looked at once.
         looked_at = {(trial.category.data.source, trial.category.backbone.weights, trial.category.pool): trial.category for trial in trials}

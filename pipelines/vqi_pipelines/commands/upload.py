@@ -10,15 +10,11 @@ import typer
 from vqi_pipelines.commands import cluster_options as options
 
 
+@options.takes_connection
 def upload(
+    connection: options.Connection,
     pipeline: Annotated[str, typer.Option(help="Which pipeline; every one without it.")] = "",
     package: options.PackageFile = None,
-    host: options.Host = "",
-    namespace: options.Namespace = "",
-    server_namespace: options.ServerNamespace = "",
-    token_file: options.TokenFile = "",
-    ca_cert: options.CaCert = "",
-    kube_context: options.KubeContext = "",
     json_output: options.Json = False,
 ) -> None:
     """Upload the pipelines as versions named by their content; what is there already is left alone."""
@@ -30,7 +26,7 @@ def upload(
     if package and not pipeline:
         raise BadInput(f"--package needs --pipeline to say which one it is: {', '.join(PACKAGES)}.")
     packages = [load_package(name, package) for name in ([pipeline] if pipeline else PACKAGES)]
-    server, _ = options.reach(host, namespace, server_namespace, token_file, ca_cert, kube_context)
+    server, _ = connection.reach()
     server.health()
     made = []
     for each in packages:
