@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -278,7 +278,7 @@ class Category(_Section):
     @property
     def settings(self) -> dict[str, Any]:
         """The method's settings, defaults filled in."""
-        return asdict(parse_settings(self.method.name, self.method.settings))
+        return parse_settings(self.method.name, self.method.settings).model_dump()
 
     @property
     def method_paths(self) -> dict[str, str]:

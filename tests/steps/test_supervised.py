@@ -86,7 +86,7 @@ def learn(dataset: Path, network: Path, budgets: TrainSettings | None = None, **
     return train(
         dataset=dataset,
         method="vgg_cam",
-        settings=vars(parse_settings("vgg_cam", SETTINGS | settings)),
+        settings=parse_settings("vgg_cam", SETTINGS | settings).model_dump(),
         backbone=BackboneSettings(name="filterbank"),
         geometry=GEOMETRY,
         compute=Compute(),

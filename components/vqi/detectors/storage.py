@@ -40,7 +40,7 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
     value = {
         "format": NETWORK_FORMAT,
         "method": detector.method,
-        "settings": dataclasses.asdict(detector.settings),
+        "settings": detector.settings.model_dump(),
         "backbone": _plain(dataclasses.asdict(backbone.settings)),
         "weights": dataclasses.asdict(backbone.origin),
         "input_size": list(detector.input_size),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from vqi.detectors.settings import method_names, settings_class
 from vqi.detectors.settings.fields import Budget, MethodSettings
+from vqi.platform.settings import bounds_of, choices_of, extra_of, type_of
 
 Kind = Literal["memory", "trained", "supervised"]
 
@@ -80,17 +81,16 @@ _WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or f
 
 
 def _settings(kind: type[MethodSettings]) -> list[Setting]:
-    hints = get_type_hints(kind)
     return [
         Setting(
-            name=item.name,
-            type=_WORDS[hints[item.name]],
-            default=item.default,
-            low=item.metadata["low"],
-            high=item.metadata["high"],
-            choices=item.metadata["choices"],
-            meaning=item.metadata["meaning"],
-            source=item.metadata["source"],
+            name=name,
+            type=_WORDS.get(type_of(field), "text"),
+            default=field.default,
+            low=bounds_of(field)[0],
+            high=bounds_of(field)[1],
+            choices=choices_of(field),
+            meaning=field.description or "",
+            source=extra_of(field, "source") or "",
         )
-        for item in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for name, field in kind.model_fields.items()
     ]

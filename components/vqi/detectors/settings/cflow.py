@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from vqi.detectors.settings.fields import Budget, MethodSettings, setting
+from pydantic import Field
+
+from vqi.detectors.settings.fields import Budget, MethodSettings
 
 
-@dataclass(frozen=True)
 class CflowSettings(MethodSettings):
     """CFLOW-AD, Gudovskiy et al., arXiv 2107.12571."""
 
@@ -20,21 +20,26 @@ class CflowSettings(MethodSettings):
     )
     budget: ClassVar[Budget | None] = Budget(batch_size=32, epochs=100)
 
-    condition: int = setting(128, "length of the position encoding, a multiple of 4", low=4, high=1024, source="paper")
-    coupling_blocks: int = setting(8, "coupling blocks of each scale's flow", low=1, high=64, source="paper")
-    clamp: float = setting(1.9, "bound of a block's log scales", low=0.1, high=10.0, source="the authors' setting")
-    fibre: int = setting(
+    condition: int = Field(128, ge=4, le=1024, description="length of the position encoding, a multiple of 4", json_schema_extra={"source": "paper"})
+    coupling_blocks: int = Field(8, ge=1, le=64, description="coupling blocks of each scale's flow", json_schema_extra={"source": "paper"})
+    clamp: float = Field(1.9, ge=0.1, le=10.0, description="bound of a block's log scales", json_schema_extra={"source": "the authors' setting"})
+    fibre: int = Field(
         64,
-        "positions an optimiser step learns from, drawn from a batch of images until none is left",
-        low=1,
-        high=65536,
-        source="anomalib; paper 256",
+        ge=1,
+        le=65536,
+        description="positions an optimiser step learns from, drawn from a batch of images until none is left",
+        json_schema_extra={"source": "anomalib; paper 256"},
     )
-    learning_rate: float = setting(1e-4, "Adam's learning rate", low=1e-7, high=1.0, source="anomalib; paper: 2e-4")
-    image_score: str = setting(
+    learning_rate: float = Field(1e-4, ge=1e-7, le=1.0, description="Adam's learning rate", json_schema_extra={"source": "anomalib; paper: 2e-4"})
+    image_score: Literal["top", "max"] = Field(
         "top",
-        "the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)",
-        choices=("top", "max"),
-        source="ours: no single pixel decides",
+        description="the image score: mean of the map's largest half percent of pixels, or its maximum (the paper's)",
+        json_schema_extra={"source": "ours: no single pixel decides"},
     )
-    smoothing: float = setting(0.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="paper: none")
+    smoothing: float = Field(
+        0.0,
+        ge=0.0,
+        le=64.0,
+        description="sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none",
+        json_schema_extra={"source": "paper: none"},
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from vqi.detectors.settings.fields import Budget, MethodSettings, setting
+from pydantic import Field
+
+from vqi.detectors.settings.fields import Budget, MethodSettings
 
 
-@dataclass(frozen=True)
 class CsFlowSettings(MethodSettings):
     """CS-Flow, Rudolph et al., arXiv 2110.02855."""
 
@@ -21,23 +21,35 @@ class CsFlowSettings(MethodSettings):
     )
     budget: ClassVar[Budget | None] = Budget(batch_size=16, epochs=240)
 
-    coupling_blocks: int = setting(4, "cross-scale coupling blocks; the last one's kernels are 5x5, the others' 3x3", low=1, high=32, source="paper")
-    hidden_channels: int = setting(1024, "channels inside the subnetworks", low=1, high=4096, source="paper")
-    clamp: float = setting(3.0, "bound of a block's log scales", low=0.1, high=10.0, source="paper")
-    learning_rate: float = setting(2e-4, "Adam's learning rate", low=1e-7, high=1.0, source="paper")
-    epsilon: float = setting(1e-4, "Adam's epsilon", low=1e-12, high=1.0, source="the authors' code")
-    weight_decay: float = setting(1e-5, "Adam's weight decay", low=0.0, high=1.0, source="paper")
-    clip: float = setting(1.0, "largest norm of the gradient; 0 = unlimited", low=0.0, high=1e6, source="the authors' code")
-    map: str = setting(
+    coupling_blocks: int = Field(
+        4,
+        ge=1,
+        le=32,
+        description="cross-scale coupling blocks; the last one's kernels are 5x5, the others' 3x3",
+        json_schema_extra={"source": "paper"},
+    )
+    hidden_channels: int = Field(1024, ge=1, le=4096, description="channels inside the subnetworks", json_schema_extra={"source": "paper"})
+    clamp: float = Field(3.0, ge=0.1, le=10.0, description="bound of a block's log scales", json_schema_extra={"source": "paper"})
+    learning_rate: float = Field(2e-4, ge=1e-7, le=1.0, description="Adam's learning rate", json_schema_extra={"source": "paper"})
+    epsilon: float = Field(1e-4, ge=1e-12, le=1.0, description="Adam's epsilon", json_schema_extra={"source": "the authors' code"})
+    weight_decay: float = Field(1e-5, ge=0.0, le=1.0, description="Adam's weight decay", json_schema_extra={"source": "paper"})
+    clip: float = Field(
+        1.0, ge=0.0, le=1e6, description="largest norm of the gradient; 0 = unlimited", json_schema_extra={"source": "the authors' code"}
+    )
+    map: Literal["product", "finest"] = Field(
         "product",
-        "the anomaly map: the product of the three scales' maps (anomalib), or that of the finest scale alone (the authors)",
-        choices=("product", "finest"),
-        source="anomalib",
+        description="the anomaly map: the product of the three scales' maps (anomalib), or that of the finest scale alone (the authors)",
+        json_schema_extra={"source": "anomalib"},
     )
-    image_score: str = setting(
+    image_score: Literal["mean", "top", "max"] = Field(
         "mean",
-        "the image score: mean over all positions and scales (the paper's), mean of the map's largest half percent of pixels, or its maximum",
-        choices=("mean", "top", "max"),
-        source="paper",
+        description="the image score: mean over all positions and scales (the paper's), mean of the map's largest half percent of pixels, or its maximum",
+        json_schema_extra={"source": "paper"},
     )
-    smoothing: float = setting(0.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="paper: none")
+    smoothing: float = Field(
+        0.0,
+        ge=0.0,
+        le=64.0,
+        description="sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none",
+        json_schema_extra={"source": "paper: none"},
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from vqi.detectors.settings.fields import MethodSettings, setting
+from pydantic import Field
+
+from vqi.detectors.settings.fields import MethodSettings
 
 
-@dataclass(frozen=True)
 class DfmSettings(MethodSettings):
     """Deep-feature modelling, Ahuja et al., arXiv 1909.11786."""
 
@@ -19,20 +19,25 @@ class DfmSettings(MethodSettings):
         'Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", arXiv 1909.11786'
     )
 
-    variance: float = setting(0.99, "share of the variance the principal components keep", low=0.01, high=1.0, source="Intel; anomalib .97")
-    pool: int = setting(
+    variance: float = Field(
+        0.99, ge=0.01, le=1.0, description="share of the variance the principal components keep", json_schema_extra={"source": "Intel; anomalib .97"}
+    )
+    pool: int = Field(
         2,
-        "average pooling of the feature map before it is flattened; a grid it does not divide gets smaller, equal ones",
-        low=1,
-        high=64,
-        source="Intel; anomalib 4",
+        ge=1,
+        le=64,
+        description="average pooling of the feature map before it is flattened; a grid it does not divide gets smaller, equal ones",
+        json_schema_extra={"source": "Intel; anomalib 4"},
     )
-    localisation: str = setting(
+    localisation: Literal["error", "patch"] = Field(
         "error",
-        "the map: error of the image's reconstruction by position, or of each patch in a PCA of patches",
-        choices=("error", "patch"),
-        source="measured: docs/benchmarks.md",
+        description="the map: error of the image's reconstruction by position, or of each patch in a PCA of patches",
+        json_schema_extra={"source": "measured: docs/benchmarks.md"},
     )
-    smoothing: float = setting(
-        4.0, "sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none", low=0.0, high=64.0, source="ours: as PatchCore's"
+    smoothing: float = Field(
+        4.0,
+        ge=0.0,
+        le=64.0,
+        description="sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none",
+        json_schema_extra={"source": "ours: as PatchCore's"},
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from vqi.detectors.settings.fields import Budget, MethodSettings, setting
+from pydantic import Field
+
+from vqi.detectors.settings.fields import Budget, MethodSettings
 
 
-@dataclass(frozen=True)
 class EfficientAdSettings(MethodSettings):
     """EfficientAD, Batzner et al., arXiv 2303.14535."""
 
@@ -20,38 +20,47 @@ class EfficientAdSettings(MethodSettings):
     tunes_on_normals: ClassVar[bool] = True
     extra_images: ClassVar[str] = "penalty_images"
 
-    model_size: str = setting("small", "the patch description networks: EfficientAD-S or -M", choices=("small", "medium"), source="paper, section 4")
-    channels: int = setting(384, "numbers that the teacher describes a patch with", low=1, high=4096, source="paper, section 3.1")
-    learning_rate: float = setting(
-        1e-4, "learning rate of Adam; a tenth of it for the last 5 % of the steps", low=1e-9, high=10.0, source="paper, appendix A"
+    model_size: Literal["small", "medium"] = Field(
+        "small", description="the patch description networks: EfficientAD-S or -M", json_schema_extra={"source": "paper, section 4"}
     )
-    weight_decay: float = setting(1e-5, "weight decay of Adam", low=0.0, high=1.0, source="paper, appendix A")
-    hard_share: float = setting(
-        1e-3, "share of the largest differences that the student learns from", low=1e-6, high=1.0, source="paper, section 3.2"
+    channels: int = Field(
+        384, ge=1, le=4096, description="numbers that the teacher describes a patch with", json_schema_extra={"source": "paper, section 3.1"}
     )
-    penalty_images: str = setting(
+    learning_rate: float = Field(
+        1e-4,
+        ge=1e-9,
+        le=10.0,
+        description="learning rate of Adam; a tenth of it for the last 5 % of the steps",
+        json_schema_extra={"source": "paper, appendix A"},
+    )
+    weight_decay: float = Field(1e-5, ge=0.0, le=1.0, description="weight decay of Adam", json_schema_extra={"source": "paper, appendix A"})
+    hard_share: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=1.0,
+        description="share of the largest differences that the student learns from",
+        json_schema_extra={"source": "paper, section 3.2"},
+    )
+    penalty_images: str = Field(
         "",
-        "folder, archive or s3:// of images of anything else, on which the student must not follow the teacher; '' = no such penalty",
-        source="paper, section 3.2: ImageNet",
-        path=True,
+        description="folder, archive or s3:// of images of anything else, on which the student must not follow the teacher; '' = no such penalty",
+        json_schema_extra={"source": "paper, section 3.2: ImageNet", "path": True},
     )
-    teacher: str = setting(
+    teacher: str = Field(
         "",
-        "the teacher: a weights file or s3:// address, as `vqi distill` writes; '' = it is first distilled from the backbone",
-        source="paper, section 3.1: distilled",
-        path=True,
+        description="the teacher: a weights file or s3:// address, as `vqi distill` writes; '' = it is first distilled from the backbone",
+        json_schema_extra={"source": "paper, section 3.1: distilled", "path": True},
     )
-    teacher_sha256: str = setting("", "sha256 of the teacher's file, checked where given", source="ours")
-    distillation_steps: int = setting(
+    teacher_sha256: str = Field("", description="sha256 of the teacher's file, checked where given", json_schema_extra={"source": "ours"})
+    distillation_steps: int = Field(
         10_000,
-        "steps of distilling a teacher where none is given (60,000 on ImageNet in the paper), at most train.max_steps",
-        low=1,
-        high=10_000_000,
-        source="ours: a sixth of the paper's",
+        ge=1,
+        le=10_000_000,
+        description="steps of distilling a teacher where none is given (60,000 on ImageNet in the paper), at most train.max_steps",
+        json_schema_extra={"source": "ours: a sixth of the paper's"},
     )
-    image_score: str = setting(
+    image_score: Literal["top", "max"] = Field(
         "top",
-        "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
-        choices=("top", "max"),
-        source="ours: no single pixel decides",
+        description="an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
+        json_schema_extra={"source": "ours: no single pixel decides"},
     )

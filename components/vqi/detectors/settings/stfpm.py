@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from vqi.detectors.settings.fields import Budget, MethodSettings, setting
+from pydantic import Field
+
+from vqi.detectors.settings.fields import Budget, MethodSettings
 
 
-@dataclass(frozen=True)
 class StfpmSettings(MethodSettings):
     """Student-teacher feature pyramid matching, Wang et al., arXiv 2103.04257."""
 
@@ -18,12 +18,11 @@ class StfpmSettings(MethodSettings):
     paper: ClassVar[str] = 'Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", arXiv 2103.04257'
     budget: ClassVar[Budget | None] = Budget(batch_size=32, epochs=100)
 
-    learning_rate: float = setting(0.4, "learning rate of SGD", low=1e-9, high=100.0, source="paper, section 4")
-    momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=0.9999, source="paper, section 4")
-    weight_decay: float = setting(1e-4, "weight decay of SGD", low=0.0, high=1.0, source="paper, section 4")
-    image_score: str = setting(
+    learning_rate: float = Field(0.4, ge=1e-9, le=100.0, description="learning rate of SGD", json_schema_extra={"source": "paper, section 4"})
+    momentum: float = Field(0.9, ge=0.0, le=0.9999, description="momentum of SGD", json_schema_extra={"source": "paper, section 4"})
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="weight decay of SGD", json_schema_extra={"source": "paper, section 4"})
+    image_score: Literal["top", "max"] = Field(
         "top",
-        "an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
-        choices=("top", "max"),
-        source="ours: no single pixel decides",
+        description="an image's score from its map: the mean of the top half percent of pixels, or the maximum (the paper)",
+        json_schema_extra={"source": "ours: no single pixel decides"},
     )

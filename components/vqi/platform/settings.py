@@ -1,0 +1,141 @@
+"""What a section of the configuration is, and the sentence for a value that it does not take."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from vqi.platform.errors import BadInput, closest
+
+WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class Settings(BaseModel):
+    """A section of the configuration: frozen, and an unknown key is an error. Each lives in the room that uses it.
+
+    A field states its type, bounds and description; `json_schema_extra` may add the `source` of its default, and `path` where it names a file or folder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def read_settings(kind: type[Kind], values: Mapping[str, Any], prefix: str = "", owner: str = "") -> Kind:
+    """`values` as a `kind`. `prefix` stands before a key in a sentence, `owner` says whose keys they are.
+
+    Raises BadInput with one sentence: the key, what is wrong with its value, and a near match.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise BadInput(f"{sentence(error, kind, prefix, owner)}") from error
+
+
+def sentence(error: ValidationError, kind: type[BaseModel], prefix: str = "", owner: str = "") -> str:
+    """The first thing that is wrong, as one sentence."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    section, field = _at(kind, path)
+    known = field is not None
+    where = prefix + ".".join(path[: _depth(kind, path)] if known else path)
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        keys = list(section.model_fields) if section else []
+        return f"{where} is not a {f'setting of {owner}' if owner else 'key'}.{closest(path[-1], keys)}"
+    if first["type"] == "value_error":
+        return f"{where} is {value!r}: it {first['msg'].removeprefix('Value error, ')}."
+    if field is None:
+        return f"{where} is {value!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    shape = (field.json_schema_extra or {}).get("shape") if isinstance(field.json_schema_extra, dict) else None
+    if shape and len(path) >= 1:
+        return f"{where} must be {shape}."
+    choices = choices_of(field)
+    if choices:
+        return f"{where} is {value!r}.{closest(str(value), list(choices))}"
+    if first["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return f"{where} is {value}; it must {_range_words(field)}."
+    word = WORDS.get(type_of(field))
+    if word and first["type"].split("_")[0] in ("int", "float", "bool", "string"):
+        return f"{where} is {value!r}; it must be {word}."
+    message = first["msg"].removeprefix("Input ")
+    return f"{where} is {value!r}: it {message[0].lower()}{message[1:]}."
+
+
+def type_of(field: FieldInfo) -> Any:
+    """The type of a field's value, without None."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(each for each in get_args(kind) if each is not type(None))
+    return kind
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """What a field's value is one of; () where it is free."""
+    kind = type_of(field)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
+    """The least and the largest value of a field, None where there is none; whether they belong to the range `_range_words` says."""
+    low = high = None
+    for rule in field.metadata:
+        low = getattr(rule, "ge", getattr(rule, "gt", low))
+        high = getattr(rule, "le", getattr(rule, "lt", high))
+    return low, high
+
+
+def extra_of(field: FieldInfo, name: str) -> Any:
+    """What a field's `json_schema_extra` says under `name`, or None."""
+    return field.json_schema_extra.get(name) if isinstance(field.json_schema_extra, dict) else None
+
+
+def _range_words(field: FieldInfo) -> str:
+    low, high = bounds_of(field)
+    open_low = any(isinstance(rule, annotated_types.Gt) for rule in field.metadata)
+    open_high = any(isinstance(rule, annotated_types.Lt) for rule in field.metadata)
+    if low is None or high is None:
+        edge, value = ("above" if open_low else "at least", low) if high is None else ("below" if open_high else "at most", high)
+        return f"be {edge} {value:.15g}"
+    excluded = (
+        ", both excluded" if open_low and open_high else f", {low:.15g} excluded" if open_low else f", {high:.15g} excluded" if open_high else ""
+    )
+    return f"lie between {low:.15g} and {high:.15g}{excluded}"
+
+
+def _at(kind: type[BaseModel], path: list[str]) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+    """The section that the last key of a path stands in, and the field that the path names or leads into."""
+    section: type[BaseModel] | None = kind
+    field: FieldInfo | None = None
+    for part in path:
+        if section is None or part not in section.model_fields:
+            return section, None if section else field
+        field = section.model_fields[part]
+        inner = type_of(field)
+        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return section, field
+
+
+def _depth(kind: type[BaseModel], path: list[str]) -> int:
+    """How many parts of a path are keys: what follows is a position inside a value."""
+    section: type[BaseModel] | None = kind
+    for number, part in enumerate(path):
+        if section is None or part not in section.model_fields:
+            return number
+        inner = type_of(section.model_fields[part])
+        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return len(path)
+
+
+def whole_numbers(kind: type[BaseModel], values: Any) -> Any:
+    """`values` with whole floats as integers where a field takes one: KFP hands integers over as floats."""
+    if not isinstance(values, Mapping):
+        return values
+    integers = {name for name, field in kind.model_fields.items() if type_of(field) is int}
+    return {key: int(value) if key in integers and isinstance(value, float) and value.is_integer() else value for key, value in values.items()}
