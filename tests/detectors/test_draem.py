@@ -64,13 +64,13 @@ def trained(settings: dict | None = None, steps: int = 60) -> tuple[Draem, list[
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Draem, list[float]]:
+def training_run() -> tuple[Draem, list[float]]:
     return trained()
 
 
 @pytest.fixture(scope="module")
-def taught(trained) -> Draem:
-    return trained[0].requires_grad_(False)
+def taught(training_run) -> Draem:
+    return training_run[0].requires_grad_(False)
 
 
 def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
@@ -92,8 +92,8 @@ def test_a_defect_scores_higher_after_training_and_the_map_shows_where(taught):
     assert float(defective.map[:, 6:14, 6:14].mean()) > float(defective.map[:, 20:, 20:].mean()) + 1
 
 
-def test_loss_falls_and_every_weight_learns(trained):
-    learner, losses = trained
+def test_loss_falls_and_every_weight_learns(training_run):
+    learner, losses = training_run
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
     untrained = dict(detector().named_parameters())
     assert all(not torch.equal(value, untrained[name]) for name, value in learner.named_parameters())
