@@ -1,8 +1,10 @@
-"""Builds the images: by `docker buildx bake`, or where Docker has no buildx one after the other by `docker build` with the same arguments.
+"""Builds the images: by `docker buildx bake`, or where Docker has no buildx one after the other by `docker build` with
+the same arguments.
 
-The images of the steps come from the table of steps (`vqi.placement`). `make images` runs this; the names that follow are images or groups of them.
-Variables are taken from the environment (images/README.md). `--print` writes the definition for bake as JSON to standard output and builds nothing.
-It needs Python 3.11 and Docker alone, no installed package.
+The images of the steps come from the table of steps (`vqi.placement`). `make images` runs this; the names that follow
+are images or groups of them. Variables are taken from the environment (images/README.md). `--print` writes the
+definition for bake as JSON to standard output and builds nothing. It needs Python 3.11 and Docker alone, no installed
+package.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ sys.path.insert(0, str(ROOT / "components"))
 
 from vqi.placement import STEP_TABLE  # noqa: E402  the package need not be installed
 
-# Bases are named by digest as well, so that a build can be repeated. Habana publishes one image a release of its software; its tag names release and
-# build.
+# Bases are named by digest as well, so that a build can be repeated. Habana publishes one image a release of its
+# software; its tag names release and build.
 VARIABLES = {
     "BASE_IMAGE": "python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b",
-    "GAUDI_BASE_IMAGE": "vault.habana.ai/gaudi-docker/1.24.0/ubuntu24.04/habanalabs/pytorch-installer-2.10.0:1.24.0-1007",
+    "GAUDI_BASE_IMAGE": "vault.habana.ai/gaudi-docker/1.24.0/ubuntu24.04/habanalabs/"
+    "pytorch-installer-2.10.0:1.24.0-1007",
     "GO_IMAGE": "golang:1.26-bookworm@sha256:a688600ca24f8a4d3ca77f95b0dd40704a9fc787c826660eb7ba0b641b8b175d",
     "TORCH_INDEX": "",
     "GOPROXY": "",
@@ -43,7 +46,8 @@ PLATFORM = "linux/amd64"
 
 @dataclass(frozen=True)
 class Image:
-    """An image: the target in a Dockerfile that it is, and the build arguments that it takes beside the variables of its Dockerfile.
+    """An image: the target in a Dockerfile that it is, and the build arguments that it takes beside the variables of
+    its Dockerfile.
 
     `group` is what it is built with: servers, xeon or gaudi.
     """
@@ -57,14 +61,19 @@ class Image:
 
 
 def images() -> dict[str, Image]:
-    """Every image by its name: the servers, `predict`, and those that steps run in, as the table of steps names them."""
+    """Every image by its name: the servers, `predict`, and those that steps run in, as the table of steps names
+    them."""
     servers = [
         Image("minio", "servers", "minio", "images/minio.Dockerfile", ("GO_IMAGE", "GOPROXY", "VERSION", "REVISION")),
         Image("mlflow", "servers", "mlflow"),
     ]
     steps = [Image(step.image, "xeon", "step", arguments={"STAGE": step.stage}) for step in STEP_TABLE]
     predict = Image("predict", "xeon", "predict", arguments={"STAGE": "predicting"})
-    gaudi = [Image(f"{step.image}-gaudi", "gaudi", "step", arguments={"STAGE": step.gaudi_stage}) for step in STEP_TABLE if step.device]
+    gaudi = [
+        Image(f"{step.image}-gaudi", "gaudi", "step", arguments={"STAGE": step.gaudi_stage})
+        for step in STEP_TABLE
+        if step.device
+    ]
     return {image.name: image for image in [*servers, *steps, predict, *gaudi]}
 
 
@@ -76,16 +85,25 @@ def chosen_images(names: Iterable[str]) -> list[Image]:
     known = images()
     chosen: dict[str, Image] = {}
     for name in names:
-        members = [image for image in known.values() if image.group in GROUPS[name]] if name in GROUPS else [known[name]]
+        members = (
+            [image for image in known.values() if image.group in GROUPS[name]] if name in GROUPS else [known[name]]
+        )
         chosen.update({image.name: image for image in members})
     return list(chosen.values())
 
 
 def variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of a build: the environment's, else the image names that compiled packages ask for, and the revision of the code."""
+    """The variables of a build: the environment's, else the image names that compiled packages ask for, and the
+    revision of the code."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    described = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, text=True, capture_output=True)
-    defaults = {**VARIABLES, "VERSION": environment.get("VQI_IMAGE_TAG") or version, "REVISION": described.stdout.strip()}
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, text=True, capture_output=True
+    )
+    defaults = {
+        **VARIABLES,
+        "VERSION": environment.get("VQI_IMAGE_TAG") or version,
+        "REVISION": described.stdout.strip(),
+    }
     return {name: environment.get(name) or value for name, value in defaults.items()}
 
 
@@ -120,10 +138,16 @@ def build_one_by_one(chosen: Iterable[Image], values: Mapping[str, str], docker:
     """Build the images by `docker build`, in order; returns the exit status of the first that fails, else 0."""
     secret = ["--secret", f"id=pip,src={values['PIP_CONF']}"] if values["PIP_CONF"] else []
     for image in chosen:
-        arguments = [part for name, value in build_arguments(image, values).items() for part in ("--build-arg", f"{name}={value}")]
+        arguments = [
+            part
+            for name, value in build_arguments(image, values).items()
+            for part in ("--build-arg", f"{name}={value}")
+        ]
         what = ["-f", image.dockerfile, "--target", image.target, "-t", tag(image, values)]
         command = [*docker, "build", "--quiet", *what, *arguments, *secret, *options, "."]
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=subprocess.DEVNULL).returncode
+        code = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=subprocess.DEVNULL
+        ).returncode
         if code:
             return code
         print(tag(image, values), flush=True)
@@ -142,7 +166,10 @@ def main(names: list[str]) -> int:
     if only_print:
         print(definition)
         return 0
-    docker, options = shlex.split(os.environ.get("DOCKER") or "docker"), shlex.split(os.environ.get("BUILD_OPTIONS", ""))
+    docker, options = (
+        shlex.split(os.environ.get("DOCKER") or "docker"),
+        shlex.split(os.environ.get("BUILD_OPTIONS", "")),
+    )
     if subprocess.run([*docker, "buildx", "version"], capture_output=True).returncode:
         return build_one_by_one(chosen, values, docker, options)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

@@ -35,12 +35,21 @@ def made_authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
     signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key())
     subject = x509.SubjectKeyIdentifier.from_public_key(ours.public_key())
-    root = certificate("factory", ours, "factory", ours, [(x509.BasicConstraints(True, None), True), (usage, True), (subject, False)])
-    leaf = certificate("store", servers, "factory", ours, [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (signed_by, False)])
+    root = certificate(
+        "factory", ours, "factory", ours, [(x509.BasicConstraints(True, None), True), (usage, True), (subject, False)]
+    )
+    leaf = certificate(
+        "store",
+        servers,
+        "factory",
+        ours,
+        [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (signed_by, False)],
+    )
     pem = serialization.Encoding.PEM
     (folder / "ca.crt").write_bytes(root.public_bytes(pem))
     (folder / "server.pem").write_bytes(
-        leaf.public_bytes(pem) + servers.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        leaf.public_bytes(pem)
+        + servers.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")

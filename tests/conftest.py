@@ -54,7 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--s3",
         default="",
-        help=f"S3 servers to test with ({kinds}; several with commas; all), none of them skipped; default: MinIO where it is there, else rclone",
+        help=f"S3 servers to test with ({kinds}; several with commas; all), none of them skipped; default: MinIO "
+        "where it is there, else rclone",
     )
 
 
@@ -102,7 +103,11 @@ def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Se
 
 
 def forget_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3")) or name.lower().endswith("_proxy")]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3")) or name.lower().endswith("_proxy")
+    ]:
         monkeypatch.delenv(name)
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -116,7 +121,8 @@ def bucket(s3: Server) -> str:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    """The file of a certificate authority of our own, and a server's side of TLS with a certificate of it for `localhost`."""
+    """The file of a certificate authority of our own, and a server's side of TLS with a certificate of it for
+    `localhost`."""
     from certificates import made_authority
 
     return made_authority(tmp_path_factory.mktemp("authority"))

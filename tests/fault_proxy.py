@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# Before the server hears of it: refused, or the connection closed. After it did what it was asked to: the answer lost, or half of its body.
+# Before the server hears of it: refused, or the connection closed. After it did what it was asked to: the answer lost,
+# or half of its body.
 BEFORE, AFTER = ("slow_down", "closed"), ("unanswered", "half")
 ALL = BEFORE + AFTER
 
@@ -54,19 +55,22 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
     def body(self) -> bytes:
-        return f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{self.code}</Code><Message>by the proxy</Message>{self.more}</Error>'.encode()
+        error = f"<Error><Code>{self.code}</Code><Message>by the proxy</Message>{self.more}</Error>"
+        return f'<?xml version="1.0" encoding="UTF-8"?>{error}'.encode()
 
 
 SLOW_DOWN = Answer(503, "SlowDown")
 # As MinIO gives it where its disks are full.
 FULL = Answer(507, "XMinioStorageFull")
-# What to do with a call: nothing (None), one of ALL, `swallowed` (said to be done, and not), a number of seconds to sleep first, or an answer.
+# What to do with a call: nothing (None), one of ALL, `swallowed` (said to be done, and not), a number of seconds to
+# sleep first, or an answer.
 Fault = str | float | Answer | None
 Plan = Callable[[Call], Fault]
 
 
 def a_third(seed: int = 0, kinds: tuple[str, ...] = ALL) -> Plan:
-    """Spoil one in three calls: of each path one of its first three calls, one of the next three, and so on, whatever order threads come in."""
+    """Spoil one in three calls: of each path one of its first three calls, one of the next three, and so on, whatever
+    order threads come in."""
 
     def plan(call: Call) -> Fault:
         block = random.Random(f"{seed} {call.method} {_key(call.path)} {call.times // 3}")
@@ -103,7 +107,8 @@ class Proxy:
 
 @contextmanager
 def faulty(endpoint: str, plan: Plan | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Put a proxy before the server at `endpoint`. The Host header is passed on as it came, so signatures stay valid."""
+    """Put a proxy before the server at `endpoint`. The Host header is passed on as it came, so signatures stay
+    valid."""
     lock, seen = threading.Lock(), defaultdict[tuple[str, str], int](int)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -120,7 +125,10 @@ def faulty(endpoint: str, plan: Plan | None = None, tls: ssl.SSLContext | None =
                 proxy.calls[call.operation] += 1
                 proxy.ranges += call.ranged
                 if fault is not None:
-                    proxy.faults[call.operation, fault if isinstance(fault, str) else fault.code if isinstance(fault, Answer) else "slow"] += 1
+                    proxy.faults[
+                        call.operation,
+                        fault if isinstance(fault, str) else fault.code if isinstance(fault, Answer) else "slow",
+                    ] += 1
             if fault == "closed":
                 self.close_connection = True
                 return

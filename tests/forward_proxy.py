@@ -1,4 +1,5 @@
-"""A small HTTP proxy as companies have: plain requests are forwarded, CONNECT is tunnelled; it may ask for a user and a password."""
+"""A small HTTP proxy as companies have: plain requests are forwarded, CONNECT is tunnelled; it may ask for a user and a
+password."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class ForwardProxy:
 
 @contextmanager
 def forwarding(credentials: str = "", hosts: dict[str, str] | None = None) -> Iterator[ForwardProxy]:
-    """A proxy that lets through whoever sends `credentials` (user:password). `hosts` are addresses of names that only the proxy resolves."""
+    """A proxy that lets through whoever sends `credentials` (user:password). `hosts` are addresses of names that only
+    the proxy resolves."""
     wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else ""
 
     def resolved(netloc: str) -> str:
@@ -73,7 +75,9 @@ def forwarding(credentials: str = "", hosts: dict[str, str] | None = None) -> It
             target = urlsplit(self.path)
             upstream = http.client.HTTPConnection(resolved(target.netloc), timeout=30)
             try:
-                upstream.putrequest(self.command, f"{target.path}?{target.query}" if target.query else target.path, True, True)
+                upstream.putrequest(
+                    self.command, f"{target.path}?{target.query}" if target.query else target.path, True, True
+                )
                 for name, value in self.headers.items():
                     if not name.lower().startswith("proxy-"):
                         upstream.putheader(name, value)

@@ -1,4 +1,5 @@
-"""A KFP server for tests, in this process: it answers with kfp_server_api's own models and takes nothing that they do not know.
+"""A KFP server for tests, in this process: it answers with kfp_server_api's own models and takes nothing that they do
+not know.
 
 Runs go on by being asked for: every GET of a run takes it to the next of its `stages`.
 """
@@ -42,7 +43,10 @@ def launcher_log(metrics: dict[str, float], name: str = "metrics") -> str:
 
     held = {"evaluation": {}, "executor-logs": {}, name: metrics, "roc": {"confidenceMetrics": []}}
     output = {"artifacts": {name: artifact(name, metadata) for name, metadata in held.items()}}
-    return f"vqi evaluate: 3.1 s, peak 512 MiB\nI1121 20:00:00.0 18 launcher_v2.go:1230] ExecutorOutput: {json.dumps(output, indent=2)}\nI1121 done\n"
+    return (
+        "vqi evaluate: 3.1 s, peak 512 MiB\nI1121 20:00:00.0 18 launcher_v2.go:1230] ExecutorOutput: "
+        f"{json.dumps(output, indent=2)}\nI1121 done\n"
+    )
 
 
 def failed_log(step: str, sentence: str, status: int) -> str:
@@ -51,7 +55,8 @@ def failed_log(step: str, sentence: str, status: int) -> str:
         f"I1121 20:00:00.0 18 launcher_v2.go:94] input\nvqi {step}: {sentence}\n"
         f"E1121 20:00:01.0 18 launcher_v2.go:449] Component failed to execute successfully: exit status {status}\n"
         f"F1121 20:00:01.0 18 main.go:59] failed to execute component: exit status {status}\n"
-        'time=2026-11-21T20:00:02Z level=INFO msg="sub-process exited" argo=true error="exit status 1"\nError: exit status 1\n'
+        'time=2026-11-21T20:00:02Z level=INFO msg="sub-process exited" argo=true error="exit status 1"\nError: exit '
+        "status 1\n"
     )
 
 
@@ -59,11 +64,17 @@ def failed_log(step: str, sentence: str, status: int) -> str:
 class Kfp:
     """The server's state and how it is to behave. `faults` yields, for each request, "" or what goes wrong with it:
 
-    a status ("503"), "closed" (the connection ends before anything is done) or "lost" (it is done, and the answer never arrives).
+    a status ("503"), "closed" (the connection ends before anything is done) or "lost" (it is done, and the answer never
+    arrives).
     """
 
     health: dict[str, Any] = field(
-        default_factory=lambda: {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False, "pipeline_store": "database"}
+        default_factory=lambda: {
+            "tag_name": "2.17.0",
+            "commit_sha": "abc",
+            "multi_user": False,
+            "pipeline_store": "database",
+        }
     )
     token: str = ""
     page: str = ""
@@ -105,7 +116,9 @@ class Kfp:
         if query["pipelineid"] not in self.pipelines:
             raise Refused(404, "Pipeline not found")
         if any(version.display_name == query["name"] for version in self.versions.values()):
-            raise Refused(409, f"Failed to upload a pipeline version. The name {query['name']} already exist: AlreadyExistError")
+            raise Refused(
+                409, f"Failed to upload a pipeline version. The name {query['name']} already exist: AlreadyExistError"
+            )
         made = api.V2beta1PipelineVersion(
             pipeline_id=query["pipelineid"],
             pipeline_version_id=str(uuid.uuid4()),
@@ -120,7 +133,9 @@ class Kfp:
 
     def list_experiments(self, query: dict[str, str]) -> Any:
         predicates = json.loads(query.get("filter", "{}")).get("predicates", [])
-        held = [e for e in self.experiments.values() if all(getattr(e, p["key"]) == p["string_value"] for p in predicates)]
+        held = [
+            e for e in self.experiments.values() if all(getattr(e, p["key"]) == p["string_value"] for p in predicates)
+        ]
         return api.V2beta1ListExperimentsResponse(experiments=held or None, total_size=len(held))
 
     def create_experiment(self, query: dict[str, str], body: Any) -> Any:
@@ -137,7 +152,9 @@ class Kfp:
         held = sorted(held, key=lambda run: run.created_at, reverse=True)
         start, size = int(query.get("page_token") or 0), int(query.get("page_size", 10))
         more = str(start + size) if start + size < len(held) else None
-        return api.V2beta1ListRunsResponse(runs=held[start : start + size] or None, total_size=len(held), next_page_token=more)
+        return api.V2beta1ListRunsResponse(
+            runs=held[start : start + size] or None, total_size=len(held), next_page_token=more
+        )
 
     def create_run(self, query: dict[str, str], body: Any) -> Any:
         version = body.pipeline_version_reference.pipeline_version_id
@@ -166,7 +183,9 @@ class Kfp:
         return {}
 
     def create_recurring_run(self, query: dict[str, str], body: Any) -> Any:
-        _check_parameters(self.packages[body.pipeline_version_reference.pipeline_version_id], body.runtime_config.parameters)
+        _check_parameters(
+            self.packages[body.pipeline_version_reference.pipeline_version_id], body.runtime_config.parameters
+        )
         if len(body.trigger.cron_schedule.cron.split()) not in (1, 6):
             raise Refused(400, "Schedule cron is not a supported format")
         body.recurring_run_id, body.created_at, body.status = str(uuid.uuid4()), _now(), "ENABLED"
@@ -215,7 +234,8 @@ class Kfp:
         )
 
     def _tasks(self, run_id: str, step: str, state: str) -> list[Any]:
-        """The Argo nodes of one task, as KFP tells of them: each names itself by a pod, and its children by Argo's ids."""
+        """The Argo nodes of one task, as KFP tells of them: each names itself by a pod, and its children by Argo's
+        ids."""
         start = datetime(2026, 11, 21, 20, 0, tzinfo=UTC) + timedelta(seconds=10 * STEPS.index(step))
         never = datetime(1970, 1, 1, tzinfo=UTC)
         end = never if state == "RUNNING" else start + timedelta(seconds=7)
@@ -228,7 +248,11 @@ class Kfp:
             )
 
         # As 2.17 tells them: no node says its own id, and each has its attempts beside it.
-        attempts = [node("executor", inner, "executor"), node("executor(0)", inner)] if inner != "SKIPPED" else [node("executor", inner)]
+        attempts = (
+            [node("executor", inner, "executor"), node("executor(0)", inner)]
+            if inner != "SKIPPED"
+            else [node("executor", inner)]
+        )
         return [
             node(f"{step}-driver", "SUCCEEDED", "driver"),
             node(f"{step}-driver(0)", "SUCCEEDED", "dag"),
@@ -255,8 +279,18 @@ ROUTES: list[Route] = [
     ("POST", "/apis/v2beta1/runs/{run_id}:retry", "", Kfp.retry_run),
     ("GET", "/apis/v2beta1/recurringruns", "", Kfp.list_recurring_runs),
     ("POST", "/apis/v2beta1/recurringruns", "V2beta1RecurringRun", Kfp.create_recurring_run),
-    ("POST", "/apis/v2beta1/recurringruns/{recurring_run_id}:enable", "", lambda kfp, query, i: kfp.switch_recurring_run(query, i, "enable")),
-    ("POST", "/apis/v2beta1/recurringruns/{recurring_run_id}:disable", "", lambda kfp, query, i: kfp.switch_recurring_run(query, i, "disable")),
+    (
+        "POST",
+        "/apis/v2beta1/recurringruns/{recurring_run_id}:enable",
+        "",
+        lambda kfp, query, i: kfp.switch_recurring_run(query, i, "enable"),
+    ),
+    (
+        "POST",
+        "/apis/v2beta1/recurringruns/{recurring_run_id}:disable",
+        "",
+        lambda kfp, query, i: kfp.switch_recurring_run(query, i, "disable"),
+    ),
     ("DELETE", "/apis/v2beta1/recurringruns/{recurring_run_id}", "", Kfp.delete_recurring_run),
 ]
 # Served beside the API that kfp_server_api knows, by the API server's own handlers.
@@ -290,7 +324,9 @@ def serving(kfp: Kfp) -> Iterator[Kfp]:
                         kind, content = "text/html; charset=utf-8", kfp.page.encode()
                 except Refused as refused:
                     status, kind = refused.status, "application/json"
-                    content = json.dumps({"error": refused.message, "code": 5, "message": refused.message, "details": []}).encode()
+                    content = json.dumps(
+                        {"error": refused.message, "code": 5, "message": refused.message, "details": []}
+                    ).encode()
             if fault == "lost":
                 self.close_connection = True
                 return
@@ -312,7 +348,11 @@ def serving(kfp: Kfp) -> Iterator[Kfp]:
                     elif takes == "file":
                         arguments.append(_uploaded(self.headers["Content-Type"], body))
                     answer = handler(kfp, query, *arguments)
-                    return answer.encode() if isinstance(answer, str) else json.dumps(client.sanitize_for_serialization(answer)).encode()
+                    return (
+                        answer.encode()
+                        if isinstance(answer, str)
+                        else json.dumps(client.sanitize_for_serialization(answer)).encode()
+                    )
             raise Refused(404, "Not Found")
 
         def _send(self, status: int, kind: str, content: bytes) -> None:
@@ -373,7 +413,9 @@ def _check_parameters(package: str, parameters: dict[str, Any]) -> None:
 
 
 def _uploaded(kind: str, body: bytes) -> bytes:
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(
+        f"Content-Type: {kind}\r\n\r\n".encode() + body
+    )
     (part,) = message.iter_parts()
     assert part.get_param("name", header="content-disposition") == "uploadfile"
     return part.get_payload(decode=True)
@@ -384,7 +426,11 @@ def _hash(kind: str, step: str) -> str:
 
 
 def _pod(kind: str, step: str) -> str:
-    template = {"driver": "system-container-driver", "dag": "system-container-executor", "executor": "system-container-impl"}[kind]
+    template = {
+        "driver": "system-container-driver",
+        "dag": "system-container-executor",
+        "executor": "system-container-impl",
+    }[kind]
     return f"{WORKFLOW}-{template}-{_hash(kind, step)}"
 
 

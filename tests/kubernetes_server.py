@@ -1,4 +1,5 @@
-"""A Kubernetes API for tests, in this process: what `vqi submit` looks at, built from the kubernetes client's own models, and its kubeconfig."""
+"""A Kubernetes API for tests, in this process: what `vqi submit` looks at, built from the kubernetes client's own
+models, and its kubeconfig."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ NAMESPACE = "vqi"
 def node(name: str, pool: str = "", gaudi: int = 0, ready: bool = True, cordoned: bool = False, taint: str = "") -> Any:
     return k8s.V1Node(
         metadata=k8s.V1ObjectMeta(name=name, labels={"vqi/pool": pool} if pool else {}),
-        spec=k8s.V1NodeSpec(unschedulable=cordoned or None, taints=[k8s.V1Taint(key=taint, value=pool, effect="NoSchedule")] if taint else None),
+        spec=k8s.V1NodeSpec(
+            unschedulable=cordoned or None,
+            taints=[k8s.V1Taint(key=taint, value=pool, effect="NoSchedule")] if taint else None,
+        ),
         status=k8s.V1NodeStatus(
             allocatable={"cpu": "16", "memory": "64Gi", **({"habana.ai/gaudi": str(gaudi)} if gaudi else {})},
             conditions=[k8s.V1NodeCondition(type="Ready", status=str(ready))],
@@ -34,7 +38,9 @@ def node(name: str, pool: str = "", gaudi: int = 0, ready: bool = True, cordoned
 def pod(run_id: str, step: str, waiting: str = "", unschedulable: str = "") -> Any:
     """A pod of a step, waiting for an image or for a node."""
     state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason=waiting) if waiting else None)
-    status = k8s.V1ContainerStatus(name="main", image=f"vqi/{step}:0.1.0", image_id="", ready=False, restart_count=0, state=state)
+    status = k8s.V1ContainerStatus(
+        name="main", image=f"vqi/{step}:0.1.0", image_id="", ready=False, restart_count=0, state=state
+    )
     unplaced = k8s.V1PodCondition(type="PodScheduled", status="False", reason="Unschedulable", message=unschedulable)
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(
@@ -43,14 +49,17 @@ def pod(run_id: str, step: str, waiting: str = "", unschedulable: str = "") -> A
             annotations={"workflows.argoproj.io/node-name": f"train-category-x.root.{step}.executor(0)"},
         ),
         status=k8s.V1PodStatus(
-            phase="Pending", conditions=[unplaced] if unschedulable else [], container_statuses=None if unschedulable else [status]
+            phase="Pending",
+            conditions=[unplaced] if unschedulable else [],
+            container_statuses=None if unschedulable else [status],
         ),
     )
 
 
 @dataclass
 class Cluster:
-    """What the cluster holds. `forbidden` are resources that the account may not look at; `kfp` is behind the Service ml-pipeline."""
+    """What the cluster holds. `forbidden` are resources that the account may not look at; `kfp` is behind the Service
+    ml-pipeline."""
 
     nodes: list[Any] = field(default_factory=lambda: [node("cpu1"), node("xeon1", "xeon")])
     named: dict[str, set[str]] = field(
@@ -102,7 +111,9 @@ def serving(cluster: Cluster, kubeconfig: Path) -> Iterator[Cluster]:
                 return (200, cluster.logs[name]) if name in cluster.logs else (404, _status(404))
             if kind == "pods":
                 key, _, value = query["labelSelector"][0].partition("=")
-                return self._allowed("pods", k8s.V1PodList(items=[p for p in cluster.pods if p.metadata.labels.get(key) == value]))
+                return self._allowed(
+                    "pods", k8s.V1PodList(items=[p for p in cluster.pods if p.metadata.labels.get(key) == value])
+                )
             if kind == "configmaps":
                 held = cluster.config_maps.get(name)
                 return self._allowed(kind, k8s.V1ConfigMap(data=held)) if held is not None else (404, _status(404))
@@ -119,13 +130,21 @@ def serving(cluster: Cluster, kubeconfig: Path) -> Iterator[Cluster]:
 
         def _forward(self, path: str, body: bytes) -> None:
             upstream = http.client.HTTPConnection(cluster.kfp.removeprefix("http://"), timeout=10)
-            upstream.request(self.command, path, body, {"Content-Type": self.headers.get("Content-Type") or "application/json"})
+            upstream.request(
+                self.command, path, body, {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+            )
             answer = upstream.getresponse()
             self._send(answer.status, answer.getheader("Content-Type") or "", answer.read())
             upstream.close()
 
         def _send(self, status: int, kind: str, content: Any) -> None:
-            data = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else json.dumps(content).encode()
+            data = (
+                content
+                if isinstance(content, bytes)
+                else content.encode()
+                if isinstance(content, str)
+                else json.dumps(content).encode()
+            )
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))

@@ -35,7 +35,8 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def mvtec_files(normals: int = 10) -> dict[str, bytes]:
-    """A set in MVTec layout with nested, unknown and validation folders, hostile names, and things that must be passed over."""
+    """A set in MVTec layout with nested, unknown and validation folders, hostile names, and things that must be passed
+    over."""
     files = {f"train/good/{index:03d}.png": photograph(index) for index in range(normals)}
     files |= {f"test/good/{index:03d}.png": photograph(1000 + index) for index in range(3)}
     files |= {f"test/scratch/deep/{index:03d}.png": photograph(2000 + index) for index in range(2)}

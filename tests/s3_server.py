@@ -1,4 +1,5 @@
-"""Real S3 servers for tests: MinIO and SeaweedFS where `make s3-servers` or a package manager brought them, rclone's in any case."""
+"""Real S3 servers for tests: MinIO and SeaweedFS where `make s3-servers` or a package manager brought them, rclone's in
+any case."""
 
 from __future__ import annotations
 
@@ -61,12 +62,28 @@ def serving(kind: str, folder: Path, region: str = REGION, domain: str = "") -> 
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
     if kind == "minio":
         command = [str(program), "server", "--quiet", "--address", address, str(folder / "data")]
-        environment |= {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_SITE_REGION": region, "MINIO_DOMAIN": domain}
+        environment |= {
+            "MINIO_ROOT_USER": KEY,
+            "MINIO_ROOT_PASSWORD": SECRET,
+            "MINIO_SITE_REGION": region,
+            "MINIO_DOMAIN": domain,
+        }
         environment |= {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
     elif kind == "seaweedfs":
         command = [str(program), "-logtostderr=true", "server", *_seaweedfs_options(folder, ports, domain)]
     else:
-        command = [str(program), "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", address, "--config", "", str(folder)]
+        command = [
+            str(program),
+            "serve",
+            "s3",
+            "--auth-key",
+            f"{KEY},{SECRET}",
+            "--addr",
+            address,
+            "--config",
+            "",
+            str(folder),
+        ]
     with (
         open(folder.with_name(f"{folder.name}.log"), "wb") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder) as process,
@@ -104,7 +121,16 @@ def _seaweedfs_options(folder: Path, ports: list[int], domain: str) -> list[str]
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
-    names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    names = (
+        "s3.port",
+        "s3.port.grpc",
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+    )
     return [f"-{name}={value}" for name, value in (options | dict(zip(names, ports, strict=False))).items()]
 
 

@@ -105,7 +105,9 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
         if name.split(".")[0] == "kfp":
             assert here == "vqi_pipelines" or module.endswith(".component"), f"{module} imports kfp"
         if name.split(".")[0] in ("torch", "torchvision"):
-            assert here not in ("vqi_pipelines", "vqi.dataset", "vqi.evaluation", "vqi.category", "vqi.placement"), f"{module} imports {name}"
+            assert here not in ("vqi_pipelines", "vqi.dataset", "vqi.evaluation", "vqi.category", "vqi.placement"), (
+                f"{module} imports {name}"
+            )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ def test_only_the_steps_that_touch_the_device_follow_the_pool(pool: str) -> None
         if step in DEVICE_STEPS:
             assert placement.device == DEVICES[pool]
             assert placement.node_selector == ({} if pool == "any" else {"vqi/pool": pool})
-            assert (placement.accelerator, placement.accelerators) == (("habana.ai/gaudi", "1") if pool == "gaudi" else ("", "0"))
+            assert (placement.accelerator, placement.accelerators) == (
+                ("habana.ai/gaudi", "1") if pool == "gaudi" else ("", "0")
+            )
             assert placement.variant == ("gaudi" if pool == "gaudi" else "")
         else:
             assert placement == anywhere[step]
@@ -53,12 +55,18 @@ def test_resources_are_laid_over_the_defaults() -> None:
     # What is asked for is both guaranteed and the limit.
     assert (train.cpu_request, train.cpu, train.memory) == ("8", "8", "16Gi")
     assert (train.accelerator, train.accelerators) == ("hugepages-2Mi", "1Gi")
-    assert (found["ingest"].cpu_request, found["ingest"].cpu, found["ingest"].memory) == ("0.5", "0.5", default["ingest"].memory)
+    assert (found["ingest"].cpu_request, found["ingest"].cpu, found["ingest"].memory) == (
+        "0.5",
+        "0.5",
+        default["ingest"].memory,
+    )
     assert found["evaluate"] == default["evaluate"]
 
 
 def test_kfp_and_yaml_write_numbers_in_their_own_ways() -> None:
-    assert parse_resources({"train": {"cpu": 4.0}}) == parse_resources({"train": {"cpu": "4"}}) == {"train": {"cpu": "4"}}
+    assert (
+        parse_resources({"train": {"cpu": 4.0}}) == parse_resources({"train": {"cpu": "4"}}) == {"train": {"cpu": "4"}}
+    )
 
 
 @pytest.mark.parametrize(

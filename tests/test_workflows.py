@@ -25,9 +25,18 @@ def test_actions_are_pinned_by_full_version(file):
 def test_a_workflow_may_read_the_code_and_nothing_else_unless_a_job_says_so(file):
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {"contents": "read"}
-    granted = {right for job in workflow["jobs"].values() for right, how in job.get("permissions", {}).items() if how == "write"}
+    granted = {
+        right
+        for job in workflow["jobs"].values()
+        for right, how in job.get("permissions", {}).items()
+        if how == "write"
+    }
     assert granted <= ({"packages"} if file.stem == "images" else set())
-    assert all(step["with"]["persist-credentials"] is False for step in steps(file) if step.get("uses", "").startswith("actions/checkout@"))
+    assert all(
+        step["with"]["persist-credentials"] is False
+        for step in steps(file)
+        if step.get("uses", "").startswith("actions/checkout@")
+    )
     assert all("timeout-minutes" in job for job in workflow["jobs"].values())
 
 

@@ -90,7 +90,9 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[Calib
         weights=Weights(kind="random", label="random (seed 0)", sha256=""),
         seed=0,
         dataset=DatasetEntry(name="plates", fingerprint="0" * 64),
-        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())),
+        preprocessing=Preprocessing(
+            decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())
+        ),
         graph=graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
         boxes=Boxes(),
@@ -123,5 +125,7 @@ def write_toy_bundle(folder: Path) -> None:
         return CalibrationScore(score=float(image), map_max=float(values.max()), map_median=float(values.median()))
 
     threshold = (scored(99).score + scored(99, True).score) / 2
-    sidecar = toy_sidecar(folder, export_graphs(detector, folder), threshold, [scored(seed) for seed in range(100, 108)])
+    sidecar = toy_sidecar(
+        folder, export_graphs(detector, folder), threshold, [scored(seed) for seed in range(100, 108)]
+    )
     write_sidecar(folder, sidecar)

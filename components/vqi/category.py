@@ -1,7 +1,7 @@
 """One product category's configuration: what a factory edits, strict when parsed.
 
-The same object is a YAML file in the catalog (nested sections) and the parameters of a pipeline run (flat scalars, `data.source` becoming
-`data_source`): KFP's form shows flat scalars well and everything else badly.
+The same object is a YAML file in the catalog (nested sections) and the parameters of a pipeline run (flat scalars,
+`data.source` becoming `data_source`): KFP's form shows flat scalars well and everything else badly.
 """
 
 from __future__ import annotations
@@ -73,20 +73,29 @@ class Data(_Section):
     group: str = Field(
         "",
         max_length=200,
-        description="regular expression found in the paths of photographs of one part, such as a serial number: what its first bracket "
+        description="regular expression found in the paths of photographs of one part, such as a serial number: what "
+        "its first bracket "
         "(or all of it) matches is the part; photographs of one part never stand on both sides of a sample split",
     )
     skip_damaged: int = Field(
-        0, ge=0, le=100_000, description="damaged photographs (or with a damaged mask) that may be left out, and are named; more stop the run"
+        0,
+        ge=0,
+        le=100_000,
+        description="damaged photographs (or with a damaged mask) that may be left out, and are named; more stop the "
+        "run",
     )
     calibration_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
         None,
         ge=0,
         le=0.9,
-        description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0.2 where that suffices for the rate asked for, else 0",
+        description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0.2 where that suffices "
+        "for the rate asked for, else 0",
     )
     labelled_fraction: Annotated[float | None, BeforeValidator(_fraction)] = Field(
-        None, ge=0, le=0.9, description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0"
+        None,
+        ge=0,
+        le=0.9,
+        description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0",
     )
 
     @field_validator("group")
@@ -105,9 +114,12 @@ class Image(_Section):
         None,
         ge=1,
         le=65535,
-        description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; auto = from the normals",
+        description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; "
+        "auto = from the normals",
     )
-    max_megapixels: int = Field(100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size")
+    max_megapixels: int = Field(
+        100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size"
+    )
     crop: OptionalSize = Field(None, description="height, width of the centre crop after resizing")
     region: Region = Field(None, description="x1, y1, x2, y2 in original pixels, cut out first")
 
@@ -135,11 +147,17 @@ class Method(_Section):
 
 class Train(_Section):
     max_steps: int = Field(0, ge=0, description="optimiser steps; 0 = no limit")
-    max_epochs: int = Field(0, ge=0, description="passes over the images; 0 = no limit; without either the method's own budget holds")
+    max_epochs: int = Field(
+        0, ge=0, description="passes over the images; 0 = no limit; without either the method's own budget holds"
+    )
     max_seconds: float = Field(0.0, ge=0, description="wall time; 0 = no limit")
-    batch_size: int = Field(0, ge=-1, le=4096, description="images a step; 0 = the method's own, -1 = the largest that fits")
+    batch_size: int = Field(
+        0, ge=-1, le=4096, description="images a step; 0 = the method's own, -1 = the largest that fits"
+    )
     checkpoints: str = Field("", description="folder or s3://bucket/prefix that an interrupted training resumes from")
-    patience: int = Field(0, ge=0, description="epochs without a better loss on held-out normals before training stops; 0 = no early stop")
+    patience: int = Field(
+        0, ge=0, description="epochs without a better loss on held-out normals before training stops; 0 = no early stop"
+    )
     processes: int = Field(1, ge=1, le=1024, description="processes that train together, one a device")
 
 
@@ -164,13 +182,17 @@ class Tracking(_Section):
 
 
 class Export(_Section):
-    tolerance: float = Field(1e-3, gt=0, le=1, description="largest relative deviation of exported scores that passes the parity gate")
+    tolerance: float = Field(
+        1e-3, gt=0, le=1, description="largest relative deviation of exported scores that passes the parity gate"
+    )
 
 
 class Category(_Section):
     """A product category. `parse` and `from_parameters` check all of it, method settings and geometry included."""
 
-    name: str = Field("category", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, '.', '_' and '-'")
+    name: str = Field(
+        "category", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, '.', '_' and '-'"
+    )
     data: Data = Data()
     image: Image = Image()
     backbone: Backbone = Backbone()
@@ -182,15 +204,19 @@ class Category(_Section):
     export: Export = Export()
     seed: int = Field(0, ge=0, lt=2**31)
     pool: Pool = Field(
-        "any", description="nodes of a cluster that train, build_index and evaluate run on; a local run takes the device from it alone"
+        "any",
+        description="nodes of a cluster that train, build_index and evaluate run on; a local run takes the device "
+        "from it alone",
     )
     resources: dict[str, Any] = Field(
-        default_factory=dict, description="step -> {cpu, memory, hugepages} in a cluster, such as {train: {cpu: 8, memory: 16Gi}}"
+        default_factory=dict,
+        description="step -> {cpu, memory, hugepages} in a cluster, such as {train: {cpu: 8, memory: 16Gi}}",
     )
 
     @staticmethod
     def parse(value: Any, where: str = "The category") -> Category:
-        """A category from nested plain values. Raises BadInput with one sentence: the key, what is wrong, and a near match."""
+        """A category from nested plain values. Raises BadInput with one sentence: the key, what is wrong, and a near
+        match."""
         if not isinstance(value, Mapping):
             raise BadInput(f"{where} must be a mapping of keys such as name, data and method.")
         try:
@@ -210,7 +236,9 @@ class Category(_Section):
                 try:
                     value = json.loads(value or "{}")
                 except ValueError as error:
-                    raise BadInput(f"{name} is {value!r}, which is not JSON ({error}); write it as {_JSON[name]}.") from error
+                    raise BadInput(
+                        f"{name} is {value!r}, which is not JSON ({error}); write it as {_JSON[name]}."
+                    ) from error
             if name in TOP:
                 nested[name] = value
             else:
@@ -234,11 +262,26 @@ class Category(_Section):
         parse_settings(self.method.name, self.method.settings)
         if self.data.layout not in get_args(Layout):
             raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
-        self.geometry, self.placement, self.backbone_settings, self.labelled_fraction, self.training, self.step_placements  # noqa: B018 each raises where it cannot be made
-        if self.compute.precision == "float16" and self.step_placements["train"].device == "cpu" and settings_class(self.method.name).budget:
-            # A step of efficient_ad took more than 100 s in place of one or two: processors lack many of its operations in float16.
+        # Each raises where it cannot be made.
+        for composed in (
+            "geometry",
+            "placement",
+            "backbone_settings",
+            "labelled_fraction",
+            "training",
+            "step_placements",
+        ):
+            getattr(self, composed)
+        if (
+            self.compute.precision == "float16"
+            and self.step_placements["train"].device == "cpu"
+            and settings_class(self.method.name).budget
+        ):
+            # A step of efficient_ad took more than 100 s in place of one or two: processors lack many of its operations
+            # in float16.
             raise BadInput(
-                f"compute.precision is float16 and {self.method.name} trains, which is many times slower on processors than in float32; "
+                f"compute.precision is float16 and {self.method.name} trains, which is many times slower on "
+                "processors than in float32; "
                 "use bfloat16 or float32, or an accelerator (compute.device=cuda)."
             )
 
@@ -257,7 +300,9 @@ class Category(_Section):
 
     @property
     def training(self) -> TrainSettings:
-        return TrainSettings(**{**dict(self.train), "processes": max(self.train.processes, len(self.placement.devices))})
+        return TrainSettings(
+            **{**dict(self.train), "processes": max(self.train.processes, len(self.placement.devices))}
+        )
 
     @property
     def backbone_settings(self) -> BackboneSettings:

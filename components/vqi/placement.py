@@ -1,10 +1,12 @@
-"""The table of steps, and what each gets in a cluster: the one module that knows node pools, accelerators and default resources.
+"""The table of steps, and what each gets in a cluster: the one module that knows node pools, accelerators and default
+resources.
 
-A new step is a row of STEP_TABLE, a folder of `vqi.steps`, a task of the DAG and its docs: images, placement, retries, checks and help texts come
-from the row.
+A new step is a row of STEP_TABLE, a folder of `vqi.steps`, a task of the DAG and its docs: images, placement, retries,
+checks and help texts come from the row.
 
-An administrator labels nodes `vqi/pool=xeon` or `vqi/pool=gaudi` (docs/placement.md). Only train, build_index and evaluate touch the device; the
-other steps stay away from Gaudi nodes whatever the pool. Nothing here knows KFP: the step `place` hands these values to the tasks of a run.
+An administrator labels nodes `vqi/pool=xeon` or `vqi/pool=gaudi` (docs/placement.md). Only train, build_index and
+evaluate touch the device; the other steps stay away from Gaudi nodes whatever the pool. Nothing here knows KFP: the
+step `place` hands these values to the tasks of a run.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ HUGEPAGES = "hugepages-2Mi"
 class Step:
     """A step of a DAG, as everything outside its own folder knows it.
 
-    `image` is the image that it runs in, `stage` the stage of images/Dockerfile that this image is made from, and `extra` the extra of pyproject.toml
-    that the stage installs. A step with `loads_torch` gets shared memory. One with `device` follows the pool and has a second image, made from
-    `gaudi_stage`. `configurable` steps can be given resources in the catalog. `of_category` tells the steps of one category's DAG from those of a
-    comparison. A failed pod is tried again `retries` times, the first time after `first_pause`.
+    `image` is the image that it runs in, `stage` the stage of images/Dockerfile that this image is made from, and
+    `extra` the extra of pyproject.toml that the stage installs. A step with `loads_torch` gets shared memory. One with
+    `device` follows the pool and has a second image, made from `gaudi_stage`. `configurable` steps can be given
+    resources in the catalog. `of_category` tells the steps of one category's DAG from those of a comparison. A failed
+    pod is tried again `retries` times, the first time after `first_pause`.
     """
 
     name: str
@@ -50,8 +53,9 @@ class Step:
     first_pause: str = "30s"
 
 
-# Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some megapixels. A slip in the form ends the
-# first step: where failures are retried it should still be reported within seconds.
+# Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some
+# megapixels. A slip in the form ends the first step: where failures are retried it should still be reported within
+# seconds.
 _DATA: dict[str, Any] = {"cpu_request": "250m", "cpu": "2", "memory": "2Gi"}
 _TORCH: dict[str, Any] = {"cpu_request": "500m", "cpu": "4", "memory": "4Gi", "loads_torch": True}
 _FIRST: dict[str, Any] = {"configurable": False, "retries": 1, "first_pause": "5s"}
@@ -59,7 +63,8 @@ STEP_TABLE = (
     Step("place", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
     Step("ingest", "ingest", "data", "ingest", **_DATA),
     Step("check_dataset", "check-dataset", "data", "check-dataset", **_DATA),
-    # Training logs its curves to MLflow as it goes, so its image has all that evaluate has; the layers are the same ones.
+    # Training logs its curves to MLflow as it goes, so its image has all that evaluate has; the layers are the same
+    # ones.
     Step("train", "train", "measuring", "train", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
     Step("build_index", "build-index", "neighbours", "build-index", **_TORCH, device=True, gaudi_stage="gaudi"),
     Step("evaluate", "evaluate", "measuring", "evaluate", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
@@ -76,7 +81,11 @@ CONFIGURABLE = tuple(step.name for step in STEP_TABLE if step.configurable)
 _KEYS = ("cpu", "memory", "hugepages")
 _CPU = re.compile(r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?")
 _BYTES = re.compile(r"([0-9]+)(|k|M|G|T|Ki|Mi|Gi|Ti)")
-_FACTORS = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGT", 1)}, **{f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)}}
+_FACTORS = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate("kMGT", 1)},
+    **{f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)},
+}
 _MIB = 2**20
 
 
@@ -84,9 +93,10 @@ _MIB = 2**20
 class StepPlacement:
     """What one step is given.
 
-    Memory is both request and limit: a pod that stays below its request is the last that a node evicts. `cpu_request` is what must be free, `cpu` the
-    limit that threads follow. `accelerator` is one extended resource (KFP requests one a task), "" for none, and `accelerators` how much of it.
-    `variant` names the image: "" the step's own, "gaudi" the one on Habana's PyTorch. `device` is what `compute.device` becomes.
+    Memory is both request and limit: a pod that stays below its request is the last that a node evicts. `cpu_request`
+    is what must be free, `cpu` the limit that threads follow. `accelerator` is one extended resource (KFP requests one
+    a task), "" for none, and `accelerators` how much of it. `variant` names the image: "" the step's own, "gaudi" the
+    one on Habana's PyTorch. `device` is what `compute.device` becomes.
     """
 
     cpu_request: str
@@ -117,11 +127,14 @@ GAUDI_TOLERATIONS = (_tolerated("gaudi"), {"key": GAUDI, "operator": "Exists", "
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
 
 
-def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1) -> dict[str, StepPlacement]:
+def placements(
+    pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1
+) -> dict[str, StepPlacement]:
     """What every step is given, by its name.
 
-    `resources` maps a step to {cpu, memory, hugepages}, laid over the defaults; `device` is `compute.device`, which must suit the pool; `processes`
-    train together, a card each. Raises BadInput with one sentence for anything that is wrong.
+    `resources` maps a step to {cpu, memory, hugepages}, laid over the defaults; `device` is `compute.device`, which
+    must suit the pool; `processes` train together, a card each. Raises BadInput with one sentence for anything that is
+    wrong.
     """
     if pool not in POOLS:
         raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
@@ -141,28 +154,39 @@ def placements(pool: str = "any", resources: Mapping[str, Any] | None = None, de
                 device=device,
             )
         elif pool == "xeon":
-            found[step] = replace(found[step], node_selector={POOL_LABEL: "xeon"}, tolerations=XEON_TOLERATIONS, device=device)
+            found[step] = replace(
+                found[step], node_selector={POOL_LABEL: "xeon"}, tolerations=XEON_TOLERATIONS, device=device
+            )
         else:
-            found[step] = replace(found[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device)
+            found[step] = replace(
+                found[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device
+            )
     return {step: _given(step, placement, asked.get(step, {})) for step, placement in found.items()}
 
 
 def placement_of(step: str) -> StepPlacement:
-    """What a step gets that neither a pool nor the catalog configures. Raises KeyError for a step that does not exist."""
+    """What a step gets that neither a pool nor the catalog configures. Raises KeyError for a step that does not
+    exist."""
     return _default(STEP_BY_NAME[step])
 
 
 def _default(step: Step) -> StepPlacement:
-    """What a row of the table gets where nothing else is configured: away from Gaudi nodes unless it computes on the device."""
+    """What a row of the table gets where nothing else is configured: away from Gaudi nodes unless it computes on the
+    device."""
     if step.device:
         return StepPlacement(step.cpu_request, step.cpu, step.memory)
-    return StepPlacement(step.cpu_request, step.cpu, step.memory, tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI)
+    return StepPlacement(
+        step.cpu_request, step.cpu, step.memory, tolerations=XEON_TOLERATIONS, node_affinity=AWAY_FROM_GAUDI
+    )
 
 
 def parse_resources(value: Any) -> dict[str, dict[str, str]]:
-    """`resources` of a category, checked, its quantities as text: {"train": {"cpu": "4", "memory": "8Gi"}}. Raises BadInput."""
+    """`resources` of a category, checked, its quantities as text: {"train": {"cpu": "4", "memory": "8Gi"}}. Raises
+    BadInput."""
     if not isinstance(value, Mapping):
-        raise BadInput(f"resources is {value!r}; it must map steps to what they get, such as {{train: {{cpu: 4, memory: 8Gi}}}}.")
+        raise BadInput(
+            f"resources is {value!r}; it must map steps to what they get, such as {{train: {{cpu: 4, memory: 8Gi}}}}."
+        )
     parsed: dict[str, dict[str, str]] = {}
     for step, given in value.items():
         if step not in CONFIGURABLE:
@@ -183,9 +207,13 @@ def _device(pool: str, device: str) -> tuple[str, bool]:
     """The device of the steps that touch one, and whether it is a Gaudi."""
     kind = device.partition(":")[0]
     if pool == "gaudi" and kind not in ("auto", "hpu"):
-        raise BadInput(f"pool is gaudi, but compute.device is {device!r}; leave compute.device at auto, or choose another pool.")
+        raise BadInput(
+            f"pool is gaudi, but compute.device is {device!r}; leave compute.device at auto, or choose another pool."
+        )
     if pool == "xeon" and kind not in ("auto", "cpu"):
-        raise BadInput(f"pool is xeon, but compute.device is {device!r}; leave compute.device at auto, or choose another pool.")
+        raise BadInput(
+            f"pool is xeon, but compute.device is {device!r}; leave compute.device at auto, or choose another pool."
+        )
     if kind == "auto":
         return {"gaudi": "hpu", "xeon": "cpu"}.get(pool, "auto"), pool == "gaudi"
     # Whoever asks for a Gaudi by the device's name needs such a node as well.
@@ -200,7 +228,8 @@ def _given(step: str, placement: StepPlacement, asked: Mapping[str, str]) -> Ste
     if hugepages := asked.get("hugepages"):
         if placement.accelerator:
             raise BadInput(
-                f"resources.{step}.hugepages cannot be set for Gaudi nodes: KFP requests one extended resource a task, and that is {GAUDI}; "
+                f"resources.{step}.hugepages cannot be set for Gaudi nodes: KFP requests one extended resource a "
+                f"task, and that is {GAUDI}; "
                 "let the cluster add them (docs/placement.md)."
             )
         placement = replace(placement, accelerator=HUGEPAGES, accelerators=hugepages)

@@ -1,4 +1,5 @@
-"""Render the demo's photographs and store them: python manifests/kind/demo_parts.py s3://bucket/prefix. The store is the environment's."""
+"""Render the demo's photographs and store them: python manifests/kind/demo_parts.py s3://bucket/prefix. The store is
+the environment's."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from vqi.platform.errors import BadInput, closest
 
 
 def catalog_folders() -> list[Path]:
-    """Where categories are looked for: `$VQI_CATALOG`, `./pipelines/catalog`, `./catalog`, and the checkout the package runs from."""
+    """Where categories are looked for: `$VQI_CATALOG`, `./pipelines/catalog`, `./catalog`, and the checkout the package
+    runs from."""
     named = os.environ.get("VQI_CATALOG")
     here = Path(__file__).resolve().parents[1] / "catalog"
     folders = [Path(named)] if named else [Path("pipelines/catalog"), Path("catalog"), here]
@@ -30,9 +31,8 @@ def category_names() -> list[str]:
 def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
     """The category `name` of the catalog (or a YAML file's path), with `overrides` ("path=value") laid over it.
 
-    A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file. An empty name becomes that of
-    the source.
-    Raises BadInput with one sentence for anything else.
+    A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file. An
+    empty name becomes that of the source. Raises BadInput with one sentence for anything else.
     """
     path = _find(name) if name else None
     values: dict[str, Any] = {}
@@ -44,7 +44,9 @@ def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
     if not path:
         source = str(values.get("data", {}).get("source") or "")
         if not source and not name:
-            raise BadInput("Name a category of the catalog with --category, or photographs with --set data.source=FOLDER.")
+            raise BadInput(
+                "Name a category of the catalog with --category, or photographs with --set data.source=FOLDER."
+            )
         if not source:
             raise BadInput(
                 f"There is no category {name!r} in the catalog.{closest(name, category_names())} "
@@ -55,8 +57,11 @@ def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
 
 
 def source_name(source: str) -> str:
-    """A category's name from where its photographs lie: the last part of the path or address, without the suffix of an archive."""
-    last = re.sub(r"\.(tar|tgz|txz|zip)(\.\w+)?$", "", Path(source.rstrip("/") or "/").absolute().name, flags=re.IGNORECASE)
+    """A category's name from where its photographs lie: the last part of the path or address, without the suffix of an
+    archive."""
+    last = re.sub(
+        r"\.(tar|tgz|txz|zip)(\.\w+)?$", "", Path(source.rstrip("/") or "/").absolute().name, flags=re.IGNORECASE
+    )
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:63] or "category"
 
 
@@ -86,7 +91,9 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise BadInput(f"--set {override!r} must be written path=value, such as --set method.settings.coreset_ratio=0.1.")
+        raise BadInput(
+            f"--set {override!r} must be written path=value, such as --set method.settings.coreset_ratio=0.1."
+        )
     known = keys()
     if key not in known and not key.startswith(("method.settings.", "resources.")):
         raise BadInput(f"--set {key} is no key of a category.{closest(key, known)}")

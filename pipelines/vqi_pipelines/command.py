@@ -90,7 +90,10 @@ class GroupedHelp(TyperGroup):
         """Write a section for each group, every line as wide as the terminal allows."""
         width = max(map(len, self.commands))
         for title, commands in GROUPS.items():
-            rows = [(name.ljust(width), self.commands[name].get_short_help_str(formatter.width - width - 6)) for name in commands]
+            rows = [
+                (name.ljust(width), self.commands[name].get_short_help_str(formatter.width - width - 6))
+                for name in commands
+            ]
             with formatter.section(title):
                 formatter.write_dl(rows)
 
@@ -117,7 +120,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 

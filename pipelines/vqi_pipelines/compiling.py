@@ -29,12 +29,18 @@ def package_text(name: str) -> str:
         compiler.Compiler().compile(getattr(import_module(module), function), str(path))
         documents = list(yaml.safe_load_all(path.read_text()))
     with_choices(documents[0])
-    head = f"# The {name} pipeline, compiled by `vqi compile`; upload it to Kubeflow Pipelines. Do not edit: a test fails when it is stale.\n"
-    return head + "---\n".join(yaml.safe_dump(document, sort_keys=True, width=150, allow_unicode=True) for document in documents)
+    head = (
+        f"# The {name} pipeline, compiled by `vqi compile`; upload it to Kubeflow Pipelines. Do not edit: a test "
+        "fails when it is stale.\n"
+    )
+    return head + "---\n".join(
+        yaml.safe_dump(document, sort_keys=True, width=150, allow_unicode=True) for document in documents
+    )
 
 
 def with_choices(package: dict[str, Any]) -> None:
-    """Write `literals` into the pipeline's parameters: KFP's form shows a drop-down for them and its server refuses anything else.
+    """Write `literals` into the pipeline's parameters: KFP's form shows a drop-down for them and its server refuses
+    anything else.
 
     The SDK has no way to say it (kubeflow/pipelines#11385).
     """

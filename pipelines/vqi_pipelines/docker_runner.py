@@ -1,7 +1,8 @@
 """How a local run's steps run as containers: the images a cluster would run, with no more rights than a step needs.
 
-A container sees the photographs, the weights and what else the method reads, which it cannot change, the run's own folder, and the folder of the
-MLflow database. Its root file system is read-only and it has no capabilities; what it writes belongs to the person who started the run.
+A container sees the photographs, the weights and what else the method reads, which it cannot change, the run's own
+folder, and the folder of the MLflow database. Its root file system is read-only and it has no capabilities; what it
+writes belongs to the person who started the run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def check_engine(steps: tuple[str, ...]) -> None:
             try:
                 client.images.get(image(step))
             except ImageNotFound as error:
-                # Never pulled by itself: without a registry's name it would be asked for from a public one, where anybody may have put it.
+                # Never pulled by itself: without a registry's name it would be asked for from a public one, where
+                # anybody may have put it.
                 raise BadInput(
                     f"The image {image(step)} is not on this machine; build it with `make images`, "
                     "or `docker pull` it and name where it came from with VQI_IMAGES and VQI_IMAGE_TAG."
@@ -46,11 +48,14 @@ def check_engine(steps: tuple[str, ...]) -> None:
 
 
 def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mapping[str, str]) -> DockerRunner:
-    """The runner for one run. `variables` are added to the environment of its steps; folders and files keep their paths inside."""
+    """The runner for one run. `variables` are added to the environment of its steps; folders and files keep their paths
+    inside."""
     from docker.types import Mount
     from kfp.local import DockerRunner
 
-    environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_PREFIXES) or name in PASSED}
+    environment = {
+        name: value for name, value in os.environ.items() if name.startswith(PASSED_PREFIXES) or name in PASSED
+    }
     tracking_uri = str(parameters["tracking_uri"] or environment.get("MLFLOW_TRACKING_URI", ""))
     # The environment names credentials, tokens and certificates by their files.
     read = [
@@ -64,7 +69,9 @@ def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mappi
     for folder in checkpoints:
         folder.mkdir(parents=True, exist_ok=True)  # a Docker engine would make it as root
     written = [str(folder) for folder in (run_dir, *checkpoints, *_written(tracking_uri), *caches.values())]
-    mounts = {path: Mount(path, path, "bind", read_only=True) for path in read if os.path.isabs(path) and Path(path).exists()}
+    mounts = {
+        path: Mount(path, path, "bind", read_only=True) for path in read if os.path.isabs(path) and Path(path).exists()
+    }
     mounts |= {path: Mount(path, path, "bind") for path in written}
     return DockerRunner(
         environment={**environment, **{name: str(folder) for name, folder in caches.items()}, **variables},
@@ -102,12 +109,16 @@ def _engine() -> Iterator[DockerClient]:
     try:
         import docker
     except ImportError as error:
-        raise BadInput("--runner docker needs the package docker; install vqi[pipelines], or run with --runner subprocess.") from error
+        raise BadInput(
+            "--runner docker needs the package docker; install vqi[pipelines], or run with --runner subprocess."
+        ) from error
     try:
         client = docker.from_env()
         client.ping()
     except docker.errors.DockerException as error:
-        raise BadInput("No Docker engine answers; start it, name it with DOCKER_HOST, or run with --runner subprocess.") from error
+        raise BadInput(
+            "No Docker engine answers; start it, name it with DOCKER_HOST, or run with --runner subprocess."
+        ) from error
     try:
         yield client
     finally:
@@ -124,9 +135,13 @@ def _written(tracking_uri: str) -> list[Path]:
 
 
 def _caches() -> dict[str, Path]:
-    """The user's own caches of downloads, by the variable that names each to a step: a container's /tmp is memory, and gone after the step."""
+    """The user's own caches of downloads, by the variable that names each to a step: a container's /tmp is memory, and
+    gone after the step."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folders = {name: Path(os.environ.get(name) or home / default).absolute() for name, default in (("VQI_CACHE", "vqi"), ("TORCH_HOME", "torch"))}
+    folders = {
+        name: Path(os.environ.get(name) or home / default).absolute()
+        for name, default in (("VQI_CACHE", "vqi"), ("TORCH_HOME", "torch"))
+    }
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     return folders

@@ -34,7 +34,8 @@ Runner = Literal["subprocess", "docker"]
 
 @dataclass
 class Summary:
-    """What a local run left behind; `to_json` is what `vqi run --json` prints. Paths are absolute; a step that did not run is absent."""
+    """What a local run left behind; `to_json` is what `vqi run --json` prints. Paths are absolute; a step that did not
+    run is absent."""
 
     name: str
     run_dir: str
@@ -63,7 +64,10 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     Raises what the step that failed raised (BadInput, GateRefused, RunFailed), with its own sentence.
     """
     if not category.data.source:
-        raise BadInput("data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set data.source=FOLDER.")
+        raise BadInput(
+            "data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set "
+            "data.source=FOLDER."
+        )
     if runner == "docker":
         check_engine(STEPS)
     parameters = category.parameters()
@@ -87,7 +91,8 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     elif not own_checkpoints:
         # Beside the runs, not in one: a run that was interrupted is taken up by the next of the same category.
         parameters["train_checkpoints"] = str(out / "checkpoints")
-    # In images MLflow's own are used, and `place` asks there whether the server answers; a comparison has been begun at its address already.
+    # In images MLflow's own are used, and `place` asks there whether the server answers; a comparison has been begun at
+    # its address already.
     if runner == "subprocess" and not category.tracking.comparison:
         try:
             check_tracking(str(parameters["tracking_uri"]), category.tracking.experiment)
@@ -114,7 +119,8 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
 
 
 def summarise(name: str, run_dir: Path) -> Summary:
-    """Collect a run's summary from its steps' reports, and put the report and the bundle at the top of the run's folder."""
+    """Collect a run's summary from its steps' reports, and put the report and the bundle at the top of the run's
+    folder."""
     summary = Summary(name, str(run_dir))
     outputs: dict[str, str] = {}
     for step in STEPS:
@@ -212,13 +218,17 @@ def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
                 sentence = sentence.replace(page, shown) if page in sentence else f"{sentence} See {shown}."
             return kind(printable(f"{step}: {sentence}"))
         if state == "running":
-            return RunFailed(f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}.")
+            return RunFailed(
+                f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}."
+            )
         if state is None:
             return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
     return RunFailed(f"The run failed after its last step ({reason}); its log is {run_dir / 'run.log'}.")
 
 
-def _run_pipeline(parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None], runner: Runner) -> None:
+def _run_pipeline(
+    parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None], runner: Runner
+) -> None:
     variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
     with ExitStack() as around, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -259,8 +269,9 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 class _Console(io.TextIOBase):
     """Standard output of kfp.local: all of it to the log, and the steps' own lines to the person.
 
-    kfp indents what a step prints, after the step's whole input as JSON and before a listing of its outputs; neither is worth reading.
-    A step's last word (`vqi STEP: ...`) waits until kfp has called the step a success: a failure's is the error that ends the run.
+    kfp indents what a step prints, after the step's whole input as JSON and before a listing of its outputs; neither is
+    worth reading. A step's last word (`vqi STEP: ...`) waits until kfp has called the step a success: a failure's is
+    the error that ends the run.
     """
 
     def __init__(self, log: TextIO, say: Callable[[str], None]) -> None:

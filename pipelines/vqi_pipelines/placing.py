@@ -1,13 +1,16 @@
-"""What the tasks of a DAG are given in a cluster, put on them when the package is compiled; docs/placement.md says what an administrator sets up.
+"""What the tasks of a DAG are given in a cluster, put on them when the package is compiled; docs/placement.md says what
+an administrator sets up.
 
-What depends on the pool or the catalog comes from the outputs of the step `place` when a task starts. KFP 2.17 resolves such outputs in two ways
-(backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and accelerator from the task's own inputs, where the compiler adds
-them; node selector, tolerations and affinity from the platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So
-`place` must stand in the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing; an
-empty cpu or memory would be an error, and `place` gives none.
+What depends on the pool or the catalog comes from the outputs of the step `place` when a task starts. KFP 2.17 resolves
+such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and accelerator
+from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the platform
+spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `place` must stand in the DAG whose
+tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing; an empty cpu
+or memory would be an error, and `place` gives none.
 
-What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it is for, another node does not.
-The steps that do not touch the device are placed here and now, the same in every pool, and stay cached.
+What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it
+is for, another node does not. The steps that do not touch the device are placed here and now, the same in every pool,
+and stay cached.
 """
 
 from __future__ import annotations
@@ -42,13 +45,14 @@ TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # Where vqi.platform.certificates looks.
 CERTIFICATES_FOLDER = "/etc/vqi/ca"
 
-# Argo counts `backoff_max_duration` from the first attempt's start, refuses a retry after it and ends a retried pod at it. KFP's default of an hour
-# would leave a training that is killed in its second hour dead.
+# Argo counts `backoff_max_duration` from the first attempt's start, refuses a retry after it and ends a retried pod at
+# it. KFP's default of an hour would leave a training that is killed in its second hour dead.
 LONGEST = "28d"
 
 
 def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> PipelineTask:
-    """`task`, which runs `step`, with all that a cluster gives it; `place` is the DAG's task of that step, and None for itself."""
+    """`task`, which runs `step`, with all that a cluster gives it; `place` is the DAG's task of that step, and None for
+    itself."""
     from kfp import kubernetes
 
     _bounded(task, step, place)
@@ -67,7 +71,8 @@ def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> 
 
 
 def variants() -> str:
-    """The images of the steps that touch the device, by variant, as the step `place` takes them: by their names where the package is compiled."""
+    """The images of the steps that touch the device, by variant, as the step `place` takes them: by their names where
+    the package is compiled."""
     named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in DEVICE_STEPS}
     return json.dumps(named, sort_keys=True)
 
@@ -95,4 +100,8 @@ def _bounded(task: PipelineTask, step: str, place: PipelineTask | None) -> None:
 
 
 def _outputs(step: str, placement: StepPlacement) -> dict[str, str]:
-    return {f"{step}_cpu_request": placement.cpu_request, f"{step}_cpu": placement.cpu, f"{step}_memory": placement.memory}
+    return {
+        f"{step}_cpu_request": placement.cpu_request,
+        f"{step}_cpu": placement.cpu,
+        f"{step}_memory": placement.memory,
+    }

@@ -1,7 +1,7 @@
 """Every category with every method on this machine: one local run of train_category each, then a comparison.
 
-A trial is a `vqi run` in a process of its own, so that one which dies takes nothing with it. What is finished is remembered in the out folder, and a
-start with the same parameters, photographs, weights and code takes it from there.
+A trial is a `vqi run` in a process of its own, so that one which dies takes nothing with it. What is finished is
+remembered in the out folder, and a start with the same parameters, photographs, weights and code takes it from there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ RUN = "from vqi_pipelines.command import main; main()"
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """How a trial ended: the summary of its run, or the sentence it failed with and its exit code. `again` says that it was finished before."""
+    """How a trial ended: the summary of its run, or the sentence it failed with and its exit code. `again` says that it
+    was finished before."""
 
     trial: Trial
     summary: dict[str, Any]
@@ -50,7 +51,8 @@ class FinishedTrial:
 
 @dataclass(frozen=True)
 class AllRuns:
-    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a trial failed, 3 where gates alone refused)."""
+    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a trial failed, 3
+    where gates alone refused)."""
 
     summary: dict[str, Any]
     page: str
@@ -73,7 +75,9 @@ def run_all(trials: Sequence[Trial], out: Path, say: Callable[[str], None], para
     with ThreadPoolExecutor(parallel) as workers:
         running = _Running()
         try:
-            finished_trials = list(workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, say), trials))
+            finished_trials = list(
+                workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, say), trials)
+            )
         except BaseException:
             running.stop()
             with contextlib.suppress(VqiError):
@@ -81,10 +85,16 @@ def run_all(trials: Sequence[Trial], out: Path, say: Callable[[str], None], para
             raise
     trial_results = [_trial_result(finished) for finished in finished_trials]
     page = folder / PAGE
-    summary = write_comparison(f"{len({trial.category.name for trial in trials})} categories compared", trial_results, page, comparison)
+    summary = write_comparison(
+        f"{len({trial.category.name for trial in trials})} categories compared", trial_results, page, comparison
+    )
     summary |= {"page": str(page), "tracking_uri": comparison.shown_address, "run_id": comparison.run_id}
     for row, finished in zip(summary["trials"], finished_trials, strict=True):
-        row |= {"run_dir": finished.summary.get("run_dir", ""), "exit_code": finished.exit_code, "finished_before": finished.again}
+        row |= {
+            "run_dir": finished.summary.get("run_dir", ""),
+            "exit_code": finished.exit_code,
+            "finished_before": finished.again,
+        }
     write_json(folder / SUMMARY, summary)
     codes = {finished.exit_code for finished in finished_trials} - {0}
     return AllRuns(summary, str(page), str(folder), 3 if codes == {3} else 1 if codes else 0)
@@ -103,7 +113,9 @@ class _Running:
                 return None
             with open(answer, "w") as output:
                 # A session of its own: a trial and the step it is at are ended together, and once.
-                process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True)
+                process = subprocess.Popen(
+                    command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True
+                )
             self._processes.add(process)
             return process
 
@@ -119,7 +131,9 @@ class _Running:
                     os.killpg(process.pid, signal.SIGINT)
 
 
-def _run_trial(trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]) -> FinishedTrial:
+def _run_trial(
+    trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]
+) -> FinishedTrial:
     name = f"[{trial.mark}] {trial.category.name}, {trial.label}"
     try:
         record = out / FINISHED / f"{trial_key(trial.category)}.json"
@@ -139,7 +153,9 @@ def _run_trial(trial: Trial, out: Path, folder: Path, comparison: Comparison, ru
     file = folder / f"{trial.mark}-{trial.category.name}.yaml"
     write_whole(file, json.dumps(values, indent=2))  # JSON is YAML
     answer = file.with_suffix(".json")
-    process = running.start([sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer)
+    process = running.start(
+        [sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer
+    )
     if process is None:
         return FinishedTrial(trial, {}, "it was not begun", 1)
     assert process.stderr is not None
@@ -160,12 +176,16 @@ def _run_trial(trial: Trial, out: Path, folder: Path, comparison: Comparison, ru
         say(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
         return FinishedTrial(trial, summary)
     return FinishedTrial(
-        trial, {}, summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}", code if code in (2, 3) else 1
+        trial,
+        {},
+        summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}",
+        code if code in (2, 3) else 1,
     )
 
 
 def trial_key(category: Category) -> str:
-    """What a finished run is remembered by: its parameters, the code, and the names, sizes and times of its photographs and files.
+    """What a finished run is remembered by: its parameters, the code, and the names, sizes and times of its photographs
+    and files.
 
     Contents are not read: that is ingest's work, and takes as long as it does there.
     """
@@ -193,7 +213,11 @@ def _finished(record: Path) -> dict[str, Any]:
     """The summary of a run that is still there, whole; else nothing."""
     try:
         summary = json.loads(record.read_text())
-        whole = Path(summary["report"]).is_file() and (Path(summary["bundle"]) / "bundle.json").is_file() and _evaluation(summary) is not None
+        whole = (
+            Path(summary["report"]).is_file()
+            and (Path(summary["bundle"]) / "bundle.json").is_file()
+            and _evaluation(summary) is not None
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return summary if whole else {}
@@ -211,16 +235,26 @@ def _results(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _trial_result(finished: FinishedTrial) -> TrialResult:
     trial = TrialResult(
-        finished.trial.mark, finished.trial.category.name, finished.trial.category.method.name, finished.trial.label, reason=finished.error
+        finished.trial.mark,
+        finished.trial.category.name,
+        finished.trial.category.method.name,
+        finished.trial.label,
+        reason=finished.error,
     )
     folder = _evaluation(finished.summary) if finished.summary else None
     if folder is None:
         return replace(trial, reason=finished.error or "its results are gone")
     results = json.loads((folder / RESULTS).read_text())
-    costs = json.loads((Path(finished.summary["run_dir"]) / "steps" / "export.json").read_text()).get("facts", {}).get("costs", {})
+    costs = (
+        json.loads((Path(finished.summary["run_dir"]) / "steps" / "export.json").read_text())
+        .get("facts", {})
+        .get("costs", {})
+    )
     costs["seconds"] = sum(finished.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
     examples = tuple(json.loads((folder / EXAMPLES).read_text()))
-    return replace(trial, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", ""))
+    return replace(
+        trial, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", "")
+    )
 
 
 def _new_folder(out: Path) -> Path:

@@ -29,15 +29,24 @@ def print_summary(category: Category, summary: Summary) -> None:
     for sentence in summary.verdict.get("text", []):
         console.print(Text(printable(sentence)))
     console.print()
-    table = Table(title=Text(f"{summary.name}: {category.method.name} on {category.backbone.name}, {printable(weights)}"), title_justify="left")
+    table = Table(
+        title=Text(f"{summary.name}: {category.method.name} on {category.backbone.name}, {printable(weights)}"),
+        title_justify="left",
+    )
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, title in SHOWN.items():
         table.add_row(title, _figure(summary.metrics.get(key)))
     confusion = summary.metrics.get("confusion")
     if confusion:
-        table.add_row("defects found", f"{confusion['true_positive']} of {confusion['true_positive'] + confusion['false_negative']}")
-        table.add_row("good parts rejected", f"{confusion['false_positive']} of {confusion['false_positive'] + confusion['true_negative']}")
+        table.add_row(
+            "defects found",
+            f"{confusion['true_positive']} of {confusion['true_positive'] + confusion['false_negative']}",
+        )
+        table.add_row(
+            "good parts rejected",
+            f"{confusion['false_positive']} of {confusion['false_positive'] + confusion['true_negative']}",
+        )
     console.print(table)
     costs = Table()
     for title in ("step", "seconds", "peak MiB"):
@@ -50,7 +59,12 @@ def print_summary(category: Category, summary: Summary) -> None:
         if note:
             console.print(Text(printable(f"- {note}")))
     console.print()
-    for title, place in (("Report", summary.report), ("Dataset check", summary.check_page), ("Bundle", summary.bundle), ("Run", summary.run_dir)):
+    for title, place in (
+        ("Report", summary.report),
+        ("Dataset check", summary.check_page),
+        ("Bundle", summary.bundle),
+        ("Run", summary.run_dir),
+    ):
         if place:
             console.print(Text(printable(f"{title + ':':15}{place}")), soft_wrap=True)
     console.print(Text(printable(f"{'MLflow:':15}{summary.tracking_uri}")), soft_wrap=True)

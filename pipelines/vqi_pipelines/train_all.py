@@ -1,8 +1,10 @@
-"""Every category at once: categories x methods x settings, each trial the DAG of train_category, and a comparison of all of them at the end.
+"""Every category at once: categories x methods x settings, each trial the DAG of train_category, and a comparison of
+all of them at the end.
 
-The comparison is the exit task of the whole: KFP runs it whatever became of the trials, which a task that takes the trials' outputs could not do
-(dsl.Collected over a trial that failed is an error, on a cluster and here). It learns what the trials found from MLflow. It stands outside the loop,
-because KFP's pages look artefacts up by their task's name alone and show those of any iteration within it.
+The comparison is the exit task of the whole: KFP runs it whatever became of the trials, which a task that takes the
+trials' outputs could not do (dsl.Collected over a trial that failed is an error, on a cluster and here). It learns what
+the trials found from MLflow. It stands outside the loop, because KFP's pages look artefacts up by their task's name
+alone and show those of any iteration within it.
 """
 
 import inspect
@@ -15,27 +17,33 @@ from vqi.steps.plan_trials.step import ITEM
 from vqi_pipelines.placing import placed
 from vqi_pipelines.train_category import train_category
 
-# Known when a package is compiled: KFP takes no parameter for it. The nodes' room and the tasks' requests set how many of them run in fact.
+# Known when a package is compiled: KFP takes no parameter for it. The nodes' room and the tasks' requests set how many
+# of them run in fact.
 PARALLEL = 4
 
-DESCRIPTION = """Trains every category with every method, one run of *train category* each, and compares them. Runs that fail do not stop the others.
+DESCRIPTION = """Trains every category with every method, one run of *train category* each, and compares them.
+Runs that fail do not stop the others.
 
-**Fill in** `categories`, a JSON list of objects, each the parameters of one category by the names they have in *train category*:
-`[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"}]`.
+**Fill in** `categories`, a JSON list of objects, each the parameters of one category by the names they have in
+*train category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut",
+"image_size": "512,512"}]`.
 
 **May be filled in**
 
 - `methods`: names by commas, such as `patchcore, padim`; or a JSON list in which an object says more:
-  `["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]` (two settings are two runs).
+  `["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]`
+  (two settings are two runs).
   Empty: the method that each category names.
 - `common`: a JSON object of parameters for all runs, such as `{"backbone_weights": "s3://weights/resnet18.pth"}`.
   A category overrides it, and a method overrides a category.
 - `pool`: the nodes that train, build index and evaluate run on, for the runs that name no `pool` of their own.
-- `tracking_uri`: the MLflow server. The runs are gathered there, so one is needed, here or in the namespace's `vqi-settings`.
+- `tracking_uri`: the MLflow server. The runs are gathered there, so one is needed, here or in the namespace's
+  `vqi-settings`.
 
 All of it is checked by *plan trials*, the first step, whose log says in one sentence what is wrong.
 
-**Look at** the `comparison` of *compare*. The run is red where a trial failed; the comparison is complete all the same and lists it."""
+**Look at** the `comparison` of *compare*. The run is red where a trial failed; the comparison is complete all
+the same and lists it."""
 
 
 @dsl.pipeline(name="train-all", description=DESCRIPTION)
@@ -47,11 +55,22 @@ def train_all(
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
 ):
-    tracking = {"tracking_experiment": tracking_experiment, "tracking_uri": tracking_uri, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+    tracking = {
+        "tracking_experiment": tracking_experiment,
+        "tracking_uri": tracking_uri,
+        "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    }
     compared = placed(compare(**tracking), "compare").set_caching_options(False).set_display_name("compare")
     with dsl.ExitHandler(compared, name="all trials"):
         # From the cache it would name the trials of another comparison.
-        planned = plan_trials(categories=categories, common=common, methods=methods, pool=pool, **tracking).set_caching_options(False)
+        planned = plan_trials(
+            categories=categories, common=common, methods=methods, pool=pool, **tracking
+        ).set_caching_options(False)
         placed(planned, "plan_trials").set_display_name("plan trials")
         with dsl.ParallelFor(planned.output, name="trials", parallelism=PARALLEL) as trial:
-            train_category(**{name: getattr(trial, ITEM + name) for name in inspect.signature(train_category.pipeline_func).parameters})
+            train_category(
+                **{
+                    name: getattr(trial, ITEM + name)
+                    for name in inspect.signature(train_category.pipeline_func).parameters
+                }
+            )

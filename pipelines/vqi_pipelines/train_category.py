@@ -1,7 +1,8 @@
 """The DAG of one product category: place, ingest, check_dataset, train, build_index, evaluate, export.
 
-Parameters come in the form's alphabetical order under prefixes (`data_*`, `method_*`), all with defaults: KFP's form greys out Start until every
-parameter without one is filled in. Their names are `Category.parameters()`, and a test holds the two together.
+Parameters come in the form's alphabetical order under prefixes (`data_*`, `method_*`), all with defaults: KFP's form
+greys out Start until every parameter without one is filled in. Their names are `Category.parameters()`, and a test
+holds the two together.
 """
 
 from kfp import dsl
@@ -15,10 +16,11 @@ from vqi.steps.place.component import place as place_steps
 from vqi.steps.train.component import train
 from vqi_pipelines.placing import placed, variants
 
-DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported defect detector.
+DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported
+defect detector.
 
-**Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set `backbone_name` to `filterbank`,
-which needs none). Everything else has a default; leave `tracking_comparison` empty.
+**Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set
+`backbone_name` to `filterbank`, which needs none). Everything else has a default; leave `tracking_comparison` empty.
 `method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
 `pool` chooses the nodes that train, build index and evaluate run on.
 
@@ -78,7 +80,8 @@ def train_category(
     geometry = only("image_crop", "image_region", "image_size")
     compute = only("compute_") | {"compute_device": place.outputs["device"]}
 
-    # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs changed.
+    # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs
+    # changed.
     ingested = ingest(
         image_max_megapixels=image_max_megapixels,
         image_white_level=image_white_level,
@@ -121,7 +124,14 @@ def train_category(
     placed(indexed, "build_index", place).set_display_name("4 build index")
     index = indexed.outputs["index"]
 
-    evaluated = evaluate(dataset=dataset, network=network, index=index, fingerprint=fingerprint, **only("threshold_", "tracking_"), **compute)
+    evaluated = evaluate(
+        dataset=dataset,
+        network=network,
+        index=index,
+        fingerprint=fingerprint,
+        **only("threshold_", "tracking_"),
+        **compute,
+    )
     placed(evaluated, "evaluate", place).set_display_name("5 evaluate")
 
     exported = export(

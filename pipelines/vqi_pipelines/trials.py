@@ -1,4 +1,5 @@
-"""The trials of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a cluster."""
+"""The trials of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a
+cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, marked
 from vqi_pipelines.catalog import category_names, load_category
 
 
-def catalog_trials(names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]) -> list[Trial]:
+def catalog_trials(
+    names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]
+) -> list[Trial]:
     """Categories x methods, `overrides` ("path=value") laid over each; without `methods` each category's own.
 
     Raises BadInput where nothing is named, or for the first category that cannot be run.
@@ -20,14 +23,22 @@ def catalog_trials(names: Sequence[str], all_of_them: bool, methods: Sequence[st
         raise BadInput("--all takes every category of the catalog; leave --category out, or --all.")
     named = category_names() if all_of_them else list(dict.fromkeys(names))
     if not named:
-        raise BadInput("The catalog is empty." if all_of_them else "Name the categories with --category, once each, or take them all with --all.")
+        raise BadInput(
+            "The catalog is empty."
+            if all_of_them
+            else "Name the categories with --category, once each, or take them all with --all."
+        )
     return marked([_with_method(name, method, overrides) for name in named for method in methods or ("",)])
 
 
 def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:
-    """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`, complete."""
+    """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`,
+    complete."""
     tracking = trials[0].category.tracking
-    entries = [{key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON} for trial in trials]
+    entries = [
+        {key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON}
+        for trial in trials
+    ]
     return {
         "categories": json.dumps(entries),
         "common": "{}",

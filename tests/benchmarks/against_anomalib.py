@@ -1,15 +1,17 @@
-"""Side by side with anomalib: the same photographs, weights, sizes, threads and metrics, each side in a process of its own, one after the other.
+"""Side by side with anomalib: the same photographs, weights, sizes, threads and metrics, each side in a process of its
+own, one after the other.
 
     python -m venv SCRATCH && SCRATCH/bin/pip install 'anomalib==2.7.*'       (anomalib is no dependency of this project)
     python tests/benchmarks/against_anomalib.py --anomalib-python SCRATCH/bin/python --data DATA/cookie --weights resnet18.pth [--only patchcore]
         [--rounds 3] [--json FILE]
 
-DATA is a folder in MVTec layout; every one of its training normals is trained on. Ratios are printed and never asserted: they depend on the machine,
-and on a machine that does something else as well they mean nothing. With several rounds the two sides alternate and medians are shown; the round's
-number is the seed, so that the metrics' spread over the random choices of the methods shows too.
+DATA is a folder in MVTec layout; every one of its training normals is trained on. Ratios are printed and never
+asserted: they depend on the machine, and on a machine that does something else as well they mean nothing. With several
+rounds the two sides alternate and medians are shown; the round's number is the seed, so that the metrics' spread over
+the random choices of the methods shows too.
 
-fit: photographs on disk to a fitted detector, imports and weights not counted. Latency: an image in memory to its score and map. Both sides' maps are
-measured by this project's exact metrics at the network's input size.
+fit: photographs on disk to a fitted detector, imports and weights not counted. Latency: an image in memory to its score
+and map. Both sides' maps are measured by this project's exact metrics at the network's input size.
 """
 
 from __future__ import annotations
@@ -84,8 +86,9 @@ def measured(python: Path, script: str, task: dict[str, Any], folder: Path, data
     threads = str(task["threads"])
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if script == "anomalib_side.py":
-        # Its coreset loop frees and takes arrays of up to 32 MiB, which fragments glibc's heap: on small sets it grew by an array a pick until the
-        # kernel ended it. From this size on they are mapped and given back. Our side needs no such help.
+        # Its coreset loop frees and takes arrays of up to 32 MiB, which fragments glibc's heap: on small sets it grew
+        # by an array a pick until the kernel ended it. From this size on they are mapped and given back. Our side needs
+        # no such help.
         environment |= {"MALLOC_MMAP_THRESHOLD_": str(16 * 2**20)}
     command = [str(python), str(HERE / script), str(folder / "task.json"), str(folder)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -128,7 +131,9 @@ def table(case: Case, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) 
             continue
         if key in METRICS:
             spread = max(max(r[key] for r in results) - min(r[key] for r in results) for results in (ours, theirs))
-            compared = f"{mine - other:+.4f}" + (f"  (spread of {len(ours)} seeds {spread:.4f})" if len(ours) > 1 else "")
+            compared = f"{mine - other:+.4f}" + (
+                f"  (spread of {len(ours)} seeds {spread:.4f})" if len(ours) > 1 else ""
+            )
             lines.append(f"  {label:36}{mine:10.4f}{other:10.4f}{compared:>14}")
         else:
             lines.append(f"  {label:36}{mine:10.2f}{other:10.2f}{f'x {other / mine:.2f}' if mine > 0 else '':>14}")
@@ -137,9 +142,16 @@ def table(case: Case, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anomalib-python", type=Path, required=True, help="interpreter of an environment with anomalib 2.7")
+    parser.add_argument(
+        "--anomalib-python", type=Path, required=True, help="interpreter of an environment with anomalib 2.7"
+    )
     parser.add_argument("--data", type=Path, required=True, help="a folder in MVTec layout")
-    parser.add_argument("--weights", type=Path, required=True, help="ResNet-18's state dict with torchvision's keys, at least up to layer3")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="ResNet-18's state dict with torchvision's keys, at least up to layer3",
+    )
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)

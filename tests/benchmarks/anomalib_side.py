@@ -1,10 +1,11 @@
-"""The other contestant: anomalib's own models on the task's images. Run by the interpreter of an environment that has anomalib, not by the project's.
+"""The other contestant: anomalib's own models on the task's images. Run by the interpreter of an environment that has
+anomalib, not by the project's.
 
     python anomalib_side.py TASK.json RESULT_FOLDER
 
-anomalib's torch models, coreset, Gaussian, PCA and pre-processing are driven as its Lightning modules drive them (one pass in training mode that
-collects embeddings, `fit`, then evaluation mode), in a plain loop: that is faster than its Engine, whose trainer adds seconds. With `"engine": true`
-in the task the Engine itself is timed as well.
+anomalib's torch models, coreset, Gaussian, PCA and pre-processing are driven as its Lightning modules drive them (one
+pass in training mode that collects embeddings, `fit`, then evaluation mode), in a plain loop: that is faster than its
+Engine, whose trainer adds seconds. With `"engine": true` in the task the Engine itself is timed as well.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ def create(task: dict[str, Any]) -> Any:
     settings = task["settings"]
     if task["method"] == "patchcore":
         module: Any = Patchcore(
-            **plain, layers=task["layers"], coreset_sampling_ratio=settings["coreset_ratio"], num_neighbors=settings.get("neighbours", 9)
+            **plain,
+            layers=task["layers"],
+            coreset_sampling_ratio=settings["coreset_ratio"],
+            num_neighbors=settings.get("neighbours", 9),
         )
     elif task["method"] == "padim":
         module = Padim(**plain, layers=task["layers"], n_features=settings["channels"])
     else:
-        module = Dfm(**plain, layer=task["layers"][0], pooling_kernel_size=settings["pool"], pca_level=settings["variance"])
+        module = Dfm(
+            **plain, layer=task["layers"][0], pooling_kernel_size=settings["pool"], pca_level=settings["variance"]
+        )
     network = module.model.feature_extractor.feature_extractor
     missing, _ = network.load_state_dict(torch.load(task["weights"], weights_only=True), strict=False)
     unknown = [key for key in missing if not key.endswith("num_batches_tracked")]
@@ -62,7 +68,10 @@ def run(task: dict[str, Any], folder: Path) -> None:
     torch.manual_seed(task["seed"])
     module = create(task)
     model, transform = module.model, type(module).configure_pre_processor(image_size=tuple(task["size"])).transform
-    result: dict[str, Any] = {"versions": {"torch": torch.__version__, "anomalib": __import__("anomalib").__version__}, "start_mib": peak_mib()}
+    result: dict[str, Any] = {
+        "versions": {"torch": torch.__version__, "anomalib": __import__("anomalib").__version__},
+        "start_mib": peak_mib(),
+    }
 
     with seconds(result, "fit_seconds"):
         with torch.no_grad():
@@ -113,7 +122,9 @@ def engine_fit_seconds(task: dict[str, Any]) -> float:
             num_workers=task["threads"],
             val_split_mode="none",
         )
-        engine = Engine(default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False, barebones=False)
+        engine = Engine(
+            default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False, barebones=False
+        )
         with seconds(result, "fit"):
             engine.fit(model=module, datamodule=data)
     return float(result["fit"])

@@ -1,4 +1,5 @@
-"""A step of anomalib's training whenever a line comes in: METHOD BATCH SIDE (see training_speed.py). Needs anomalib 2.7 and nothing of this project.
+"""A step of anomalib's training whenever a line comes in: METHOD BATCH SIDE (see training_speed.py). Needs anomalib 2.7
+and nothing of this project.
 
 The steps are those of its Lightning modules, without Lightning.
 """
@@ -19,7 +20,10 @@ def stfpm(batch: int, side: int) -> Callable[[torch.Tensor], None]:
 
     extractor = torch_model.TimmFeatureExtractor
     torch_model.TimmFeatureExtractor = lambda pre_trained, **rest: extractor(pre_trained=False, **rest)
-    model, loss = torch_model.STFPMModel(layers=["layer1", "layer2", "layer3"], backbone="resnet18").train(), STFPMLoss()
+    model, loss = (
+        torch_model.STFPMModel(layers=["layer1", "layer2", "layer3"], backbone="resnet18").train(),
+        STFPMLoss(),
+    )
     model.teacher_model.eval()
     optimiser = torch.optim.SGD(model.student_model.parameters(), lr=0.4, momentum=0.9, weight_decay=1e-3)
     return plain(optimiser, lambda images: loss(*model(images)))
@@ -46,7 +50,9 @@ def cflow(batch: int, side: int) -> Callable[[torch.Tensor], None]:
         for layer, decoder in zip(model.pool_layers, model.decoders, strict=True):
             features = maps[layer].detach()
             count, channels, height, width = features.size()
-            position = einops.repeat(positional_encoding_2d(128, height, width).unsqueeze(0), "b c h w -> (tile b) c h w", tile=count)
+            position = einops.repeat(
+                positional_encoding_2d(128, height, width).unsqueeze(0), "b c h w -> (tile b) c h w", tile=count
+            )
             conditions, vectors = (einops.rearrange(values, "b c h w -> (b h w) c") for values in (position, features))
             order = torch.randperm(len(vectors))
             for chosen in order[: len(order) // 64 * 64].split(64):
@@ -98,7 +104,9 @@ def draem(batch: int, side: int) -> Callable[[torch.Tensor], None]:
     return plain(torch.optim.Adam(model.parameters(), lr=1e-4), value)
 
 
-def plain(optimiser: torch.optim.Optimizer, value: Callable, clip: list | None = None) -> Callable[[torch.Tensor], None]:
+def plain(
+    optimiser: torch.optim.Optimizer, value: Callable, clip: list | None = None
+) -> Callable[[torch.Tensor], None]:
     """A step that follows the gradient of `value`."""
 
     def step(images: torch.Tensor) -> None:
@@ -114,9 +122,14 @@ def plain(optimiser: torch.optim.Optimizer, value: Callable, clip: list | None =
 def main() -> None:
     method, batch, side = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     torch.manual_seed(0)
-    step = {"stfpm": stfpm, "fastflow": fastflow, "cflow": cflow, "cs_flow": cs_flow, "efficient_ad": efficient_ad, "draem": draem}[method](
-        batch, side
-    )
+    step = {
+        "stfpm": stfpm,
+        "fastflow": fastflow,
+        "cflow": cflow,
+        "cs_flow": cs_flow,
+        "efficient_ad": efficient_ad,
+        "draem": draem,
+    }[method](batch, side)
     images = torch.rand(batch, 3, side, side)
     print("step ready", flush=True)
     for _ in sys.stdin:

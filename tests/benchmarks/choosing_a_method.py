@@ -1,10 +1,12 @@
-"""Measure every method on the photographs beside the project and write docs/choosing-a-method.md from what was measured.
+"""Measure every method on the photographs beside the project and write docs/choosing-a-method.md from what was
+measured.
 
-python tests/benchmarks/choosing_a_method.py --data ../shared/data --weights ../shared/weights [--only METHOD/SET ...] [--again] [--write]
+python tests/benchmarks/choosing_a_method.py --data ../shared/data --weights ../shared/weights [--only METHOD/SET ...]
+[--again] [--write]
 
-Each pair of method and set goes through the steps of `vqi run`; its figures go into docs/choosing-a-method.json, and what is there is not measured
-again unless asked for. A method that trains is measured once more after a single step of the optimiser (`untrained`): what it has from its weights
-and its first step alone.
+Each pair of method and set goes through the steps of `vqi run`; its figures go into docs/choosing-a-method.json, and
+what is there is not measured again unless asked for. A method that trains is measured once more after a single step of
+the optimiser (`untrained`): what it has from its weights and its first step alone.
 """
 
 from __future__ import annotations
@@ -28,15 +30,18 @@ from guide_text import guide
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS, GUIDE = DOCS / "choosing-a-method.json", DOCS / "choosing-a-method.md"
 SETS = ("cookie", "hazelnut", "magnetic_tile")
-RESNET, MOBILENET = "resnet18_imagenet_layers1-3_torchvision_keys.pth", "mobilenet_v2_imagenet_from_tflite_ptq_torchvision_keys.pth"
+RESNET, MOBILENET = (
+    "resnet18_imagenet_layers1-3_torchvision_keys.pth",
+    "mobilenet_v2_imagenet_from_tflite_ptq_torchvision_keys.pth",
+)
 LATENCY_CALLS = 12
 ONE_STEP = {"train.max_steps": 1}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it is not run on the others;
-    what keeps it untrained beside `train.max_steps`."""
+    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it
+    is not run on the others; what keeps it untrained beside `train.max_steps`."""
 
     overrides: dict[str, Any] = field(default_factory=dict)
     of_set: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -51,7 +56,11 @@ class Plan:
 
 def _epochs(batch_size: int, epochs: int, **of_set: int) -> Plan:
     sets = tuple(name for name in SETS if name in {"cookie", "hazelnut", *of_set})
-    return Plan({"train.batch_size": batch_size, "train.max_epochs": epochs}, {name: {"train.max_epochs": few} for name, few in of_set.items()}, sets)
+    return Plan(
+        {"train.batch_size": batch_size, "train.max_epochs": epochs},
+        {name: {"train.max_epochs": few} for name, few in of_set.items()},
+        sets,
+    )
 
 
 PLANS = {
@@ -62,8 +71,18 @@ PLANS = {
     "fastflow": _epochs(8, 20, magnetic_tile=5),
     "cflow": Plan({"train.batch_size": 8, "train.max_epochs": 3, "backbone.layers": "layer1,layer2,layer3"}),
     # At the paper's rate its blocks' gains, which begin at nothing, are still next to nothing after so few steps.
-    "cs_flow": Plan({"train.batch_size": 4, "train.max_steps": 200, "method.settings.hidden_channels": 256, "method.settings.learning_rate": 2e-3}),
-    "efficient_ad": Plan({"train.max_steps": 200, "method.settings.distillation_steps": 40}, one_step={"method.settings.distillation_steps": 1}),
+    "cs_flow": Plan(
+        {
+            "train.batch_size": 4,
+            "train.max_steps": 200,
+            "method.settings.hidden_channels": 256,
+            "method.settings.learning_rate": 2e-3,
+        }
+    ),
+    "efficient_ad": Plan(
+        {"train.max_steps": 200, "method.settings.distillation_steps": 40},
+        one_step={"method.settings.distillation_steps": 1},
+    ),
     "draem": Plan({"image.size": 64, "train.batch_size": 4, "train.max_steps": 300}),
     "simsiam": Plan({"train.batch_size": 16, "train.max_epochs": 5}),
     "cutpaste": Plan({"train.batch_size": 8, "train.max_epochs": 5, "method.settings.freeze_epochs": 1}),
@@ -87,7 +106,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights"))
     parser.add_argument("--only", nargs="*", default=[], metavar="METHOD/SET", help="these pairs alone")
     parser.add_argument("--again", action="store_true", help="measure what is measured already, too")
-    parser.add_argument("--write", action="store_true", help="write the guide from what is measured and measure nothing")
+    parser.add_argument(
+        "--write", action="store_true", help="write the guide from what is measured and measure nothing"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--guide", type=Path, default=GUIDE)
     asked = parser.parse_args()
@@ -99,7 +120,9 @@ def main() -> None:
             continue
         print(f"{key} ...", file=sys.stderr, flush=True)
         data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # a process of its own: its peak of memory is this pair's
+        with ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn")
+        ) as pool:  # a process of its own: its peak of memory is this pair's
             results[key] = pool.submit(measure, method, name, data, weights).result()
         keep(asked.results, results, key)
     for key in [] if asked.write else untrained_pairs(results):
@@ -120,13 +143,20 @@ def keep(path: Path, results: dict[str, Any], key: str) -> None:
 
 
 def untrained_pairs(results: dict[str, Any]) -> list[str]:
-    """The measured pairs of a method that learns from normals by gradient and is no dfm at heart (those have dfm itself beside them)."""
-    return [key for key, result in results.items() if result["fit"]["steps"] and key.partition("/")[0] not in {"simsiam", "cutpaste", "vgg_cam"}]
+    """The measured pairs of a method that learns from normals by gradient and is no dfm at heart (those have dfm itself
+    beside them)."""
+    return [
+        key
+        for key, result in results.items()
+        if result["fit"]["steps"] and key.partition("/")[0] not in {"simsiam", "cutpaste", "vgg_cam"}
+    ]
 
 
 def left_out() -> dict[str, str]:
     """Why pairs of method and set are not measured, by `method/set`."""
-    return {f"{method}/{name}": plan.elsewhere for method, plan in PLANS.items() for name in SETS if name not in plan.sets}
+    return {
+        f"{method}/{name}": plan.elsewhere for method, plan in PLANS.items() for name in SETS if name not in plan.sets
+    }
 
 
 def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]:
@@ -139,7 +169,11 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         scored = run_to_evaluation(method, name, data, weights, overrides, Path(folder))
         bundle = Path(folder) / "bundle"
-        export(**{part: Path(folder) / part for part in ("dataset", "network", "index", "evaluation")}, tolerance=scored.tolerance, bundle=bundle)
+        export(
+            **{part: Path(folder) / part for part in ("dataset", "network", "index", "evaluation")},
+            tolerance=scored.tolerance,
+            bundle=bundle,
+        )
         return {
             "settings": overrides,
             "metrics": scored.metrics,
@@ -149,7 +183,11 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
             "latency_ms": {backend: latency(bundle, backend) for backend in ("onnxruntime", "openvino")},
             "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
             "weights": scored.evaluated["weights"]["label"],
-            "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")},
+            "machine": {
+                "processor": _processor(),
+                "threads": torch.get_num_threads(),
+                "date": time.strftime("%Y-%m-%d"),
+            },
         }
 
 
@@ -162,7 +200,8 @@ def measure_untrained(method: str, name: str, data: Path, weights: Path) -> dict
 
 @dataclass(frozen=True)
 class Scored:
-    """What the steps up to evaluate gave: evaluate's document, the fit's time and peak of memory, and the gate's tolerance for the export to come."""
+    """What the steps up to evaluate gave: evaluate's document, the fit's time and peak of memory, and the gate's
+    tolerance for the export to come."""
 
     evaluated: dict[str, Any]
     fit: dict[str, float]
@@ -174,7 +213,9 @@ class Scored:
         return {key: self.evaluated["metrics"][key] for key in ("image_auroc", "pixel_auroc", "aupro")}
 
 
-def run_to_evaluation(method: str, name: str, data: Path, weights: Path, overrides: dict[str, Any], folder: Path) -> Scored:
+def run_to_evaluation(
+    method: str, name: str, data: Path, weights: Path, overrides: dict[str, Any], folder: Path
+) -> Scored:
     """Ingest, train, build_index and evaluate into `folder`, each artefact under its step's word for it."""
     from measuring import peak_mib
 
@@ -185,7 +226,9 @@ def run_to_evaluation(method: str, name: str, data: Path, weights: Path, overrid
     from vqi.steps.ingest.step import ingest
     from vqi.steps.train.step import train
 
-    category = Category.parse(nested({"data.source": str(data), "backbone.weights": str(weights), **overrides, "method.name": method}))
+    category = Category.parse(
+        nested({"data.source": str(data), "backbone.weights": str(weights), **overrides, "method.name": method})
+    )
     compute = category.placement
     dataset, network, index, evaluation = (folder / part for part in ("dataset", "network", "index", "evaluation"))
     ingest(
@@ -225,7 +268,11 @@ def run_to_evaluation(method: str, name: str, data: Path, weights: Path, overrid
         evaluation=evaluation,
         report=folder / "report.html",
     )
-    fit = {"seconds": round(seconds, 1), "processor_seconds": round(processor_seconds, 1), "steps": training.get("steps", 0)}
+    fit = {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(processor_seconds, 1),
+        "steps": training.get("steps", 0),
+    }
     return Scored(evaluated, fit, peak, category.export.tolerance)
 
 
@@ -263,7 +310,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def write(path: Path, text: str) -> None:

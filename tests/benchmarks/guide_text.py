@@ -110,7 +110,11 @@ def guide(results: Results, left_out: Mapping[str, str]) -> str:
         parts += ["## What training gives", _paragraph(UNTRAINED), _untrained_table(results)]
     parts.append("## The methods one by one")
     for method in describe_all():
-        parts.append(_paragraph(f"**{method.name}** ({method.kind}). {METHODS[method.name]}") + "\n" + _own_figures(method.name, results))
+        parts.append(
+            _paragraph(f"**{method.name}** ({method.kind}). {METHODS[method.name]}")
+            + "\n"
+            + _own_figures(method.name, results)
+        )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -155,7 +159,9 @@ def _common(results: Results) -> list[str]:
 
 
 def _conditions(results: Results) -> str:
-    where = "; ".join(dict.fromkeys(f"{r['machine']['processor']}, {r['machine']['threads']} thread(s)" for r in results.values()))
+    where = "; ".join(
+        dict.fromkeys(f"{r['machine']['processor']}, {r['machine']['threads']} thread(s)" for r in results.values())
+    )
     dates = sorted(result["machine"]["date"] for result in results.values())
     weights = sorted({result["weights"].partition(", fine-tuned")[0] for result in results.values()})
     return f"""
@@ -199,7 +205,10 @@ def _table(name: str, results: Results) -> str:
         good, defects = result["counts"]["good"], result["counts"]["defect"]
         fewer = "" if (good, defects) == _whole(name, results) else f"; tested on {good} good, {defects} defective"
         cells = [method, _budget(result["settings"]) + fewer, *(_share(result["metrics"][key]) for key, _ in METRICS)]
-        cells += [f"{result['fit']['processor_seconds']:.0f}", *(f"{result['latency_ms'][backend]:.0f}" for backend in ("onnxruntime", "openvino"))]
+        cells += [
+            f"{result['fit']['processor_seconds']:.0f}",
+            *(f"{result['latency_ms'][backend]:.0f}" for backend in ("onnxruntime", "openvino")),
+        ]
         lines.append(f"| {' | '.join(cells)} | {result['bundle_mib']:.0f} |")
     return "\n".join(lines)
 
@@ -217,7 +226,10 @@ def _untrained_table(results: Results) -> str:
 
 
 def _budget(settings: Mapping[str, Any]) -> str:
-    return ", ".join(words.format(settings[key]) for key, words in SETTING_WORDS.items() if key in settings) or "nothing to train"
+    return (
+        ", ".join(words.format(settings[key]) for key, words in SETTING_WORDS.items() if key in settings)
+        or "nothing to train"
+    )
 
 
 def _missing(name: str, results: Results, left_out: Mapping[str, str]) -> str:
@@ -226,7 +238,11 @@ def _missing(name: str, results: Results, left_out: Mapping[str, str]) -> str:
         key = f"{method.name}/{name}"
         if key not in results:
             reasons.setdefault(left_out.get(key, "not measured yet"), []).append(method.name)
-    return f"Left out: {'; '.join(f'{_listed(names)} ({reason})' for reason, names in reasons.items())}." if reasons else ""
+    return (
+        f"Left out: {'; '.join(f'{_listed(names)} ({reason})' for reason, names in reasons.items())}."
+        if reasons
+        else ""
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -234,8 +250,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _own_figures(method: str, results: Results) -> str:
-    found = {key.partition("/")[2]: result["metrics"] for key, result in results.items() if key.startswith(f"{method}/")}
-    figures = "; ".join(f"{name} {' / '.join(_share(metrics[key]) for key, _ in METRICS)}" for name, metrics in sorted(found.items()))
+    found = {
+        key.partition("/")[2]: result["metrics"] for key, result in results.items() if key.startswith(f"{method}/")
+    }
+    figures = "; ".join(
+        f"{name} {' / '.join(_share(metrics[key]) for key, _ in METRICS)}" for name, metrics in sorted(found.items())
+    )
     return f"Image AUROC / pixel AUROC / AUPRO: {figures}." if figures else "Not measured."
 
 

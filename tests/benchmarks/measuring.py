@@ -1,4 +1,5 @@
-"""How both sides of a benchmark are measured: the same code in both processes. Needs numpy, Pillow and torch, and neither of the two contestants."""
+"""How both sides of a benchmark are measured: the same code in both processes. Needs numpy, Pillow and torch, and
+neither of the two contestants."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def milliseconds_an_image(call: Callable[[torch.Tensor], Any], images: torch.Ten
 
 
 def write_result(folder: Path, result: dict[str, Any], scores: np.ndarray, maps: np.ndarray) -> None:
-    """`result.json`, `scores.npy` float32 [N] and `maps.npy` float32 [N, h, w], in the order of the task's test images."""
+    """`result.json`, `scores.npy` float32 [N] and `maps.npy` float32 [N, h, w], in the order of the task's test
+    images."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "scores.npy", scores)
     np.save(folder / "maps.npy", maps)

@@ -1,11 +1,13 @@
-"""How many fresh good parts a run rejects, beside what it promises: `python tests/benchmarks/promises.py`, some minutes on one core.
+"""How many fresh good parts a run rejects, beside what it promises: `python tests/benchmarks/promises.py`, some minutes
+on one core.
 
-Rendered flanges in a loose fixture, every one photographed twice: at a light that differs by 5 %, moved by up to 1 %, saved
-as JPEG the second time. Each row is the mean of a few sets. `near` leaves it to ingest to see the copies, `named` names the
-parts by `data.group`, `apart` names every photograph by itself, as though no part had been photographed twice.
+Rendered flanges in a loose fixture, every one photographed twice: at a light that differs by 5 %, moved by up to 1 %,
+saved as JPEG the second time. Each row is the mean of a few sets. `near` leaves it to ingest to see the copies, `named`
+names the parts by `data.group`, `apart` names every photograph by itself, as though no part had been photographed
+twice.
 
-Measured with 5 sets of 15 parts, dfm on the filter bank (promised / rejected): refits .062 / .010 near and named, .032 / .130
-apart; split .200 / .093 near, .200 / .067 named, .100 / .243 apart.
+Measured with 5 sets of 15 parts, dfm on the filter bank (promised / rejected): refits .062 / .010 near and named, .032
+/ .130 apart; split .200 / .093 near, .200 / .067 named, .100 / .243 apart.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def write_parts(folder: Path, seed: int) -> None:
             if split == "train":
                 right, down = light.integers(-1, 2, 2)
                 again = np.roll(image * light.uniform(0.95, 1.05), (down, right), (0, 1))
-                Image.fromarray(np.clip(again, 0, 255).astype(np.uint8)).save(folder / split / "good" / f"{number:03}b.jpg", quality=90)
+                Image.fromarray(np.clip(again, 0, 255).astype(np.uint8)).save(
+                    folder / split / "good" / f"{number:03}b.jpg", quality=90
+                )
 
 
 def rejected(folder: Path, group: str, fraction: float) -> tuple[float, float, int]:

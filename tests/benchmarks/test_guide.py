@@ -1,4 +1,5 @@
-"""The guide is what its script makes of the measurements that are kept beside it, and its prose holds no number that was not measured."""
+"""The guide is what its script makes of the measurements that are kept beside it, and its prose holds no number that
+was not measured."""
 
 from __future__ import annotations
 
@@ -50,7 +51,14 @@ def test_leaders_are_ranked_by_the_figures() -> None:
             "machine": {"processor": "p", "threads": 1, "date": "2026-01-01"},
         }
 
-    page = guide({"padim/cookie": result(0.9, 30), "dfm/cookie": result(0.95, 20), "draem/cookie": result(0.5, 1, **{"image.size": 64})}, {})
+    page = guide(
+        {
+            "padim/cookie": result(0.9, 30),
+            "dfm/cookie": result(0.95, 20),
+            "draem/cookie": result(0.5, 1, **{"image.size": 64}),
+        },
+        {},
+    )
     assert "**Highest image AUROC**, mean over cookie: dfm (.950), padim (.900), draem (.500)." in page
     assert "at one image size: dfm (20 ms), padim (30 ms)." in page
     assert page.index("| dfm |") < page.index("| padim |") < page.index("| draem |")
@@ -60,7 +68,10 @@ def test_leaders_are_ranked_by_the_figures() -> None:
 def test_what_training_gives_stands_beside_one_step() -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     stfpm = results["stfpm/cookie"] | {"metrics": {"image_auroc": 0.9, "pixel_auroc": 0.896, "aupro": 0.7}}
-    worse = results["cflow/cookie"] | {"metrics": {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": 0.7}, "untrained": {"pixel_auroc": 0.85}}
+    worse = results["cflow/cookie"] | {
+        "metrics": {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": 0.7},
+        "untrained": {"pixel_auroc": 0.85},
+    }
     page = guide({"stfpm/cookie": stfpm | {"untrained": {"pixel_auroc": 0.755}}, "cflow/cookie": worse}, {})
     assert "| stfpm | cookie | .755 | .896 | +.141 |" in page
     assert "| cflow | cookie | .850 | .800 | -.050 |" in page

@@ -1,10 +1,12 @@
-"""Training speed side by side with anomalib: one optimiser step of ours, one of theirs, one of ours in bfloat16, and again, in one run.
+"""Training speed side by side with anomalib: one optimiser step of ours, one of theirs, one of ours in bfloat16, and
+again, in one run.
 
     python tests/benchmarks/training_speed.py --anomalib-python SCRATCH/bin/python [--only stfpm ...] [--rounds 5] [--threads 2] [--json FILE]
 
-A step is what training does with a batch that is decoded: views or simulated anomalies, forward, backward, the optimiser. Both sides have the same
-networks of random weights, image size and batch; cflow's step is all of a batch's positions, 64 an optimiser step. The sides take turns, so that
-whatever else the machine does falls on all alike; medians and their ratios are printed and never asserted.
+A step is what training does with a batch that is decoded: views or simulated anomalies, forward, backward, the
+optimiser. Both sides have the same networks of random weights, image size and batch; cflow's step is all of a batch's
+positions, 64 an optimiser step. The sides take turns, so that whatever else the machine does falls on all alike;
+medians and their ratios are printed and never asserted.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Batch and side of the image: the paper's side, and a batch that a laptop's memory holds.
-METHODS = {"stfpm": (8, 256), "fastflow": (8, 256), "cflow": (1, 256), "cs_flow": (2, 256), "efficient_ad": (1, 256), "draem": (4, 128)}
+METHODS = {
+    "stfpm": (8, 256),
+    "fastflow": (8, 256),
+    "cflow": (1, 256),
+    "cs_flow": (2, 256),
+    "efficient_ad": (1, 256),
+    "draem": (4, 128),
+}
 
 
 class Side:
@@ -28,7 +37,9 @@ class Side:
     def __init__(self, name: str, command: list[str], threads: int) -> None:
         self.name, self.seconds = name, list[float]()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self._answer()
 
     def step(self) -> None:
@@ -69,7 +80,14 @@ def measure(method: str, anomalib: str, rounds: int, threads: int) -> dict[str, 
             one.end()
     median = {one.name: statistics.median(one.seconds[1:]) for one in sides}  # the first warms up
     ratios = {name: median["anomalib"] / seconds for name, seconds in median.items() if name != "anomalib"}
-    return {"method": method, "batch": batch, "side": side, "threads": threads, "seconds": median, "speed_against_anomalib": ratios}
+    return {
+        "method": method,
+        "batch": batch,
+        "side": side,
+        "threads": threads,
+        "seconds": median,
+        "speed_against_anomalib": ratios,
+    }
 
 
 def main() -> None:

@@ -61,7 +61,12 @@ def run(task: dict[str, Any], folder: Path) -> None:
         save_network(detector, network, {})
         save_index(detector, index, network)
         result["stored_mib"] = sum(file.stat().st_size for file in Path(stored).rglob("*") if file.is_file()) / 2**20
-    write_result(folder, result, np.array([score for score, _ in scored], dtype=np.float32), np.stack([values for _, values in scored]))
+    write_result(
+        folder,
+        result,
+        np.array([score for score, _ in scored], dtype=np.float32),
+        np.stack([values for _, values in scored]),
+    )
 
 
 if __name__ == "__main__":

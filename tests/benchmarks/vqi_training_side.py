@@ -17,7 +17,8 @@ from vqi.platform.devices import Compute
 
 
 class Images:
-    """A few random images: normals, where a method wants statistics before it learns, and efficient_ad's penalty images."""
+    """A few random images: normals, where a method wants statistics before it learns, and efficient_ad's penalty
+    images."""
 
     labels = None
 
@@ -37,8 +38,15 @@ class Images:
 def main() -> None:
     method, batch, side, precision = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     layers = {"layers": ("layer1", "layer2", "layer3")} if method in ("stfpm", "fastflow", "cflow") else {}
-    backbone = {"name": "efficientnet_b5", "layers": ("features.6.8",)} if method == "cs_flow" else {"name": "resnet18"} | layers
-    detector = to_device(create(method, {}, BackboneSettings(weights="random", **backbone), (side, side), 0), Compute(precision=precision))
+    backbone = (
+        {"name": "efficientnet_b5", "layers": ("features.6.8",)}
+        if method == "cs_flow"
+        else {"name": "resnet18"} | layers
+    )
+    detector = to_device(
+        create(method, {}, BackboneSettings(weights="random", **backbone), (side, side), 0),
+        Compute(precision=precision),
+    )
     learner = cast(Learner, detector)
     images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
     learner.prepare(Images(images))

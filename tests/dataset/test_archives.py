@@ -47,25 +47,35 @@ def contents(archive: Path, limits: Limits | None = None) -> dict[str, bytes]:
         return {name: path.read_bytes() for name, path in files.items()}
 
 
-@pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.TGZ", "w:gz"), ("x.tar.xz", "w:xz"), ("x.zip", "")])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.TGZ", "w:gz"), ("x.tar.xz", "w:xz"), ("x.zip", "")]
+)
 @pytest.mark.parametrize("top", ["", "./", "cookie/", "./cookie/"])
 def test_files_come_out_as_they_went_in(tmp_path: Path, name: str, mode: str, top: str) -> None:
     named = {top + path: content for path, content in FILES.items()}
     if mode:
         folder = tarfile.TarInfo(top or "good")
         folder.type = tarfile.DIRTYPE
-        archive = tar_of(tmp_path / name, [(folder, b""), *((tarfile.TarInfo(path), content) for path, content in named.items())], mode)
+        archive = tar_of(
+            tmp_path / name,
+            [(folder, b""), *((tarfile.TarInfo(path), content) for path, content in named.items())],
+            mode,
+        )
     else:
         archive = zip_of(tmp_path / name, named)
     assert contents(archive) == FILES
 
 
 def test_a_top_folder_with_a_meaning_stays(tmp_path: Path) -> None:
-    assert contents(zip_of(tmp_path / "x.zip", {"good/a.png": b"a", "__MACOSX/good/._a.png": b""})).keys() == {"good/a.png", "__MACOSX/good/._a.png"}
+    assert contents(zip_of(tmp_path / "x.zip", {"good/a.png": b"a", "__MACOSX/good/._a.png": b""})).keys() == {
+        "good/a.png",
+        "__MACOSX/good/._a.png",
+    }
 
 
 def named_zip(path: Path, names: list[str], system: int = 3) -> Path:
-    """A zip of small files whose names are written as they are; `system` is what it was packed on (0: Windows, 3: Unix, 19: macOS)."""
+    """A zip of small files whose names are written as they are; `system` is what it was packed on (0: Windows, 3: Unix,
+    19: macOS)."""
     with zipfile.ZipFile(path, "w") as packed:
         for name in names:
             member = zipfile.ZipInfo("x")
@@ -97,7 +107,11 @@ def test_a_macs_zip_has_utf8_names_without_the_flag(tmp_path: Path) -> None:
     # The flag is bit 11 of the two bytes at offset 6 of a local header and 8 of a central one.
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         start = data.index(signature) + offset
-        data = data[:start] + (int.from_bytes(data[start : start + 2], "little") & ~0x800).to_bytes(2, "little") + data[start + 2 :]
+        data = (
+            data[:start]
+            + (int.from_bytes(data[start : start + 2], "little") & ~0x800).to_bytes(2, "little")
+            + data[start + 2 :]
+        )
     archive.write_bytes(data)
     assert contents(archive).keys() == {"good/größe.png"}
 
@@ -121,7 +135,10 @@ def test_a_top_folder_that_speaks_of_defects_or_masks_stays(tmp_path: Path, top:
     ],
 )
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, sentence: str) -> None:
-    for archive in (zip_of(tmp_path / "x.zip", {"good/a.png": b"a", name: b"evil"}), tar_of(tmp_path / "x.tar", [(tarfile.TarInfo(name), b"evil")])):
+    for archive in (
+        zip_of(tmp_path / "x.zip", {"good/a.png": b"a", name: b"evil"}),
+        tar_of(tmp_path / "x.tar", [(tarfile.TarInfo(name), b"evil")]),
+    ):
         with pytest.raises(BadInput, match=sentence):
             contents(archive)
     assert not list(tmp_path.rglob("evil.png"))
@@ -147,7 +164,10 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_bombs_are_stopped_at_the_ratio(tmp_path: Path) -> None:
     zeros = bytes(50_000_000)
     limits = Limits(harmless_bytes=1_000_000)
-    archives = [zip_of(tmp_path / "x.zip", {"good/a.png": zeros}), tar_of(tmp_path / "x.tgz", [(tarfile.TarInfo("good/a.png"), zeros)], "w:gz")]
+    archives = [
+        zip_of(tmp_path / "x.zip", {"good/a.png": zeros}),
+        tar_of(tmp_path / "x.tgz", [(tarfile.TarInfo("good/a.png"), zeros)], "w:gz"),
+    ]
     for archive in archives:
         with pytest.raises(BadInput, match="unpacks to more than 200 times its size"):
             contents(archive, limits)

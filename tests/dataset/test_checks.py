@@ -74,7 +74,14 @@ def test_a_sound_set_passes_without_a_word(check: Callable[..., Verdict]) -> Non
     assert verdict.check_pass
     assert verdict.counts["train"] == {"good": 12, "defect": 0, "unknown": 0}
     assert verdict.counts["test"] == {"good": 3, "defect": 10, "unknown": 0}
-    assert verdict.defects["test"] == {"good": 3, "chipped_edge": 2, "dent": 2, "missing_hole": 2, "scratch": 2, "stain": 2}
+    assert verdict.defects["test"] == {
+        "good": 3,
+        "chipped_edge": 2,
+        "dent": 2,
+        "missing_hole": 2,
+        "scratch": 2,
+        "stain": 2,
+    }
     assert verdict.to_dict()["num_classes"] == 6
 
 
@@ -127,7 +134,9 @@ def test_an_empty_mask_names_the_values_met(source: Path, check: Callable[..., V
 
 
 @pytest.mark.parametrize("values", [(255, 0), (0, 7), (200, 90)])
-def test_whatever_masks_are_drawn_with_the_set_is_the_same(source: Path, check: Callable[..., Verdict], values: tuple[int, int]) -> None:
+def test_whatever_masks_are_drawn_with_the_set_is_the_same(
+    source: Path, check: Callable[..., Verdict], values: tuple[int, int]
+) -> None:
     expected = [observation.mask for observation in observed(source)]
     redraw(source, lambda marked: np.where(marked, np.uint8(values[1]), np.uint8(values[0])))
     assert check().findings == ()
@@ -136,7 +145,15 @@ def test_whatever_masks_are_drawn_with_the_set_is_the_same(source: Path, check: 
 
 def observed(source: Path) -> list[Observation]:
     folder = source.parent / "observed"
-    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder,
+    )
     return observe(Dataset(folder), Geometry(SIZE), ())
 
 
@@ -162,12 +179,20 @@ def test_a_mask_that_marks_most_of_a_photograph_is_a_question(source: Path, chec
     assert "(the first 100%; values: 255; background is 0): inverted?" in finding.sentence
     for path in masks:
         Image.new("L", SIZE, 255).save(path)
-    assert "10 images, 10 of 10 masks, have a mask that marks more than half" in found(check())["mask-covers-most"].sentence
+    assert (
+        "10 images, 10 of 10 masks, have a mask that marks more than half"
+        in found(check())["mask-covers-most"].sentence
+    )
 
 
 def test_photographs_as_masks_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
     random = np.random.default_rng(0)
-    redraw(source, lambda marked: np.where(marked[..., None], np.uint8([255, 0, 0]), random.integers(60, 200, (*SIZE, 3), dtype=np.uint8)))
+    redraw(
+        source,
+        lambda marked: np.where(
+            marked[..., None], np.uint8([255, 0, 0]), random.integers(60, 200, (*SIZE, 3), dtype=np.uint8)
+        ),
+    )
     assert "as photographs do" in found(check())["mask-meaning"].sentence
 
 
@@ -180,13 +205,18 @@ def test_transparent_pixels_are_a_finding_and_opaque_alpha_is_none(source: Path,
             image.save(path)
     verdict = check()
     assert found(verdict)["transparent"].paths == (("train/good/004.png",), ("train/good/005.png",))
-    assert "2 images have transparent pixels (25.0% of all): they become grey 128" in found(verdict)["transparent"].sentence
+    assert (
+        "2 images have transparent pixels (25.0% of all): they become grey 128"
+        in found(verdict)["transparent"].sentence
+    )
     assert set(found(verdict)) == {"transparent"}
 
 
 def test_values_above_white_are_a_finding(source: Path, check: Callable[..., Verdict]) -> None:
     for path in source.glob("t*/*/*.png"):
-        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * (16 if path.parent.parent.name == "train" else 64)
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * (
+            16 if path.parent.parent.name == "train" else 64
+        )
         Image.fromarray(values).save(path)
     verdict = check()
     assert "values above the white level, 4095 (" in found(verdict)["clipped-white"].sentence
@@ -197,9 +227,14 @@ def test_missing_masks_only_warn(source: Path, check: Callable[..., Verdict]) ->
     (source / "ground_truth/dent/000_mask.png").unlink()
     verdict = check()
     assert verdict.check_pass
-    assert found(verdict)["mask-missing"].sentence == "1 of 10 defect images have no mask: pixel metrics leave them out."
+    assert (
+        found(verdict)["mask-missing"].sentence == "1 of 10 defect images have no mask: pixel metrics leave them out."
+    )
     shutil.rmtree(source / "ground_truth")
-    assert found(check())["mask-missing"].sentence == "None of the 10 defect images has a mask: no pixel metric can be computed."
+    assert (
+        found(check())["mask-missing"].sentence
+        == "None of the 10 defect images has a mask: no pixel metric can be computed."
+    )
 
 
 def test_the_same_file_in_train_and_test_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
@@ -254,7 +289,10 @@ def test_labelled_photographs_are_counted_and_few_of_them_warn(check: Callable[.
     few = found(verdict)["few-labelled"]
     assert few.severity == "warning"
     assert "chipped_edge (1), dent (1)" in few.sentence
-    assert "labelled defect are left to test on: 5; one more or less moves the share of defects found by 20 %" in few.sentence
+    assert (
+        "labelled defect are left to test on: 5; one more or less moves the share of defects found by 20 %"
+        in few.sentence
+    )
     assert "labelled good are left to test on: 1;" in few.sentence
 
 
@@ -272,13 +310,22 @@ def test_what_is_learnt_from_and_tested_on_stops_it(source: Path, tmp_path: Path
     shutil.copy(source / "ground_truth/dent/000_mask.png", source / "ground_truth/dent/copy_mask.png")
     folder = tmp_path / "dataset"
     ingest(
-        name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0, seed=0, dataset=folder, labelled_fraction=0.5
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0,
+        seed=0,
+        dataset=folder,
+        labelled_fraction=0.5,
     )
     observations = observe(Dataset(folder), Geometry(SIZE), ())
     split = {o.sample.path: o.sample.split for o in observations}
     assert split["test/dent/copy.png"] == split["test/dent/000.png"]
     torn = [
-        replace(o, sample=replace(o.sample, split="test" if "copy" in o.sample.path else "labelled")) for o in observations if "dent" in o.sample.path
+        replace(o, sample=replace(o.sample, split="test" if "copy" in o.sample.path else "labelled"))
+        for o in observations
+        if "dent" in o.sample.path
     ]
     manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
     leakage = found(judge(manifest, torn, Geometry(SIZE), 0.1))["leakage"]
@@ -308,12 +355,17 @@ def test_too_few_images_for_the_false_reject_rate_name_the_smallest_possible(che
     assert "the 2 of 12 normal images that are held out" in trained
     assert "33.33%" in trained
     assert "495 normal images in all are needed" in trained
-    assert "promises no false-reject rate" in found(check(rate=0.1, calibration=0.0, trains=True))["seen-threshold"].sentence
+    assert (
+        "promises no false-reject rate"
+        in found(check(rate=0.1, calibration=0.0, trains=True))["seen-threshold"].sentence
+    )
 
 
 def test_several_photographs_of_a_part_count_once(source: Path, check: Callable[..., Verdict]) -> None:
     for number in range(12):
-        Image.open(source / f"train/good/{number:03}.png").save(source / f"train/good/{number:03}-again.jpg", quality=85)
+        Image.open(source / f"train/good/{number:03}.png").save(
+            source / f"train/good/{number:03}-again.jpg", quality=85
+        )
     findings = found(check(rate=0.01))
     assert "12 normal parts (several images of one count once)" in findings["few-for-threshold"].sentence
     assert "7.69%" in findings["few-for-threshold"].sentence
@@ -333,12 +385,23 @@ def test_a_part_that_is_learnt_from_and_sets_the_threshold_is_said(source: Path,
     """Ingest keeps parts together; a manifest made by other means may not."""
     Image.open(source / "train/good/003.png").save(source / "train/good/again.jpg", quality=85)
     folder = tmp_path / "dataset"
-    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.3, seed=0, dataset=folder)
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.3,
+        seed=0,
+        dataset=folder,
+    )
     observations = observe(Dataset(folder), Geometry(SIZE), ())
     split = {o.sample.path: o.sample.split for o in observations}
     assert split["train/good/003.png"] == split["train/good/again.jpg"]
     other = "train" if split["train/good/again.jpg"] == "calibration" else "calibration"
-    torn = [replace(o, sample=replace(o.sample, group="", split=other if "again" in o.sample.path else o.sample.split)) for o in observations]
+    torn = [
+        replace(o, sample=replace(o.sample, group="", split=other if "again" in o.sample.path else o.sample.split))
+        for o in observations
+    ]
     manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
     assert "is not guaranteed" in found(judge(manifest, torn, Geometry(SIZE), 0.5))["near-leakage"].sentence
 
@@ -380,7 +443,15 @@ def test_mixed_sizes_channels_orientation_and_blank_images_warn(source: Path, ch
 
 def test_a_shard_changed_after_ingest_is_noticed(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
-    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder,
+    )
     sample = Dataset(folder).samples("train")[0]
     shard = folder / sample.image.shard
     content = bytearray(shard.read_bytes())
@@ -393,11 +464,20 @@ def test_a_shard_changed_after_ingest_is_noticed(source: Path, tmp_path: Path) -
 def test_labels_that_do_not_belong(source: Path, tmp_path: Path) -> None:
     """Layouts keep defects out of train and masks off good images; a manifest made by other means may not."""
     folder = tmp_path / "dataset"
-    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder,
+    )
     dataset = Dataset(folder)
     labels = {"train/good/000.png": "defect", "test/good/000.png": "unknown", "test/dent/001.png": "good"}
     observations = [
-        replace(o, sample=replace(o.sample, label=labels.get(o.sample.path, o.sample.label))) for o in observe(dataset, Geometry(SIZE), ())
+        replace(o, sample=replace(o.sample, label=labels.get(o.sample.path, o.sample.label)))
+        for o in observe(dataset, Geometry(SIZE), ())
     ]
     manifest = replace(dataset.manifest, samples=tuple(o.sample for o in observations))
     findings = found(judge(manifest, observations, Geometry(SIZE), 0.1))
@@ -411,11 +491,26 @@ def test_labels_that_do_not_belong(source: Path, tmp_path: Path) -> None:
 
 def test_pictures_show_the_defect_and_what_the_network_sees(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
-    ingest(name="flanges", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder)
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder,
+    )
     dataset = Dataset(folder)
     chosen = chosen_samples(dataset.manifest)
     assert len(chosen["train"]) == len(chosen["test"]) == 10
-    assert {path.split("/")[1] for path in chosen["test"]} == {"good", "chipped_edge", "dent", "missing_hole", "scratch", "stain"}
+    assert {path.split("/")[1] for path in chosen["test"]} == {
+        "good",
+        "chipped_edge",
+        "dent",
+        "missing_hole",
+        "scratch",
+        "stain",
+    }
     path = "test/stain/000.png"
     looked = {o.sample.path: o.look for o in observe(dataset, Geometry((128, 128), crop=(96, 96)), {path})}
     assert [name for name, look in looked.items() if look and look.picture is not None] == [path]

@@ -15,7 +15,11 @@ from vqi.platform.errors import BadInput
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def small(folder: Path, **changes: int) -> dict[str, str]:
@@ -27,7 +31,9 @@ def test_layout_sizes_and_masks(tmp_path: Path) -> None:
     files = small(tmp_path / "parts")
     assert len(DEFECTS) >= 4
     expected = {f"train/good/{i:03}.png" for i in range(3)} | {f"test/good/{i:03}.png" for i in range(2)}
-    expected |= {f"test/{defect}/000.png" for defect in DEFECTS} | {f"ground_truth/{defect}/000_mask.png" for defect in DEFECTS}
+    expected |= {f"test/{defect}/000.png" for defect in DEFECTS} | {
+        f"ground_truth/{defect}/000_mask.png" for defect in DEFECTS
+    }
     assert set(files) == expected
     for name in files:
         with Image.open(tmp_path / "parts" / name) as image:

@@ -22,7 +22,9 @@ SIZE = (160, 200)
 
 def statistics(image: np.ndarray) -> dict[str, float]:
     """As a network of 128 x 128 pixels sees it."""
-    return image_statistics(np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR)), image.shape[:2])
+    return image_statistics(
+        np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR)), image.shape[:2]
+    )
 
 
 def part(number: int, stream: int = 0, defect: str | None = None) -> np.ndarray:
@@ -67,7 +69,9 @@ def blurred(image: np.ndarray) -> np.ndarray:
         (lambda image: (image * np.array([1.0, 0.75, 0.5])).astype(np.uint8), "blue_green"),
     ],
 )
-def test_what_cannot_be_a_photograph_of_the_set_is_outside(ranges: dict[str, StatisticRange], change, expected: str) -> None:
+def test_what_cannot_be_a_photograph_of_the_set_is_outside(
+    ranges: dict[str, StatisticRange], change, expected: str
+) -> None:
     for number in range(3):
         assert expected in outside(statistics(change(part(number, stream=1))), ranges)
 
@@ -106,7 +110,8 @@ def test_the_sentence_names_figure_and_range(ranges: dict[str, StatisticRange]) 
     assert implausible_sentence("a.png", row, ranges, 24) == ""
     sentence = implausible_sentence("a.png", row | {"aspect": 0.8, "side": 89.4}, ranges, 24)
     assert sentence == (
-        "a.png is not a plausible photograph of this set: its size (side of a square of its area, pixels) is 89, in training 179; "
+        "a.png is not a plausible photograph of this set: its size (side of a square of its area, pixels) is 89, in "
+        "training 179; "
         "its aspect (width by height) is 0.800, in training 1.250 (24 good photographs)."
     )
 
@@ -132,10 +137,16 @@ def test_the_stated_rate_bounds_the_rate_of_heavy_tails() -> None:
     random = np.random.default_rng(0)
     stated, met = [], []
     for _ in range(60):
-        rows = [dict.fromkeys(STATISTICS, 1.0) | {"brightness": float(120 + 20 * value)} for value in random.standard_t(2, 40)]
+        rows = [
+            dict.fromkeys(STATISTICS, 1.0) | {"brightness": float(120 + 20 * value)}
+            for value in random.standard_t(2, 40)
+        ]
         limits = plausible_ranges(rows)
         stated.append(false_alarm_rate(rows))
-        met += [bool(outside(rows[0] | {"brightness": float(120 + 20 * value)}, limits)) for value in random.standard_t(2, 200)]
+        met += [
+            bool(outside(rows[0] | {"brightness": float(120 + 20 * value)}, limits))
+            for value in random.standard_t(2, 200)
+        ]
     assert np.mean(met) < np.mean(stated) < 0.1
 
 

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqi.dataset.images import Decoding, count_pages, decode_photograph, decode_rgb, header_size, is_picture, read_header, stored_form
+from vqi.dataset.images import (
+    Decoding,
+    count_pages,
+    decode_photograph,
+    decode_rgb,
+    header_size,
+    is_picture,
+    read_header,
+    stored_form,
+)
 from vqi.dataset.masks import BLACK_BACKGROUND, decode_mask
 from vqi.platform.errors import BadInput
 
@@ -28,7 +37,14 @@ def picture(height: int = 40, width: int = 60) -> np.ndarray:
 
 def png_header(width: int, height: int) -> bytes:
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + struct.pack(">I", 0) + b"IDAT"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+    )
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
@@ -91,7 +107,9 @@ def test_a_colour_that_stands_for_transparency_becomes_the_grey_too() -> None:
     wide = np.uint16([[[257], [514]]])
     assert decode_rgb(png_of(wide, (b"tRNS", struct.pack(">H", 257))), "x").tolist() == [[[128] * 3, [2] * 3]]
     colour = np.uint16([[[257, 0, 0], [257, 0, 514]]])
-    assert decode_rgb(png_of(colour, (b"tRNS", struct.pack(">3H", 257, 0, 0))), "x").tolist() == [[[128] * 3, [1, 0, 2]]]
+    assert decode_rgb(png_of(colour, (b"tRNS", struct.pack(">3H", 257, 0, 0))), "x").tolist() == [
+        [[128] * 3, [1, 0, 2]]
+    ]
 
 
 def test_half_transparent_pixels_are_laid_over_the_grey() -> None:
@@ -159,7 +177,9 @@ def test_a_pgm_or_ppm_states_its_white_and_keeps_its_values(kind: str, channels:
     data = f"{kind}\n# a camera's\n7 5\n4095\n".encode() + values.astype(">u2").tobytes()
     header = read_header(data, "x")
     assert (header.width, header.height, header.wide, header.white) == (7, 5, True, 4095)
-    assert np.array_equal(decode_rgb(data, "x", Decoding(4095)), np.broadcast_to(values.astype(int) * 255 // 4095, (5, 7, 3)))
+    assert np.array_equal(
+        decode_rgb(data, "x", Decoding(4095)), np.broadcast_to(values.astype(int) * 255 // 4095, (5, 7, 3))
+    )
     assert decode_photograph(data, "x", Decoding(1023)).clipped == pytest.approx((values.max(axis=2) > 1023).mean())
     with pytest.raises(BadInput, match="damaged or truncated"):
         decode_rgb(data[:-9], "x")
@@ -195,7 +215,10 @@ def test_a_turned_camera_is_turned_back(form: str, orientation: int) -> None:
     assert stored_form(data, "x") == (False, orientation)
 
 
-@pytest.mark.parametrize(("mode", "grey"), [("1", True), ("L", True), ("I;16", True), ("LA", True), ("RGB", False), ("RGBA", False), ("P", False)])
+@pytest.mark.parametrize(
+    ("mode", "grey"),
+    [("1", True), ("L", True), ("I;16", True), ("LA", True), ("RGB", False), ("RGBA", False), ("P", False)],
+)
 def test_the_stored_form_tells_grey_from_colour(mode: str, grey: bool) -> None:
     assert stored_form(encoded(Image.new(mode, (8, 8))), "x") == (grey, 1)
 
@@ -264,7 +287,10 @@ def saved(kind: str, frames: list[Image.Image], **options: object) -> io.BytesIO
 
 @pytest.mark.parametrize(("kind", "pages"), [("TIFF", 3), ("WEBP", 3), ("PNG", 3), ("MPO", 1)])
 def test_pages_are_counted(kind: str, pages: int) -> None:
-    frames = [Image.fromarray(np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)) for number in range(3)]
+    frames = [
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8))
+        for number in range(3)
+    ]
     assert count_pages(saved(kind, frames)) == pages
     assert count_pages(saved(kind, frames[:1])) == 1
 
@@ -286,6 +312,8 @@ def test_pictures_are_known_by_their_first_bytes(kind: str) -> None:
     assert is_picture(encoded(Image.new("RGB", (32, 32), "grey"), kind)[:16])
 
 
-@pytest.mark.parametrize("head", [b"", b"BMW are cars", b"{}", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"RIFF0000WAVE"])
+@pytest.mark.parametrize(
+    "head", [b"", b"BMW are cars", b"{}", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"RIFF0000WAVE"]
+)
 def test_other_files_are_not_pictures(head: bytes) -> None:
     assert not is_picture(head)

@@ -14,11 +14,19 @@ def by_path(reading: Reading) -> dict[str, Photograph]:
 
 
 def test_mvtec_gives_splits_labels_defects_and_masks() -> None:
-    names = ["train/good/0.png", "train/good/line 2/0.png", "test/good/0.png", "test/cut/deep/1.JPG", "ground_truth/cut/deep/1_mask.png"]
+    names = [
+        "train/good/0.png",
+        "train/good/line 2/0.png",
+        "test/good/0.png",
+        "test/cut/deep/1.JPG",
+        "ground_truth/cut/deep/1_mask.png",
+    ]
     found = by_path(read_layout([*names, "test/unknown/9.png", "test/loose.png", "val/good/5.png"], "auto", "_mask"))
     assert found["train/good/line 2/0.png"] == Photograph("train/good/line 2/0.png", "train", "good", "good")
     assert found["test/good/0.png"] == Photograph("test/good/0.png", "test", "good", "good")
-    assert found["test/cut/deep/1.JPG"] == Photograph("test/cut/deep/1.JPG", "test", "defect", "cut/deep", ("ground_truth/cut/deep/1_mask.png",))
+    assert found["test/cut/deep/1.JPG"] == Photograph(
+        "test/cut/deep/1.JPG", "test", "defect", "cut/deep", ("ground_truth/cut/deep/1_mask.png",)
+    )
     assert found["test/unknown/9.png"].label == found["test/loose.png"].label == "unknown"
     assert found["val/good/5.png"].split == "validation"
     assert len(found) == 7
@@ -91,10 +99,16 @@ def test_one_mask_never_serves_test_and_validation() -> None:
 def test_masks_of_one_photograph_are_all_its_own(
     normal: str, defect: str, ground_truth: str, photographs: list[str], masks: list[str], expected: dict[str, int]
 ) -> None:
-    names = [normal, *(f"{defect}/{name}.jpg" for name in photographs), *(f"{ground_truth}/{name}.png" for name in masks)]
+    names = [
+        normal,
+        *(f"{defect}/{name}.jpg" for name in photographs),
+        *(f"{ground_truth}/{name}.png" for name in masks),
+    ]
     read = by_path(read_layout(names, "auto", "_mask"))
     assert set(read) == {normal, *(f"{defect}/{name}.jpg" for name in photographs)}
-    assert {name: len(read[f"{defect}/{name}.jpg"].masks) for name in photographs} == {name: expected.get(name, 0) for name in photographs}
+    assert {name: len(read[f"{defect}/{name}.jpg"].masks) for name in photographs} == {
+        name: expected.get(name, 0) for name in photographs
+    }
     if list(expected) == ["000"]:
         assert read[f"{defect}/000.jpg"].masks == tuple(sorted(f"{ground_truth}/{name}.png" for name in masks))
 
@@ -121,7 +135,10 @@ def test_a_mask_beside_its_photograph_is_not_a_photograph(layout: str, mask: str
 )
 def test_mask_folders_that_are_called_after_what_lies_beside_them(masks: list[str]) -> None:
     photographs = ["train/good/0.png", "test/cut/1.png"]
-    names = [name if masks[0].startswith(("test", "gt")) else name.replace("test/", "").replace("train/", "") for name in photographs]
+    names = [
+        name if masks[0].startswith(("test", "gt")) else name.replace("test/", "").replace("train/", "")
+        for name in photographs
+    ]
     found = by_path(read_layout([*names, *masks], "auto", "_mask"))
     assert set(found) == set(names)
     assert found[names[1]].masks == tuple(masks)
@@ -137,7 +154,9 @@ def test_what_is_drawn_over_a_photograph_is_not_its_mask() -> None:
 def test_several_masks_are_said() -> None:
     masks = ["ground_truth/cut/1_mask.png", "ground_truth/cut/1_mask_1.png"]
     reading = read_layout(["train/good/0.png", "test/cut/1.png", *masks], "auto", "_mask")
-    assert reading.notes[0].startswith("1 photograph with several masks: what any of them marks is defect (test/cut/1.png: ")
+    assert reading.notes[0].startswith(
+        "1 photograph with several masks: what any of them marks is defect (test/cut/1.png: "
+    )
 
 
 @pytest.mark.parametrize("folder", ["wrong_label", "label_missing", "solder_mask", "segment", "masking"])
@@ -154,23 +173,45 @@ def test_a_product_called_label_is_read() -> None:
 
 
 def test_a_folder_called_images_is_neither_good_nor_a_defect() -> None:
-    found = by_path(read_layout(["train/good/images/0.png", "test/images/good/1.png", "test/images/2.png", "test/cut/images/3.png"], "auto", "_mask"))
+    found = by_path(
+        read_layout(
+            ["train/good/images/0.png", "test/images/good/1.png", "test/images/2.png", "test/cut/images/3.png"],
+            "auto",
+            "_mask",
+        )
+    )
     assert [found[path].defect for path in sorted(found)] == ["cut", "unknown", "good", "good"]
 
 
 @pytest.mark.parametrize("folder", ["gut", "i.O.", "OK ", "no_defect", "good parts"])
 def test_other_names_of_good(folder: str) -> None:
-    found = by_path(read_layout([f"train/{folder}/0.png", f"test/{folder}/1.png", "test/n.i.O./2.png"], "auto", "_mask"))
-    assert sorted((photograph.split, photograph.label) for photograph in found.values()) == [("test", "defect"), ("test", "good"), ("train", "good")]
+    found = by_path(
+        read_layout([f"train/{folder}/0.png", f"test/{folder}/1.png", "test/n.i.O./2.png"], "auto", "_mask")
+    )
+    assert sorted((photograph.split, photograph.label) for photograph in found.values()) == [
+        ("test", "defect"),
+        ("test", "good"),
+        ("train", "good"),
+    ]
 
 
 def test_what_is_left_out_is_told() -> None:
-    names = ["train/good/0.png", "train/cut/0.png", "other/1.png", "top.png", "readme.txt", "train/good/.x.png", "__MACOSX/train/good/0.png"]
+    names = [
+        "train/good/0.png",
+        "train/cut/0.png",
+        "other/1.png",
+        "top.png",
+        "readme.txt",
+        "train/good/.x.png",
+        "__MACOSX/train/good/0.png",
+    ]
     reading = read_layout([*names, "ground_truth/cut/7_mask.png"], "auto", "_mask")
     assert [photograph.path for photograph in reading.photographs] == ["train/good/0.png"]
     notes = "\n".join(reading.notes)
     assert "1 photograph in train/ outside train/good left out" in notes
-    assert "2 image files outside train/, test/, validation/ and ground_truth/ left out (other, the top folder)" in notes
+    assert (
+        "2 image files outside train/, test/, validation/ and ground_truth/ left out (other, the top folder)" in notes
+    )
     assert "1 mask left out: no defect photograph of that name (ground_truth/cut/7_mask.png)" in notes
     assert "2 hidden files left out" in notes
     assert "1 file left out: no image by name" in notes
@@ -178,14 +219,24 @@ def test_what_is_left_out_is_told() -> None:
 
 def test_a_set_further_down_is_the_same_set() -> None:
     names = ["train/good/0.png", "test/cut/1.png", "ground_truth/cut/1_mask.png"]
-    flat, nested = read_layout(names, "auto", "_mask"), read_layout([f"download/cookie/{name}" for name in names], "auto", "_mask")
+    flat, nested = (
+        read_layout(names, "auto", "_mask"),
+        read_layout([f"download/cookie/{name}" for name in names], "auto", "_mask"),
+    )
     assert nested.photographs == flat.photographs
     assert nested.top == "download/cookie/"
 
 
 @pytest.mark.parametrize("normal", ["good", "Normal", "OK", "normals"])
 def test_plain_folders(normal: str) -> None:
-    names = [f"{normal}/a/0.png", f"{normal}/1.png", "scratch/deep/2.png", "unknown/3.png", "stain/4.png", "stain/4_mask.png"]
+    names = [
+        f"{normal}/a/0.png",
+        f"{normal}/1.png",
+        "scratch/deep/2.png",
+        "unknown/3.png",
+        "stain/4.png",
+        "stain/4_mask.png",
+    ]
     found = by_path(read_layout(names, "auto", "_mask"))
     assert found[f"{normal}/a/0.png"] == Photograph(f"{normal}/a/0.png", None, "good", "good")
     assert found["scratch/deep/2.png"] == Photograph("scratch/deep/2.png", "test", "defect", "scratch/deep")
@@ -194,7 +245,10 @@ def test_plain_folders(normal: str) -> None:
     assert len(found) == 5
 
 
-@pytest.mark.parametrize("mask", ["ground_truth/scratch/2_mask.png", "scratch/masks/2.png", "masks/2.png", "masks/2_mask.png", "scratch/2_mask.png"])
+@pytest.mark.parametrize(
+    "mask",
+    ["ground_truth/scratch/2_mask.png", "scratch/masks/2.png", "masks/2.png", "masks/2_mask.png", "scratch/2_mask.png"],
+)
 def test_plain_folders_find_masks_where_people_put_them(mask: str) -> None:
     found = by_path(read_layout(["good/0.png", "scratch/2.png", mask], "folders", "_mask"))
     assert found["scratch/2.png"].masks == (mask,)
@@ -248,7 +302,9 @@ NEUTRAL = [f"{index:03d}.png" for index in range(4)]
     ],
 )
 @pytest.mark.parametrize("layout", ["auto", "folders"])
-def test_a_set_without_folders_is_not_normal_where_something_speaks_against_it(names: list[str], sentence: str, layout: str) -> None:
+def test_a_set_without_folders_is_not_normal_where_something_speaks_against_it(
+    names: list[str], sentence: str, layout: str
+) -> None:
     with pytest.raises(BadInput, match=f"Are all .* of the source good parts\\?.*{sentence}.*put all into good"):
         read_layout(names, layout, "_mask")
 
@@ -266,8 +322,12 @@ def test_a_set_without_folders_is_not_normal_where_something_speaks_against_it(n
 def test_a_set_without_folders_is_normal_where_nothing_speaks_against_it(names: list[str]) -> None:
     reading = read_layout(names, "auto", "_mask", "ring")
     photographs = [name for name in names if name.endswith(".png")]
-    assert {photograph.path: photograph.label for photograph in reading.photographs} == dict.fromkeys(photographs, "good")
-    assert reading.notes[0].startswith(f"The source has no folders: all {len(photographs)} photographs are taken as good parts.")
+    assert {photograph.path: photograph.label for photograph in reading.photographs} == dict.fromkeys(
+        photographs, "good"
+    )
+    assert reading.notes[0].startswith(
+        f"The source has no folders: all {len(photographs)} photographs are taken as good parts."
+    )
 
 
 def test_what_the_source_is_called_counts() -> None:
@@ -286,32 +346,54 @@ def test_how_names_begin_is_said() -> None:
 @pytest.mark.parametrize("folder", ["good", "train/good", "Train/OK/line 2"])
 def test_names_in_a_folder_of_good_parts_that_speak_of_both_are_refused(folder: str) -> None:
     names = [f"{folder}/OK_{index}.png" for index in range(3)] + [f"{folder}/NG_0.png"]
-    with pytest.raises(BadInput, match=rf"1 of 4 photographs in folders of good parts have names .* \({folder}/NG_0.png\).* data.layout="):
+    with pytest.raises(
+        BadInput,
+        match=rf"1 of 4 photographs in folders of good parts have names .* \({folder}/NG_0.png\).* data.layout=",
+    ):
         read_layout(names, "auto", "_mask")
     layout = "folders" if folder == "good" else "mvtec"
-    assert read_layout(names, layout, "_mask").notes[0].startswith("1 of 4 photographs in folders of good parts have names")
+    assert (
+        read_layout(names, layout, "_mask")
+        .notes[0]
+        .startswith("1 of 4 photographs in folders of good parts have names")
+    )
 
 
 def test_a_folder_of_good_parts_is_taken_at_its_word_and_doubts_are_said_first() -> None:
     reading = read_layout(["train/good/0.png", "train/good/scratch/1.png", "ground_truth/x/1.png"], "auto", "_mask")
     assert len(reading.photographs) == 2
-    assert reading.notes[0].startswith("1 of 2 photographs in folders of good parts have names that speak of a defect (train/good/scratch/1.png)")
+    assert reading.notes[0].startswith(
+        "1 of 2 photographs in folders of good parts have names that speak of a defect (train/good/scratch/1.png)"
+    )
 
 
 def test_images_and_masks_in_folders_of_their_own() -> None:
     names = ["Data/Images/Normal/0.JPG", "Data/Images/Anomaly/0.JPG", "Data/Masks/Anomaly/0.png"]
     found = by_path(read_layout(names, "auto", "_mask"))
     assert found["Images/Normal/0.JPG"].label == "good"
-    assert found["Images/Anomaly/0.JPG"] == Photograph("Images/Anomaly/0.JPG", "test", "defect", "Anomaly", ("Masks/Anomaly/0.png",))
+    assert found["Images/Anomaly/0.JPG"] == Photograph(
+        "Images/Anomaly/0.JPG", "test", "defect", "Anomaly", ("Masks/Anomaly/0.png",)
+    )
 
 
 def test_two_files_of_one_name_are_said_first() -> None:
     reading = read_layout(["good/0.png", "Imgs/1.jpg", "Imgs/1.png"], "auto", "_mask")
-    assert reading.notes[0].startswith("1 name in a folder for two files or more, all taken as photographs (Imgs/1.jpg, Imgs/1.png)")
+    assert reading.notes[0].startswith(
+        "1 name in a folder for two files or more, all taken as photographs (Imgs/1.jpg, Imgs/1.png)"
+    )
 
 
 def test_pictures_and_archives_that_are_passed_over_are_named() -> None:
-    names = ["good/0.png", "good/0.jfif", "good/1.JPE", "good/a.heic", "good/b.GIF", "more.zip", "Thumbs.db", "good/desktop.ini"]
+    names = [
+        "good/0.png",
+        "good/0.jfif",
+        "good/1.JPE",
+        "good/a.heic",
+        "good/b.GIF",
+        "more.zip",
+        "Thumbs.db",
+        "good/desktop.ini",
+    ]
     reading = read_layout(names, "auto", "_mask", source_notes=["A note of the source."])
     assert len(reading.photographs) == 3
     notes = [note for note in reading.notes if "two files" not in note]
@@ -328,9 +410,17 @@ def test_pictures_and_archives_that_are_passed_over_are_named() -> None:
     [
         (["a.heic", "b.heic"], "auto", r"no images, but 2 pictures \(a.heic, b.heic\)"),
         (["a.zip"], "auto", r"no images, but 1 archive \(a.zip\)"),
-        (["train/good/0.png", "test/cut/1.png"], "folders", "as layout folders needs; it has test, train. data.layout=mvtec fits it"),
+        (
+            ["train/good/0.png", "test/cut/1.png"],
+            "folders",
+            "as layout folders needs; it has test, train. data.layout=mvtec fits it",
+        ),
         (["good/0.png", "cut/0.png"], "mvtec", "as layout mvtec needs; it has cut, good. data.layout=folders fits it"),
-        (["good/0.png", "test/good/0.png", "test/cut/0.png"], "auto", "holds test beside a folder of normals: .* train/good"),
+        (
+            ["good/0.png", "test/good/0.png", "test/cut/0.png"],
+            "auto",
+            "holds test beside a folder of normals: .* train/good",
+        ),
         (["a/good/0.png", "b/good/0.png"], "auto", r"holds several sets \(a, b\)"),
         (["a/train/good/0.png", "b/0.png"], "auto", r"holds a set in a and something else beside it \(b\)"),
         ([], "auto", "holds no images"),

@@ -17,7 +17,8 @@ CLASSES = np.uint8([[0, 0, 0], [48, 112, 32], [200, 0, 0]])
 
 
 def classes(number: int) -> np.ndarray:
-    """A class picture, uint8 [SIDE, SIDE]: a disc of class 1, a bar of class 2, and a scratch of class 1 two pixels wide."""
+    """A class picture, uint8 [SIDE, SIDE]: a disc of class 1, a bar of class 2, and a scratch of class 1 two pixels
+    wide."""
     random = np.random.default_rng(number)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     picture = np.zeros((SIDE, SIDE), np.uint8)
@@ -58,7 +59,9 @@ def palette(indices: np.ndarray, colours: dict[int, tuple[int, int, int]], **opt
 
 def resized(number: int, method: Image.Resampling) -> np.ndarray:
     """Drawn large and scaled down: anti-aliased."""
-    return np.asarray(Image.fromarray(grey(number)).resize((467, 467), Image.Resampling.NEAREST).resize((SIDE, SIDE), method))
+    return np.asarray(
+        Image.fromarray(grey(number)).resize((467, 467), Image.Resampling.NEAREST).resize((SIDE, SIDE), method)
+    )
 
 
 def halved(number: int) -> np.ndarray:
@@ -103,24 +106,42 @@ LABELS = {
     "two greys": (lambda n: file(np.uint8([0, 100, 255])[classes(n)]), "background is 0; 100 and 255 are defect"),
     "class colours": (lambda n: file(CLASSES[classes(n)]), "background is 0; (48, 112, 32) and (200, 0, 0) are defect"),
     "palette, index 8": (lambda n: palette(defect(n) * 8, {8: (8, 8, 8)}), "background is 0; 8 is defect"),
-    "palette of one colour": (lambda n: palette(defect(n) * 8, {}), "background is 0 (palette index); 8 (palette index) is defect"),
+    "palette of one colour": (
+        lambda n: palette(defect(n) * 8, {}),
+        "background is 0 (palette index); 8 (palette index) is defect",
+    ),
     "palettes of their own": (
         lambda n: palette(defect(n) ^ bool(n % 2), {n % 2: (0, 0, 0), 1 - n % 2: (255, 255, 255)}),
         "background is 0; 255 is defect",
     ),
-    "palette with a layer": (lambda n: palette(defect(n), {0: (9, 9, 9), 1: (0, 0, 0)}, transparency=0), "background is transparent; 0 is defect"),
+    "palette with a layer": (
+        lambda n: palette(defect(n), {0: (9, 9, 9), 1: (0, 0, 0)}, transparency=0),
+        "background is transparent; 0 is defect",
+    ),
     "inverted": (lambda n: file(255 - grey(n)), "background is 255; 0 is defect"),
     "brown": (painted((120, 72, 32), (255, 0, 0)), "background is (120, 72, 32); (255, 0, 0) is defect"),
     "white": (painted((255, 255, 255), (200, 0, 0)), "background is 255; (200, 0, 0) is defect"),
     "black on nothing": (painted((255, 255, 255, 0), (0, 0, 0, 255)), "background is transparent; 0 is defect"),
-    "half transparent": (painted((9, 9, 9, 0), (255, 0, 0, 128)), "background is transparent; (128, 0, 0, 128) is defect"),
+    "half transparent": (
+        painted((9, 9, 9, 0), (255, 0, 0, 128)),
+        "background is transparent; (128, 0, 0, 128) is defect",
+    ),
     "erased": (painted((255, 255, 255, 255), (255, 255, 255, 0)), "background is 255; transparent is defect"),
     "opaque": (painted((0, 0, 0, 255), (255, 255, 255, 255)), "background is 0; 255 is defect"),
     "a layer over all": (painted((0, 0, 0, 99), (255, 255, 255, 99)), "background is 0; 255 is defect"),
-    "grey and alpha": (lambda n: file(Image.merge("LA", [Image.new("L", (SIDE, SIDE), 7), Image.fromarray(grey(n))])), "background is transparent"),
+    "grey and alpha": (
+        lambda n: file(Image.merge("LA", [Image.new("L", (SIDE, SIDE), 7), Image.fromarray(grey(n))])),
+        "background is transparent",
+    ),
     "one and 255": (lambda n: file(defect(n) * np.uint8(1 if n % 2 else 255)), "background is 0; 1 and 255 are defect"),
-    "8 and 16 bits": (lambda n: file(grey(n).astype(np.uint16) * 257 if n % 2 else grey(n)), "background is 0; 255 is defect"),
-    "grey and colour": (lambda n: file(Image.fromarray(grey(n)).convert("RGB" if n % 2 else "1")), "background is 0; 255 is defect"),
+    "8 and 16 bits": (
+        lambda n: file(grey(n).astype(np.uint16) * 257 if n % 2 else grey(n)),
+        "background is 0; 255 is defect",
+    ),
+    "grey and colour": (
+        lambda n: file(Image.fromarray(grey(n)).convert("RGB" if n % 2 else "1")),
+        "background is 0; 255 is defect",
+    ),
 }
 
 
@@ -156,7 +177,9 @@ def test_soft_edges_are_cut_at_half(case: str) -> None:
         whole = 65535 if draw(number).dtype == np.uint16 else 255
         decoded = np.asarray(Image.open(io.BytesIO(files[f"{number}.png"]))).astype(int)
         above = decoded > whole / 2
-        assert np.array_equal(decode_mask(files[f"{number}.png"], "m", meaning), ~above if meaning.background != BLACK else above)
+        assert np.array_equal(
+            decode_mask(files[f"{number}.png"], "m", meaning), ~above if meaning.background != BLACK else above
+        )
 
 
 def test_a_soft_layer_is_cut_at_half_of_its_alpha() -> None:
@@ -200,7 +223,9 @@ def test_many_instances_are_all_defect() -> None:
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_a_defect_that_fills_the_photograph_stays_a_defect(others: int) -> None:
-    files = {f"{number}.png": file(grey(number)) for number in range(others)} | {"a.png": file(np.full((9, 9), 255, np.uint8))}
+    files = {f"{number}.png": file(grey(number)) for number in range(others)} | {
+        "a.png": file(np.full((9, 9), 255, np.uint8))
+    }
     files |= {"b.png": file(np.full((9, 9), 255, np.uint8))} if others == 1 else {}
     meaning, _ = decided(files)
     assert decode_mask(files["a.png"], "m", meaning).all()
@@ -223,7 +248,9 @@ def test_masks_without_a_mark_are_background() -> None:
 
 def test_the_values_met_are_named() -> None:
     assert values_met(file(classes(0)), "m", BLACK_BACKGROUND) == "0, 1 and 2"
-    assert values_met(file(np.dstack([CLASSES[classes(0)], grey(0)])), "m", BLACK_BACKGROUND).startswith("transparent, ")
+    assert values_met(file(np.dstack([CLASSES[classes(0)], grey(0)])), "m", BLACK_BACKGROUND).startswith(
+        "transparent, "
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -232,14 +259,19 @@ def test_photographs_in_place_of_masks_are_refused(mode: str) -> None:
     files = {}
     for number in range(MASKS):
         scene = np.clip(np.cumsum(random.normal(0, 3, (SIDE, SIDE, 3)), axis=1) + 120, 0, 255).astype(np.uint8)
-        files[f"{number}.png"] = file(Image.fromarray(np.where(defect(number)[..., None], np.uint8([255, 0, 0]), scene)).convert(mode))
+        files[f"{number}.png"] = file(
+            Image.fromarray(np.where(defect(number)[..., None], np.uint8([255, 0, 0]), scene)).convert(mode)
+        )
     meaning, note = decided(files)
     assert "as photographs do" in meaning.problem
     assert note == meaning.problem
 
 
 def test_damaged_and_giant_masks_decide_nothing() -> None:
-    files = {f"{number}.png": file(grey(number)) for number in range(2)} | {"broken.png": file(255 - grey(0))[:200], "text.png": b"text"}
+    files = {f"{number}.png": file(grey(number)) for number in range(2)} | {
+        "broken.png": file(255 - grey(0))[:200],
+        "text.png": b"text",
+    }
     files["giant.png"] = file(np.full((4 * SIDE, 4 * SIDE), 255, np.uint8))
     assert decide_meaning(sorted(files), files.__getitem__, SIDE * SIDE)[0] == BLACK_BACKGROUND
     assert decide_meaning([], files.__getitem__) == (BLACK_BACKGROUND, "")

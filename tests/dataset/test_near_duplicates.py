@@ -15,7 +15,10 @@ PRECISE, LOOSE = 0.03, 1.0
 
 
 def parts(count: int, play: float, side: int = 192) -> list[np.ndarray]:
-    return [photograph(place((side, side), np.random.default_rng([1, n, 0]), play), np.random.default_rng([1, n, 1])) for n in range(count)]
+    return [
+        photograph(place((side, side), np.random.default_rng([1, n, 0]), play), np.random.default_rng([1, n, 1]))
+        for n in range(count)
+    ]
 
 
 def saved_again(image: np.ndarray) -> np.ndarray:
@@ -40,12 +43,17 @@ COPIES = {
     "turned": lambda image: np.rot90(image),
     "half-turned": lambda image: np.rot90(image, 2),
     "smaller": lambda image: np.asarray(Image.fromarray(image).reduce(2)),
-    "noisier": lambda image: np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255).astype(np.uint8),
+    "noisier": lambda image: np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255).astype(
+        np.uint8
+    ),
 }
 
 
 def pairs_of(images: list[np.ndarray]) -> list[tuple[int, int]]:
-    return near_duplicates(np.stack([thumbnail(np.ascontiguousarray(i)) for i in images]), np.array([i.shape[1] / i.shape[0] for i in images]))
+    return near_duplicates(
+        np.stack([thumbnail(np.ascontiguousarray(i)) for i in images]),
+        np.array([i.shape[1] / i.shape[0] for i in images]),
+    )
 
 
 @pytest.fixture(scope="module", params=[PRECISE, LOOSE], ids=["precise fixture", "loose fixture"])
@@ -70,7 +78,8 @@ def test_every_part_may_have_a_copy(photographs: list[np.ndarray], kind: str) ->
 
 
 def test_copies_among_thousands() -> None:
-    """Images that share one scene and differ in texture are no copies; one that was saved again or exposed otherwise is."""
+    """Images that share one scene and differ in texture are no copies; one that was saved again or exposed otherwise
+    is."""
     rng = np.random.default_rng(0)
     images = (rng.uniform(60, 190, (32, 32)) + rng.normal(0, 12, (3000, 32, 32))).astype(np.float32)
     images[2900] = images[17] + rng.uniform(-1, 1, (32, 32))

@@ -45,7 +45,9 @@ def sample(path: str = "train/good/0.png", **changes: object) -> Sample:
 
 
 def test_a_manifest_survives_json(tmp_path: Path) -> None:
-    masked = sample("test/ü/<i>.png", label="defect", split="test", masks=(MaskFile("m", "1" * 64, Extent("s", 1, 2)),), group="7")
+    masked = sample(
+        "test/ü/<i>.png", label="defect", split="test", masks=(MaskFile("m", "1" * 64, Extent("s", 1, 2)),), group="7"
+    )
     for samples in ((), (sample(),), (sample(), masked)):
         meaning = MaskMeaning((120, 72, 32, 255), ((255, 0, 0, 128),), True, True, "a problem")
         manifest = Manifest("name", samples, 7, 0.2, ("a note",), 0.5, Decoding(4095, 7), meaning)
@@ -118,7 +120,8 @@ def test_a_shard_that_is_missing_or_short_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offset", "length"), [("../secret", 0, 1), ("a/b", 0, 1), (".hidden", 0, 1), ("shard-00000.tar", -1, 1), ("shard-00000.tar", 9, -1)]
+    ("name", "offset", "length"),
+    [("../secret", 0, 1), ("a/b", 0, 1), (".hidden", 0, 1), ("shard-00000.tar", -1, 1), ("shard-00000.tar", 9, -1)],
 )
 def test_an_extent_never_leads_out_of_the_dataset(folder: Path, name: str, offset: int, length: int) -> None:
     (folder.parent / "secret").write_text("secret")
@@ -169,12 +172,18 @@ def test_the_input_is_what_the_geometry_makes_of_the_photograph(tmp_path: Path) 
     }
     (tmp_path / "part/good").mkdir(parents=True)
     for name, options in forms.items():
-        Image.fromarray(random.integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(tmp_path / "part/good" / name, **options)
+        Image.fromarray(random.integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(
+            tmp_path / "part/good" / name, **options
+        )
     Image.fromarray(random.integers(0, 65536, (90, 80), dtype=np.uint16)).save(tmp_path / "part/good/wide.png")
     values = {"layout": "auto", "mask_suffix": "_mask", "calibration_fraction": None, "seed": 0}
     ingest(name="part", source=str(tmp_path / "part"), dataset=tmp_path / "dataset", **values)  # type: ignore[arg-type]
     dataset = Dataset(tmp_path / "dataset")
-    for geometry in (Geometry((32, 32)), Geometry((32, 32), region=(5, 7, 60, 55)), Geometry((48, 48), (32, 32), region=(0, 20, 80, 80))):
+    for geometry in (
+        Geometry((32, 32)),
+        Geometry((32, 32), region=(5, 7, 60, 55)),
+        Geometry((48, 48), (32, 32), region=(0, 20, 80, 80)),
+    ):
         for one in dataset.samples():
             assert np.array_equal(dataset.input(one, geometry), geometry.apply(dataset.image(one))), one.path
     for one in dataset.samples():

@@ -11,7 +11,11 @@ from vqi.platform.errors import BadInput
 
 
 def contents(count: int, copies: int = 1) -> dict[str, str]:
-    return {f"{index}-{copy}.png": hashlib.sha256(str(index).encode()).hexdigest() for index in range(count) for copy in range(copies)}
+    return {
+        f"{index}-{copy}.png": hashlib.sha256(str(index).encode()).hexdigest()
+        for index in range(count)
+        for copy in range(copies)
+    }
 
 
 def test_order_does_not_matter_and_the_seed_does() -> None:
@@ -26,7 +30,9 @@ def test_order_does_not_matter_and_the_seed_does() -> None:
 def test_names_do_not_matter() -> None:
     normals = contents(50)
     renamed = {f"other/{path}": sha256 for path, sha256 in normals.items()}
-    assert {path.removeprefix("other/") for path in held_out(renamed, 0.2, 0, "test")} == held_out(normals, 0.2, 0, "test")
+    assert {path.removeprefix("other/") for path in held_out(renamed, 0.2, 0, "test")} == held_out(
+        normals, 0.2, 0, "test"
+    )
 
 
 def test_duplicates_stay_together() -> None:
@@ -36,7 +42,9 @@ def test_duplicates_stay_together() -> None:
     assert not {normals[path] for path in chosen} & {normals[path] for path in set(normals) - chosen}
 
 
-@pytest.mark.parametrize(("count", "copies", "held"), [(1, 1, 0), (1, 5, 0), (2, 1, 1), (3, 1, 1), (2, 4, 4), (5, 1, 1)])
+@pytest.mark.parametrize(
+    ("count", "copies", "held"), [(1, 1, 0), (1, 5, 0), (2, 1, 1), (3, 1, 1), (2, 4, 4), (5, 1, 1)]
+)
 def test_at_least_one_is_held_out_and_never_all(count: int, copies: int, held: int) -> None:
     assert len(held_out(contents(count, copies), 0.2, 0, "test")) == held
 
@@ -85,7 +93,14 @@ def test_joined_groups_do_not_depend_on_order() -> None:
     ],
 )
 def test_where_a_threshold_comes_from(
-    normals: int, rate: float, trains: bool, asked: float | None, kind: str, fraction: float, scores: int, needed: int | None
+    normals: int,
+    rate: float,
+    trains: bool,
+    asked: float | None,
+    kind: str,
+    fraction: float,
+    scores: int,
+    needed: int | None,
 ) -> None:
     plan = plan_calibration(normals, rate, trains, asked)
     assert (plan.kind, plan.fraction, plan.scores, plan.normals_needed) == (kind, fraction, scores, needed)
@@ -95,7 +110,9 @@ def test_where_a_threshold_comes_from(
 @pytest.mark.parametrize("rate", [0.3, 0.1, 0.05, 0.02, 0.01, 0.003])
 @pytest.mark.parametrize("asked", [None, 0.0, 0.1, 0.2, 0.35, 0.9])
 @pytest.mark.parametrize("trains", [False, True])
-def test_what_is_said_to_be_needed_suffices_and_one_less_does_not(rate: float, asked: float | None, trains: bool) -> None:
+def test_what_is_said_to_be_needed_suffices_and_one_less_does_not(
+    rate: float, asked: float | None, trains: bool
+) -> None:
     needed = plan_calibration(10, rate, trains, asked).normals_needed
     if needed is None:
         assert trains
@@ -134,10 +151,14 @@ def test_photographs_with_the_same_bytes_are_not_torn_between_types() -> None:
     types = {kind: {f"{kind}/{path}": sha256 for path, sha256 in contents(10).items()} for kind in ("dent", "scratch")}
     chosen = held_out_by_type(types, 0.5, 0, "labelled")
     assert len(chosen) == 10
-    assert {path.partition("/")[2] for path in chosen if path.startswith("dent")} == {path.partition("/")[2] for path in chosen if "scratch" in path}
+    assert {path.partition("/")[2] for path in chosen if path.startswith("dent")} == {
+        path.partition("/")[2] for path in chosen if "scratch" in path
+    }
 
 
-@pytest.mark.parametrize(("asked", "supervised", "share"), [(None, False, 0.0), (None, True, 0.8), (0.0, False, 0.0), (0.5, True, 0.5)])
+@pytest.mark.parametrize(
+    ("asked", "supervised", "share"), [(None, False, 0.0), (None, True, 0.8), (0.0, False, 0.0), (0.5, True, 0.5)]
+)
 def test_the_share_learnt_from(asked: float | None, supervised: bool, share: float) -> None:
     assert resolve_labelled_fraction(asked, supervised) == share
 

@@ -52,7 +52,11 @@ def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> Non
     ("keys", "value", "sentence"),
     [
         (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/2'; a newer vqi made it"),
-        (("format",), "vqi-bundle/1", "does not hold how files are decoded, the calibration scores .*: run the category again"),
+        (
+            ("format",),
+            "vqi-bundle/1",
+            "does not hold how files are decoded, the calibration scores .*: run the category again",
+        ),
         (("format",), "thesis", "this version reads 'vqi-bundle/2'; export again"),
         (("surprise",), 1, "malformed at surprise"),
         (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
@@ -66,7 +70,11 @@ def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> Non
         (("graph", "precision"), "bfloat16", "malformed at graph.precision"),
         (("preprocessing", "decoding", "white_level"), "4095", "malformed at preprocessing.decoding.white_level"),
         (("preprocessing", "decoding", "gamma"), 2.2, "malformed at preprocessing.decoding.gamma"),
-        (("preprocessing", "decoding"), {"white_level": 4095}, "malformed at preprocessing.decoding .*max_pixels is missing"),
+        (
+            ("preprocessing", "decoding"),
+            {"white_level": 4095},
+            "malformed at preprocessing.decoding .*max_pixels is missing",
+        ),
         (("calibration", "precision"), "float8", "malformed at calibration.precision .*float32, bfloat16, float16"),
         (("calibration", "scores"), [], "malformed at calibration.scores"),
         (("plausibility", "ranges"), {}, "malformed at plausibility .*side, aspect"),
@@ -116,7 +124,11 @@ def test_an_index_that_does_not_fit_its_sidecar_is_refused(bundle: Path) -> None
 
 @pytest.mark.parametrize(
     ("backend", "device", "sentence"),
-    [("openvin", "cpu", "Did you mean 'openvino'"), ("openvino", "tpu", "no device 'tpu' here; it has cpu"), ("onnxruntime", "tpu", "it has cpu")],
+    [
+        ("openvin", "cpu", "Did you mean 'openvino'"),
+        ("openvino", "tpu", "no device 'tpu' here; it has cpu"),
+        ("onnxruntime", "tpu", "it has cpu"),
+    ],
 )
 def test_an_unknown_backend_or_device_is_refused(bundle: Path, backend: str, device: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
@@ -141,7 +153,9 @@ def test_every_field_of_a_decoding_is_in_the_bundle() -> None:
 
 def test_a_bundle_that_was_copied_as_a_link_says_so(tmp_path: Path) -> None:
     (tmp_path / "bundle").symlink_to("artifacts/export/bundle")
-    with pytest.raises(BadInput, match="is a link to artifacts/export/bundle, which is not here; copy the folder itself"):
+    with pytest.raises(
+        BadInput, match="is a link to artifacts/export/bundle, which is not here; copy the folder itself"
+    ):
         read_sidecar(tmp_path / "bundle")
 
 

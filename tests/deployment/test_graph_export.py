@@ -25,7 +25,9 @@ def images() -> np.ndarray:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_the_graph_gives_the_detectors_scores_at_any_batch(toy_bundle: Path, images: np.ndarray, runtime, batch: int) -> None:
+def test_the_graph_gives_the_detectors_scores_at_any_batch(
+    toy_bundle: Path, images: np.ndarray, runtime, batch: int
+) -> None:
     detector = toy_detector()
     with torch.inference_mode():
         expected = detector(torch.from_numpy(images))
@@ -48,15 +50,27 @@ def test_another_bank_length_needs_no_new_graph(toy_bundle: Path, images: np.nda
 
 def test_inputs_and_outputs_are_named_and_dynamic(toy_bundle: Path) -> None:
     graph = onnx.load(toy_bundle / "model.onnx").graph
-    axes = {value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in [*graph.input, *graph.output]}
-    assert axes == {"images": ["batch", 3, 48, 56], "bank": ["bank_length", 16], "score": ["batch"], "map": ["batch", 48, 56]}
+    axes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.output]
+    }
+    assert axes == {
+        "images": ["batch", 3, 48, 56],
+        "bank": ["bank_length", 16],
+        "score": ["batch"],
+        "map": ["batch", 48, 56],
+    }
 
 
 def test_the_index_lies_beside_the_graphs(toy_bundle: Path) -> None:
     bank = toy_detector().index["bank"]
     constants = onnx.load(toy_bundle / "model.onnx").graph.initializer
     assert max(int(np.prod(constant.dims)) for constant in constants) < bank.numel()
-    assert (toy_bundle / "openvino/model.bin").stat().st_size < bank.numel() * 4 <= (toy_bundle / "index.safetensors").stat().st_size
+    assert (
+        (toy_bundle / "openvino/model.bin").stat().st_size
+        < bank.numel() * 4
+        <= (toy_bundle / "index.safetensors").stat().st_size
+    )
 
 
 def test_the_sidecar_says_what_the_largest_tensor_of_an_image_takes(toy_bundle: Path) -> None:
@@ -91,9 +105,16 @@ class Untraceable(ToyDetector):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sentence"), [(Baked, "'bank' was baked into the graph"), (FixedBatch, "fixed batch in its output"), (Untraceable, "cannot be traced")]
+    ("kind", "sentence"),
+    [
+        (Baked, "'bank' was baked into the graph"),
+        (FixedBatch, "fixed batch in its output"),
+        (Untraceable, "cannot be traced"),
+    ],
 )
-def test_a_score_that_makes_no_honest_graph_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind, sentence: str) -> None:
+def test_a_score_that_makes_no_honest_graph_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind, sentence: str
+) -> None:
     with pytest.raises(RunFailed, match=sentence):
         export_graphs(toy_detector(kind), tmp_path)
     assert capfd.readouterr().out == ""
@@ -113,5 +134,7 @@ def test_a_name_inside_never_shadows_an_index_tensor(tmp_path: Path, images: np.
     with torch.inference_mode():
         expected = detector(torch.from_numpy(images)).image
     for runtime in RUNTIMES:
-        score, _ = runtime(tmp_path, GEOMETRY.input_size, {"mean": detector.index["mean"].numpy()}, "cpu", 2).run(images)
+        score, _ = runtime(tmp_path, GEOMETRY.input_size, {"mean": detector.index["mean"].numpy()}, "cpu", 2).run(
+            images
+        )
         np.testing.assert_allclose(score, expected, rtol=1e-3)

@@ -55,7 +55,15 @@ def test_a_map_that_is_wrong_in_one_pixel_is_refused() -> None:
 @pytest.mark.parametrize("spoil", [lambda v: v * np.nan, lambda v: v[..., :-1], lambda v: v[:-1]])
 def test_maps_that_are_not_finite_or_of_another_shape_are_refused(spoil) -> None:
     with pytest.raises(GateRefused, match="deviates by inf"):
-        judge(list(deviations((SCORES, MAPS), "toy", lambda images: (graph(images)[0], spoil(graph(images)[1])), IMAGES, 3.5)), 1e9, 7)
+        judge(
+            list(
+                deviations(
+                    (SCORES, MAPS), "toy", lambda images: (graph(images)[0], spoil(graph(images)[1])), IMAGES, 3.5
+                )
+            ),
+            1e9,
+            7,
+        )
 
 
 def test_a_flipped_decision_is_refused_within_the_tolerance_but_not_a_tie() -> None:

@@ -16,7 +16,9 @@ from vqi.deployment.prediction_writer import FORMAT
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "predicting.md"
 
 
-def test_the_guides_code_runs(toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_guides_code_runs(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bundle").symlink_to(toy_bundle)
     (tmp_path / "photos").mkdir()
     for number in range(2):

@@ -35,7 +35,10 @@ def test_results_are_written_as_json_csv_and_pictures(toy_bundle: Path, tmp_path
     with Image.open(tmp_path / first["picture"]) as picture:
         assert picture.width > 96
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-    assert [(row["decision"], row["boxes"], row["error"]) for row in rows] == [("defect", "1", ""), ("", "", "b.png is no file.")]
+    assert [(row["decision"], row["boxes"], row["error"]) for row in rows] == [
+        ("defect", "1", ""),
+        ("", "", "b.png is no file."),
+    ]
 
 
 def test_maps_and_masks_are_files_at_the_photographs_size(toy_bundle: Path, tmp_path: Path) -> None:
@@ -76,7 +79,9 @@ def test_frames_in_memory_are_pictured_and_may_share_a_name(toy_bundle: Path, tm
 def test_an_implausible_photograph_is_recorded_with_its_reason(toy_bundle: Path, tmp_path: Path) -> None:
     Image.fromarray(photograph(1)).save(tmp_path / "a.png")
     writer = PredictionWriter(tmp_path, read_sidecar(toy_bundle), "openvino")
-    record = writer.add(replace(prediction(str(tmp_path / "a.png")), decision="implausible", implausible="a.png is black."))
+    record = writer.add(
+        replace(prediction(str(tmp_path / "a.png")), decision="implausible", implausible="a.png is black.")
+    )
     summary = writer.finish()
     assert summary["counts"] == {"images": 1, "good": 0, "defect": 0, "implausible": 1, "unreadable": 0}
     assert record["picture"].startswith("pictures/implausible/")
@@ -84,7 +89,9 @@ def test_an_implausible_photograph_is_recorded_with_its_reason(toy_bundle: Path,
     assert (row["decision"], row["implausible"], row["error"]) == ("implausible", "a.png is black.", "")
 
 
-@pytest.mark.parametrize("name", ["=cmd()|x.png", "a\x1b[2Jb.png", "two\nlines.png", "\udcff.png", "<script>alert(1)</script>.png"])
+@pytest.mark.parametrize(
+    "name", ["=cmd()|x.png", "a\x1b[2Jb.png", "two\nlines.png", "\udcff.png", "<script>alert(1)</script>.png"]
+)
 def test_hostile_names_stay_names(toy_bundle: Path, tmp_path: Path, name: str) -> None:
     writer = PredictionWriter(tmp_path, read_sidecar(toy_bundle), "openvino", pictures=False)
     writer.add(prediction(name))

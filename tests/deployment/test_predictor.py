@@ -43,11 +43,15 @@ def test_predictions_are_the_detectors(predictor: Predictor, folder: Path) -> No
     for number, prediction in enumerate(found):
         assert isinstance(prediction, Prediction)
         with torch.inference_mode():
-            expected = detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(40 + number, number % 3 == 2)))[None]))
+            expected = detector(
+                torch.from_numpy(to_input(GEOMETRY.apply(photograph(40 + number, number % 3 == 2)))[None])
+            )
         assert prediction.name == str(files[number])
         assert prediction.score == pytest.approx(float(expected.image[0]), rel=1e-4)
         assert prediction.decision == ("defect" if number % 3 == 2 else "good")
-        np.testing.assert_allclose(prediction.map, GEOMETRY.invert_map(expected.map[0].numpy(), (80, 96)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            prediction.map, GEOMETRY.invert_map(expected.map[0].numpy(), (80, 96)), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_a_defect_is_boxed_where_it_lies_in_the_photograph(predictor: Predictor) -> None:
@@ -77,7 +81,9 @@ def test_a_bundle_says_by_which_rule_boxes_are_drawn(toy_bundle: Path, tmp_path:
     assert 20 < y1 < 40 < y2 < 60
 
 
-@pytest.mark.parametrize("entry", [{"rule": "fraction"}, {"rule": "threshold", "fraction": 0.5}, {"rule": "fraction", "fraction": 1.5}])
+@pytest.mark.parametrize(
+    "entry", [{"rule": "fraction"}, {"rule": "threshold", "fraction": 0.5}, {"rule": "fraction", "fraction": 1.5}]
+)
 def test_a_rule_for_boxes_that_makes_no_sense_is_refused(toy_bundle: Path, tmp_path: Path, entry: dict) -> None:
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
     value = json.loads((bundle / "bundle.json").read_text())
@@ -90,7 +96,15 @@ def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predict
     names = ["0.png", "broken.png", "absent.png", "1.png", "text.png", "2.png", "3.png"]
     found = list(predictor.predict(folder / name for name in names))
     assert [Path(result.name).name for result in found] == names
-    assert [type(result) for result in found] == [Prediction, Unreadable, Unreadable, Prediction, Unreadable, Prediction, Prediction]
+    assert [type(result) for result in found] == [
+        Prediction,
+        Unreadable,
+        Unreadable,
+        Prediction,
+        Unreadable,
+        Prediction,
+        Prediction,
+    ]
     assert "cannot be decoded" in found[1].reason  # type: ignore[union-attr]
     assert "is no file" in found[2].reason  # type: ignore[union-attr]
 
@@ -143,7 +157,9 @@ def test_images_are_taken_as_they_are_needed(predictor: Predictor) -> None:
 def test_images_the_graph_does_not_take_are_refused_in_one_sentence(predictor: Predictor, images: np.ndarray) -> None:
     with pytest.raises(BadInput) as refused:
         predictor.graph.run(images)
-    assert str(refused.value) == f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, 48, 56]."
+    assert str(refused.value) == (
+        f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, 48, 56]."
+    )
 
 
 def test_the_score_does_not_depend_on_the_batch(toy_bundle: Path, folder: Path) -> None:
@@ -154,7 +170,9 @@ def test_the_score_does_not_depend_on_the_batch(toy_bundle: Path, folder: Path) 
 
 def test_a_score_that_is_no_number_is_never_good(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        predictor.graph, "run", lambda images: (np.full(len(images), np.nan, np.float32), np.zeros((len(images), 48, 56), np.float32))
+        predictor.graph,
+        "run",
+        lambda images: (np.full(len(images), np.nan, np.float32), np.zeros((len(images), 48, 56), np.float32)),
     )
     (result,) = predictor.predict([photograph(1)])
     assert isinstance(result, Unreadable)
@@ -172,7 +190,8 @@ def test_prediction_works_where_torch_cannot_be_imported(toy_bundle: Path, folde
 import sys
 sys.modules.update(dict.fromkeys(("torch", "torchvision", "sklearn", "matplotlib"), None))
 from vqi.deployment.predictor import Predictor
-print([p.decision for p in Predictor({str(toy_bundle)!r}, {backend!r}).predict([{str(folder / "1.png")!r}, {str(folder / "2.png")!r}])])
+predictor = Predictor({str(toy_bundle)!r}, {backend!r})
+print([p.decision for p in predictor.predict([{str(folder / "1.png")!r}, {str(folder / "2.png")!r}])])
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert ended.stdout == "['good', 'defect']\n", ended.stderr
@@ -217,7 +236,10 @@ def test_files_are_decoded_as_the_set_was(toy_bundle: Path, tmp_path: Path) -> N
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
     sidecar = read_sidecar(bundle)
     white = DecodingEntry(white_level=255 * 16)
-    write_sidecar(bundle, sidecar.model_copy(update={"preprocessing": sidecar.preprocessing.model_copy(update={"decoding": white})}))
+    write_sidecar(
+        bundle,
+        sidecar.model_copy(update={"preprocessing": sidecar.preprocessing.model_copy(update={"decoding": white})}),
+    )
     expected, right = Predictor(bundle, "onnxruntime").predict([plate, tmp_path / "12bit.png"])
     (wrong,) = Predictor(toy_bundle, "onnxruntime").predict([tmp_path / "12bit.png"])
     assert right.score == pytest.approx(expected.score)  # type: ignore[union-attr]
@@ -226,7 +248,13 @@ def test_files_are_decoded_as_the_set_was(toy_bundle: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [np.zeros_like, lambda plate: np.full_like(plate, 255), lambda plate: plate[::2, ::2], lambda plate: np.rot90(plate)]
+    "change",
+    [
+        np.zeros_like,
+        lambda plate: np.full_like(plate, 255),
+        lambda plate: plate[::2, ::2],
+        lambda plate: np.rot90(plate),
+    ],
 )
 def test_a_frame_that_is_no_plate_is_implausible_and_never_good(predictor: Predictor, change) -> None:
     (result,) = predictor.predict([("left camera", change(photograph(3)))])
@@ -248,7 +276,10 @@ def test_another_threshold_moves_decision_boxes_and_promise_together(toy_bundle:
     """The toy's image score is the maximum of the map before it is scaled up, so that both thresholds move alike."""
     plain = Predictor(toy_bundle, "onnxruntime")
     calibration = plain.sidecar.calibration
-    scores, maxima = sorted(entry.score for entry in calibration.scores), sorted(entry.map_max for entry in calibration.scores)
+    scores, maxima = (
+        sorted(entry.score for entry in calibration.scores),
+        sorted(entry.map_max for entry in calibration.scores),
+    )
     middle = Predictor(toy_bundle, "onnxruntime", threshold=scores[3])
     assert (middle.sidecar.thresholds.image, middle.sidecar.thresholds.pixel) == (scores[3], maxima[3])
     assert middle.sidecar.calibration.false_reject_rate == pytest.approx(5 / 9)

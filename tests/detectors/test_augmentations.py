@@ -43,7 +43,10 @@ def test_a_crop_of_everything_is_the_image_or_its_mirror_image():
     images = smooth_images(8, 32)
     crops = random_resized_crop(images, (1.0, 1.0), 0.5, seeded())
     # Aspect ratios other than 1 are cut to the image; the widest are the whole of it along one side.
-    mirrored = sum((crop - image.flip(2)).abs().mean() < (crop - image).abs().mean() for crop, image in zip(crops, images, strict=True))
+    mirrored = sum(
+        (crop - image.flip(2)).abs().mean() < (crop - image).abs().mean()
+        for crop, image in zip(crops, images, strict=True)
+    )
     assert 0 < mirrored < 8
 
 
@@ -60,7 +63,8 @@ def test_crops_show_the_share_of_the_image_that_was_asked_for():
 def test_brightness_contrast_and_saturation_keep_to_their_range_and_one_image_follows_the_formula():
     images = 0.4 + 0.2 * smooth_images(32, 16)
     changed = colour_jitter(images, 0.2, 0.0, seeded())
-    # Invert it for the first image: out = s (c b x + (1 - c) b m) + (1 - s) grey(c b x + (1 - c) b m), with m the mean grey of x.
+    # Invert it for the first image: out = s (c b x + (1 - c) b m) + (1 - s) grey(c b x + (1 - c) b m), with m the mean
+    # grey of x.
     x, y = images[0].double().flatten(1), changed[0].double().flatten(1)
     luma = torch.tensor(LUMA, dtype=torch.float64)
     grey_slope = ((luma @ y - (luma @ y).mean()) / (luma @ x - (luma @ x).mean())).mean()  # c b
@@ -92,7 +96,8 @@ def test_contrast_pulls_towards_the_mean_within_the_mask():
     images[:, :, :, :4] = 0.8
     where = (images[:, :1] > 0).float()
     changed = colour_jitter(images, 0.5, 0.0, seeded(1), where=where)
-    # Within the mask all is of one grey, which contrast leaves alone, so only brightness moves it; outside, black is pulled towards that grey.
+    # Within the mask all is of one grey, which contrast leaves alone, so only brightness moves it; outside, black is
+    # pulled towards that grey.
     assert (changed[:, :, :, 4:].std(dim=(1, 2, 3)) < 1e-6).all()
     inside = changed[:, 0, 0, 0] / 0.8
     assert ((inside >= 0.5 - 1e-6) & (inside <= 1.25 + 1e-6)).all()
@@ -110,7 +115,9 @@ def test_blur_is_a_gaussian():
     images = smooth_images(3, 40)
     changed = gaussian_blur(images, (1.5, 1.5), 1.0, seeded())
     # SciPy's `mirror` is torch's `reflect`; five pixels on either side, as three sigma round up to.
-    expected = np.stack([[gaussian_filter(plane, 1.5, mode="mirror", radius=5) for plane in image] for image in images.double().numpy()])
+    expected = np.stack(
+        [[gaussian_filter(plane, 1.5, mode="mirror", radius=5) for plane in image] for image in images.double().numpy()]
+    )
     np.testing.assert_allclose(changed.numpy(), expected, atol=1e-5)
 
 

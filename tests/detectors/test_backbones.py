@@ -13,7 +13,10 @@ LAYERS = Patchcore.default_layers
 def test_nodes_are_those_asked_for_and_only_they_are_kept():
     backbone = create_backbone(BackboneSettings(weights="random", layers=("layer1.0.relu", "layer2")), LAYERS)
     features = backbone(smooth_images(2))
-    assert {name: tuple(feature.shape) for name, feature in features.items()} == {"layer1.0.relu": (2, 64, 16, 16), "layer2": (2, 128, 8, 8)}
+    assert {name: tuple(feature.shape) for name, feature in features.items()} == {
+        "layer1.0.relu": (2, 64, 16, 16),
+        "layer2": (2, 128, 8, 8),
+    }
     assert backbone.channels == {"layer1.0.relu": 64, "layer2": 128}
     assert not any("layer3" in name for name in backbone.state_dict())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
@@ -30,7 +33,9 @@ def test_random_weights_are_seeded_and_labelled():
 def test_other_networks_need_their_nodes_named():
     with pytest.raises(BadInput, match=r"mobilenet_v2 has no default; name its nodes.*features\.1"):
         create_backbone(BackboneSettings(name="mobilenet_v2", weights="random"), LAYERS)
-    named = create_backbone(BackboneSettings(name="mobilenet_v2", weights="random", layers=("features.3", "features.6")), LAYERS)
+    named = create_backbone(
+        BackboneSettings(name="mobilenet_v2", weights="random", layers=("features.3", "features.6")), LAYERS
+    )
     assert named.channels == {"features.3": 24, "features.6": 32}
 
 
@@ -51,11 +56,16 @@ def test_what_cannot_be_built_is_one_clear_sentence(settings, words):
 
 def test_weights_up_to_the_last_node_are_enough(tmp_path):
     whole = create_backbone(BackboneSettings(weights="random", layers=("layer1", "layer3")), LAYERS, seed=5)
-    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in whole.body.state_dict().items()}}, tmp_path / "w.pth")
+    torch.save(
+        {"state_dict": {f"module.{name}": tensor for name, tensor in whole.body.state_dict().items()}},
+        tmp_path / "w.pth",
+    )
     loaded = create_backbone(BackboneSettings(weights=str(tmp_path / "w.pth")), LAYERS)
     assert torch.equal(loaded(smooth_images(1))["layer3"], whole(smooth_images(1))["layer3"])
     assert (loaded.origin.kind, loaded.origin.label) == ("file", "w.pth")
-    with pytest.raises(BadInput, match=r"no layer4\.0\.conv1\.weight of what resnet18 reads up to layer4; they hold: bn1\.bias"):
+    with pytest.raises(
+        BadInput, match=r"no layer4\.0\.conv1\.weight of what resnet18 reads up to layer4; they hold: bn1\.bias"
+    ):
         create_backbone(BackboneSettings(weights=str(tmp_path / "w.pth"), layers=("layer4",)), LAYERS)
     with pytest.raises(BadInput, match="hold nothing of what vgg11 reads"):
         create_backbone(BackboneSettings(name="vgg11", weights=str(tmp_path / "w.pth"), layers=("features.5",)), LAYERS)
@@ -68,14 +78,24 @@ def test_a_published_simsiam_checkpoint_loads(tmp_path):
     state = {f"module.encoder.{name}": tensor for name, tensor in whole.body.state_dict().items()}
     # Its projector lies where the classifier was, its predictor beside the encoder.
     state |= {"module.encoder.fc.0.weight": torch.zeros(4, 4), "module.predictor.0.weight": torch.zeros(4, 4)}
-    torch.save({"epoch": 100, "arch": "resnet18", "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "checkpoint_0099.pth.tar")
-    loaded = create_backbone(BackboneSettings(weights=str(tmp_path / "checkpoint_0099.pth.tar"), layers=("layer1",)), LAYERS)
+    torch.save(
+        {"epoch": 100, "arch": "resnet18", "state_dict": state, "optimizer": {"state": {}}},
+        tmp_path / "checkpoint_0099.pth.tar",
+    )
+    loaded = create_backbone(
+        BackboneSettings(weights=str(tmp_path / "checkpoint_0099.pth.tar"), layers=("layer1",)), LAYERS
+    )
     assert torch.equal(loaded(smooth_images(1))["layer1"], whole(smooth_images(1))["layer1"])
 
 
 def test_a_checkpoint_without_the_network_lists_what_it_holds(tmp_path):
-    torch.save({"state_dict": {"module.predictor.0.weight": torch.zeros(2), "module.teacher.conv1.weight": torch.zeros(2)}}, tmp_path / "w.pth")
-    with pytest.raises(BadInput, match=r"hold nothing of what resnet18 reads up to layer3; they hold: predictor\.0, teacher\.conv1"):
+    torch.save(
+        {"state_dict": {"module.predictor.0.weight": torch.zeros(2), "module.teacher.conv1.weight": torch.zeros(2)}},
+        tmp_path / "w.pth",
+    )
+    with pytest.raises(
+        BadInput, match=r"hold nothing of what resnet18 reads up to layer3; they hold: predictor\.0, teacher\.conv1"
+    ):
         create_backbone(BackboneSettings(weights=str(tmp_path / "w.pth")), LAYERS)
 
 

@@ -62,7 +62,11 @@ def test_no_normal_is_scored_by_an_index_it_is_in():
 def test_computed_again_gives_the_scores_of_those_kept():
     kept, again = embeddings(4), embeddings(4, memory=0)
     assert again.kept is None
-    for one, other in zip(cross_scores(kept.detector, kept, SINGLE[:4])[1], cross_scores(again.detector, again, SINGLE[:4])[1], strict=True):
+    for one, other in zip(
+        cross_scores(kept.detector, kept, SINGLE[:4])[1],
+        cross_scores(again.detector, again, SINGLE[:4])[1],
+        strict=True,
+    ):
         assert one == pytest.approx(other, rel=1e-4)
 
 

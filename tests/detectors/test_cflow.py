@@ -1,4 +1,5 @@
-"""CFLOW-AD: its position encoding, likelihood and map are the paper's, fibres go through every position, and scores never depend on the batch."""
+"""CFLOW-AD: its position encoding, likelihood and map are the paper's, fibres go through every position, and scores
+never depend on the batch."""
 
 from __future__ import annotations
 
@@ -34,7 +35,15 @@ def untrained(**settings: object) -> Cflow:
 def run(detector: Cflow, steps: int) -> Training:
     images = smooth_images(8)
     settings = TrainSettings(max_steps=steps, batch_size=4)
-    loop = Loop(detector, TensorImages(images), name="cflow", settings=settings, budget=detector.settings.budget, compute=Compute(), seed=0)
+    loop = Loop(
+        detector,
+        TensorImages(images),
+        name="cflow",
+        settings=settings,
+        budget=detector.settings.budget,
+        compute=Compute(),
+        seed=0,
+    )
     return loop.run(Batches(images))
 
 
@@ -48,7 +57,9 @@ def test_the_position_encoding_is_sines_and_cosines_of_column_and_row():
     encoding = position_encoding(8, (3, 5)).reshape(3, 5, 8)
     for row in range(3):
         for column in range(5):
-            expected = [f(place / 1e4 ** (2 * k / 4)) for place in (column, row) for k in range(2) for f in (math.sin, math.cos)]
+            expected = [
+                f(place / 1e4 ** (2 * k / 4)) for place in (column, row) for k in range(2) for f in (math.sin, math.cos)
+            ]
             torch.testing.assert_close(encoding[row, column], torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
 
@@ -94,7 +105,9 @@ def test_the_loss_of_images_is_the_mean_over_all_their_positions():
     losses = detector.loss({"images": images})
     for number, layer in enumerate(("layer2", "layer3")):
         likelihood = detector.likelihood(number, detector.positions(images)[number]).double()
-        torch.testing.assert_close(losses[layer].double(), torch.log1p(torch.exp(-likelihood)).mean(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            losses[layer].double(), torch.log1p(torch.exp(-likelihood)).mean(), rtol=1e-5, atol=1e-6
+        )
     torch.testing.assert_close(losses["loss"], losses["layer2"] + losses["layer3"])
 
 
@@ -106,7 +119,9 @@ def test_the_map_is_minus_the_sum_of_probabilities_relative_to_the_likeliest_nor
     for number, grid in enumerate(detector.grids):
         of_normals = detector.likelihood(number, detector.positions(normals)[number])
         torch.testing.assert_close(detector.likeliest[number], of_normals.max())
-        likelihood = detector.likelihood(number, detector.positions(images)[number]).detach().double().reshape(2, 1, *grid)
+        likelihood = (
+            detector.likelihood(number, detector.positions(images)[number]).detach().double().reshape(2, 1, *grid)
+        )
         probability = torch.exp(likelihood - of_normals.max().item())
         expected -= F.interpolate(probability, size=(64, 64), mode="bilinear", align_corners=True)[:, 0]
     with torch.inference_mode():
@@ -121,7 +136,11 @@ def test_it_learns_the_flows_alone_and_a_defect_becomes_less_likely():
     points = run(detector, 12).points
     assert points[-1]["loss"] < points[0]["loss"] - 0.1
     after = detector.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items() if name.startswith("backbone.") or "w_perm" in name)
+    assert all(
+        torch.equal(after[name], value)
+        for name, value in before.items()
+        if name.startswith("backbone.") or "w_perm" in name
+    )
     learnt = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
     assert {name.split(".")[0] for name in learnt} == {"flows"}
     assert not any(torch.equal(after[name], before[name]) for name in learnt)

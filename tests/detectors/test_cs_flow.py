@@ -1,4 +1,5 @@
-"""CS-Flow: FrEIA's block on a row of positions is the paper's on three maps, likelihood and scores are the paper's, any image size works."""
+"""CS-Flow: FrEIA's block on a row of positions is the paper's on three maps, likelihood and scores are the paper's, any
+image size works."""
 
 from __future__ import annotations
 
@@ -32,7 +33,15 @@ def untrained(size: tuple[int, int] = (64, 64), backbone: BackboneSettings = BAC
 def trained(steps: int = 12) -> tuple[CsFlow, list[dict[str, float]]]:
     detector, images = untrained(learning_rate=2e-3), smooth_images(8)
     settings = TrainSettings(max_steps=steps, batch_size=4)
-    loop = Loop(detector, TensorImages(images), name="cs_flow", settings=settings, budget=detector.settings.budget, compute=Compute(), seed=0)
+    loop = Loop(
+        detector,
+        TensorImages(images),
+        name="cs_flow",
+        settings=settings,
+        budget=detector.settings.budget,
+        compute=Compute(),
+        seed=0,
+    )
     return detector, loop.run(Batches(images)).points
 
 
@@ -69,7 +78,9 @@ def test_a_block_on_a_row_of_positions_is_the_papers_on_three_maps():
     permute, block = detector.flow
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(3, 128, *grid, generator=generator) for grid in detector.grids]
-    expected, determinant = plain_block((block.subnet1, block.subnet2), [values[:, permute.perm] for values in maps], 3.0)
+    expected, determinant = plain_block(
+        (block.subnet1, block.subnet2), [values[:, permute.perm] for values in maps], 3.0
+    )
     z, found = detector.flow(in_positions(maps))
     torch.testing.assert_close(z, in_positions(expected))
     torch.testing.assert_close(found, determinant)
@@ -93,10 +104,15 @@ def test_scores_and_loss_are_the_papers(chosen):
     images = smooth_images(3)
     latents, log_determinant = detector.latents(images)
     flat = torch.cat([z.flatten(1) for z in latents], dim=1).double()
-    maps = [F.interpolate(z.double().square().mean(dim=1, keepdim=True), size=(64, 64), mode="bilinear")[:, 0] for z in latents]
+    maps = [
+        F.interpolate(z.double().square().mean(dim=1, keepdim=True), size=(64, 64), mode="bilinear")[:, 0]
+        for z in latents
+    ]
     scores = detector(images)
     torch.testing.assert_close(scores.image.double(), flat.square().mean(dim=1) / 2, rtol=1e-5, atol=0)
-    torch.testing.assert_close(scores.map.double(), maps[0] * maps[1] * maps[2] if chosen == "product" else maps[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        scores.map.double(), maps[0] * maps[1] * maps[2] if chosen == "product" else maps[0], rtol=1e-4, atol=1e-5
+    )
     # Every image has its own determinant: none is counted once for each image of the batch.
     expected = ((flat.square() / 2).sum(dim=1) - log_determinant.double()).mean() / flat.shape[1]
     torch.testing.assert_close(detector.loss({"images": images})["loss"].double(), expected, rtol=1e-5, atol=0)
@@ -105,7 +121,11 @@ def test_scores_and_loss_are_the_papers(chosen):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (72, 100), (97, 66)])
-@pytest.mark.parametrize("backbone", [BACKBONE, BackboneSettings(name="vgg11", weights="random", layers=("features.10",))], ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    "backbone",
+    [BACKBONE, BackboneSettings(name="vgg11", weights="random", layers=("features.10",))],
+    ids=lambda b: b.name,
+)
 def test_any_image_size_and_network_will_do(size, backbone):
     detector = disturbed(untrained(size, backbone, coupling_blocks=1, hidden_channels=4))
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -122,7 +142,11 @@ def test_it_learns_the_flow_alone_and_a_defect_scores_higher():
     detector, points = trained(40)
     assert points[-1]["loss"] < points[0]["loss"] - 0.01
     after = detector.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items() if name.startswith("backbone.") or "perm" in name)
+    assert all(
+        torch.equal(after[name], value)
+        for name, value in before.items()
+        if name.startswith("backbone.") or "perm" in name
+    )
     learnt = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
     assert {name.split(".")[0] for name in learnt} == {"flow"}
     assert not any(torch.equal(after[name], before[name]) for name in learnt)
@@ -150,7 +174,9 @@ def test_scores_do_not_depend_on_the_batch():
         for number in range(4):
             alone = detector(images[number : number + 1])
             torch.testing.assert_close(alone.image[0], together.image[number], rtol=1e-5, atol=0)
-            torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max()))
+            torch.testing.assert_close(
+                alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max())
+            )
 
 
 def test_the_exported_graphs_score_alike_at_any_batch(tmp_path: Path):

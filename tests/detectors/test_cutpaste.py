@@ -29,7 +29,9 @@ def numbered(count: int, height: int, width: int) -> torch.Tensor:
 
 def test_an_upright_patch_is_a_copy_of_a_whole_rectangle():
     images = numbered(20, 40, 56)
-    patches, opacity = cut_and_paste(images, torch.full((20,), 12.0), torch.full((20,), 7.0), torch.zeros(20), torch.Generator().manual_seed(0))
+    patches, opacity = cut_and_paste(
+        images, torch.full((20,), 12.0), torch.full((20,), 7.0), torch.zeros(20), torch.Generator().manual_seed(0)
+    )
     moved = set()
     for patch, where in zip(patches, opacity[:, 0], strict=True):
         assert set(where.unique().tolist()) == {0.0, 1.0}
@@ -46,7 +48,9 @@ def test_an_upright_patch_is_a_copy_of_a_whole_rectangle():
 def test_a_turned_patch_keeps_its_area_lies_within_and_holds_what_was_cut():
     images = numbered(30, 64, 64)
     angle = torch.linspace(-math.pi / 4, math.pi / 4, 30)
-    patches, opacity = cut_and_paste(images, torch.full((30,), 6.0), torch.full((30,), 20.0), angle, torch.Generator().manual_seed(0))
+    patches, opacity = cut_and_paste(
+        images, torch.full((30,), 6.0), torch.full((30,), 20.0), angle, torch.Generator().manual_seed(0)
+    )
     torch.testing.assert_close(opacity.sum(dim=(1, 2, 3)), torch.full((30,), 120.0), rtol=0.05, atol=0)
     inside = opacity[:, 0] == 1
     for patch, where, turned in zip(patches, inside, angle, strict=True):
@@ -61,7 +65,9 @@ def test_a_turned_patch_keeps_its_area_lies_within_and_holds_what_was_cut():
 
 def test_a_patch_as_large_as_the_image_is_the_image():
     images = smooth_images(2, 32)
-    patches, opacity = cut_and_paste(images, torch.full((2,), 32.0), torch.full((2,), 32.0), torch.zeros(2), torch.Generator())
+    patches, opacity = cut_and_paste(
+        images, torch.full((2,), 32.0), torch.full((2,), 32.0), torch.zeros(2), torch.Generator()
+    )
     assert bool((opacity == 1).all())
     torch.testing.assert_close(patches, images, atol=1e-5, rtol=0)
 
@@ -102,7 +108,11 @@ def test_every_variant_makes_its_own_views_and_classes(variant, names):
         assert large["normal"] > 0.8
         assert large["scar"] == 0.0
     else:
-        assert {"normal": large["pasted"] > 0.8, "scar": large["pasted"] == 0.0, "union": 0.25 < large["pasted"] < 0.75}[variant]
+        assert {
+            "normal": large["pasted"] > 0.8,
+            "scar": large["pasted"] == 0.0,
+            "union": 0.25 < large["pasted"] < 0.75,
+        }[variant]
     assert all((values > 0).any() for values in share.values())
 
 
@@ -135,7 +145,12 @@ def test_first_the_head_alone_learns_and_then_the_backbone_too():
         detector.loss(detector.views(smooth_images(4), None, torch.Generator().manual_seed(epoch)))["loss"].backward()
         optimiser.step()
         after = snapshot(detector.head), snapshot(detector.backbone)
-        changed.append(tuple(any(not torch.equal(a, b) for a, b in zip(x, y, strict=True)) for x, y in zip(before, after, strict=True)))
+        changed.append(
+            tuple(
+                any(not torch.equal(a, b) for a, b in zip(x, y, strict=True))
+                for x, y in zip(before, after, strict=True)
+            )
+        )
         # Frozen, its statistics stay as well.
         assert detector.backbone.training == (epoch >= 1)
     assert changed == [(True, False), (True, True), (True, True)]
@@ -157,7 +172,12 @@ def test_the_rate_follows_cosines_that_begin_anew():
     detector = made(cycles=2, backbone_rate=0.1)
     optimiser, factor, _ = detector.optimisation(Schedule(100, 10, 32))
     head, backbone = optimiser.param_groups
-    assert (head["lr"], backbone["lr"], head["weight_decay"], head["momentum"]) == (0.01, pytest.approx(0.001), 3e-5, 0.9)
+    assert (head["lr"], backbone["lr"], head["weight_decay"], head["momentum"]) == (
+        0.01,
+        pytest.approx(0.001),
+        3e-5,
+        0.9,
+    )
     assert [factor(step) for step in (0, 25, 50, 75)] == pytest.approx([1.0, 0.5, 1.0, 0.5])
     assert made().optimisation(Schedule(100, 10, 32)).factor(50) == pytest.approx(0.5)
 

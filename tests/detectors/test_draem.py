@@ -32,7 +32,9 @@ SCHEDULE = Schedule(steps=1000, steps_per_epoch=4, batch_size=8)
 
 def parts(count: int, seed: int = 0) -> Tensor:
     """Pictures of one product, all nearly alike: float32 [count, 3, SIDE, SIDE]."""
-    return 0.9 * smooth_images(1, SIDE) + 0.1 * torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    return 0.9 * smooth_images(1, SIDE) + 0.1 * torch.rand(
+        count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def damaged(images: Tensor) -> Tensor:
@@ -135,7 +137,9 @@ def test_structural_similarity_is_equation_13_of_its_paper():
     variance_x, variance_y = (window * (x - mean_x) ** 2).sum(), (window * (y - mean_y) ** 2).sum()
     covariance = (window * (x - mean_x) * (y - mean_y)).sum()
     a, b = 0.01**2, 0.03**2
-    expected = (2 * mean_x * mean_y + a) * (2 * covariance + b) / ((mean_x**2 + mean_y**2 + a) * (variance_x + variance_y + b))
+    expected = (
+        (2 * mean_x * mean_y + a) * (2 * covariance + b) / ((mean_x**2 + mean_y**2 + a) * (variance_x + variance_y + b))
+    )
     assert float(similarity(first, second)[1, 2, 9, 11]) == pytest.approx(expected, abs=1e-5)
 
 
@@ -191,13 +195,17 @@ def test_scores_do_not_depend_on_the_batch(taught):
     for number in range(4):
         alone = taught(images[number : number + 1])
         torch.testing.assert_close(alone.image[0], together.image[number], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.abs().max()))
+        torch.testing.assert_close(
+            alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.abs().max())
+        )
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit():
     before = torch.random.get_rng_state()
     first, second = trained(steps=3)[0], trained(steps=3)[0]
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not torch.equal(next(detector(seed=4).parameters()), next(detector(seed=3).parameters()))
 
@@ -251,7 +259,9 @@ def test_the_exported_graphs_agree(taught, tmp_path):
     images = damaged(parts(3, seed=5))
     expected = made.requires_grad_(False)(images)
     found = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).run(["score", "map"], {"images": images.numpy()})
-    compiled = openvino.Core().compile_model(tmp_path / "openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())
+    compiled = openvino.Core().compile_model(
+        tmp_path / "openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )(images.numpy())
     for score, anomaly_map in (found, (compiled["score"], compiled["map"])):
         np.testing.assert_allclose(score, expected.image.numpy(), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(anomaly_map, expected.map.numpy(), rtol=1e-3, atol=1e-3)

@@ -1,4 +1,5 @@
-"""EfficientAD: its networks, losses and maps against the plain computation, its teacher from a file or distilled, and what each lesson trains."""
+"""EfficientAD: its networks, losses and maps against the plain computation, its teacher from a file or distilled, and
+what each lesson trains."""
 
 from __future__ import annotations
 
@@ -36,7 +37,15 @@ def untrained(input_size: tuple[int, int] = (64, 64), **settings: object) -> Eff
 
 def learn(learner: Learner, steps: int, images: torch.Tensor, batch_size: int = 2) -> list[dict[str, float]]:
     settings = TrainSettings(max_steps=steps, batch_size=batch_size)
-    loop = Loop(learner, TensorImages(images), name="lesson", settings=settings, budget=Budget(1, steps=1), compute=Compute(), seed=0)
+    loop = Loop(
+        learner,
+        TensorImages(images),
+        name="lesson",
+        settings=settings,
+        budget=Budget(1, steps=1),
+        compute=Compute(),
+        seed=0,
+    )
     return loop.run(Batches(images)).points
 
 
@@ -122,7 +131,10 @@ def test_maps_of_normals_have_their_quantiles_at_0_and_a_tenth():
     for kind, values in enumerate(detector.maps(normals)):
         low, high = np.quantile(values.numpy(), (0.9, 0.995))
         np.testing.assert_allclose(detector.quantiles[kind].numpy(), (low, high), rtol=1e-4)
-    local, logical = (0.1 * (values - q[0]) / (q[1] - q[0]) for values, q in zip(detector.maps(normals), detector.quantiles, strict=True))
+    local, logical = (
+        0.1 * (values - q[0]) / (q[1] - q[0])
+        for values, q in zip(detector.maps(normals), detector.quantiles, strict=True)
+    )
     torch.testing.assert_close(detector(normals).map, (local + logical) / 2, rtol=1e-4, atol=1e-5)
 
 
@@ -212,8 +224,12 @@ def test_scores_do_not_depend_on_the_batch(learnt: EfficientAd):
         together = learnt(images)
         for number in range(3):
             alone = learnt(images[number : number + 1])
-            torch.testing.assert_close(alone.image[0], together.image[number], rtol=1e-5, atol=1e-5 * float(together.image.max()))
-            torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max()))
+            torch.testing.assert_close(
+                alone.image[0], together.image[number], rtol=1e-5, atol=1e-5 * float(together.image.max())
+            )
+            torch.testing.assert_close(
+                alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max())
+            )
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_they_survive_the_disk(tmp_path: Path):
@@ -246,7 +262,9 @@ def test_a_teacher_comes_from_a_file(tmp_path: Path, names: str):
     state = teacher.state_dict()
     if names == "whole model":
         student = PatchDescription("small", 2 * CHANNELS).state_dict()
-        state = {f"model.teacher.{key}": value for key, value in state.items()} | {f"model.student.{key}": value for key, value in student.items()}
+        state = {f"model.teacher.{key}": value for key, value in state.items()} | {
+            f"model.student.{key}": value for key, value in student.items()
+        }
     elif names == "numbered":
         places = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8}
         state = {f"{places[key.split('.')[0]]}.{key.split('.')[1]}": value for key, value in state.items()}
@@ -280,7 +298,11 @@ def test_an_augmentation_is_brightness_contrast_or_saturation():
     images = smooth_images(1).expand(64, -1, -1, -1)
     changed = augmented(images, torch.Generator().manual_seed(0))
     grey = luminance(images)
-    towards = {"brightness": torch.zeros_like(images), "contrast": grey.mean(dim=(1, 2, 3), keepdim=True).expand_as(images), "saturation": grey}
+    towards = {
+        "brightness": torch.zeros_like(images),
+        "contrast": grey.mean(dim=(1, 2, 3), keepdim=True).expand_as(images),
+        "saturation": grey,
+    }
     found = set()
     for image, result in zip(images, changed, strict=True):
         for name, other in towards.items():

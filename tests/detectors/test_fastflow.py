@@ -1,4 +1,5 @@
-"""FastFlow: its flow is invertible and its log-determinant right, its loss and map are the paper's, and what learns is what should."""
+"""FastFlow: its flow is invertible and its log-determinant right, its loss and map are the paper's, and what learns is
+what should."""
 
 from __future__ import annotations
 
@@ -32,12 +33,21 @@ def untrained(**settings: object) -> Fastflow:
 def trained(steps: int = 12) -> tuple[Fastflow, list[dict[str, float]]]:
     detector, images = untrained(), smooth_images(8)
     settings = TrainSettings(max_steps=steps, batch_size=4)
-    loop = Loop(detector, TensorImages(images), name="fastflow", settings=settings, budget=detector.settings.budget, compute=Compute(), seed=0)
+    loop = Loop(
+        detector,
+        TensorImages(images),
+        name="fastflow",
+        settings=settings,
+        budget=detector.settings.budget,
+        compute=Compute(),
+        seed=0,
+    )
     return detector, loop.run(Batches(images)).points
 
 
 def disturbed(detector: Fastflow) -> Fastflow:
-    """With other numbers in every trained parameter, so that no term of an equation is zero or one by its initial value."""
+    """With other numbers in every trained parameter, so that no term of an equation is zero or one by its initial
+    value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in detector.parameters():
@@ -47,7 +57,11 @@ def disturbed(detector: Fastflow) -> Fastflow:
 
 
 def test_the_flow_is_invertible_and_its_log_determinant_is_the_jacobians():
-    flow = disturbed(create("fastflow", {"flow_steps": 4}, BackboneSettings(name="filterbank"), (64, 64), seed=3))._flow((6, 3, 2)).double()
+    flow = (
+        disturbed(create("fastflow", {"flow_steps": 4}, BackboneSettings(name="filterbank"), (64, 64), seed=3))
+        ._flow((6, 3, 2))
+        .double()
+    )
     values = torch.randn(2, 6, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def flat(row: torch.Tensor) -> torch.Tensor:
@@ -57,7 +71,9 @@ def test_the_flow_is_invertible_and_its_log_determinant_is_the_jacobians():
     z, log_determinant = flow(values)
     for number in range(2):
         jacobian = torch.autograd.functional.jacobian(flat, values[number].flatten())
-        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, log_determinant[number].double(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            torch.linalg.slogdet(jacobian).logabsdet, log_determinant[number].double(), rtol=1e-5, atol=1e-5
+        )
     back, inverse = flow(z, rev=True)
     torch.testing.assert_close(back, values, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(inverse, -log_determinant)
@@ -118,7 +134,11 @@ def test_it_learns_the_flows_alone_and_a_defect_becomes_less_probable():
     detector, points = trained(24)
     assert points[-1]["loss"] < points[0]["loss"] - 1000  # nats an image of 12,288 values
     after = detector.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items() if name.startswith("backbone.") or "w_perm" in name)
+    assert all(
+        torch.equal(after[name], value)
+        for name, value in before.items()
+        if name.startswith("backbone.") or "w_perm" in name
+    )
     learnt = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
     assert {name.split(".")[0] for name in learnt} == {"norms", "flows"}
     assert not any(torch.equal(after[name], before[name]) for name in learnt)

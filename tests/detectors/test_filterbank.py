@@ -56,7 +56,9 @@ def test_a_filter_answers_its_own_grating_with_the_amplitude_and_brightness_with
 
 @pytest.mark.parametrize("size", [(128, 128), (125, 131)])
 @pytest.mark.parametrize("node", FilterBank.nodes)
-def test_a_position_reads_what_lies_around_the_middle_of_its_cell(bank: FilterBank, node: str, size: tuple[int, int]) -> None:
+def test_a_position_reads_what_lies_around_the_middle_of_its_cell(
+    bank: FilterBank, node: str, size: tuple[int, int]
+) -> None:
     random, cell = torch.Generator().manual_seed(0), (7, 8)
     images = torch.rand(48, 3, *size, generator=random).requires_grad_()
     values = bank(images)[node][:, :, cell[0], cell[1]]
@@ -73,7 +75,9 @@ def test_a_position_reads_what_lies_around_the_middle_of_its_cell(bank: FilterBa
 @pytest.mark.parametrize("turn", range(ORIENTATIONS))
 def test_the_orientation_of_a_grating_shows_and_its_phase_does_not(bank: FilterBank, turn: int) -> None:
     angle = math.pi * turn / ORIENTATIONS
-    first, second = (bank(grating(4.0, angle, phase=phase))[bank.nodes[0]][0, :ORIENTATIONS, 4:-4, 4:-4] for phase in (0.0, 1.0))
+    first, second = (
+        bank(grating(4.0, angle, phase=phase))[bank.nodes[0]][0, :ORIENTATIONS, 4:-4, 4:-4] for phase in (0.0, 1.0)
+    )
     assert (first.argmax(0) == turn).all()
     torch.testing.assert_close(first.amax(0), second.amax(0), atol=0.05, rtol=0)
 
@@ -120,10 +124,19 @@ def test_it_runs_the_same_in_onnx_runtime_and_openvino_at_another_batch_size(ban
     onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
     file = tmp_path / "bank.onnx"
     batch = torch.export.Dim("batch", min=1)
-    torch.onnx.export(_Flat(bank).eval(), (torch.rand(2, 3, 60, 64),), file, dynamo=True, dynamic_shapes=({0: batch},), input_names=["images"])
+    torch.onnx.export(
+        _Flat(bank).eval(),
+        (torch.rand(2, 3, 60, 64),),
+        file,
+        dynamo=True,
+        dynamic_shapes=({0: batch},),
+        input_names=["images"],
+    )
     images = torch.rand(3, 3, 60, 64, generator=torch.Generator().manual_seed(0))
     expected = _Flat(bank)(images).numpy()
-    (onnx,) = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"images": images.numpy()})
+    (onnx,) = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(
+        None, {"images": images.numpy()}
+    )
     compiled = openvino.compile_model(openvino.convert_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert np.abs(onnx - expected).max() < 1e-4
     assert np.abs(compiled(images.numpy())[0] - expected).max() < 1e-4

@@ -92,7 +92,10 @@ def test_scores_are_the_same_after_loading_and_the_heads_are_not_stored(method, 
 
     with safe_open(tmp_path / "network/network.safetensors", "pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"backbone"}  # noqa: SIM118
-    assert read_network_notes(tmp_path / "network")["weights"]["label"] == f"random weights (for tests only), fine-tuned by {method} on the normals"
+    assert (
+        read_network_notes(tmp_path / "network")["weights"]["label"]
+        == f"random weights (for tests only), fine-tuned by {method} on the normals"
+    )
 
 
 @METHODS
@@ -107,7 +110,9 @@ def test_a_network_file_that_lacks_a_layer_is_refused(method, tmp_path):
     del tensors["backbone.body.conv1.weight"]
     save_file(tensors, tmp_path / "network.safetensors")
     notes = json.loads((tmp_path / "network.json").read_text())
-    (tmp_path / "network.json").write_text(json.dumps(notes | {"tensors_sha256": sha256_of(tmp_path / "network.safetensors")}))
+    (tmp_path / "network.json").write_text(
+        json.dumps(notes | {"tensors_sha256": sha256_of(tmp_path / "network.safetensors")})
+    )
     with pytest.raises(BadInput, match="does not fit resnet18"):
         load_network(tmp_path)
 
@@ -155,25 +160,33 @@ def test_what_cannot_learn_is_one_clear_sentence(method):
     ],
 )
 def test_any_network_is_thawed_whole_up_to_the_deepest_node(name, layers, deepest):
-    detector = create("cutpaste", SMALL["cutpaste"], BackboneSettings(name=name, weights="random", layers=layers), (64, 64))
+    detector = create(
+        "cutpaste", SMALL["cutpaste"], BackboneSettings(name=name, weights="random", layers=layers), (64, 64)
+    )
     assert isinstance(detector, FineTunedDfm)
     assert deepest_node(detector.backbone) == deepest
     detector.prepare(Batches(smooth_images(4)))
     detector.begin_epoch(5, Schedule(12, 2, 2))
     detector.train()
     detector.loss(detector.views(smooth_images(4), None, torch.Generator()))["loss"].backward()
-    assert all(parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in detector.parameters())
+    assert all(
+        parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in detector.parameters()
+    )
 
 
 def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of ResNet's kind with their normalisation folded into the convolutions, as some published files have it."""
+    """Weights of ResNet's kind with their normalisation folded into the convolutions, as some published files have
+    it."""
     folded_state = dict(state)
     for name in [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]:
         scale = state[f"{name}weight"] / (state[f"{name}running_var"] + 1e-5).sqrt()
         convolution = name.replace("bn", "conv").replace("downsample.1.", "downsample.0.") + "weight"
         folded_state[convolution] = state[convolution] * scale.view(-1, 1, 1, 1)
         folded_state[f"{name}bias"] = state[f"{name}bias"] - state[f"{name}running_mean"] * scale
-        folded_state[f"{name}weight"], folded_state[f"{name}running_mean"] = torch.ones_like(scale), torch.zeros_like(scale)
+        folded_state[f"{name}weight"], folded_state[f"{name}running_mean"] = (
+            torch.ones_like(scale),
+            torch.zeros_like(scale),
+        )
         folded_state[f"{name}running_var"] = torch.full_like(scale, 1 - 1e-5)
     return folded_state
 

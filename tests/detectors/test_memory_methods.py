@@ -22,7 +22,9 @@ MEMORY_METHODS = [name for name, kind in SETTINGS.items() if kind.budget is None
 
 
 def fitted(method: str, settings: dict | None = None, backbone: BackboneSettings = RANDOM):
-    detector = create(method, settings or ({"coreset_ratio": 0.2} if method == "patchcore" else {}), backbone, (64, 64), seed=3)
+    detector = create(
+        method, settings or ({"coreset_ratio": 0.2} if method == "patchcore" else {}), backbone, (64, 64), seed=3
+    )
     detector.build_index(Batches(smooth_images(12)))
     return detector
 
@@ -118,8 +120,13 @@ def test_padim_reduces_all_channels_as_one_matrix_would(reduction: str, resize: 
     torch.testing.assert_close(matrix.T @ matrix, torch.eye(30), atol=1e-5, rtol=0)
     assert bool((matrix.count_nonzero(dim=0) == 1).all()) == (reduction == "pick")
     images = smooth_images(2)
-    layers = [torch.nn.functional.interpolate(layer, size=detector.grid, mode=resize) for layer in detector.backbone(images).values()]
-    torch.testing.assert_close(detector.embed(images), torch.cat(layers, dim=1).permute(0, 2, 3, 1) @ matrix, rtol=1e-4, atol=1e-5)
+    layers = [
+        torch.nn.functional.interpolate(layer, size=detector.grid, mode=resize)
+        for layer in detector.backbone(images).values()
+    ]
+    torch.testing.assert_close(
+        detector.embed(images), torch.cat(layers, dim=1).permute(0, 2, 3, 1) @ matrix, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_padim_score_is_the_mahalanobis_distance():

@@ -32,7 +32,9 @@ def test_the_loss_is_the_papers_pseudocode():
     def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         return -((p / p.norm(dim=1, keepdim=True)) * (z / z.norm(dim=1, keepdim=True))).sum(dim=1).mean()
 
-    z = [detector.projector(detector.backbone(views[name])["layer1.0"].mean(dim=(2, 3))) for name in ("first", "second")]
+    z = [
+        detector.projector(detector.backbone(views[name])["layer1.0"].mean(dim=(2, 3))) for name in ("first", "second")
+    ]
     p = [detector.predictor(one) for one in z]
     expected = negative_cosine(p[0], z[1]) / 2 + negative_cosine(p[1], z[0]) / 2
     torch.testing.assert_close(losses["loss"], expected, rtol=1e-4, atol=1e-5)
@@ -44,7 +46,9 @@ def test_gradients_stop_at_the_target_and_reach_everything_else():
     views = detector.views(smooth_images(6), None, torch.Generator().manual_seed(0))
     loss = detector.loss(views)["loss"]
     loss.backward()
-    assert all(parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()) for parameter in detector.parameters())
+    assert all(
+        parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()) for parameter in detector.parameters()
+    )
     # With the predictor cut off nothing is left to learn from: both targets are constants.
     detector.zero_grad()
     detector.predictor.register_forward_hook(lambda module, inputs, output: output.detach())

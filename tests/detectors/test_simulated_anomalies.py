@@ -19,7 +19,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def plain_noise(height: int, width: int, angles: torch.Tensor, cells: tuple[int, int], row: int, column: int) -> float:
-    """Perlin noise at one pixel, as the books have it: the four gradients around it, interpolated by the quintic along each axis."""
+    """Perlin noise at one pixel, as the books have it: the four gradients around it, interpolated by the quintic along
+    each axis."""
     y, x = row * cells[0] / height, column * cells[1] / width
     top, left = int(y), int(x)
     v, u = y - top, x - left
@@ -73,14 +74,19 @@ def test_the_share_and_the_opacity_are_those_asked_for():
     mask = simulated(images, white, **SETTINGS | {"anomalous": 1.0}, random=seeded())[1]
     assert bool((mask.amax(dim=(1, 2, 3)) == 1).all())
     # Only where the texture is wholly opaque is nothing of the image left, whatever the image.
-    opaque = [simulated(images + level, white, **SETTINGS | {"anomalous": 1.0, "opacity": 1.0}, random=seeded())[0] for level in (0.0, 0.5)]
+    opaque = [
+        simulated(images + level, white, **SETTINGS | {"anomalous": 1.0, "opacity": 1.0}, random=seeded())[0]
+        for level in (0.0, 0.5)
+    ]
     where = mask.expand_as(images) > 0
     torch.testing.assert_close(opaque[0][where], opaque[1][where])
 
 
 def test_the_same_generator_gives_the_same_views_bit_for_bit():
     images = smooth_images(8)
-    first, second = (simulated(turned(images, 0.5, 45.0, seeded(4)), None, **SETTINGS, random=seeded(5)) for _ in range(2))
+    first, second = (
+        simulated(turned(images, 0.5, 45.0, seeded(4)), None, **SETTINGS, random=seeded(5)) for _ in range(2)
+    )
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     assert not torch.equal(simulated(images, None, **SETTINGS, random=seeded(6))[0], first[0])

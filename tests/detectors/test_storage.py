@@ -19,7 +19,9 @@ SMALLER = {"cs_flow": {"hidden_channels": 8}}
 def stored(request, tmp_path_factory):
     """A fitted detector and its two artefacts."""
     folder = tmp_path_factory.mktemp(request.param)
-    detector = create(request.param, SMALLER.get(request.param, {}), BackboneSettings(weights="random"), (64, 64), seed=3)
+    detector = create(
+        request.param, SMALLER.get(request.param, {}), BackboneSettings(weights="random"), (64, 64), seed=3
+    )
     detector.build_index(Batches(smooth_images(5)))
     (folder / "network").mkdir()
     (folder / "index").mkdir()
@@ -40,7 +42,11 @@ def test_scores_are_the_same_bit_for_bit_after_loading(stored):
     before, after = detector(images), loaded(images)
     assert torch.equal(before.image, after.image)
     assert torch.equal(before.map, after.map)
-    assert (loaded.settings, loaded.seed, loaded.backbone.origin) == (detector.settings, detector.seed, detector.backbone.origin)
+    assert (loaded.settings, loaded.seed, loaded.backbone.origin) == (
+        detector.settings,
+        detector.seed,
+        detector.backbone.origin,
+    )
 
 
 def test_notes_say_what_the_network_is(stored):
@@ -80,7 +86,9 @@ def test_an_index_of_another_network_is_refused(stored, tmp_path):
         load_detector(network, index)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": "vqi-network/9"}', '{"format": "vqi-network/1", "method": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"format": "vqi-network/9"}', '{"format": "vqi-network/1", "method": 3}']
+)
 def test_an_unreadable_description_is_refused(tmp_path, content):
     (tmp_path / "network.json").write_text(content)
     with pytest.raises(BadInput, match=r"network\.json"):

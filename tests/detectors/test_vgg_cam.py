@@ -1,4 +1,5 @@
-"""vgg_cam: the head and the map against plain computation, the lesson of its source, and what every detector must do."""
+"""vgg_cam: the head and the map against plain computation, the lesson of its source, and what every detector must
+do."""
 
 from __future__ import annotations
 
@@ -45,7 +46,13 @@ class Labelled:
         return self.images[list(numbers)]
 
 
-def detector(name: str = "resnet18", seed: int = 0, size: tuple[int, int] = SIZE, layers: tuple[str, ...] | None = None, **settings: Any) -> VggCam:
+def detector(
+    name: str = "resnet18",
+    seed: int = 0,
+    size: tuple[int, int] = SIZE,
+    layers: tuple[str, ...] | None = None,
+    **settings: Any,
+) -> VggCam:
     if layers is None:
         layers = ("layer1",) if name == "resnet18" else ()
     made = create("vgg_cam", settings, BackboneSettings(name=name, weights="random", layers=layers), size, seed)
@@ -94,14 +101,19 @@ def test_of_vgg16_the_first_23_layers_stay_as_they_came(vgg16: VggCam) -> None:
     assert learning == trunk | {"head.weight", "head.bias"}
 
 
-@pytest.mark.parametrize(("frozen", "layers"), [(1.0, set()), (0.77, {"layer4"}), (0.0, {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"})])
+@pytest.mark.parametrize(
+    ("frozen", "layers"),
+    [(1.0, set()), (0.77, {"layer4"}), (0.0, {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"})],
+)
 def test_how_much_learns_is_a_setting(frozen: float, layers: set[str]) -> None:
     trunk = detector(layers=("layer4",), frozen=frozen).backbone.body
     assert {name.split(".")[0] for name, parameter in trunk.named_parameters() if parameter.requires_grad} == layers
 
 
 def test_what_comes_after_the_last_frozen_convolution_is_frozen_up_to_the_next() -> None:
-    trunk = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)).requires_grad_(False)
+    trunk = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)).requires_grad_(
+        False
+    )
     thaw(trunk, 0.5)
     assert [layer.weight.requires_grad for layer in trunk] == [False, False, True, True]
 
@@ -121,7 +133,10 @@ def test_the_loss_is_pytorch_s_weighted_cross_entropy_in_whatever_pieces() -> No
     with torch.no_grad():
         logits = made.logits(made.features(images.images))
         whole = made.loss(views)
-        parts = [made.loss({name: value[span] for name, value in views.items()})["loss"] for span in (slice(0, 2), slice(2, 6))]
+        parts = [
+            made.loss({name: value[span] for name, value in views.items()})["loss"]
+            for span in (slice(0, 2), slice(2, 6))
+        ]
     expected = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))(logits, images.labels)
     torch.testing.assert_close(whole["loss"], expected)
     torch.testing.assert_close(parts[0] * 2 / 6 + parts[1] * 4 / 6, expected)

@@ -1,9 +1,11 @@
-"""The whole path on a cluster that is there: upload, submit, metrics and report, a pod killed in training, a schedule, every category at once.
+"""The whole path on a cluster that is there: upload, submit, metrics and report, a pod killed in training, a schedule,
+every category at once.
 
     tests/e2e/run.py --host http://localhost:8080 --namespace vqi        (or: make e2e HOST=... NAMESPACE=vqi)
 
-It needs a KUBECONFIG of the cluster, kubectl, a KFP 2.17 server and our manifests in the namespace. Everything it does, it does by the `vqi`
-commands that people use. Where the store or MLflow are not Services of the namespace, --store and --tracking name addresses that answer from here.
+It needs a KUBECONFIG of the cluster, kubectl, a KFP 2.17 server and our manifests in the namespace. Everything it does,
+it does by the `vqi` commands that people use. Where the store or MLflow are not Services of the namespace, --store and
+--tracking name addresses that answer from here.
 """
 
 from __future__ import annotations
@@ -30,10 +32,17 @@ from typing import Any
 VQI = [sys.executable, "-c", "from vqi_pipelines.command import main; main()"]
 STORE_PORT, TRACKING_PORT = 9000, 5000
 BUCKET, ARTEFACTS = "vqi", "mlpipeline"
-# What a run of ours leaves in MLflow and what KFP shows must be the same number; killed or not, training must give the same one.
+# What a run of ours leaves in MLflow and what KFP shows must be the same number; killed or not, training must give the
+# same one.
 COMPARED = ("image_auroc", "pixel_auroc", "threshold")
 # A method that learns for a minute, so that there is something to interrupt; random weights need nothing from outside.
-SETTINGS = ("backbone.weights=random", "image.size=128,128", "method.name=stfpm", "train.max_epochs=30", "train.batch_size=8")
+SETTINGS = (
+    "backbone.weights=random",
+    "image.size=128,128",
+    "method.name=stfpm",
+    "train.max_epochs=30",
+    "train.batch_size=8",
+)
 
 
 class CheckFailed(Exception):
@@ -63,13 +72,21 @@ class Cluster:
 
     def vqi(self, *arguments: str, wanted: int = 0) -> str:
         """What a vqi command prints; it must end with the exit code that is wanted."""
-        said = subprocess.run([*VQI, *arguments], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=self.timeout)
+        said = subprocess.run(
+            [*VQI, *arguments],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=self.timeout,
+        )
         for line in said.stderr.splitlines():
             print(f"    {line}", flush=True)
         if "Traceback" in said.stderr:
             raise CheckFailed(f"vqi {arguments[0]} printed a traceback.")
         if said.returncode != wanted:
-            raise CheckFailed(f"vqi {' '.join(arguments)} ended with {said.returncode}, not {wanted}: {said.stderr.strip()[-400:]}")
+            raise CheckFailed(
+                f"vqi {' '.join(arguments)} ended with {said.returncode}, not {wanted}: {said.stderr.strip()[-400:]}"
+            )
         return said.stdout if wanted == 0 else said.stderr
 
     def reach(self) -> list[str]:
@@ -78,7 +95,13 @@ class Cluster:
     def category(self, name: str, *more: str) -> list[str]:
         """The options that name a category of this e2e."""
         values = [f"data.source={self.source}", f"tracking.experiment={self.experiment}", *self.settings, *more]
-        return ["--category", f"{name}-{self.mark}", "--pool", self.pool, *(part for value in values for part in ("--set", value))]
+        return [
+            "--category",
+            f"{name}-{self.mark}",
+            "--pool",
+            self.pool,
+            *(part for value in values for part in ("--set", value)),
+        ]
 
     def submit(self, name: str, *more: str) -> dict[str, Any]:
         """A run of `vqi submit --wait`, as it ended well."""
@@ -86,7 +109,9 @@ class Cluster:
         return json.loads(self.vqi("submit", *self.category(name, *more), *waited, *self.reach()))
 
     def kubectl(self, *arguments: str) -> str:
-        said = subprocess.run(["kubectl", "-n", self.namespace, *arguments], capture_output=True, text=True, timeout=120)
+        said = subprocess.run(
+            ["kubectl", "-n", self.namespace, *arguments], capture_output=True, text=True, timeout=120
+        )
         if said.returncode:
             raise CheckFailed(f"kubectl {' '.join(arguments)} failed: {said.stderr.strip()[-300:]}")
         return said.stdout
@@ -99,7 +124,8 @@ class Cluster:
         return _json(f"{self.host.rstrip('/')}{path}")
 
 
-# ---- the checks, in the order they run -------------------------------------------------------------------------------------------------------------
+# ---- the checks, in the order they run
+# -------------------------------------------------------------------------------------------------------------
 
 
 def refusals(cluster: Cluster) -> str:
@@ -108,7 +134,12 @@ def refusals(cluster: Cluster) -> str:
     wrong = {
         "a pool that there is not": [*good, "--pool", "tpu", *cluster.reach()],
         "a server that there is not": [*good, "--host", "http://127.0.0.1:9", "--namespace", cluster.namespace],
-        "photographs that there are not": [*good, "--set", f"data.source=s3://{BUCKET}/no/such/{cluster.mark}", *cluster.reach()],
+        "photographs that there are not": [
+            *good,
+            "--set",
+            f"data.source=s3://{BUCKET}/no/such/{cluster.mark}",
+            *cluster.reach(),
+        ],
         "a path of this machine": [*good, "--set", "data.source=/photographs", *cluster.reach()],
         "a setting that there is not": [*good, "--set", "method.settings.coreset=1", *cluster.reach()],
     }
@@ -135,7 +166,9 @@ def a_run(cluster: Cluster) -> str:
         raise CheckFailed("vqi submit --wait tells no metrics.")
     if missing := [name for name in COMPARED if name not in cluster.run["metrics"]]:
         raise CheckFailed(f"The metrics of the run lack {' and '.join(missing)}.")
-    return f"{cluster.run['name']}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(cluster.run["metrics"].items()) if k in COMPARED)
+    return f"{cluster.run['name']}: " + ", ".join(
+        f"{k} {v:.4f}" for k, v in sorted(cluster.run["metrics"].items()) if k in COMPARED
+    )
 
 
 def restricted(cluster: Cluster) -> str:
@@ -167,32 +200,47 @@ def in_mlflow(cluster: Cluster) -> str:
     """MLflow has the run, with the same numbers."""
     if not cluster.tracking:
         return "skipped: no MLflow"
-    listed = _json(f"{cluster.tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name={urllib.parse.quote(cluster.experiment)}")
-    found = _json(f"{cluster.tracking}/api/2.0/mlflow/runs/search", {"experiment_ids": [listed["experiment"]["experiment_id"]], "max_results": 100})
+    listed = _json(
+        f"{cluster.tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name={urllib.parse.quote(cluster.experiment)}"
+    )
+    found = _json(
+        f"{cluster.tracking}/api/2.0/mlflow/runs/search",
+        {"experiment_ids": [listed["experiment"]["experiment_id"]], "max_results": 100},
+    )
     runs = found.get("runs", [])
     figures = [{m["key"]: m["value"] for m in run["data"].get("metrics", [])} for run in runs]
     auroc = cluster.run["metrics"]["image_auroc"]
     if not any(abs(each.get("image_auroc", -1) - auroc) < 1e-6 for each in figures):
-        raise CheckFailed(f"No MLflow run of {cluster.experiment} has the image AUROC {auroc}; there are {len(runs)} runs.")
+        raise CheckFailed(
+            f"No MLflow run of {cluster.experiment} has the image AUROC {auroc}; there are {len(runs)} runs."
+        )
     return f"{len(runs)} runs in {cluster.experiment}"
 
 
 def killed_in_training(cluster: Cluster) -> str:
     """The pod of train is deleted while it runs: the step is tried again and the result is the same."""
     options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/killed")
-    started = json.loads(cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach()))
+    started = json.loads(
+        cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach())
+    )
     run_id = started["run_id"]
     killed = _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
     before = _uid(cluster, run_id, killed)
     cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
     print(f"    deleted {killed}", flush=True)
-    ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
+    ended = json.loads(
+        cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
+    )
     for name in COMPARED:
         whole, after = cluster.run["metrics"].get(name), ended["metrics"].get(name)
         if whole != after:
             raise CheckFailed(f"{name} is {after} after the pod of train was killed, and {whole} when it was not.")
     # Argo makes the pod anew under the same name, or another one.
-    again = [pod["metadata"]["name"] for pod in cluster.pods(run_id) if _step(pod) == "train" and pod["metadata"]["uid"] != before]
+    again = [
+        pod["metadata"]["name"]
+        for pod in cluster.pods(run_id)
+        if _step(pod) == "train" and pod["metadata"]["uid"] != before
+    ]
     if not again:
         raise CheckFailed(f"The pod {killed} was deleted, and no other pod of train came after it.")
     return f"{killed} deleted, {again[-1]} did it again, same metrics"
@@ -203,14 +251,28 @@ def a_schedule(cluster: Cluster) -> str:
     name = f"every-minute-{cluster.mark}"
     options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
     made = json.loads(
-        cluster.vqi("schedule", *options, "--cron", "* * * * *", "--name", name, "--experiment", cluster.experiment, "--json", *cluster.reach())
+        cluster.vqi(
+            "schedule",
+            *options,
+            "--cron",
+            "* * * * *",
+            "--name",
+            name,
+            "--experiment",
+            cluster.experiment,
+            "--json",
+            *cluster.reach(),
+        )
     )
     try:
         run_id = _until(lambda: _run_of_schedule(cluster, made[0]["id"]), 240, f"a run of the schedule {name}")
         cluster.vqi("schedule", "--pause", made[0]["id"], *cluster.reach())
-        ended = json.loads(cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach()))
+        ended = json.loads(
+            cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
+        )
     finally:
-        # Not before its run is over: Kubernetes collects the workflows of a schedule that is deleted, and KFP would show the run as running for ever.
+        # Not before its run is over: Kubernetes collects the workflows of a schedule that is deleted, and KFP would
+        # show the run as running for ever.
         cluster.vqi("schedule", "--delete", made[0]["id"], *cluster.reach())
     return f"{ended['name']}: {ended['state'].lower()}"
 
@@ -224,9 +286,15 @@ def every_category(cluster: Cluster) -> str:
         for file in files:
             file.write_text(f"name: {file.stem}\ndata:\n  source: {cluster.source}\n", encoding="utf-8")
         chosen = [part for file in files for part in ("--category", str(file))]
-        values = [part for value in (f"tracking.experiment={cluster.experiment}", *cluster.settings) for part in ("--set", value)]
+        values = [
+            part
+            for value in (f"tracking.experiment={cluster.experiment}", *cluster.settings)
+            for part in ("--set", value)
+        ]
         waited = ["--wait", "--timeout", str(cluster.timeout), "--experiment", cluster.experiment, "--json"]
-        ended = json.loads(cluster.vqi("submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach()))
+        ended = json.loads(
+            cluster.vqi("submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach())
+        )
     store = ObjectStore.from_environment({**os.environ, **cluster.environment})
     root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{ended['run_id']}")
     pages = [item.key for item in store.objects(root) if "/compare/" in item.key and item.key.endswith("/comparison")]
@@ -248,7 +316,8 @@ CHECKS: tuple[Callable[[Cluster], str], ...] = (
 )
 
 
-# ---- what they lean on -----------------------------------------------------------------------------------------------------------------------------
+# ---- what they lean on
+# ----------------------------------------------------------------------------------------------------
 
 
 def _training_pod(cluster: Cluster, run_id: str) -> str:
@@ -290,7 +359,9 @@ def _until(look: Callable[[], str], seconds: float, what: str) -> str:
 
 
 def _json(address: str, body: Any = None) -> Any:
-    request = urllib.request.Request(address, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        address, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
@@ -299,13 +370,19 @@ def _json(address: str, body: Any = None) -> Any:
 def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
     """An address on this machine behind which a Service of the namespace answers."""
     process = subprocess.Popen(
-        ["kubectl", "-n", namespace, "port-forward", f"svc/{service}", f":{port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["kubectl", "-n", namespace, "port-forward", f"svc/{service}", f":{port}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         line = process.stdout.readline() if process.stdout else ""
         found = re.search(r"127\.0\.0\.1:(\d+)", line)
         if not found:
-            raise CheckFailed(f"The Service {service} of {namespace} cannot be reached: {(process.stderr.read() if process.stderr else '').strip()}")
+            raise CheckFailed(
+                f"The Service {service} of {namespace} cannot be reached: "
+                f"{(process.stderr.read() if process.stderr else '').strip()}"
+            )
         yield f"http://127.0.0.1:{found[1]}"
     finally:
         process.terminate()
@@ -313,8 +390,11 @@ def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
 
 
 def credentials(namespace: str) -> dict[str, str]:
-    """The store's keys, from the Secret that the steps take them from; those of the environment where there is no such Secret."""
-    said = subprocess.run(["kubectl", "-n", namespace, "get", "secret", "vqi-store", "-o", "json"], capture_output=True, text=True)
+    """The store's keys, from the Secret that the steps take them from; those of the environment where there is no such
+    Secret."""
+    said = subprocess.run(
+        ["kubectl", "-n", namespace, "get", "secret", "vqi-store", "-o", "json"], capture_output=True, text=True
+    )
     if said.returncode:
         return {}
     return {name: base64.b64decode(value).decode() for name, value in json.loads(said.stdout)["data"].items()}
@@ -326,7 +406,9 @@ def photographs(cluster: Cluster, folder: Path) -> None:
     from vqi.storage.object_store import Address, ObjectStore
 
     generate(folder, seed=0, normals=30, test_normals=10, defects_each=4, size=(192, 192))
-    ObjectStore.from_environment({**os.environ, **cluster.environment}).upload_folder(folder, Address.parse(cluster.source))
+    ObjectStore.from_environment({**os.environ, **cluster.environment}).upload_folder(
+        folder, Address.parse(cluster.source)
+    )
 
 
 def main() -> int:
@@ -335,9 +417,13 @@ def main() -> int:
     parser.add_argument("--namespace", default="vqi", help="namespace that runs happen in")
     parser.add_argument("--pool", default="any", choices=("any", "xeon", "gaudi"))
     parser.add_argument("--source", default="", help="s3://bucket/prefix of photographs; empty = parts made here")
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="path=value of the category; may be repeated")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="path=value of the category; may be repeated"
+    )
     parser.add_argument("--store", default="", help="address of the store from here; empty = the Service minio")
-    parser.add_argument("--tracking", default="", help="address of MLflow from here, or none; empty = the Service mlflow")
+    parser.add_argument(
+        "--tracking", default="", help="address of MLflow from here, or none; empty = the Service mlflow"
+    )
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
     parser.add_argument("--only", nargs="*", default=[], help="names of checks; a_run is always among them")
     options = parser.parse_args()
@@ -356,8 +442,14 @@ def main() -> int:
     with ExitStack() as stack:
         cluster.store = options.store or stack.enter_context(forwarded(options.namespace, "minio", STORE_PORT))
         if options.tracking != "none":
-            cluster.tracking = options.tracking or stack.enter_context(forwarded(options.namespace, "mlflow", TRACKING_PORT))
-        cluster.environment = {**credentials(options.namespace), "AWS_ENDPOINT_URL": cluster.store, "OMP_NUM_THREADS": "1"}
+            cluster.tracking = options.tracking or stack.enter_context(
+                forwarded(options.namespace, "mlflow", TRACKING_PORT)
+            )
+        cluster.environment = {
+            **credentials(options.namespace),
+            "AWS_ENDPOINT_URL": cluster.store,
+            "OMP_NUM_THREADS": "1",
+        }
         if not options.source:
             photographs(cluster, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "parts")
         for check in CHECKS:

@@ -15,7 +15,8 @@ from vqi.evaluation.metrics import Confusion, Ranking
 
 
 def brute_force(maps: list[np.ndarray], masks: list[np.ndarray], limit: float) -> float:
-    """Every distinct value is a threshold; rates and overlaps are counted anew at each; straight lines between, cut at the limit."""
+    """Every distinct value is a threshold; rates and overlaps are counted anew at each; straight lines between, cut at
+    the limit."""
     regions = []
     for number, mask in enumerate(masks):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
@@ -97,14 +98,24 @@ def test_small_regions_weigh_as_much_as_large_ones() -> None:
 def test_a_perfect_map_has_exactly_one_and_never_more() -> None:
     random = np.random.default_rng(1)
     masks = [random.random((40, 40)) < 0.3 for _ in range(6)]
-    found = gathered([mask + random.random(mask.shape, np.float32) * np.float32(0.5) for mask in masks], masks).ranking_metrics()
-    assert found["aupro"] == found["aupro_05"] == found["pixel_auroc"] == found["pixel_aupr"] == found["pixel_f1_max"] == 1.0
+    found = gathered(
+        [mask + random.random(mask.shape, np.float32) * np.float32(0.5) for mask in masks], masks
+    ).ranking_metrics()
+    assert (
+        found["aupro"]
+        == found["aupro_05"]
+        == found["pixel_auroc"]
+        == found["pixel_aupr"]
+        == found["pixel_f1_max"]
+        == 1.0
+    )
 
 
 def test_a_constant_map_is_chance() -> None:
     maps, masks = scene(2, None)
     found = gathered([np.zeros_like(values) for values in maps], masks).ranking_metrics()
-    # One tie over everything: the straight line from (0, 0) to (1, 1), whose share of the area up to the limit is half the limit.
+    # One tie over everything: the straight line from (0, 0) to (1, 1), whose share of the area up to the limit is half
+    # the limit.
     assert found["aupro"] == pytest.approx(0.15)
     assert found["pixel_auroc"] == 0.5
 

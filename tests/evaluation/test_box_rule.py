@@ -54,4 +54,6 @@ def test_a_defect_whose_map_stays_low_has_its_highest_region_boxed(floor: float,
 def test_a_defect_always_has_a_box_also_where_its_maximum_is_the_threshold():
     for height in (2.9721555709838867, 0.1, 1e-30, 3e7):
         values = np.full((8, 8), height, np.float32)
-        assert boxes(values, BoxRule().level(values, "defect", float(np.float32(height)))) == [(0, 0, 8, 8, float(np.float32(height)))]
+        assert boxes(values, BoxRule().level(values, "defect", float(np.float32(height)))) == [
+            (0, 0, 8, 8, float(np.float32(height)))
+        ]

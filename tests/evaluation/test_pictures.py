@@ -1,4 +1,5 @@
-"""What was found is drawn where it is, in colours that mean the same in every picture, under names that stay inside their folder."""
+"""What was found is drawn where it is, in colours that mean the same in every picture, under names that stay inside
+their folder."""
 
 from __future__ import annotations
 
@@ -32,7 +33,14 @@ def example(path: str = "test/scratch/001.png", size: tuple[int, int] = (60, 80)
     """A grey part with a defect of value 3 in rows 10..19, columns 30..49."""
     values = np.full(size, 0.2, np.float32)
     values[10:20, 30:50] = 3.0
-    given = {"label": "defect", "defect": "scratch", "score": 3.0, "decision": "defect", "image": np.full((*size, 3), 128, np.uint8), "map": values}
+    given = {
+        "label": "defect",
+        "defect": "scratch",
+        "score": 3.0,
+        "decision": "defect",
+        "image": np.full((*size, 3), 128, np.uint8),
+        "map": values,
+    }
     return Example(**{"path": path, "mask": values > 1, **given, **changes})
 
 
@@ -121,7 +129,11 @@ def test_views_leave_the_truth_out_where_none_was_drawn():
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (40, 30)])
 def test_a_panel_takes_any_shape_and_stays_within_its_size(size: tuple[int, int]):
     values = np.full(size, 0.5, np.float32)
-    sheet = panel(example(size=(60, 80), image=np.zeros((*size, 3), np.uint8), map=values, mask=None, defect="ひび\n割れ" * 50), Scale(1.0), side=320)
+    sheet = panel(
+        example(size=(60, 80), image=np.zeros((*size, 3), np.uint8), map=values, mask=None, defect="ひび\n割れ" * 50),
+        Scale(1.0),
+        side=320,
+    )
     assert sheet.dtype == np.uint8
     assert sheet.shape[0] <= 320 + 40
     assert sheet.shape[1] <= 3 * 330 + 8
@@ -129,7 +141,20 @@ def test_a_panel_takes_any_shape_and_stays_within_its_size(size: tuple[int, int]
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "..", ".", "", "/", "a/../../b", "C:\\..\\x.png", "\x00\n", "<img src=x onerror=alert(1)>", "-rf", ".hidden", "é" * 500],
+    [
+        "../../etc/passwd",
+        "..",
+        ".",
+        "",
+        "/",
+        "a/../../b",
+        "C:\\..\\x.png",
+        "\x00\n",
+        "<img src=x onerror=alert(1)>",
+        "-rf",
+        ".hidden",
+        "é" * 500,
+    ],
 )
 def test_hostile_names_never_leave_the_folder(tmp_path: Path, name: str):
     folder = tmp_path / "pictures"
@@ -138,7 +163,8 @@ def test_hostile_names_never_leave_the_folder(tmp_path: Path, name: str):
     assert path.resolve().is_relative_to(folder.resolve() / "ok")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
     assert all(
-        part.isprintable() and not set(part) & set('<>:"\\|?* ') and not part.startswith(("-", ".")) for part in path.relative_to(folder).parts
+        part.isprintable() and not set(part) & set('<>:"\\|?* ') and not part.startswith(("-", "."))
+        for part in path.relative_to(folder).parts
     )
 
 
@@ -153,7 +179,12 @@ def test_names_stay_readable_and_never_meet():
 
 @pytest.mark.parametrize(
     ("label", "decision", "folder"),
-    [("defect", "defect", "ok/scratch"), ("defect", "good", "wrong/scratch"), ("good", "defect", "wrong/scratch"), ("unknown", "good", "good")],
+    [
+        ("defect", "defect", "ok/scratch"),
+        ("defect", "good", "wrong/scratch"),
+        ("good", "defect", "wrong/scratch"),
+        ("unknown", "good", "good"),
+    ],
 )
 def test_pictures_are_sorted_by_verdict(tmp_path: Path, label, decision, folder: str):
     path = save_picture(tmp_path, example(label=label, decision=decision), 1.0)
@@ -173,4 +204,7 @@ def test_the_raw_map_is_kept_at_its_original_size(tmp_path: Path):
 def test_pictures_need_no_torch():
     absent = "torch=None, scipy=None, sklearn=None, matplotlib=None"
     code = f"import sys; sys.modules.update({absent}); import vqi.evaluation.pictures; print('cv2' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+        == "False"
+    )

@@ -28,7 +28,9 @@ def lines(width: int, side: int = 1024, images: int = 6, per_image: int = 4) -> 
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
-@pytest.mark.parametrize("geometry", [Geometry((256, 256)), Geometry((128, 192)), Geometry((300, 300), crop=(256, 256))])
+@pytest.mark.parametrize(
+    "geometry", [Geometry((256, 256)), Geometry((128, 192)), Geometry((300, 300), crop=(256, 256))]
+)
 def test_a_thin_scratch_stays_one_region(geometry: Geometry, width: int) -> None:
     masks = lines(width)
     drawn = kept = 0
@@ -56,7 +58,9 @@ def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
         # found less.
         sides = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, 2:4]
         heights = np.concatenate([[0], sides.min(axis=1) / sides.max(axis=1)])[labels]
-        values = cv2.GaussianBlur(heights.astype(np.float32), (0, 0), 12) + random.normal(0, 0.02, mask.shape).astype(np.float32)
+        values = cv2.GaussianBlur(heights.astype(np.float32), (0, 0), 12) + random.normal(0, 0.02, mask.shape).astype(
+            np.float32
+        )
         small = cv2.resize(values, (256, 256), interpolation=cv2.INTER_AREA)
         here.add(small, geometry.apply_labels(labels), "scratch")
         there.add(small.repeat(4, axis=0).repeat(4, axis=1), labels, "scratch")

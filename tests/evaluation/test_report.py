@@ -56,7 +56,13 @@ class Page(HTMLParser):
 
 
 def example(
-    path: str = "test/scratch/001.png", label="defect", score: float = 3.0, threshold: float = 2.0, defect: str | None = None, side=64, mask=True
+    path: str = "test/scratch/001.png",
+    label="defect",
+    score: float = 3.0,
+    threshold: float = 2.0,
+    defect: str | None = None,
+    side=64,
+    mask=True,
 ):
     values = np.full((side, side), 0.2, np.float32)
     values[10:20, 30:50] = score
@@ -96,7 +102,10 @@ def results(**changes) -> dict[str, Any]:
             "pixel_dice": 0.25,
             "confusion": {"true_positive": 9, "false_negative": 1, "false_positive": 0, "true_negative": 20},
         },
-        "per_defect": {"scratch": {"images": 10, "image_auroc": 0.9, "aupro": None}, "dent": {"images": 0, "image_auroc": None, "aupro": 0.5}},
+        "per_defect": {
+            "scratch": {"images": 10, "image_auroc": 0.9, "aupro": None},
+            "dent": {"images": 0, "image_auroc": None, "aupro": 0.5},
+        },
         "mean_scores": {"scratch": 3.0, "good": 1.0},
         "counts": {"train": 100, "good": 20, "defect": 10},
         "notes": ["aupro_05 and others are left out: no mask was drawn."],
@@ -113,7 +122,10 @@ def written(tmp_path: Path, value: dict[str, Any], examples: list[Example] | Non
 
 
 def confusion(tp: int, fn: int, fp: int, tn: int) -> dict[str, Any]:
-    return {"image_auroc": None, "confusion": {"true_positive": tp, "false_negative": fn, "false_positive": fp, "true_negative": tn}}
+    return {
+        "image_auroc": None,
+        "confusion": {"true_positive": tp, "false_negative": fn, "false_positive": fp, "true_negative": tn},
+    }
 
 
 def test_the_page_holds_the_numbers(tmp_path: Path):
@@ -166,7 +178,11 @@ def test_a_share_comes_with_its_interval(tmp_path: Path):
     ("weights", "backbone", "words"),
     [
         ({"kind": "random", "label": "random"}, {"name": "resnet18", "layers": []}, "weights are random"),
-        ({"kind": "none", "label": "none needed"}, {"name": "filterbank", "layers": ["octave1"]}, "No pretrained weights were used"),
+        (
+            {"kind": "none", "label": "none needed"},
+            {"name": "filterbank", "layers": ["octave1"]},
+            "No pretrained weights were used",
+        ),
     ],
 )
 def test_weights_that_are_none_are_said_loudly(tmp_path: Path, weights, backbone, words: str):
@@ -177,7 +193,15 @@ def test_weights_that_are_none_are_said_loudly(tmp_path: Path, weights, backbone
 
 
 def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
-    value = results(metrics={"image_auroc": None, "confusion": None}, per_defect={}, roc=[], notes=[], weights={}, settings={}, backbone="resnet18")
+    value = results(
+        metrics={"image_auroc": None, "confusion": None},
+        per_defect={},
+        roc=[],
+        notes=[],
+        weights={},
+        settings={},
+        backbone="resnet18",
+    )
     del value["histogram"], value["versions"], value["mean_scores"]
     examples = [example(f"a/{n}.png", "unknown", score) for n, score in enumerate((1.0, 5.0))]
     page = written(tmp_path, value, examples)
@@ -189,7 +213,10 @@ def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
 def test_examples_stand_under_their_verdict(tmp_path: Path):
     examples = [example("m.png", score=1.0), example("r.png", "good", 3.0), example("ok.png", mask=False)]
     text = written(tmp_path, results(), examples).text
-    order = [text.index(words) for words in ("Missed defects", "m.png", "Good parts that would", "r.png", "Right decisions", "ok.png")]
+    order = [
+        text.index(words)
+        for words in ("Missed defects", "m.png", "Good parts that would", "r.png", "Right decisions", "ok.png")
+    ]
     assert order == sorted(order)
     assert "no mask" in text
 
@@ -309,7 +336,11 @@ def test_the_roc_marks_where_the_run_stands():
 
 
 def test_other_rates_are_shown_with_their_decisions(tmp_path: Path) -> None:
-    row = {"rate": 0.1, "threshold": 1.75, "confusion": {"true_positive": 10, "false_negative": 0, "false_positive": 2, "true_negative": 18}}
+    row = {
+        "rate": 0.1,
+        "threshold": 1.75,
+        "confusion": {"true_positive": 10, "false_negative": 0, "false_positive": 2, "true_negative": 18},
+    }
     page = written(tmp_path, results(trade_off=[{**row, "rate_95": 0.21}, {**row, "rate": 0.2, "rate_95": None}]))
     assert ["10 %", "21 %", "1.75", "10 / 10", "2 / 20"] in page.rows
     assert ["20 %", "–", "1.75", "10 / 10", "2 / 20"] in page.rows

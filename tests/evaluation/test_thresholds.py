@@ -35,7 +35,16 @@ def image(name: str = "a.png", score: float = 1.0, map_max: float = 2.0, map_med
 
 @pytest.mark.parametrize(
     ("n", "rate", "rank"),
-    [(99, 0.01, 99), (100, 0.01, 100), (199, 0.01, 198), (19, 0.05, 19), (999, 0.001, 999), (9, 0.3, 7), (99, 0.07, 93), (59, 0.15, 51)],
+    [
+        (99, 0.01, 99),
+        (100, 0.01, 100),
+        (199, 0.01, 198),
+        (19, 0.05, 19),
+        (999, 0.001, 999),
+        (9, 0.3, 7),
+        (99, 0.07, 93),
+        (59, 0.15, 51),
+    ],
 )
 def test_the_threshold_is_the_right_order_statistic(n: int, rate: float, rank: int) -> None:
     assert conformal_threshold(list(range(n, 0, -1)), rate) == (rank, rate)
@@ -69,7 +78,10 @@ def test_the_promise_holds_and_is_not_wasted(n: int, rate: float) -> None:
 
 def test_the_promise_holds_with_ties() -> None:
     random = np.random.default_rng(0)
-    rejected = [np.mean(random.integers(0, 6, 25) > conformal_threshold(random.integers(0, 6, 49).tolist(), 0.1)[0]) for _ in range(4000)]
+    rejected = [
+        np.mean(random.integers(0, 6, 25) > conformal_threshold(random.integers(0, 6, 49).tolist(), 0.1)[0])
+        for _ in range(4000)
+    ]
     assert np.mean(rejected) <= 0.1 + 4 * np.std(rejected) / np.sqrt(4000)
 
 
@@ -78,7 +90,9 @@ def test_no_normal_map_gets_a_mark_more_often_than_promised() -> None:
     marked = []
     for _ in range(3000):
         maxima = random.gumbel(size=39)
-        threshold = calibrate(Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima), (0.0,) * 39), 0.05).pixel
+        threshold = calibrate(
+            Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima), (0.0,) * 39), 0.05
+        ).pixel
         marked.append(np.mean(random.gumbel(size=20) > threshold))
     assert np.mean(marked) <= 0.05 + 4 * np.std(marked) / np.sqrt(3000)
 
@@ -93,7 +107,9 @@ def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
 
 
 def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
-    threshold = calibrate(Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40, (0.0,) * 40), 0.01)
+    threshold = calibrate(
+        Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40, (0.0,) * 40), 0.01
+    )
     assert threshold.false_reject_rate == pytest.approx(1 / 41)
     assert threshold.requested_false_reject_rate == 0.01
     assert "2.44 %" in threshold.guarantee
@@ -101,20 +117,28 @@ def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
 
 
 def test_refits_promise_no_more_than_they_can() -> None:
-    threshold = calibrate(Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120, (0.0,) * 120), 0.01)
+    threshold = calibrate(
+        Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120, (0.0,) * 120), 0.01
+    )
     assert "10 refits" in threshold.guarantee
     assert "without an exact guarantee" in threshold.guarantee
     assert "at most" not in threshold.guarantee.lower()
 
 
 @pytest.mark.parametrize(("medians", "floor"), [((0.2, 0.4, 0.9), 0.0), ((-7.0, -5.0, 1.0), -5.0)])
-def test_colours_begin_at_what_a_normal_pixel_has_where_that_is_below_zero(medians: tuple[float, ...], floor: float) -> None:
+def test_colours_begin_at_what_a_normal_pixel_has_where_that_is_below_zero(
+    medians: tuple[float, ...], floor: float
+) -> None:
     assert calibrate(Calibration("split", None, ("x",) * 3, (1.0,) * 3, (2.0,) * 3, medians), 0.3).floor == floor
 
 
 def test_calibration_is_read_back(tmp_path: Path) -> None:
-    folder = write(tmp_path, {"kind": "cross", "folds": 5, "images": [image("a.png", 1.5, 3.0), image("b.png", 2.5, 4.0)]})
-    assert read_calibration(folder) == Calibration("cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0), (0.5, 0.5), 2)
+    folder = write(
+        tmp_path, {"kind": "cross", "folds": 5, "images": [image("a.png", 1.5, 3.0), image("b.png", 2.5, 4.0)]}
+    )
+    assert read_calibration(folder) == Calibration(
+        "cross", 5, ("a.png", "b.png"), (1.5, 2.5), (3.0, 4.0), (0.5, 0.5), 2
+    )
 
 
 def test_photographs_of_one_part_count_once_with_the_highest_score(tmp_path: Path) -> None:
@@ -122,7 +146,11 @@ def test_photographs_of_one_part_count_once_with_the_highest_score(tmp_path: Pat
     for entry, group in zip(images, ("p", "q", "p"), strict=True):
         entry["group"] = group
     calibration = read_calibration(write(tmp_path, {"kind": "split", "folds": None, "parts": 10, "images": images}))
-    assert (calibration.paths, calibration.scores, calibration.map_maxima) == (("c.png", "b.png"), (2.0, 3.0), (5.0, 4.0))
+    assert (calibration.paths, calibration.scores, calibration.map_maxima) == (
+        ("c.png", "b.png"),
+        (2.0, 3.0),
+        (5.0, 4.0),
+    )
     threshold = calibrate(calibration, 0.01)
     assert threshold.calibration_images == 2
     assert threshold.false_reject_rate == pytest.approx(1 / 3)
@@ -136,7 +164,13 @@ def test_no_calibration_scores_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[], {"kind": "split"}, {"kind": "other", "folds": None, "images": [image()]}, {"kind": "split", "folds": None, "images": [1]}]
+    "value",
+    [
+        [],
+        {"kind": "split"},
+        {"kind": "other", "folds": None, "images": [image()]},
+        {"kind": "split", "folds": None, "images": [1]},
+    ],
 )
 def test_a_damaged_calibration_is_an_error(tmp_path: Path, value: object) -> None:
     with pytest.raises(BadInput, match=r"calibration\.json cannot be read"):
@@ -150,7 +184,12 @@ def test_a_missing_calibration_is_an_error(tmp_path: Path) -> None:
 
 def test_a_score_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"train/good/007\.png"):
-        read_calibration(write(tmp_path, {"kind": "split", "folds": None, "images": [image(), image("train/good/007.png", float("nan"))]}))
+        read_calibration(
+            write(
+                tmp_path,
+                {"kind": "split", "folds": None, "images": [image(), image("train/good/007.png", float("nan"))]},
+            )
+        )
 
 
 def test_a_normal_far_above_the_others_is_named() -> None:
@@ -161,7 +200,9 @@ def test_a_normal_far_above_the_others_is_named() -> None:
     assert standing_out(Calibration("cross", 3, paths[:2], (1.0, 9.0), (1.0, 9.0), (1.0, 9.0))) == []
 
 
-@pytest.mark.parametrize(("images", "rates"), [(4, [0.2]), (31, [1 / 32, 0.05, 0.1, 0.2]), (199, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2])])
+@pytest.mark.parametrize(
+    ("images", "rates"), [(4, [0.2]), (31, [1 / 32, 0.05, 0.1, 0.2]), (199, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2])]
+)
 def test_only_rates_that_can_be_promised_are_compared(images: int, rates: list[float]) -> None:
     assert promised_rates(images) == rates
 
@@ -192,7 +233,9 @@ def test_the_rate_of_either_threshold_is_the_one_of_fresh_parts(n: int, rate: fl
     for _ in range(600):
         shared, own = random.normal(size=n + 400), random.normal(size=n + 400)
         scores, maxima = shared, common * shared + np.sqrt(1 - common**2) * own
-        threshold = calibrate(Calibration("split", None, ("x",) * n, tuple(scores[:n]), tuple(maxima[:n]), (0.0,) * n), rate)
+        threshold = calibrate(
+            Calibration("split", None, ("x",) * n, tuple(scores[:n]), tuple(maxima[:n]), (0.0,) * n), rate
+        )
         stated.append(threshold.either_rate)
         measured.append(np.mean((scores[n:] > threshold.image) | (maxima[n:] > threshold.pixel)))
         promised = threshold.false_reject_rate
@@ -217,7 +260,13 @@ def test_both_rates_are_said_together_where_good_parts_are_marked() -> None:
 def test_nothing_is_promised_of_scores_that_were_trained_on() -> None:
     scores = tuple(map(float, range(99)))
     threshold = calibrate(Calibration("seen", None, ("x",) * 99, scores, scores, scores), 0.05)
-    assert (threshold.image, threshold.false_reject_rate, threshold.chance_above, threshold.rate_95, threshold.either_rate) == (94, *[None] * 4)
+    assert (
+        threshold.image,
+        threshold.false_reject_rate,
+        threshold.chance_above,
+        threshold.rate_95,
+        threshold.either_rate,
+    ) == (94, *[None] * 4)
     assert threshold.guarantee.startswith("No false-reject rate is promised")
 
 
@@ -256,10 +305,17 @@ def calibration_of(scores: list[float], maxima: list[float] | None = None, kind:
             3.0,
             0.25,
             30.0,
-            "3 of the 3 calibration scores lie at or below it: about 25 % of good parts, or fewer, .*3 photographs cannot promise less",
+            "3 of the 3 calibration scores lie at or below it: about 25 % of good parts, or fewer, .*3 photographs "
+            "cannot promise less",
         ),
         (9.0, 0.25, 90.0, "3 of the 3 .*however high a threshold lies above all scores"),
-        (2.5, 0.5, 25.0, "2 of the 3 .*about 50 % of good parts, or fewer, are expected to be rejected as long as they look like those photographs"),
+        (
+            2.5,
+            0.5,
+            25.0,
+            "2 of the 3 .*about 50 % of good parts, or fewer, are expected to be rejected as long as they look like "
+            "those photographs",
+        ),
         (1.0, 0.75, 10.0, "1 of the 3 .*about 75 %"),
         (0.5, 1.0, 5.0, "0 of the 3 .*every good part must be expected to be rejected"),
     ],
@@ -291,11 +347,16 @@ def test_a_manual_threshold_that_is_not_finite_is_refused(image: float) -> None:
 
 
 def test_scores_of_training_images_promise_nothing_by_hand_either() -> None:
-    assert "no false-reject rate is promised" in manual_threshold(calibration_of([1.0, 2.0], kind="seen"), 1.5).guarantee
+    assert (
+        "no false-reject rate is promised" in manual_threshold(calibration_of([1.0, 2.0], kind="seen"), 1.5).guarantee
+    )
 
 
 @pytest.mark.parametrize("true_rate", [0.01, 0.1, 0.4])
 def test_what_a_manual_threshold_states_is_no_less_than_the_true_rate_on_average(true_rate: float) -> None:
     random = np.random.default_rng(1)
-    stated = [manual_threshold(calibration_of(random.random(30).tolist()), 1 - true_rate).false_reject_rate for _ in range(400)]
+    stated = [
+        manual_threshold(calibration_of(random.random(30).tolist()), 1 - true_rate).false_reject_rate
+        for _ in range(400)
+    ]
     assert np.mean(stated) == pytest.approx(true_rate + (1 - true_rate) / 31, abs=0.015)

@@ -16,10 +16,14 @@ from vqi.evaluation.verdict import outcome, verdict
 
 def calibration(scores: list[float], kind: Literal["split", "cross", "seen"] = "cross") -> Calibration:
     values = tuple(map(float, scores))
-    return Calibration(kind, 10 if kind == "cross" else None, tuple(f"{n}.png" for n in range(len(values))), values, values, values)
+    return Calibration(
+        kind, 10 if kind == "cross" else None, tuple(f"{n}.png" for n in range(len(values))), values, values, values
+    )
 
 
-def judged(scores: list[float], good: list[float], defective: list[float], rate: float = 0.01, kind: Any = "cross") -> dict[str, Any]:
+def judged(
+    scores: list[float], good: list[float], defective: list[float], rate: float = 0.01, kind: Any = "cross"
+) -> dict[str, Any]:
     normals = calibration(scores, kind)
     return verdict(normals, calibrate(normals, rate), np.array(good, dtype=float), np.array(defective, dtype=float))
 
@@ -39,12 +43,22 @@ def test_one_photograph_that_halves_what_is_found_is_named_with_what_it_does() -
     }
     first, promise, choices, single, advice = result["text"]
     assert (
-        first == result["sentence"] == "At the threshold this detector finds 16 of 32 defective parts, and none of 14 good parts would be rejected."
+        first
+        == result["sentence"]
+        == "At the threshold this detector finds 16 of 32 defective parts, and none of 14 good parts would be rejected."
     )
-    assert promise.startswith("About 3.12 % of good parts are expected to be rejected; this one detector may reject up to 9.21 %")
-    assert "a false-reject rate of 6.25 % finds 32 of 32 and rejects 0 of 14; 12.5 % finds 32 of 32 and rejects 1 of 14" in choices
+    assert promise.startswith(
+        "About 3.12 % of good parts are expected to be rejected; this one detector may reject up to 9.21 %"
+    )
+    assert (
+        "a false-reject rate of 6.25 % finds 32 of 32 and rejects 0 of 14; 12.5 % finds 32 of 32 and rejects 1 of 14"
+        in choices
+    )
     assert "expected, not guaranteed" in choices
-    assert single == ("One good photograph alone sets the threshold: without 0.png it would be 1.29 in place of 3, finding 32 of 32 defective parts.")
+    assert single == (
+        "One good photograph alone sets the threshold: without 0.png it would be 1.29 in place of 3, finding 32 of 32 "
+        "defective parts."
+    )
     assert "look at that photograph" in advice
     assert "bring 68 more good photographs to calibrate on for the 1 %" in advice
     assert not result["fine"]
@@ -102,7 +116,9 @@ def test_a_single_photograph_without_consequence_is_said_and_nothing_is_asked_fo
     result = judged([1 + n / 1000 for n in range(99)], [1.05] * 20, [5.0] * 10)
     assert any("same decisions on these parts" in sentence for sentence in result["text"])
     assert "Thresholds for 2 % and 4 % would decide the same of these parts." in result["text"]
-    assert "A threshold for 15.4 % would decide the same of these parts." in judged(list(range(12)), [1.0], [99.0])["text"]
+    assert (
+        "A threshold for 15.4 % would decide the same of these parts." in judged(list(range(12)), [1.0], [99.0])["text"]
+    )
     assert not any("look at" in sentence for sentence in result["text"])
 
 
@@ -119,7 +135,9 @@ def test_scores_that_were_trained_on_promise_nothing_anywhere() -> None:
 def test_whatever_is_missing_there_is_a_verdict(scores: list[float], good: list[float], defective: list[float]) -> None:
     result = judged(scores, good, defective)
     assert result["sentence"] == result["text"][0]
-    assert all(sentence.endswith(".") and "None" not in sentence and " of 0" not in sentence for sentence in result["text"])
+    assert all(
+        sentence.endswith(".") and "None" not in sentence and " of 0" not in sentence for sentence in result["text"]
+    )
     assert sum(row["in_use"] for row in result["choices"]) == 1
 
 

@@ -1,4 +1,5 @@
-"""The images: what the table of steps, the Dockerfiles, the requirements and the compiled packages say of each other."""
+"""The images: what the table of steps, the Dockerfiles, the requirements and the compiled packages say of each
+other."""
 
 from __future__ import annotations
 
@@ -154,7 +155,11 @@ def closure(extra: str) -> Iterator[str]:
                 needed = [Requirement(text) for text in requires(name) or []]
             except PackageNotFoundError:  # a client of the MLflow server's image alone
                 continue
-            waiting += [Requirement(str(r).split(";")[0]) for r in needed if r.marker is None or r.marker.evaluate({"extra": wanted})]
+            waiting += [
+                Requirement(str(r).split(";")[0])
+                for r in needed
+                if r.marker is None or r.marker.evaluate({"extra": wanted})
+            ]
 
 
 def test_requirements_are_the_pins_of_the_constraints():
@@ -168,13 +173,17 @@ def test_requirements_are_the_pins_of_the_constraints():
 @pytest.mark.parametrize("stage", sorted(resolve.EXTRAS))
 def test_a_stage_installs_all_that_its_extra_needs_and_nothing_else(stage):
     torch = {*pins("torch"), *pins("torch-cuda"), "triton"}
-    assert set(pins(stage)) == {*closure(resolve.EXTRAS[stage])} - torch | set(resolve.ALONE.get(stage, ())), "`make pins` writes it again"
+    assert set(pins(stage)) == {*closure(resolve.EXTRAS[stage])} - torch | set(resolve.ALONE.get(stage, ())), (
+        "`make pins` writes it again"
+    )
 
 
 @pytest.mark.parametrize("name", ["ingest", "check-dataset", "predict", "compare", "mlflow"])
 def test_images_that_need_no_torch_have_none(name):
     assert "torch" not in re.findall(r"-r /([a-z-]+)\.txt", chain(name))
-    assert not {"torch", "torchvision", "triton"} & {name for stage in ("data", "predict", "compare", "mlflow") for name in pins(stage)}
+    assert not {"torch", "torchvision", "triton"} & {
+        name for stage in ("data", "predict", "compare", "mlflow") for name in pins(stage)
+    }
 
 
 @pytest.mark.parametrize("name", [each.name for each in build.chosen_images(["gaudi"])])
@@ -187,7 +196,9 @@ def test_nothing_replaces_habanas_torch(name):
 
 def fake_docker(folder: Path, buildx: bool) -> Path:
     program = folder / "docker"
-    program.write_text(f'#!/bin/sh\n[ "$1 $2" = "buildx version" ] && exit {0 if buildx else 1}\necho "$@" >> {folder}/calls\n')
+    program.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "buildx version" ] && exit {0 if buildx else 1}\necho "$@" >> {folder}/calls\n'
+    )
     program.chmod(0o755)
     return program
 
@@ -232,7 +243,9 @@ COMPOSE = yaml.safe_load((IMAGES / "compose.yaml").read_text())
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
 def test_a_laptops_service_is_one_of_our_images_and_as_confined_as_in_a_cluster(name):
     service = COMPOSE["services"][name]
-    image_name, version = re.fullmatch(r"\$\{VQI_IMAGES:-vqi\}/([a-z-]+):\$\{VQI_IMAGE_TAG:-([^}]+)\}", service["image"]).groups()
+    image_name, version = re.fullmatch(
+        r"\$\{VQI_IMAGES:-vqi\}/([a-z-]+):\$\{VQI_IMAGE_TAG:-([^}]+)\}", service["image"]
+    ).groups()
     assert image_name in NAMES
     assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert service["pull_policy"] == "never"
@@ -246,7 +259,11 @@ def test_a_laptops_service_is_one_of_our_images_and_as_confined_as_in_a_cluster(
 def test_a_laptops_service_is_open_to_itself_alone_and_knows_no_default_key(name):
     service = COMPOSE["services"][name]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    keys = {variable: value for variable, value in service["environment"].items() if re.search("KEY|PASSWORD|USER$", variable)}
+    keys = {
+        variable: value
+        for variable, value in service["environment"].items()
+        if re.search("KEY|PASSWORD|USER$", variable)
+    }
     assert len(keys) == 2
     assert all(re.fullmatch(r"\$\{AWS_[A-Z_]+:\?.+\}", value) for value in keys.values())
 

@@ -1,11 +1,22 @@
-"""The `restricted` Pod Security profile, rule by rule (kubernetes.io/docs/concepts/security/pod-security-standards, Kubernetes 1.34)."""
+"""The `restricted` Pod Security profile, rule by rule (kubernetes.io/docs/concepts/security/pod-security-standards,
+Kubernetes 1.34)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"}
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 SAFE_SYSCTLS = {
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -25,7 +36,14 @@ SELINUX_TYPES = {"", "container_t", "container_init_t", "container_kvm_t", "cont
 
 def violations(pod: dict[str, Any]) -> list[str]:
     """What the profile refuses in a pod's spec; empty where it would be admitted."""
-    return [*_of_the_pod(pod), *(found for container in _containers(pod) for found in _of_a_container(container, pod.get("securityContext") or {}))]
+    return [
+        *_of_the_pod(pod),
+        *(
+            found
+            for container in _containers(pod)
+            for found in _of_a_container(container, pod.get("securityContext") or {})
+        ),
+    ]
 
 
 def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,7 +52,9 @@ def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _of_the_pod(pod: dict[str, Any]) -> Iterator[str]:
     context = pod.get("securityContext") or {}
-    yield from (f"{key} shares a namespace of the host" for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key))
+    yield from (
+        f"{key} shares a namespace of the host" for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)
+    )
     for volume in pod.get("volumes", []):
         yield from (f"volume {volume['name']} is a {kind}" for kind in volume if kind != "name" and kind not in VOLUMES)
     yield from (f"sysctl {item['name']}" for item in context.get("sysctls", []) if item["name"] not in SAFE_SYSCTLS)
@@ -62,10 +82,17 @@ def _of_a_container(container: dict[str, Any], pod_context: dict[str, Any]) -> I
     seccomp = context.get("seccompProfile", pod_context.get("seccompProfile")) or {}
     if seccomp.get("type") not in ("RuntimeDefault", "Localhost"):
         yield f"{name} has no seccomp profile"
-    yield from (f"{name} has host port {port['hostPort']}" for port in container.get("ports", []) if port.get("hostPort"))
+    yield from (
+        f"{name} has host port {port['hostPort']}" for port in container.get("ports", []) if port.get("hostPort")
+    )
     handlers = [container.get(probe) or {} for probe in ("livenessProbe", "readinessProbe", "startupProbe")]
     handlers += [(container.get("lifecycle") or {}).get(hook) or {} for hook in ("postStart", "preStop")]
-    yield from (f"{name} probes another host" for handler in handlers for kind in ("httpGet", "tcpSocket") if (handler.get(kind) or {}).get("host"))
+    yield from (
+        f"{name} probes another host"
+        for handler in handlers
+        for kind in ("httpGet", "tcpSocket")
+        if (handler.get(kind) or {}).get("host")
+    )
     yield from _common(name, context)
 
 

@@ -19,7 +19,8 @@ RENDERED = ("base", *(f"overlays/{folder.name}" for folder in sorted((MANIFESTS 
 
 
 def kustomize_command() -> list[str]:
-    """The command that renders: on the PATH, or beside this interpreter (`make kustomize`). Skips where there is none; fails where required."""
+    """The command that renders: on the PATH, or beside this interpreter (`make kustomize`). Skips where there is none;
+    fails where required."""
     path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
     if kubectl := shutil.which("kubectl", path=path):
         return [kubectl, "kustomize"]

@@ -49,7 +49,9 @@ def test_a_missing_tool_is_named_before_anything_is_made(missing: str, tmp_path:
             (tmp_path / tool).chmod(0o755)
     for tool in ("bash", "dirname", "env"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
-    done = subprocess.run([str(MANIFESTS / "kind" / "up.sh")], capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    done = subprocess.run(
+        [str(MANIFESTS / "kind" / "up.sh")], capture_output=True, text=True, env={"PATH": str(tmp_path)}
+    )
     assert done.returncode == 2
     assert done.stderr.strip() == f"cluster-up: {missing} is not installed (docs/cluster.md says what is needed)."
 
@@ -59,10 +61,12 @@ def test_the_parts_come_up_in_their_order(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     answers = {
         "docker": (
-            'case "$*" in info*MemTotal*) echo 16000000000 ;; exec*) exit 1 ;;\n"image ls"*) printf "vqi/%s:$V\\n" ingest train train-gaudi ;; esac'
+            'case "$*" in info*MemTotal*) echo 16000000000 ;; exec*) exit 1 ;;\n"image ls"*) printf "vqi/%s:$V\\n" '
+            "ingest train train-gaudi ;; esac"
         ),
         "kind": 'case "$*" in "get clusters") ;; version) echo kind v0.30.0 ;; esac',
-        "kubectl": 'case "$*" in *"get secret"*) exit 1 ;; "get nodes"*) echo node/vqi ;; *"create secret"*) cat >/dev/null ;; esac',
+        "kubectl": 'case "$*" in *"get secret"*) exit 1 ;; "get nodes"*) echo node/vqi ;; *"create secret"*) cat '
+        ">/dev/null ;; esac",
         "git": "",
     }
     for tool, answer in answers.items():
@@ -98,8 +102,11 @@ def test_the_parts_come_up_in_their_order(tmp_path: Path) -> None:
 
 
 def fake_kubectl(folder: Path, secrets: dict[str, str]) -> None:
-    """A kubectl that knows the namespace vqi and `secrets`, and writes down what it is called with and what it is piped."""
-    cases = "\n".join(f'  *"get secret {name} "*|*"get secret {name}") echo "{value}" ;;' for name, value in secrets.items())
+    """A kubectl that knows the namespace vqi and `secrets`, and writes down what it is called with and what it is
+    piped."""
+    cases = "\n".join(
+        f'  *"get secret {name} "*|*"get secret {name}") echo "{value}" ;;' for name, value in secrets.items()
+    )
     (folder / "kubectl").write_text(
         f'#!/bin/bash\necho "$*" >> {folder}/calls\ncase "$*" in\n{cases}\n  "get namespace vqi") ;;\n'
         f'  *"create secret generic"*) cat >> {folder}/piped; touch {folder}/made ;;\n'
@@ -133,7 +140,10 @@ def test_a_new_pair_of_keys_is_random_and_stands_in_no_command_line(tmp_path: Pa
 def test_keys_of_a_store_that_exists_are_taken_and_what_is_there_is_left(tmp_path: Path) -> None:
     fake_kubectl(tmp_path, {})
     make_secrets(tmp_path, AWS_ACCESS_KEY_ID="theirs", AWS_SECRET_ACCESS_KEY="their-secret", AWS_SESSION_TOKEN="token")
-    assert "AWS_ACCESS_KEY_ID=theirs\nAWS_SECRET_ACCESS_KEY=their-secret\nAWS_SESSION_TOKEN=token\n" in (tmp_path / "piped").read_text()
+    assert (
+        "AWS_ACCESS_KEY_ID=theirs\nAWS_SECRET_ACCESS_KEY=their-secret\nAWS_SESSION_TOKEN=token\n"
+        in (tmp_path / "piped").read_text()
+    )
     (tmp_path / "made").unlink()
     fake_kubectl(tmp_path, {"vqi-store": "a2V5", "mlpipeline-minio-artifact": "a2V5"})
     done = make_secrets(tmp_path, AWS_ACCESS_KEY_ID="others", AWS_SECRET_ACCESS_KEY="other-secret")

@@ -1,4 +1,5 @@
-"""Every overlay, rendered: valid, restricted, bounded, without a credential, and with no more rights and ways out than a run needs."""
+"""Every overlay, rendered: valid, restricted, bounded, without a credential, and with no more rights and ways out than
+a run needs."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def reached(name: str, kind: str = "egress") -> set[tuple[str, int]]:
 
 
 def _short(peer: str) -> str:
-    values = re.findall(r'"(?:app|component|k8s-app|app\.kubernetes\.io/name|kubernetes\.io/metadata\.name)": "([\w.-]+)"', peer)
+    values = re.findall(
+        r'"(?:app|component|k8s-app|app\.kubernetes\.io/name|kubernetes\.io/metadata\.name)": "([\w.-]+)"', peer
+    )
     return "/".join(values) or peer
 
 
@@ -119,7 +122,11 @@ def test_versions_stand_in_one_place_and_are_this_package_s() -> None:
     version = re.search(r'^version = "(.+)"$', (MANIFESTS.parent / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert {image["newTag"] for image in pinned} == {version[1]}
-    used = {container["image"].rsplit(":", 1)[0] for _, pod in pod_templates("overlays/xeon") for container in containers(pod)}
+    used = {
+        container["image"].rsplit(":", 1)[0]
+        for _, pod in pod_templates("overlays/xeon")
+        for container in containers(pod)
+    }
     assert used == {image["name"] for image in pinned}
     for file in MANIFESTS.rglob("*.yaml"):
         if not {"versions", "kind"} & set(file.relative_to(MANIFESTS).parts):
@@ -210,8 +217,12 @@ def test_every_pod_of_ours_is_kept_in_by_policies(name: str) -> None:
 def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_this_work(name: str) -> None:
     for called, pod in pod_templates(name):
         affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        assert affinity["nodeSelectorTerms"] == [{"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}], called
-        assert pod["tolerations"] == [{"key": "vqi/pool", "operator": "Equal", "value": "xeon", "effect": "NoSchedule"}], called
+        assert affinity["nodeSelectorTerms"] == [
+            {"matchExpressions": [{"key": "vqi/pool", "operator": "NotIn", "values": ["gaudi"]}]}
+        ], called
+        assert pod["tolerations"] == [
+            {"key": "vqi/pool", "operator": "Equal", "value": "xeon", "effect": "NoSchedule"}
+        ], called
 
 
 @pytest.mark.parametrize("name", PODS)

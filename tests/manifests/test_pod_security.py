@@ -1,4 +1,5 @@
-"""The profile's rules refuse what a cluster refuses (tests/manifests/pod_security.py), so that passing them means something."""
+"""The profile's rules refuse what a cluster refuses (tests/manifests/pod_security.py), so that passing them means
+something."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ ADMITTED: dict[str, Any] = {
             "resources": {"limits": {"habana.ai/gaudi": 1, "hugepages-2Mi": "1Gi", "memory": "8Gi", "cpu": "4"}},
         }
     ],
-    "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "huge", "emptyDir": {"medium": "HugePages"}}],
+    "volumes": [
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "huge", "emptyDir": {"medium": "HugePages"}},
+    ],
 }
 
 

@@ -1,10 +1,12 @@
-"""Our detectors against anomalib's own networks: the same weights, the same images, the same memory bank, Gaussians or components.
+"""Our detectors against anomalib's own networks: the same weights, the same images, the same memory bank, Gaussians or
+components.
 
     python tests/oracle/against_anomalib.py --anomalib-python SCRATCH/bin/python --data DATA/cookie --weights resnet18.pth [--only cflow ...]
 
-Exit code 0 where everything that should agree does, 1 otherwise. Where the two differ on purpose, the difference is printed with its reason, and must
-be there. Differences are relative: the largest absolute one over the spread of anomalib's values. SCRATCH is an environment with 'anomalib==2.7.*';
-`make oracle` makes one. `--spoil NAME` shows that a comparison can fail: whatever anomalib is given by such a name is changed by 1 %.
+Exit code 0 where everything that should agree does, 1 otherwise. Where the two differ on purpose, the difference is
+printed with its reason, and must be there. Differences are relative: the largest absolute one over the spread of
+anomalib's values. SCRATCH is an environment with 'anomalib==2.7.*'; `make oracle` makes one. `--spoil NAME` shows that
+a comparison can fail: whatever anomalib is given by such a name is changed by 1 %.
 """
 
 from __future__ import annotations
@@ -39,11 +41,20 @@ METHODS: dict[str, Callable[[Oracle], list[Comparison]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anomalib-python", type=Path, required=True, help="interpreter of an environment with anomalib 2.7")
+    parser.add_argument(
+        "--anomalib-python", type=Path, required=True, help="interpreter of an environment with anomalib 2.7"
+    )
     parser.add_argument("--data", type=Path, required=True, help="a folder in MVTec layout")
-    parser.add_argument("--weights", type=Path, required=True, help="ResNet-18's state dict with torchvision's keys, at least up to layer3")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="ResNet-18's state dict with torchvision's keys, at least up to layer3",
+    )
     parser.add_argument("--only", choices=sorted(METHODS), nargs="+", default=list(METHODS), help="some methods")
-    parser.add_argument("--spoil", default="", metavar="NAME", help="change what anomalib is given by a name that contains this")
+    parser.add_argument(
+        "--spoil", default="", metavar="NAME", help="change what anomalib is given by a name that contains this"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(THREADS)
 
@@ -69,7 +80,11 @@ def main() -> int:
             compared += len(comparisons)
             failed += sum(not comparison.agrees for comparison in comparisons)
     methods = f"of {len(asked.only)} of {len(METHODS)} methods, on {asked.data.name}"
-    print(f"{failed} of {compared} comparisons fail, {methods}" if failed else f"all {compared} comparisons hold, {methods}")
+    print(
+        f"{failed} of {compared} comparisons fail, {methods}"
+        if failed
+        else f"all {compared} comparisons hold, {methods}"
+    )
     return 1 if failed else 0
 
 

@@ -1,9 +1,10 @@
-"""anomalib's own DRÆM with this project's weights. Run by the interpreter of an environment that has anomalib, not by the project's.
+"""anomalib's own DRÆM with this project's weights. Run by the interpreter of an environment that has anomalib, not by
+the project's.
 
     python anomalib_draem.py QUESTION_FOLDER
 
-The folder holds `question.json` and `question.safetensors`: `images`, `simulated`, `mask`, our `reconstruction`, and our state by network and number
-of the layer. `answer.safetensors` is written beside them.
+The folder holds `question.json` and `question.safetensors`: `images`, `simulated`, `mask`, our `reconstruction`, and
+our state by network and number of the layer. `answer.safetensors` is written beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 
 
 def fill(network: nn.Module, part: str, given: dict[str, Tensor]) -> None:
-    """Give every layer with weights those of ours with its number. Its convolutions have biases that normalisation takes away: zero, as ours."""
+    """Give every layer with weights those of ours with its number. Its convolutions have biases that normalisation
+    takes away: zero, as ours."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
     assert len(layers) == len({name.split(".")[1] for name in given if name.startswith(part)}), part
     for number, layer in enumerate(layers):
@@ -45,7 +47,11 @@ def answer(folder: Path) -> None:
         answered["map_without_relu"] = model.eval()(given["images"]).anomaly_map
         block.attention_module = nn.Sequential(nn.ReLU(), block.attention_module)
     scored = model.eval()(given["images"])
-    answered |= {"reconstruction": model.reconstructive_subnetwork(given["images"]), "map": scored.anomaly_map, "score": scored.pred_score}
+    answered |= {
+        "reconstruction": model.reconstructive_subnetwork(given["images"]),
+        "map": scored.anomaly_map,
+        "score": scored.pred_score,
+    }
     # The last convolution is linear: so many times as sure.
     head = [layer for layer in model.discriminative_subnetwork.modules() if isinstance(layer, nn.Conv2d)][-1]
     for parameter in head.parameters():
@@ -59,7 +65,8 @@ def answer(folder: Path) -> None:
         "l2": loss.l2_loss(reconstruction, given["images"]),
         "focal": loss.focal_loss(prediction, given["mask"][:, 0].long()),
         "ssim": 2 * loss.ssim_loss(reconstruction, given["images"]),
-        # In float64, of our reconstructions: a variance is a difference of two means and loses digits where an image is flat.
+        # In float64, of our reconstructions: a variance is a difference of two means and loses digits where an image is
+        # flat.
         "similarity": ssim(given["reconstruction"].double(), given["images"].double(), window_size=11),
     }
     save_file({name: tensor.contiguous() for name, tensor in answered.items()}, folder / "answer.safetensors")

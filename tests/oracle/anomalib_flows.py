@@ -1,9 +1,11 @@
-"""anomalib's own flow networks with this project's weights. Run by the interpreter of an environment that has anomalib, not by the project's.
+"""anomalib's own flow networks with this project's weights. Run by the interpreter of an environment that has anomalib,
+not by the project's.
 
     python anomalib_flows.py QUESTION_FOLDER
 
-The folder holds `question.json` and `question.safetensors`, whose tensors are `images` (normalised as the backbone wants them) and our state under
-anomalib's names, each below its part: `backbone.`, `norm.`, `flow.`. `answer.safetensors` is written beside them.
+The folder holds `question.json` and `question.safetensors`, whose tensors are `images` (normalised as the backbone
+wants them) and our state under anomalib's names, each below its part: `backbone.`, `norm.`, `flow.`.
+`answer.safetensors` is written beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from torch import Tensor, nn
 
 
 def filled(module: nn.Module, prefix: str, given: dict[str, Tensor]) -> None:
-    """Load what lies below `prefix`; nothing of it may be unknown, and nothing of the module missing but the counters of batch normalisation."""
+    """Load what lies below `prefix`; nothing of it may be unknown, and nothing of the module missing but the counters
+    of batch normalisation."""
     state = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
     missing, unexpected = module.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
@@ -42,7 +45,11 @@ def fastflow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Te
     model.train()
     latents, determinants = model(given["images"])
     answer = {f"z{number}": z for number, z in enumerate(latents)}
-    return answer | {"map": scored.anomaly_map[:, 0], "score": scored.pred_score.reshape(-1), "loss": FastflowLoss()(latents, determinants)}
+    return answer | {
+        "map": scored.anomaly_map[:, 0],
+        "score": scored.pred_score.reshape(-1),
+        "loss": FastflowLoss()(latents, determinants),
+    }
 
 
 def cflow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -72,7 +79,9 @@ def cs_flow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Ten
     model = csflow_model.CsFlowModel(tuple(given["images"].shape[-2:]), **question["settings"]).eval()
     filled(model.feature_extractor.feature_extractor.feature_extractor, "backbone.", given)
     blocks = model.graph.graph.module_list
-    for number, block in enumerate(block for block in blocks if isinstance(block, csflow_model.ParallelGlowCouplingLayer)):
+    for number, block in enumerate(
+        block for block in blocks if isinstance(block, csflow_model.ParallelGlowCouplingLayer)
+    ):
         filled(block, f"flow.{number}.", given)
     for number, block in enumerate(block for block in blocks if isinstance(block, csflow_model.ParallelPermute)):
         block.perm = [given[f"permutation.{number}"]] * 3
@@ -81,8 +90,15 @@ def cs_flow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Ten
     model.feature_extractor.eval()
     latents, determinant = model(given["images"])
     alone = torch.stack([model(image[None])[1].reshape(()) for image in given["images"]])
-    answer = {f"z{number}": z for number, z in enumerate(latents)} | {"determinant": determinant, "determinants_alone": alone}
-    return answer | {"map": scored.anomaly_map[:, 0], "score": scored.pred_score, "loss": CsFlowLoss()(latents, determinant)}
+    answer = {f"z{number}": z for number, z in enumerate(latents)} | {
+        "determinant": determinant,
+        "determinants_alone": alone,
+    }
+    return answer | {
+        "map": scored.anomaly_map[:, 0],
+        "score": scored.pred_score,
+        "loss": CsFlowLoss()(latents, determinant),
+    }
 
 
 def _unweighted(make: Any, weights: Any) -> nn.Module:

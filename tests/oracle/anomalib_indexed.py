@@ -1,8 +1,10 @@
-"""anomalib's own networks with this project's weights and index. Run by the interpreter of an environment that has anomalib, not by the project's.
+"""anomalib's own networks with this project's weights and index. Run by the interpreter of an environment that has
+anomalib, not by the project's.
 
     python anomalib_indexed.py QUESTION_FOLDER
 
-The folder holds `question.json` and `question.safetensors`; `answer.safetensors` is written beside them. Images come normalised to [0, 1] and sized.
+The folder holds `question.json` and `question.safetensors`; `answer.safetensors` is written beside them. Images come
+normalised to [0, 1] and sized.
 """
 
 from __future__ import annotations
@@ -45,9 +47,14 @@ def patchcore(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str,
     grid = embedding.shape[-2:]
     distances, _ = model.nearest_neighbors(model.reshape_embedding(embedding), n_neighbors=1)
     distances = distances.reshape(len(images), 1, *grid)
-    # Its map is upsampled by repetition; the same smoothing of the paper's bilinear interpolation is what ours is held against.
+    # Its map is upsampled by repetition; the same smoothing of the paper's bilinear interpolation is what ours is held
+    # against.
     bilinear = F.interpolate(distances, size=images.shape[-2:], mode="bilinear", align_corners=False)
-    answer = {"embedding": embedding, "bilinear_map": model.anomaly_map_generator.blur(bilinear)[:, 0], "distances": distances[:, 0]}
+    answer = {
+        "embedding": embedding,
+        "bilinear_map": model.anomaly_map_generator.blur(bilinear)[:, 0],
+        "distances": distances[:, 0],
+    }
     return answer | {"chosen": greedy(given["points"], int(given["chosen"][0]), len(given["chosen"]))}
 
 
@@ -68,7 +75,11 @@ def padim(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Ten
     # Its own Gaussians of our embeddings of the normals, then ours in its network.
     mean, inverse = model.gaussian.fit(given["normals"])
     model.gaussian.mean, model.gaussian.inv_covariance = given["mean"], given["inverse_covariance"]
-    return {"embedding": embedding, "fitted_mean": mean, "fitted_covariance": torch.linalg.inv(inverse.double()).float()}
+    return {
+        "embedding": embedding,
+        "fitted_mean": mean,
+        "fitted_covariance": torch.linalg.inv(inverse.double()).float(),
+    }
 
 
 def dfm(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +95,8 @@ def dfm(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Tenso
 
 
 def metrics(scores: Tensor, masks: Tensor) -> Tensor:
-    """Its pixel AUROC and AUPRO of maps [N, h, w] in [0, 1] (it would squash others with a sigmoid) against masks [N, h, w]."""
+    """Its pixel AUROC and AUPRO of maps [N, h, w] in [0, 1] (it would squash others with a sigmoid) against masks [N,
+    h, w]."""
     auroc, aupro = _AUROC(), _AUPRO(fpr_limit=0.3)
     auroc.update(scores, masks.int())
     aupro.update(scores, masks.int())
@@ -102,7 +114,10 @@ def answer(folder: Path) -> None:
     model, images = module.model.eval(), normalise(given["images"])
     answered = {"patchcore": patchcore, "padim": padim, "dfm": dfm}[question["method"]](model, images, given)
     output = model(images.clone())
-    answered |= {"score": output.pred_score.reshape(-1), "map": output.anomaly_map.reshape(len(images), *images.shape[-2:])}
+    answered |= {
+        "score": output.pred_score.reshape(-1),
+        "map": output.anomaly_map.reshape(len(images), *images.shape[-2:]),
+    }
     answered["prepared"] = torch.stack([transform(read_image(path, as_tensor=True)) for path in question["paths"]])
     answered["own_prepared"] = normalise(given["images"][: len(question["paths"])])
     answered["metrics"] = metrics(given["scaled_maps"], given["masks"])

@@ -1,9 +1,10 @@
-"""anomalib's own STFPM and EfficientAD with this project's weights. Run by the interpreter of an environment that has anomalib, not by the project's.
+"""anomalib's own STFPM and EfficientAD with this project's weights. Run by the interpreter of an environment that has
+anomalib, not by the project's.
 
     python anomalib_students.py QUESTION_FOLDER
 
-The folder holds `question.json` and `question.safetensors`: `images`, of EfficientAD also `normals` and what the losses are of, and our state.
-`answer.safetensors` is written beside them.
+The folder holds `question.json` and `question.safetensors`: `images`, of EfficientAD also `normals` and what the losses
+are of, and our state. `answer.safetensors` is written beside them.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ def efficient_ad(given: dict[str, Tensor], size: str) -> dict[str, Tensor]:
         network.load_state_dict({key.removeprefix(name): value for key, value in given.items() if key.startswith(name)})
     # Its layers are called otherwise and come in the same order.
     for part, network, prefix in (("encoder", model.ae.encoder, "enconv"), ("decoder", model.ae.decoder, "deconv")):
-        ours = {key.removeprefix(f"autoencoder.{part}."): value for key, value in given.items() if key.startswith(f"autoencoder.{part}.")}
-        network.load_state_dict({f"{prefix}{int(key.split('.')[0]) + 1}.{key.split('.')[1]}": value for key, value in ours.items()})
+        ours = {
+            key.removeprefix(f"autoencoder.{part}."): value
+            for key, value in given.items()
+            if key.startswith(f"autoencoder.{part}.")
+        }
+        network.load_state_dict(
+            {f"{prefix}{int(key.split('.')[0]) + 1}.{key.split('.')[1]}": value for key, value in ours.items()}
+        )
 
     normals = [SimpleNamespace(image=batch, gt_label=torch.zeros(len(batch))) for batch in given["normals"].split(4)]
     quantiles_of_maps = partial(EfficientAd._get_quantiles_of_maps, SimpleNamespace(device="cpu"))
@@ -55,7 +62,9 @@ def efficient_ad(given: dict[str, Tensor], size: str) -> dict[str, Tensor]:
     model.mean_std.update({"mean": given["teacher_mean"], "std": given["teacher_std"]})
     found = EfficientAd.map_norm_quantiles(module, normals)
     quantiles = given["quantiles"]
-    model.quantiles.update({"qa_st": quantiles[0, 0], "qb_st": quantiles[0, 1], "qa_ae": quantiles[1, 0], "qb_ae": quantiles[1, 1]})
+    model.quantiles.update(
+        {"qa_st": quantiles[0, 0], "qb_st": quantiles[0, 1], "qa_ae": quantiles[1, 0], "qb_ae": quantiles[1, 1]}
+    )
     output = model(given["images"])
     of_teacher, of_autoencoder = model.get_maps(given["images"], normalize=False)
 
@@ -65,7 +74,9 @@ def efficient_ad(given: dict[str, Tensor], size: str) -> dict[str, Tensor]:
     return {
         "teacher_mean": statistics["mean"],
         "teacher_std": statistics["std"],
-        "quantiles": torch.stack([torch.stack([found["qa_st"], found["qb_st"]]), torch.stack([found["qa_ae"], found["qb_ae"]])]),
+        "quantiles": torch.stack(
+            [torch.stack([found["qa_st"], found["qb_st"]]), torch.stack([found["qa_ae"], found["qb_ae"]])]
+        ),
         "map_of_teacher": of_teacher[:, 0],
         "map_of_autoencoder": of_autoencoder[:, 0],
         "map": output.anomaly_map[:, 0],
@@ -79,7 +90,9 @@ def answer(folder: Path) -> None:
     question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
     torch.set_num_threads(question["threads"])
     method, *arguments = question["method"].split()
-    answered = {"stfpm": stfpm, "efficient_ad": efficient_ad}[method](load_file(folder / "question.safetensors"), *arguments)
+    answered = {"stfpm": stfpm, "efficient_ad": efficient_ad}[method](
+        load_file(folder / "question.safetensors"), *arguments
+    )
     save_file({name: tensor.contiguous() for name, tensor in answered.items()}, folder / "answer.safetensors")
 
 

@@ -20,13 +20,15 @@ from vqi.dataset.reader import Dataset
 
 HERE = Path(__file__).resolve().parent
 THREADS = 2
-# Both sides compute in float32 in different orders; distances of near neighbours lose digits in anomalib's expanded form.
+# Both sides compute in float32 in different orders; distances of near neighbours lose digits in anomalib's expanded
+# form.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, how far apart it is, and how far it may be (None: it differs on purpose, `reason` says why)."""
+    """What was compared, how far apart it is, and how far it may be (None: it differs on purpose, `reason` says
+    why)."""
 
     what: str
     difference: float
@@ -47,8 +49,11 @@ class Comparison:
         return f"  {self.what:56} {self.difference:.1e}{bound:12} {verdict}{': ' + self.reason if self.reason else ''}"
 
 
-def compared(what: str, ours: Tensor, theirs: Tensor, tolerance: float | None = TOLERANCE, reason: str = "") -> Comparison:
-    """Difference of two tensors of one shape, relative to anomalib's spread, so that no constant hides it; of one value, to that."""
+def compared(
+    what: str, ours: Tensor, theirs: Tensor, tolerance: float | None = TOLERANCE, reason: str = ""
+) -> Comparison:
+    """Difference of two tensors of one shape, relative to anomalib's spread, so that no constant hides it; of one
+    value, to that."""
     if ours.shape != theirs.shape:
         raise SystemExit(f"{what}: our shape is {list(ours.shape)}, anomalib's {list(theirs.shape)}.")
     ours, theirs = ours.double(), theirs.double()
@@ -66,7 +71,8 @@ def under(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 class Oracle:
     """anomalib's networks in an interpreter of their own, and the photographs that both sides are asked about.
 
-    `source` is the folder that became `dataset`. Where `spoil` is not empty, whatever anomalib is given by a name that contains it is given wrong.
+    `source` is the folder that became `dataset`. Where `spoil` is not empty, whatever anomalib is given by a name that
+    contains it is given wrong.
     """
 
     python: Path
@@ -82,12 +88,19 @@ class Oracle:
         samples = samples[:: max(1, len(samples) // count)][:count]
         return next(iter(TensorBatches(self.dataset, samples, geometry, count)))
 
-    def ask(self, script: str, method: str, question: Mapping[str, Any], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def ask(
+        self, script: str, method: str, question: Mapping[str, Any], given: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """What `script` answers to a question about a method and to tensors. Ends the program where it fails."""
         folder = self.folder / method.replace(" ", "-")
         folder.mkdir()
-        save_file({name: self._as_given(name, tensor).contiguous().clone() for name, tensor in given.items()}, folder / "question.safetensors")
-        (folder / "question.json").write_text(json.dumps({"method": method, "threads": THREADS, **question}), encoding="utf-8")
+        save_file(
+            {name: self._as_given(name, tensor).contiguous().clone() for name, tensor in given.items()},
+            folder / "question.safetensors",
+        )
+        (folder / "question.json").write_text(
+            json.dumps({"method": method, "threads": THREADS, **question}), encoding="utf-8"
+        )
         command = [str(self.python), str(HERE / script), str(folder)]
         environment = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,7 +1,7 @@
 """draem: the same reconstructions, maps, scores and losses.
 
-Normalisation layers have seen the images and are disturbed at random, so that no term is zero or one. Both are also asked when the last layer is as
-sure of itself as a trained one: its probabilities then round to 1.
+Normalisation layers have seen the images and are disturbed at random, so that no term is zero or one. Both are also
+asked when the last layer is as sure of itself as a trained one: its probabilities then round to 1.
 """
 
 from __future__ import annotations
@@ -26,13 +26,19 @@ SURE = 8.0
 
 
 def layers(part: str, network: nn.Module) -> dict[str, Tensor]:
-    """A network's state by the number of the layer: both sides have the same layers in the same order, under other names."""
+    """A network's state by the number of the layer: both sides have the same layers in the same order, under other
+    names."""
     found = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
-    return {f"{part}.{number}.{name}": value for number, layer in enumerate(found) for name, value in layer.state_dict().items()}
+    return {
+        f"{part}.{number}.{name}": value
+        for number, layer in enumerate(found)
+        for name, value in layer.state_dict().items()
+    }
 
 
 def disturb(detector: Draem, images: Tensor) -> None:
-    """Gains and shifts at random, statistics of the images, and a last layer whose log-odds of them have mean 0 and deviation 1."""
+    """Gains and shifts at random, statistics of the images, and a last layer whose log-odds of them have mean 0 and
+    deviation 1."""
     generator = torch.Generator().manual_seed(1)
     for layer in detector.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -50,7 +56,8 @@ def disturb(detector: Draem, images: Tensor) -> None:
 
 
 def mirrored_similarity(detector: Draem, first: Tensor, second: Tensor) -> Tensor:
-    """Our structural similarity of images that go on beyond their border as in a mirror, float64 as far as theirs is."""
+    """Our structural similarity of images that go on beyond their border as in a mirror, float64 as far as theirs
+    is."""
     margin = len(detector.ssim.kernel) // 2
     mirrored = (F.pad(images.double(), [margin] * 4, mode="reflect") for images in (first, second))
     return copy.deepcopy(detector.ssim).double()(*mirrored)[..., margin:-margin, margin:-margin]
@@ -58,7 +65,9 @@ def mirrored_similarity(detector: Draem, first: Tensor, second: Tensor) -> Tenso
 
 def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
     """Ask both sides about the same images with the same state, and compare."""
-    detector = create("draem", {"sspcab": sspcab, "image_score": "max"}, BackboneSettings(), GEOMETRY.input_size, seed=0)
+    detector = create(
+        "draem", {"sspcab": sspcab, "image_score": "max"}, BackboneSettings(), GEOMETRY.input_size, seed=0
+    )
     assert isinstance(detector, Draem)
     images = oracle.photographs("test", IMAGES, GEOMETRY)
     disturb(detector, images)
@@ -68,7 +77,9 @@ def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
     scores = detector(normal)
     given = layers("reconstructive", detector.reconstructive) | layers("discriminative", detector.discriminative)
     given |= {"images": normal, "simulated": simulated, "mask": views["mask"], "reconstruction": reconstruction}
-    answer = oracle.ask("anomalib_draem.py", "draem with SSPCAB" if sspcab else "draem", {"sspcab": sspcab, "sure": SURE}, given)
+    answer = oracle.ask(
+        "anomalib_draem.py", "draem with SSPCAB" if sspcab else "draem", {"sspcab": sspcab, "sure": SURE}, given
+    )
 
     losses = detector.train().loss(views)
     restored, log_odds, _ = detector._networks(simulated)
@@ -89,10 +100,18 @@ def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
         compared("loss while training: focal, of anomalous pixels alone", of_anomalous, answer["focal"]),
         compared("loss while training: focal, as it makes it", losses["focal"], answer["focal"], None, weightless),
         compared("structural similarity, mirrored at the border", similarity, answer["similarity"]),
-        compared("loss while training: structural, mirrored", 1 - mirrored_similarity(detector, restored, normal).mean(), answer["ssim"]),
+        compared(
+            "loss while training: structural, mirrored",
+            1 - mirrored_similarity(detector, restored, normal).mean(),
+            answer["ssim"],
+        ),
         compared("loss while training: structural, as it makes it", losses["ssim"], answer["ssim"], None, border),
     ]
     if sspcab:
         relu = "its block lacks the ReLU of its paper's; the comparisons above have put it in"
-        found.append(compared("anomaly maps, as it makes them", torch.sigmoid(scores.map), answer["map_without_relu"], None, relu))
+        found.append(
+            compared(
+                "anomaly maps, as it makes them", torch.sigmoid(scores.map), answer["map_without_relu"], None, relu
+            )
+        )
     return found

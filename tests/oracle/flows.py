@@ -1,7 +1,7 @@
 """fastflow, cflow and cs_flow: the same latents, likelihoods, losses, maps and scores.
 
-The flows are disturbed at random instead of trained, so that no term of an equation is zero or one. cs_flow's EfficientNet-B5 has random weights:
-what is compared does not depend on which.
+The flows are disturbed at random instead of trained, so that no term of an equation is zero or one. cs_flow's
+EfficientNet-B5 has random weights: what is compared does not depend on which.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ IMAGES = 4
 
 
 def disturbed(detector: Detector) -> Detector:
-    """With other numbers in every trained parameter: as they come, gains are zero, global scales one, and biases as good as zero."""
+    """With other numbers in every trained parameter: as they come, gains are zero, global scales one, and biases as
+    good as zero."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad and not name.endswith("gain"):
@@ -40,7 +41,8 @@ def disturbed(detector: Detector) -> Detector:
 
 
 def normalised(efficientnet: Backbone, images: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
-    """As a trained network passes images on: random weights let nothing of them through, or blow them up past 1e6, where anomalib cuts latents off.
+    """As a trained network passes images on: random weights let nothing of them through, or blow them up past 1e6,
+    where anomalib cuts latents off.
 
     Normalisation layers get the statistics of the images in all sizes; those that close a residual block, gains of 0.2.
     """
@@ -64,7 +66,9 @@ def with_matrices(state: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
     return found
 
 
-def fastflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
+def fastflow(
+    detector: Detector, images: Tensor
+) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
     """What anomalib is given, and what is compared with its answer."""
     assert isinstance(detector, Fastflow)
     given = under("norm", detector.norms) | with_matrices(under("flow", detector.flows), 2)
@@ -73,7 +77,10 @@ def fastflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Cal
         latents, scores, losses = detector.latents(images), detector(images), detector.loss({"images": images})
         layers = detector.backbone.settings.layers
         return [
-            *(compared(f"latents of {layer}", z, answer[f"z{n}"]) for n, (layer, (z, _)) in enumerate(zip(layers, latents, strict=True))),
+            *(
+                compared(f"latents of {layer}", z, answer[f"z{n}"])
+                for n, (layer, (z, _)) in enumerate(zip(layers, latents, strict=True))
+            ),
             compared("anomaly maps", scores.map, answer["map"]),
             compared("image scores, maxima", scores.image, answer["score"]),
             compared("loss", losses["loss"], answer["loss"]),
@@ -82,7 +89,9 @@ def fastflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Cal
     return given, comparisons
 
 
-def cflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
+def cflow(
+    detector: Detector, images: Tensor
+) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
     assert isinstance(detector, Cflow)
 
     def comparisons(answer: dict[str, Tensor]) -> list[Comparison]:
@@ -92,7 +101,10 @@ def cflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Callab
         values = detector(images).map
         values = values - values.min()
         changed = (answer["score_alone"] - answer["score"]).abs().max() / answer["score"].abs().max()
-        batch = "it scales probabilities by the batch's own maximum, so a score depends on what is scored beside it; ours does not"
+        batch = (
+            "it scales probabilities by the batch's own maximum, so a score depends on what is scored beside it; "
+            "ours does not"
+        )
         return [
             *(
                 compared(f"log-likelihoods of {layer}", likelihoods[n], answer[f"likelihood{n}"])
@@ -106,7 +118,9 @@ def cflow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Callab
     return with_matrices(under("flow", detector.flows), 0), comparisons
 
 
-def cs_flow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
+def cs_flow(
+    detector: Detector, images: Tensor
+) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
     assert isinstance(detector, CsFlow)
     given: dict[str, Tensor] = {}
     for number in range(detector.settings.coupling_blocks):
@@ -119,20 +133,32 @@ def cs_flow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Call
             parts |= {"down_conv01": subnet.to_coarser[0], "down_conv12": subnet.to_coarser[1]}
             for name, part in parts.items():
                 given |= under(f"flow.{number}.cross_convolution{half}.{name}", part)
-            given |= {f"flow.{number}.cross_convolution{half}.gamma{scale}": gain.reshape(1) for scale, gain in enumerate(subnet.gain)}
+            given |= {
+                f"flow.{number}.cross_convolution{half}.gamma{scale}": gain.reshape(1)
+                for scale, gain in enumerate(subnet.gain)
+            }
 
     def comparisons(answer: dict[str, Tensor]) -> list[Comparison]:
         (latents, determinants), scores = detector.latents(images), detector(images)
         squares = torch.cat([z.flatten(1) for z in latents], dim=1).square()
         summed = (0.5 * squares.sum(dim=1) - determinants.sum()).mean() / squares.shape[1]
-        added = "it adds up the log-determinants of all images of a batch and subtracts the sum from each image's likelihood"
+        added = (
+            "it adds up the log-determinants of all images of a batch and subtracts the sum from each image's "
+            "likelihood"
+        )
         return [
             *(compared(f"latents of scale {n}", z, answer[f"z{n}"]) for n, z in enumerate(latents)),
             compared("log-determinants, image by image", determinants, answer["determinants_alone"]),
             compared("anomaly maps, products of the scales", scores.map, answer["map"]),
             compared("image scores, means of the latents", scores.image, answer["score"]),
             compared("loss of a batch, its determinants added up", summed, answer["loss"]),
-            compared("loss of a batch, as it makes it", detector.loss({"images": images})["loss"], answer["loss"], None, added),
+            compared(
+                "loss of a batch, as it makes it",
+                detector.loss({"images": images})["loss"],
+                answer["loss"],
+                None,
+                added,
+            ),
         ]
 
     return given, comparisons
@@ -140,7 +166,8 @@ def cs_flow(detector: Detector, images: Tensor) -> tuple[dict[str, Tensor], Call
 
 @dataclass(frozen=True)
 class Method:
-    """One method as both sides are set up. `settings` are ours, `theirs` what anomalib's network is told instead of them."""
+    """One method as both sides are set up. `settings` are ours, `theirs` what anomalib's network is told instead of
+    them."""
 
     compare: Callable[[Detector, Tensor], tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]]
     backbone: str
@@ -154,7 +181,9 @@ METHODS = {
     "fastflow": Method(fastflow, "resnet18", STAGES, {"image_score": "max"}, {"flow_steps": 8}),
     "cflow": Method(cflow, "resnet18", STAGES, {}, {"coupling_blocks": 8}),
     # 1024 hidden channels would be a quarter of a billion parameters to carry over.
-    "cs_flow": Method(cs_flow, "efficientnet_b5", ("features.6.8",), {"hidden_channels": 64}, {"cross_conv_hidden_channels": 64}),
+    "cs_flow": Method(
+        cs_flow, "efficientnet_b5", ("features.6.8",), {"hidden_channels": 64}, {"cross_conv_hidden_channels": 64}
+    ),
 }
 
 
@@ -168,5 +197,9 @@ def flow(name: str, oracle: Oracle) -> list[Comparison]:
     if isinstance(detector, CsFlow):
         normalised(detector.backbone, images, detector.sizes)
     given, comparisons = method.compare(detector, images)
-    given |= under("backbone", detector.backbone.body) | {"images": (images - detector.backbone.mean) / detector.backbone.std}
-    return comparisons(oracle.ask("anomalib_flows.py", name, {"layers": method.layers, "settings": method.theirs}, given))
+    given |= under("backbone", detector.backbone.body) | {
+        "images": (images - detector.backbone.mean) / detector.backbone.std
+    }
+    return comparisons(
+        oracle.ask("anomalib_flows.py", name, {"layers": method.layers, "settings": method.theirs}, given)
+    )

@@ -23,7 +23,9 @@ from vqi.evaluation.aupro import PixelScores
 IMAGES = 12
 
 
-def patchcore(detector: Detector, dataset: Dataset, normals: TensorBatches) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
+def patchcore(
+    detector: Detector, dataset: Dataset, normals: TensorBatches
+) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
     """What anomalib is given, and what is compared with its answer."""
     detector.build_index(normals)
     embedded = next(iter(detector.embedded(normals)))
@@ -45,12 +47,19 @@ def patchcore(detector: Detector, dataset: Dataset, normals: TensorBatches) -> t
     return {"memory_bank": detector.index["memory_bank"], "points": points, "chosen": chosen}, comparisons
 
 
-def padim(detector: Detector, dataset: Dataset, normals: TensorBatches) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
+def padim(
+    detector: Detector, dataset: Dataset, normals: TensorBatches
+) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
     embedded = torch.cat(list(detector.embedded(normals))).permute(0, 3, 1, 2).contiguous()
     detector.build_index(normals)
     mean, whitening = detector.index["mean"], detector.index["whitening"].double()
     inverse = whitening.mT @ whitening
-    given = {"channels": detector.get_buffer("reduction").argmax(dim=0), "normals": embedded, "mean": mean.T, "inverse_covariance": inverse.float()}
+    given = {
+        "channels": detector.get_buffer("reduction").argmax(dim=0),
+        "normals": embedded,
+        "mean": mean.T,
+        "inverse_covariance": inverse.float(),
+    }
 
     def comparisons(embedding: Tensor, answer: dict[str, Tensor], score: Tensor, values: Tensor) -> list[Comparison]:
         # It adds 1e-5 to the diagonal once more before it inverts.
@@ -66,20 +75,37 @@ def padim(detector: Detector, dataset: Dataset, normals: TensorBatches) -> tuple
     return given, comparisons
 
 
-def dfm(detector: Detector, dataset: Dataset, normals: TensorBatches) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
+def dfm(
+    detector: Detector, dataset: Dataset, normals: TensorBatches
+) -> tuple[dict[str, Tensor], Callable[..., list[Comparison]]]:
     detector.build_index(normals)
     components = detector.index["components"]
-    rows = torch.cat([torch.nn.functional.avg_pool2d(embedding, 2).flatten(1) for embedding in detector.embedded(normals)])
-    given = {"mean": detector.index["mean"], "components": components, "normals": rows, "variance": torch.tensor(0.99, dtype=torch.float64)}
+    rows = torch.cat(
+        [torch.nn.functional.avg_pool2d(embedding, 2).flatten(1) for embedding in detector.embedded(normals)]
+    )
+    given = {
+        "mean": detector.index["mean"],
+        "components": components,
+        "normals": rows,
+        "variance": torch.tensor(0.99, dtype=torch.float64),
+    }
 
     def comparisons(embedding: Tensor, answer: dict[str, Tensor], score: Tensor, values: Tensor) -> list[Comparison]:
         pooled = torch.nn.functional.avg_pool2d(embedding, 2).flatten(1)
-        one_fewer = "it takes the index of the component that reaches the share for their number, and so stays below the share"
-        # The sign and, among equal variances, the basis are arbitrary: the subspaces are compared, by the angle between them.
+        one_fewer = (
+            "it takes the index of the component that reaches the share for their number, and so stays below the share"
+        )
+        # The sign and, among equal variances, the basis are arbitrary: the subspaces are compared, by the angle between
+        # them.
         overlap = torch.linalg.svdvals(components.double() @ answer["fitted_components"].double().T).min()
         return [
             compared("pooled features", pooled, answer["embedding"]),
-            Comparison("components for 99 % of the variance, less one", abs(len(components) - 1 - int(answer["kept"])), 0.5, one_fewer),
+            Comparison(
+                "components for 99 % of the variance, less one",
+                abs(len(components) - 1 - int(answer["kept"])),
+                0.5,
+                one_fewer,
+            ),
             Comparison("principal subspace of the normals, fitted by itself", abs(1 - float(overlap))),
             compared("image scores", score, answer["score"]),
             compared("anomaly maps, as it makes them", values, answer["map"]),
@@ -137,9 +163,14 @@ def indexed(name: str, oracle: Oracle) -> list[Comparison]:
     eight_bits = "it resizes in float; ours, as Pillow and every other reader, rounds to 8 bits"
     prepared = Comparison("pre-processed photographs, grey levels of 255", grey_levels(answer), 1.0, eight_bits)
     found = torch.tensor([measured["pixel_auroc"], measured["aupro"]])
-    return [prepared, *comparisons(embedding, answer, score, values), compared("pixel AUROC and AUPRO of the same maps", found, answer["metrics"])]
+    return [
+        prepared,
+        *comparisons(embedding, answer, score, values),
+        compared("pixel AUROC and AUPRO of the same maps", found, answer["metrics"]),
+    ]
 
 
 def grey_levels(answer: dict[str, Tensor]) -> float:
-    """The largest difference of two pre-processed photographs; the smallest standard deviation of the normalisation undone, in levels of 255."""
+    """The largest difference of two pre-processed photographs; the smallest standard deviation of the normalisation
+    undone, in levels of 255."""
     return float((answer["prepared"] - answer["own_prepared"]).abs().max()) * 0.224 * 255

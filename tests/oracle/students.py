@@ -1,7 +1,9 @@
-"""stfpm and efficient_ad: the same maps, scores and losses; of efficient_ad also the teacher's statistics and the quantiles that maps are scaled by.
+"""stfpm and efficient_ad: the same maps, scores and losses; of efficient_ad also the teacher's statistics and the
+quantiles that maps are scaled by.
 
-Networks are made up instead of trained, so that their inputs and every weight matter: stfpm's student is its teacher and 5 % of noise, near it as a
-trained one is; efficient_ad's networks have He's gains, with which an image's signal lives through fourteen layers.
+Networks are made up instead of trained, so that their inputs and every weight matter: stfpm's student is its teacher
+and 5 % of noise, near it as a trained one is; efficient_ad's networks have He's gains, with which an image's signal
+lives through fourteen layers.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def with_noise(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean += 0.05 * layer.running_var.sqrt() * torch.randn(layer.running_mean.shape, generator=generator)
+            layer.running_mean += (
+                0.05 * layer.running_var.sqrt() * torch.randn(layer.running_mean.shape, generator=generator)
+            )
     for value in network.state_dict().values():
         if value.is_floating_point():
             value *= 1 + 0.05 * torch.randn(value.shape, generator=generator)
@@ -51,16 +55,25 @@ def with_noise(network: nn.Module) -> None:
 
 def stfpm(oracle: Oracle) -> list[Comparison]:
     """Ask both sides about the same images with the same teacher and student, and compare."""
-    detector = create("stfpm", {"image_score": "max"}, BackboneSettings(weights=str(oracle.weights)), GEOMETRY.input_size, seed=0)
+    detector = create(
+        "stfpm", {"image_score": "max"}, BackboneSettings(weights=str(oracle.weights)), GEOMETRY.input_size, seed=0
+    )
     assert isinstance(detector, Stfpm)
     teacher, student = detector.backbone.body, detector.student.body
     student.load_state_dict(teacher.state_dict())
     with_noise(student)
     images = oracle.photographs("test", IMAGES, GEOMETRY)
-    given = under("teacher", teacher) | under("student", student) | {"images": (images - detector.backbone.mean) / detector.backbone.std}
+    given = (
+        under("teacher", teacher)
+        | under("student", student)
+        | {"images": (images - detector.backbone.mean) / detector.backbone.std}
+    )
     answer = oracle.ask("anomalib_students.py", "stfpm", {}, given)
     scores, loss = detector(images), detector.loss({"images": images})["loss"]
-    summed = "it adds the images of a batch up where ours, as the paper's own code, takes their mean: its learning rate grows with the batch"
+    summed = (
+        "it adds the images of a batch up where ours, as the paper's own code, takes their mean: its learning rate "
+        "grows with the batch"
+    )
     return [
         compared("anomaly maps", scores.map, answer["map"]),
         compared("image scores, maxima", scores.image, answer["score"]),
@@ -90,7 +103,11 @@ def efficient_ad(size: str, oracle: Oracle) -> list[Comparison]:
     detector.extra = Others(images)
     # Its quantile is one of the whole batch: with one image, as it asks for, the two are the same.
     views = detector.views(images[:1], None, torch.Generator().manual_seed(0))
-    given = {name: value for name, value in detector.state_dict().items() if name.startswith(("teacher", "student", "autoencoder", "quantiles"))}
+    given = {
+        name: value
+        for name, value in detector.state_dict().items()
+        if name.startswith(("teacher", "student", "autoencoder", "quantiles"))
+    }
     given |= {"images": images, "normals": normals} | {f"view.{name}": value for name, value in views.items()}
     answer = oracle.ask("anomalib_students.py", f"efficient_ad {size}", {}, given)
     maps = detector.maps(images)
@@ -103,7 +120,11 @@ def efficient_ad(size: str, oracle: Oracle) -> list[Comparison]:
         compared("maps of student and autoencoder, not yet scaled", maps[1], answer["map_of_autoencoder"]),
         compared("anomaly maps", scores.map, answer["map"]),
         compared("image scores, maxima", scores.image, answer["score"]),
-        compared("loss of student and teacher, with the penalty", losses["student_teacher"] + losses["penalty"], answer["student_teacher"]),
+        compared(
+            "loss of student and teacher, with the penalty",
+            losses["student_teacher"] + losses["penalty"],
+            answer["student_teacher"],
+        ),
         compared("loss of the autoencoder", losses["autoencoder"], answer["autoencoder"]),
         compared("loss of student and autoencoder", losses["student_autoencoder"], answer["student_autoencoder"]),
     ]

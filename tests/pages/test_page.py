@@ -34,7 +34,9 @@ def test_the_title_is_escaped():
 
 def test_a_page_may_run_nothing_and_fetch_nothing():
     tags = Tags(render("page.html.jinja", "vqi.pages", title="x")).tags
-    (policy,) = [attributes["content"] for tag, attributes in tags if attributes.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        attributes["content"] for tag, attributes in tags if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert policy is not None
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"

@@ -16,7 +16,9 @@ CATALOG = Path(__file__).resolve().parents[2] / "pipelines" / "catalog"
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VQI_CATALOG", str(tmp_path))
-    (tmp_path / "gear.yaml").write_text("data:\n  source: s3://photos/gear\nmethod:\n  name: padim\n  settings: {channels: 50}\n")
+    (tmp_path / "gear.yaml").write_text(
+        "data:\n  source: s3://photos/gear\nmethod:\n  name: padim\n  settings: {channels: 50}\n"
+    )
     return tmp_path
 
 
@@ -27,7 +29,9 @@ def test_every_category_of_the_catalog_parses(path: Path) -> None:
 
 
 def test_a_file_and_overrides(catalog: Path) -> None:
-    category = load_category("gear", ["method.settings.channels=70", "image.size=[224, 320]", "data.calibration_fraction=0", "seed=3"])
+    category = load_category(
+        "gear", ["method.settings.channels=70", "image.size=[224, 320]", "data.calibration_fraction=0", "seed=3"]
+    )
     assert category.name == "gear"
     assert category.data.source == "s3://photos/gear"
     assert category.settings["channels"] == 70
@@ -36,9 +40,14 @@ def test_a_file_and_overrides(catalog: Path) -> None:
 
 
 def test_resources_step_by_step(catalog: Path) -> None:
-    category = load_category("gear", ["pool=xeon", "resources.train.cpu=8", "resources.train.memory=16Gi", "resources.export={cpu: 0.5}"])
+    category = load_category(
+        "gear", ["pool=xeon", "resources.train.cpu=8", "resources.train.memory=16Gi", "resources.export={cpu: 0.5}"]
+    )
     assert category.step_placements["train"].cpu == "8"
-    assert json.loads(str(category.parameters()["resources"])) == {"train": {"cpu": "8", "memory": "16Gi"}, "export": {"cpu": "0.5"}}
+    assert json.loads(str(category.parameters()["resources"])) == {
+        "train": {"cpu": "8", "memory": "16Gi"},
+        "export": {"cpu": "0.5"},
+    }
 
 
 def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None:
@@ -126,12 +135,20 @@ def test_every_choice_is_a_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("photos/bolt", "bolt"), ("photos/bolt/", "bolt"), ("s3://photos/M4 bolt.tar.gz", "M4-bolt"), ("nut.v2.zip", "nut.v2"), ("/", "category")],
+    [
+        ("photos/bolt", "bolt"),
+        ("photos/bolt/", "bolt"),
+        ("s3://photos/M4 bolt.tar.gz", "M4-bolt"),
+        ("nut.v2.zip", "nut.v2"),
+        ("/", "category"),
+    ],
 )
 def test_a_category_without_a_name_takes_that_of_its_photographs(source: str, name: str) -> None:
     assert load_category("", [f"data.source={source}"]).name == name
 
 
 def test_neither_category_nor_source_is_one_sentence() -> None:
-    with pytest.raises(BadInput, match=r"Name a category of the catalog with --category, or photographs with --set data.source"):
+    with pytest.raises(
+        BadInput, match=r"Name a category of the catalog with --category, or photographs with --set data.source"
+    ):
         load_category("", ["seed=1"])

@@ -30,7 +30,9 @@ def test_findings_are_told_and_no_name_drives_the_terminal(tmp_path: Path) -> No
 
 
 def test_what_is_taken_as_good_is_said_first_and_everywhere(tmp_path: Path) -> None:
-    source = write_files(tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(12)} | {"x.gif": b"x"})
+    source = write_files(
+        tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(12)} | {"x.gif": b"x"}
+    )
     result = CliRunner().invoke(application, [str(source), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -82,6 +84,11 @@ def test_later_pages_are_said(tmp_path: Path) -> None:
     with Image.open(parts / "train/good/000.png") as image:
         image.convert("RGB").save(parts / "train/good/pages.tif", save_all=True, append_images=pages)
     result = CliRunner().invoke(application, [str(parts), "--out", str(tmp_path / "out")])
-    assert "warning: 1 image holds more than one page (the first 3): only the first page is read; save each page" in result.stdout
+    assert (
+        "warning: 1 image holds more than one page (the first 3): only the first page is read; save each page"
+        in result.stdout
+    )
     findings = json.loads((tmp_path / "out/verdict.json").read_text())["findings"]
-    assert next(finding for finding in findings if finding["code"] == "more-pages")["paths"] == [["train/good/pages.tif"]]
+    assert next(finding for finding in findings if finding["code"] == "more-pages")["paths"] == [
+        ["train/good/pages.tif"]
+    ]

@@ -33,7 +33,9 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
+    subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True
+    )
 
 
 def commit(folder: Path) -> None:
@@ -66,7 +68,9 @@ def trained(kfp: Kfp) -> list[str]:
     return sorted(run.runtime_config.parameters["name"] for run in kfp.runs.values())
 
 
-def test_since_a_revision_only_what_was_edited(kfp: Kfp, vqi: Vqi, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_since_a_revision_only_what_was_edited(
+    kfp: Kfp, vqi: Vqi, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
@@ -92,7 +96,9 @@ def test_since_a_revision_only_what_was_edited(kfp: Kfp, vqi: Vqi, catalog: Path
     assert "git cannot say what changed since 'nowhere'" in done.err
 
 
-def test_state_knows_new_photographs(kfp: Kfp, vqi: Vqi, catalog: Path, photographs: Callable[[str, str], None], tmp_path: Path) -> None:
+def test_state_knows_new_photographs(
+    kfp: Kfp, vqi: Vqi, catalog: Path, photographs: Callable[[str, str], None], tmp_path: Path
+) -> None:
     state = str(tmp_path / "state.json")
     call = ("ci", "--state", state, "--host", kfp.host)
     done = vqi(*call)

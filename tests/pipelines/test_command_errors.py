@@ -1,4 +1,5 @@
-"""Every command ends with one sentence and an exit code where the operating system refuses what it needs; `--json` gives it as JSON too."""
+"""Every command ends with one sentence and an exit code where the operating system refuses what it needs; `--json`
+gives it as JSON too."""
 
 from __future__ import annotations
 
@@ -42,9 +43,13 @@ def vqi(*arguments: str, cwd: Path, largest: int = 0) -> subprocess.CompletedPro
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
+        "PYTHONDONTWRITEBYTECODE": "1"
+    }
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, preexec_fn=limited)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, preexec_fn=limited
+    )
 
 
 def commands(out: str, parts: Path, category: Path, bundle: Path) -> dict[str, list[str]]:
@@ -79,13 +84,18 @@ def test_out_below_a_file(name: str, parts: Path, category: Path, toy_bundle: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize(("name", "largest"), [("check", 20_000), ("predict", 1000), ("preview", 1000), ("compile", 1000)])
+@pytest.mark.parametrize(
+    ("name", "largest"), [("check", 20_000), ("predict", 1000), ("preview", 1000), ("compile", 1000)]
+)
 def test_a_full_disk(name: str, largest: int, parts: Path, category: Path, toy_bundle: Path, tmp_path: Path) -> None:
     done = vqi(*commands("out", parts, category, toy_bundle)[name], cwd=tmp_path, largest=largest)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     # Bringing photographs in has a sentence of its own.
-    assert re.search(r"cannot be written: it is larger than|cannot be brought in: File too large", done.stderr.strip().splitlines()[-1])
+    assert re.search(
+        r"cannot be written: it is larger than|cannot be brought in: File too large",
+        done.stderr.strip().splitlines()[-1],
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -44,7 +44,8 @@ def test_stale_and_missing_are_told_apart_from_fresh(tmp_path: Path) -> None:
 
 def test_the_text_does_not_depend_on_the_process() -> None:
     code = (
-        "import warnings; warnings.simplefilter('ignore'); from vqi_pipelines.compiling import package_text as t; print(t('train_category'), end='')"
+        "import warnings; warnings.simplefilter('ignore'); from vqi_pipelines.compiling import package_text as t; "
+        "print(t('train_category'), end='')"
     )
     environment = {"PYTHONHASHSEED": "7", "PATH": "/usr/bin", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
@@ -53,7 +54,15 @@ def test_the_text_does_not_depend_on_the_process() -> None:
 
 def test_the_package_parses_strictly(package: dict) -> None:
     spec = json_format.ParseDict(package, pipeline_spec_pb2.PipelineSpec())
-    assert set(spec.root.dag.tasks) == {"place", "ingest", "check-dataset", "train", "build-index", "evaluate", "export"}
+    assert set(spec.root.dag.tasks) == {
+        "place",
+        "ingest",
+        "check-dataset",
+        "train",
+        "build-index",
+        "evaluate",
+        "export",
+    }
 
 
 def test_parameters_are_the_category_s() -> None:

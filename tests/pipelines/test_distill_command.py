@@ -18,7 +18,13 @@ def test_it_writes_a_teacher_and_says_how_to_use_it(tmp_path: Path):
     for number in range(3):
         Image.fromarray(np.full((40, 40, 3), 60 * number, dtype=np.uint8)).save(pictures / f"{number}.png")
     out = tmp_path / "made" / "teacher.safetensors"
-    values = ["image.size=40,40", "backbone.name=filterbank", "method.settings.channels=4", "train.max_steps=1", "train.batch_size=2"]
+    values = [
+        "image.size=40,40",
+        "backbone.name=filterbank",
+        "method.settings.channels=4",
+        "train.max_steps=1",
+        "train.batch_size=2",
+    ]
     arguments = ["distill", str(pictures), "--out", str(out)]
     for value in values:
         arguments += ["--set", value]

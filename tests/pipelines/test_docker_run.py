@@ -1,4 +1,5 @@
-"""`vqi run --runner docker`: the step images on a real Docker engine, where one answers and has them (images/README.md)."""
+"""`vqi run --runner docker`: the step images on a real Docker engine, where one answers and has them
+(images/README.md)."""
 
 from __future__ import annotations
 
@@ -50,8 +51,23 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 
 def vqi_run(source: Path | str, out: Path, runner: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    values = [f"data.source={source}", "backbone.name=filterbank", "image.size=[128, 128]", "data.calibration_fraction=0.3"]
-    command = [str(Path(sys.executable).parent / "vqi"), "run", "--category", "plate", "--out", str(out), "--runner", runner, "--json"]
+    values = [
+        f"data.source={source}",
+        "backbone.name=filterbank",
+        "image.size=[128, 128]",
+        "data.calibration_fraction=0.3",
+    ]
+    command = [
+        str(Path(sys.executable).parent / "vqi"),
+        "run",
+        "--category",
+        "plate",
+        "--out",
+        str(out),
+        "--runner",
+        runner,
+        "--json",
+    ]
     command += [item for value in values for item in ("--set", value)]
     return subprocess.run(command, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
 
@@ -134,8 +150,9 @@ def test_what_a_container_is_given(environment: pytest.MonkeyPatch, parts: Path,
     seen = {mount["Target"]: mount["ReadOnly"] for mount in arguments["mounts"]}
     assert {path for path, read_only in seen.items() if read_only} == {str(parts), str(certificate), str(textures)}
     assert {path for path, read_only in seen.items() if not read_only} == {
-        str(run_dir), str(tmp_path / "checkpoints"), str(tmp_path / "tracking"), str(tmp_path / "cache"), str(tmp_path / "torch"),
-    }  # fmt: skip
+        str(run_dir),
+        *(str(tmp_path / name) for name in ("checkpoints", "tracking", "cache", "torch")),
+    }
     assert arguments["environment"]["AWS_ACCESS_KEY_ID"] == "a key"
     assert arguments["environment"]["VQI_STEP_REPORTS"] == str(run_dir / "steps")
     assert "UNRELATED" not in arguments["environment"]

@@ -36,7 +36,9 @@ def told(state: str, **states: str) -> api.V2beta1Run:
         for name, each in states.items()
         for part in ("", "-driver")
     ]
-    return api.V2beta1Run(run_id="abc", display_name="all", state=state, run_details=api.V2beta1RunDetails(task_details=tasks))
+    return api.V2beta1Run(
+        run_id="abc", display_name="all", state=state, run_details=api.V2beta1RunDetails(task_details=tasks)
+    )
 
 
 def ended(run: api.V2beta1Run, logs: _Logs) -> Any:
@@ -58,7 +60,8 @@ def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
 
 
 def followed(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:
-    """What following a run gives and says that is told as `runs`, one after the other and then always the last; a second passes with each."""
+    """What following a run gives and says that is told as `runs`, one after the other and then always the last; a
+    second passes with each."""
     monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
     seconds, answers, said = iter(range(1000)), [*runs], list[str]()
     server = SimpleNamespace(

@@ -28,10 +28,19 @@ def test_every_method_is_listed() -> None:
     assert "efficient_ad  trained     70000 steps of 1 image a step" in listed
 
 
-@pytest.mark.parametrize("arguments", [["methods", "--json"], ["methods", "draem", "--no-cost"], ["methods", "dfm", "--no-cost", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["methods", "--json"], ["methods", "draem", "--no-cost"], ["methods", "dfm", "--no-cost", "--json"]]
+)
 def test_descriptions_need_no_torch(arguments: list[str]) -> None:
-    blocked = f"import sys\nfor name in ('torch', 'kfp', 'mlflow'): sys.modules[name] = None\nsys.argv = {['vqi', *arguments]}\n"
-    done = subprocess.run([sys.executable, "-c", blocked + "from vqi_pipelines.command import main; main()"], capture_output=True, text=True)
+    blocked = (
+        "import sys\nfor name in ('torch', 'kfp', 'mlflow'): sys.modules[name] = None\nsys.argv = "
+        f"{['vqi', *arguments]}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + "from vqi_pipelines.command import main; main()"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "dfm" in done.stdout or "draem" in done.stdout
 
@@ -64,7 +73,10 @@ def test_one_method_with_what_it_costs_here(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_wrong_options_are_one_sentence() -> None:
-    for arguments, sentence in ((["methods", "padm"], "Did you mean 'padim'"), (["methods", "padim", "--size", "big"], "height and width")):
+    for arguments, sentence in (
+        (["methods", "padm"], "Did you mean 'padim'"),
+        (["methods", "padim", "--size", "big"], "height and width"),
+    ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == BadInput.exit_code
         assert sentence in result.stderr
@@ -75,7 +87,12 @@ def test_a_preview_takes_the_category_and_leaves_another_methods_settings(tmp_pa
     file.write_text("data: {source: photos}\nseed: 5\nmethod:\n  name: padim\n  settings: {channels: 50}\n")
     assert of_method(str(file), "padim", []).settings["channels"] == 50
     other = of_method(str(file), "cutpaste", ["image.size=64", "method.settings.variant=scar"])
-    assert (other.method.name, other.settings["variant"], other.seed, other.geometry.size) == ("cutpaste", "scar", 5, (64, 64))
+    assert (other.method.name, other.settings["variant"], other.seed, other.geometry.size) == (
+        "cutpaste",
+        "scar",
+        5,
+        (64, 64),
+    )
     file.write_text("method: {name: padim}\n")
     with pytest.raises(BadInput, match=r"data\.source is empty"):
         of_method(str(file), "padim", [])
@@ -89,6 +106,17 @@ def test_a_preview_comes_from_an_archive_without_a_run(tmp_path: Path) -> None:
     generate(tmp_path / "parts", seed=1, normals=4, test_normals=1, defects_each=1, size=(96, 96))
     archive = shutil.make_archive(str(tmp_path / "parts"), "zip", tmp_path / "parts")
     out = tmp_path / "sheet.png"
-    told = run("preview", "simsiam", "--category", "new", "--set", f"data.source={archive}", "--set", "image.size=64", "--out", str(out))
+    told = run(
+        "preview",
+        "simsiam",
+        "--category",
+        "new",
+        "--set",
+        f"data.source={archive}",
+        "--set",
+        "image.size=64",
+        "--out",
+        str(out),
+    )
     assert "simsiam learns from: first, second." in told
     assert out.read_bytes().startswith(b"\x89PNG")

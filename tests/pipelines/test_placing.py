@@ -60,7 +60,9 @@ class Driver:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_step_is_placed_as_its_pool_says(documents: list[dict], pool: str, step: str) -> None:
-    category = Category.parse({"pool": pool, "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}}})
+    category = Category.parse(
+        {"pool": pool, "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}}}
+    )
     expected = category.step_placements[step]
     driver = Driver(documents, step, place(category, json.loads(variants())))
     assert driver.resource("resourceCpuRequest") == expected.cpu_request
@@ -90,8 +92,13 @@ def test_every_step_is_given_what_a_restricted_namespace_asks_for(documents: lis
     assert config.security_context.run_as_non_root
     assert config.image_pull_policy == "IfNotPresent"
     # A namespace that lacks one of ours still starts the pod.
-    assert {secret.secret_name: secret.optional for secret in config.secret_as_env} == {"vqi-store": True, "vqi-tracking": True}
-    assert {settings.config_map_name: settings.optional for settings in config.config_map_as_env} == {"vqi-settings": True}
+    assert {secret.secret_name: secret.optional for secret in config.secret_as_env} == {
+        "vqi-store": True,
+        "vqi-tracking": True,
+    }
+    assert {settings.config_map_name: settings.optional for settings in config.config_map_as_env} == {
+        "vqi-settings": True
+    }
     assert [(volume.config_map_name, volume.mount_path, volume.optional) for volume in config.config_map_as_volume] == [
         ("vqi-ca", "/etc/vqi/ca", True)
     ]
@@ -106,12 +113,14 @@ def test_every_step_is_retried_long_after_its_first_attempt_began(documents: lis
     retry = Driver(documents, step, {}).task["retryPolicy"]
     assert retry["maxRetryCount"] == (1 if step == "place" else 3)
     assert retry["backoffDuration"] != "0s"
-    # Argo counts from the first attempt's start and kills the retried pod there: an hour, KFP's default, is less than a training takes.
+    # Argo counts from the first attempt's start and kills the retried pod there: an hour, KFP's default, is less than a
+    # training takes.
     assert int(retry["backoffMaxDuration"].removesuffix("s")) >= 14 * 24 * 3600
 
 
 def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) -> None:
-    """A task's inputs are its cache key: those that come from `place` may differ by pool for the steps that touch the device alone."""
+    """A task's inputs are its cache key: those that come from `place` may differ by pool for the steps that touch the
+    device alone."""
     outputs = [place(Category.parse({"pool": pool}), json.loads(variants())) for pool in POOLS]
     varying = {name for name in outputs[0] if len({json.dumps(output[name]) for output in outputs}) > 1}
     assert varying  # the pool says something
@@ -130,7 +139,9 @@ def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) ->
 
 def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:
     inputs = documents[0]["root"]["dag"]["tasks"]["place"]["inputs"]["parameters"]
-    assert {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name} == set(Category().parameters())
+    assert {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name} == set(
+        Category().parameters()
+    )
     assert not documents[0]["root"]["dag"]["tasks"]["place"].get("dependentTasks")
 
 

@@ -80,11 +80,19 @@ def test_an_implausible_photograph_is_never_good(line: Path, toy_bundle: Path) -
     assert result.exit_code == 2
     assert "7 images: 3 good, 1 defect, 3 implausible, 0 unreadable." in result.stdout
     assert "Implausible: outside of what 8 good photographs of the set have" in result.stdout
-    for name, reason in (("black", "mean brightness is 0, "), ("half", "pixels) is 44, "), ("portrait", "aspect (width by height) is 0.833, ")):
+    for name, reason in (
+        ("black", "mean brightness is 0, "),
+        ("half", "pixels) is 44, "),
+        ("portrait", "aspect (width by height) is 0.833, "),
+    ):
         assert f"vqi predict: line/{name}.png is not a plausible photograph of this set: its " in result.stderr
         assert reason in result.stderr
     written = json.loads((line / "predictions" / "predictions.json").read_text())
-    assert {Path(p["image"]).stem for p in written["predictions"] if p["decision"] == "implausible"} == {"black", "half", "portrait"}
+    assert {Path(p["image"]).stem for p in written["predictions"] if p["decision"] == "implausible"} == {
+        "black",
+        "half",
+        "portrait",
+    }
 
 
 def test_an_implausible_photograph_may_be_scored_and_is_named_all_the_same(line: Path, toy_bundle: Path) -> None:
@@ -104,7 +112,10 @@ def test_an_implausible_photograph_may_be_scored_and_is_named_all_the_same(line:
 def test_another_threshold_says_what_it_promises(line: Path, toy_bundle: Path) -> None:
     scores = sorted(entry.score for entry in read_sidecar(toy_bundle).calibration.scores)
     low = json.loads(run(toy_bundle, "line", "--json", "--threshold", str((scores[1] + scores[2]) / 2)).stdout)
-    assert "set by hand, 2 of the 8 calibration scores lie at or below it: about 77.8 % of good parts" in low["threshold"]["guarantee"]
+    assert (
+        "set by hand, 2 of the 8 calibration scores lie at or below it: about 77.8 % of good parts"
+        in low["threshold"]["guarantee"]
+    )
     assert low["threshold"]["false_reject_rate"] == pytest.approx(7 / 9)
     assert low["threshold"]["requested_false_reject_rate"] is None
     assert all(p["threshold"] == low["threshold"]["image"] for p in low["predictions"])
@@ -115,7 +126,10 @@ def test_another_threshold_says_what_it_promises(line: Path, toy_bundle: Path) -
     rate = json.loads(run(toy_bundle, "line", "--json", "--false-reject-rate", "0.5").stdout)
     assert rate["threshold"]["image"] == pytest.approx(scores[4])
     assert "At most 50 % of good parts are rejected on average" in rate["threshold"]["guarantee"]
-    assert "0.1 % was asked for, which takes at least 999" in run(toy_bundle, "line", "--false-reject-rate", "0.001").stdout
+    assert (
+        "0.1 % was asked for, which takes at least 999"
+        in run(toy_bundle, "line", "--false-reject-rate", "0.001").stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +141,9 @@ def test_another_threshold_says_what_it_promises(line: Path, toy_bundle: Path) -
         (("--false-reject-rate", "nan"), "must lie between 0 and 1"),
     ],
 )
-def test_a_threshold_that_is_none_is_refused(line: Path, toy_bundle: Path, options: tuple[str, ...], sentence: str) -> None:
+def test_a_threshold_that_is_none_is_refused(
+    line: Path, toy_bundle: Path, options: tuple[str, ...], sentence: str
+) -> None:
     result = run(toy_bundle, "line", *options)
     assert isinstance(result.exception, BadInput)
     assert sentence in str(result.exception)
@@ -186,7 +202,13 @@ def test_a_file_that_is_named_itself_is_read_or_refused_by_its_content(line: Pat
     Image.fromarray(photograph(4)).save(line / "4.gif", "PNG")
     result = run(toy_bundle, "4.gif", "line/notes.txt", "--json")
     assert result.exit_code == 2
-    assert json.loads(result.stdout)["counts"] == {"images": 2, "good": 1, "defect": 0, "implausible": 0, "unreadable": 1}
+    assert json.loads(result.stdout)["counts"] == {
+        "images": 2,
+        "good": 1,
+        "defect": 0,
+        "implausible": 0,
+        "unreadable": 1,
+    }
 
 
 def test_later_pages_are_not_good(line: Path, toy_bundle: Path) -> None:
@@ -216,7 +238,9 @@ def test_a_folder_of_other_things_is_not_replaced(line: Path, toy_bundle: Path) 
     assert (line / "line" / "0.png").is_file()
 
 
-def test_a_failed_run_keeps_the_earlier_predictions(line: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_keeps_the_earlier_predictions(
+    line: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(toy_bundle, "line").exit_code == 0
     before = (line / "predictions" / "predictions.json").read_text()
 
@@ -237,6 +261,8 @@ import typer
 from vqi_pipelines.commands.predict import predict
 typer.run(predict)
 """
-    ended = subprocess.run([sys.executable, "-c", program, toy_bundle, "line", "--json"], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, toy_bundle, "line", "--json"], capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["counts"]["defect"] == 1

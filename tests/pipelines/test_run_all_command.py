@@ -1,4 +1,5 @@
-"""`vqi run-all` as a user runs it: one trial that works, one whose photographs do not pass their check, and a second start."""
+"""`vqi run-all` as a user runs it: one trial that works, one whose photographs do not pass their check, and a second
+start."""
 
 from __future__ import annotations
 
@@ -20,8 +21,12 @@ VQI = [sys.executable, "-W", "ignore", "-c", "from vqi_pipelines.command import 
 
 
 def vqi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"VQI_CATALOG": str(folder / "catalog")}
-    return subprocess.run([*VQI, "run-all", *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=900)
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
+        "VQI_CATALOG": str(folder / "catalog")
+    }
+    return subprocess.run(
+        [*VQI, "run-all", *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=900
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,9 @@ def first(factory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_failing_trial_is_listed_and_the_other_is_complete(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+def test_the_failing_trial_is_listed_and_the_other_is_complete(
+    first: subprocess.CompletedProcess[str], factory: Path
+) -> None:
     assert first.returncode == 1, first.stderr
     summary = json.loads(first.stdout)
     cap, nut = summary["trials"]
@@ -89,7 +96,9 @@ def test_started_again_what_is_finished_is_not_repeated(first: subprocess.Comple
     assert len(list((factory / "runs").glob("cap-*"))) == 1
 
 
-def test_a_finished_run_is_known_by_parameters_photographs_and_files(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_known_by_parameters_photographs_and_files(
+    factory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
 
     def key(*overrides: str) -> str:
@@ -144,7 +153,12 @@ def test_train_all_makes_the_same_trials_of_them(factory: Path, monkeypatch: pyt
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(
-    factory: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], everything: bool, methods: list[str], sentence: str
+    factory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    everything: bool,
+    methods: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
     with pytest.raises(BadInput) as refused:
@@ -156,13 +170,17 @@ def test_what_cannot_be_run_is_one_sentence(
 def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"VQI_CATALOG": str(factory / "catalog")}
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
+        "VQI_CATALOG": str(factory / "catalog")
+    }
     command = [*VQI, "run-all", "--category", "cap", "--out", str(tmp_path / "runs")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=factory, env=environment) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if "ingest ..." in line)
         # Children are listed by the thread that made them.
-        (trial,) = "".join(children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")).split()
+        (trial,) = "".join(
+            children.read_text() for children in Path(f"/proc/{process.pid}/task").glob("*/children")
+        ).split()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 130
     # The trial led a session of its own; nothing of it is left.

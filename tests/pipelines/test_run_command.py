@@ -24,13 +24,20 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def vqi(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "VQI_CATALOG")} | variables
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "VQI_CATALOG")
+    } | variables
     command = [str(Path(sys.executable).parent / "vqi"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
 
 
 def settings(source: Path) -> list[str]:
-    values = [f"data.source={source}", "backbone.name=filterbank", "image.size=[128, 128]", "method.settings.coreset_ratio=0.05"]
+    values = [
+        f"data.source={source}",
+        "backbone.name=filterbank",
+        "image.size=[128, 128]",
+        "method.settings.coreset_ratio=0.05",
+    ]
     return [item for value in values for item in ("--set", value)]
 
 
@@ -63,7 +70,9 @@ def test_progress_goes_to_standard_error(finished: tuple[dict, subprocess.Comple
     assert "Executor" not in done.stderr
 
 
-def test_the_bundle_predicts(finished: tuple[dict, subprocess.CompletedProcess[str]], parts: Path, tmp_path: Path) -> None:
+def test_the_bundle_predicts(
+    finished: tuple[dict, subprocess.CompletedProcess[str]], parts: Path, tmp_path: Path
+) -> None:
     summary, _ = finished
     done = vqi("predict", summary["bundle"], str(parts / "test"), "--out", str(tmp_path / "predictions"), "--json")
     assert done.returncode == 0, done.stderr
@@ -76,7 +85,9 @@ def test_a_second_run_scores_the_same_bit_for_bit_and_leaves_nothing_beside_its_
     first, _ = finished
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    done = vqi("run", "--category", "plate", *settings(parts), "--out", str(tmp_path / "new"), "--json", TMPDIR=str(temporary))
+    done = vqi(
+        "run", "--category", "plate", *settings(parts), "--out", str(tmp_path / "new"), "--json", TMPDIR=str(temporary)
+    )
     assert done.returncode == 0, done.stderr
     second = json.loads(done.stdout)
     assert second["fingerprint"] == first["fingerprint"]

@@ -20,7 +20,9 @@ def run(toy_bundle: Path, tmp_path: Path) -> Path:
     artefact = tmp_path / "run" / "artifacts" / "train-category-1" / "export" / "bundle"
     shutil.copytree(toy_bundle, artefact)
     (tmp_path / "run" / "steps").mkdir()
-    (tmp_path / "run" / "steps" / "export.json").write_text(json.dumps({"state": "succeeded", "outputs": {"bundle": str(artefact)}}))
+    (tmp_path / "run" / "steps" / "export.json").write_text(
+        json.dumps({"state": "succeeded", "outputs": {"bundle": str(artefact)}})
+    )
     assert summarise("plates", tmp_path / "run").bundle == str(tmp_path / "run" / "bundle")
     return tmp_path / "run"
 

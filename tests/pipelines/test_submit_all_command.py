@@ -17,7 +17,9 @@ from vqi_pipelines.command import main
 def submit_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kfp: Kfp, *arguments: str) -> int:
     (tmp_path / "catalog").mkdir(exist_ok=True)
     for name in ("cap", "nut"):
-        (tmp_path / "catalog" / f"{name}.yaml").write_text(json.dumps({"data": {"source": f"s3://photos/{name}"}, "method": {"name": "padim"}}))
+        (tmp_path / "catalog" / f"{name}.yaml").write_text(
+            json.dumps({"data": {"source": f"s3://photos/{name}"}, "method": {"name": "padim"}})
+        )
     monkeypatch.setenv("VQI_CATALOG", str(tmp_path / "catalog"))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "no-context.json"))
@@ -29,9 +31,26 @@ def submit_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kfp: Kfp, *argum
     return 0
 
 
-def test_one_run_of_train_all_with_every_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_of_train_all_with_every_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving(Kfp()) as kfp:
-        assert submit_all(monkeypatch, tmp_path, kfp, "--all", "--method", "padim", "--method", "patchcore", "--pool", "xeon", "--json") == 0
+        assert (
+            submit_all(
+                monkeypatch,
+                tmp_path,
+                kfp,
+                "--all",
+                "--method",
+                "padim",
+                "--method",
+                "patchcore",
+                "--pool",
+                "xeon",
+                "--json",
+            )
+            == 0
+        )
         (run,) = kfp.runs.values()
         (pipeline,) = kfp.pipelines.values()
     told = capsys.readouterr()
@@ -51,7 +70,9 @@ def test_one_run_of_train_all_with_every_trial(monkeypatch: pytest.MonkeyPatch, 
     assert {trial.category.pool for trial in trials} == {"xeon"}
 
 
-def test_a_slip_costs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slip_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving(Kfp()) as kfp:
         assert submit_all(monkeypatch, tmp_path, kfp, "--category", "cap", "--method", "padin") == 2
         assert not kfp.requests

@@ -41,7 +41,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(server, "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(server, "LONGEST_PAUSE_SECONDS", 0.002)
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI"):
+    for name in (
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "MINIO_ENDPOINT",
+        "MLFLOW_S3_ENDPOINT_URL",
+        "AWS_REGION",
+        "MLFLOW_TRACKING_URI",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("ENDPOINT", "NAMESPACE", "SA_TOKEN_PATH", "UI_ENDPOINT"):
         monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
@@ -75,7 +82,9 @@ def vqi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def submit(kfp: Kfp, vqi: Vqi) -> Vqi:
-    return lambda *arguments: vqi("submit", "--category", "flange", "--set", f"data.source={SOURCE}", "--host", kfp.host, *arguments)
+    return lambda *arguments: vqi(
+        "submit", "--category", "flange", "--set", f"data.source={SOURCE}", "--host", kfp.host, *arguments
+    )
 
 
 def the_run(kfp: Kfp) -> object:
@@ -140,7 +149,9 @@ def test_a_version_is_uploaded_once_and_describes_its_form(kfp: Kfp, submit: Vqi
     assert "there already" in vqi("upload", "--host", kfp.host, "--pipeline", "train_category").out
 
 
-def test_a_version_that_somebody_uploads_meanwhile_is_used(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_somebody_uploads_meanwhile_is_used(
+    kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert submit().code == 0
     first = kfp.list_pipeline_versions
     asked = itertools.count()
@@ -194,7 +205,10 @@ def test_a_server_that_stays_away(kfp: Kfp, submit: Vqi) -> None:
     kfp.faults = itertools.repeat("503")
     done = submit()
     assert done.code == 1
-    assert done.err.splitlines()[-1] == f"vqi: {kfp.host} stays unavailable (status 503 8 times); try again when it is well."
+    assert (
+        done.err.splitlines()[-1]
+        == f"vqi: {kfp.host} stays unavailable (status 503 8 times); try again when it is well."
+    )
 
 
 # What a person gets wrong
@@ -277,9 +291,21 @@ def test_several_teams_need_a_namespace(kfp: Kfp, submit: Vqi) -> None:
     ("arguments", "sentence"),
     [
         (["--category", "flanje"], "Did you mean 'flange'?"),
-        (["--category", "flange"], "data.source is 'demo/parts', a path of a machine, which no pod of the cluster can read"),
         (
-            ["--category", "flange", "--set", f"data.source={SOURCE}", "--set", "backbone.name=resnet18", "--set", "backbone.weights=w.pth"],
+            ["--category", "flange"],
+            "data.source is 'demo/parts', a path of a machine, which no pod of the cluster can read",
+        ),
+        (
+            [
+                "--category",
+                "flange",
+                "--set",
+                f"data.source={SOURCE}",
+                "--set",
+                "backbone.name=resnet18",
+                "--set",
+                "backbone.weights=w.pth",
+            ],
             "backbone.wei",
         ),
         (["--category", "flange", "--set", "data.source="], "data.source is empty"),
@@ -304,7 +330,9 @@ def test_a_package_older_than_the_code(kfp: Kfp, submit: Vqi, tmp_path: Path) ->
     assert "cannot be read" in submit("--package", str(tmp_path / "nowhere.yaml")).err
     # The same pipeline for another registry is no other code.
     package.write_text(
-        load_package().text.replace("vqi/train:", "registry.example:5000/vqi/train:").replace("vqi/ingest:", "registry.example/i/ingest:")
+        load_package()
+        .text.replace("vqi/train:", "registry.example:5000/vqi/train:")
+        .replace("vqi/ingest:", "registry.example/i/ingest:")
     )
     assert submit("--package", str(package)).code == 0
     assert "registry.example:5000/vqi/train:" in list(kfp.versions.values())[-1].description
@@ -345,7 +373,9 @@ def test_a_retried_run_goes_on(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
     assert "only one that failed or was ended can be retried" in done.err
 
 
-def test_a_server_that_is_restarted_meanwhile_is_waited_for(kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_restarted_meanwhile_is_waited_for(
+    kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def asked() -> int:
         return sum(request.startswith("GET /apis/v2beta1/runs/") for request in kfp.requests)
 
@@ -418,7 +448,10 @@ def test_runs_logs_and_terminate(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
 def test_what_a_log_says() -> None:
     assert isinstance(logs.failure("build-index", failed_log("build_index", "no", 2)), BadInput)
     assert isinstance(logs.failure("export", failed_log("export", "no", 3)), GateRefused)
-    killed = logs.failure("train", "vqi is learning\nKilled\nF1121 20:00:01.0 18 main.go:59] failed to execute component: signal: killed\n")
+    killed = logs.failure(
+        "train",
+        "vqi is learning\nKilled\nF1121 20:00:01.0 18 main.go:59] failed to execute component: signal: killed\n",
+    )
     assert isinstance(killed, RunFailed)
     assert str(killed) == "train failed: Killed"
     assert logs.metrics("nothing here") == {}
@@ -429,15 +462,22 @@ def test_what_a_log_says() -> None:
     ("launcher", "said"),
     [
         (
-            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": uploadFile(): unable to complete copying: '
-            "operation error S3: PutObject, https response error StatusCode: 400, api error XMinioAdminBucketQuotaExceeded: Bucket quota exceeded",
-            "ingest did its work, but its artefact dataset could not be stored: XMinioAdminBucketQuotaExceeded: Bucket quota exceeded.",
+            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": uploadFile(): unable '
+            "to complete copying: "
+            "operation error S3: PutObject, https response error StatusCode: 400, api error "
+            "XMinioAdminBucketQuotaExceeded: Bucket quota exceeded",
+            "ingest did its work, but its artefact dataset could not be stored: XMinioAdminBucketQuotaExceeded: "
+            "Bucket quota exceeded.",
         ),
         (
-            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": dial tcp 10.0.0.1:9000: connect: connection refused',
+            'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": dial tcp '
+            "10.0.0.1:9000: connect: connection refused",
             "ingest did its work, but its artefact dataset could not be stored: connect: connection refused.",
         ),
-        ("rpc error: metadata store is gone", "ingest did its work, but KFP's launcher failed after it: rpc error: metadata store is gone."),
+        (
+            "rpc error: metadata store is gone",
+            "ingest did its work, but KFP's launcher failed after it: rpc error: metadata store is gone.",
+        ),
     ],
 )
 def test_an_artefact_that_the_launcher_could_not_store_is_told_as_that(launcher: str, said: str) -> None:
@@ -452,7 +492,17 @@ def test_an_artefact_that_the_launcher_could_not_store_is_told_as_that(launcher:
 
 
 def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> None:
-    make = ["schedule", "--category", "flange", "--cron", "30 2 * * 1-5", "--set", f"data.source={SOURCE}", "--host", kfp.host]
+    make = [
+        "schedule",
+        "--category",
+        "flange",
+        "--cron",
+        "30 2 * * 1-5",
+        "--set",
+        f"data.source={SOURCE}",
+        "--host",
+        kfp.host,
+    ]
     done = vqi(*make)
     assert done.code == 0, done.err
     (made,) = kfp.schedules.values()
@@ -471,7 +521,12 @@ def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> Non
     assert done.code == 2
     assert "Did you mean 'flange-patchcore'?" in done.err
     going = kfp_server_api.V2beta1Run(
-        run_id="r-1", display_name="r", state="RUNNING", created_at=datetime.now(UTC), recurring_run_id=made.recurring_run_id, experiment_id="e"
+        run_id="r-1",
+        display_name="r",
+        state="RUNNING",
+        created_at=datetime.now(UTC),
+        recurring_run_id=made.recurring_run_id,
+        experiment_id="e",
     )
     kfp.runs["r-1"] = going
     done = vqi("schedule", "--delete", "flange-patchcore", "--host", kfp.host)
@@ -484,7 +539,12 @@ def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> Non
 
 @pytest.mark.parametrize(
     ("given", "taken"),
-    [("0 2 * * *", "0 0 2 * * *"), ("15 0 2 * * *", "15 0 2 * * *"), ("*/5 8-17 * jan-mar mon", "0 */5 8-17 * jan-mar mon"), ("@daily", "@daily")],
+    [
+        ("0 2 * * *", "0 0 2 * * *"),
+        ("15 0 2 * * *", "15 0 2 * * *"),
+        ("*/5 8-17 * jan-mar mon", "0 */5 8-17 * jan-mar mon"),
+        ("@daily", "@daily"),
+    ],
 )
 def test_cron_as_kfp_takes_it(given: str, taken: str) -> None:
     assert schedules.cron(given) == taken
@@ -528,7 +588,9 @@ def test_without_a_host_the_kubeconfigs_cluster(kfp: Kfp, cluster: kubernetes_se
     assert "has no Service ml-pipeline in vqi or kubeflow" in done.err
 
 
-def test_the_namespace_of_runs_is_where_their_account_is(cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_namespace_of_runs_is_where_their_account_is(
+    cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KF_PIPELINES_NAMESPACE")
     cluster.config_maps.pop("kfp-launcher")
     assert "The namespace vqi has no ConfigMap kfp-launcher" in submit().err
@@ -545,7 +607,9 @@ def test_the_namespace_of_runs_is_where_their_account_is(cluster: kubernetes_ser
         ("namespaces", "vqi", "There is no namespace 'vqi'"),
     ],
 )
-def test_what_the_namespace_lacks(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, kind: str, name: str, sentence: str) -> None:
+def test_what_the_namespace_lacks(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, kind: str, name: str, sentence: str
+) -> None:
     held = cluster.config_maps if kind == "config_maps" else cluster.named[kind]
     held.pop(name) if isinstance(held, dict) else held.discard(name)
     done = submit()
@@ -573,8 +637,9 @@ def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) 
     assert submit().code == submit("--pool", "xeon").code == 0
     assert "No ready node has the label vqi/pool=gaudi (pools of this cluster: xeon)" in refused("gaudi")
     cluster.nodes.append(node("gaudi1", "gaudi"))
-    assert "No node of the cluster can take train: 2 of 3 without the label vqi/pool=gaudi; 1 of 3 with less than 1 habana.ai/gaudi" in refused(
-        "gaudi"
+    assert (
+        "No node of the cluster can take train: 2 of 3 without the label vqi/pool=gaudi; 1 of 3 with less than 1 "
+        "habana.ai/gaudi" in refused("gaudi")
     )
     cluster.nodes[-1] = node("gaudi1", "gaudi", gaudi=8)
     assert submit("--pool", "gaudi").code == 0
@@ -588,7 +653,9 @@ def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) 
     assert "No node of the cluster takes pods" in refused("xeon")
 
 
-def test_an_image_that_cannot_be_pulled(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_cannot_be_pulled(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kfp.finished = False
     monkeypatch.setattr(following, "PULL_SECONDS", 0.0)
     original = Kfp.create_run
@@ -609,7 +676,9 @@ def test_an_image_that_cannot_be_pulled(kfp: Kfp, cluster: kubernetes_server.Clu
 def test_a_pod_that_no_node_takes_is_told_and_waited_for(cluster: kubernetes_server.Cluster) -> None:
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
 
-    cluster.pods = [kubernetes_server.pod("run-1", "train", unschedulable="0/2 nodes are available: 2 Insufficient memory.")]
+    cluster.pods = [
+        kubernetes_server.pod("run-1", "train", unschedulable="0/2 nodes are available: 2 Insufficient memory.")
+    ]
     reached = Kubernetes.reach()
     assert reached
     (pod,) = reached.pods("vqi", "run-1")

@@ -1,4 +1,5 @@
-"""What every process of ours has before torch loads: threads that sleep while they wait, and compiled sources to read."""
+"""What every process of ours has before torch loads: threads that sleep while they wait, and compiled sources to
+read."""
 
 from __future__ import annotations
 
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
-KEEP = "import sys; from vqi.platform.bytecode import keep_bytecode; print(keep_bytecode(['large'])); import large; print(sys.pycache_prefix or '')"
+KEEP = (
+    "import sys; from vqi.platform.bytecode import keep_bytecode; print(keep_bytecode(['large'])); import large; "
+    "print(sys.pycache_prefix or '')"
+)
 
 
 def python(program: str, folder: Path, **variables: str) -> list[str]:
     unset = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "VQI_CACHE", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables}
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment).stdout.split("\n")
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout.split("\n")
 
 
 @pytest.fixture

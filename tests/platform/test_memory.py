@@ -8,7 +8,9 @@ from vqi.platform import memory
 
 
 @pytest.mark.parametrize(
-    ("limit", "used"), [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")], ids=["v2", "v1"]
+    ("limit", "used"),
+    [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")],
+    ids=["v2", "v1"],
 )
 def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, used: str) -> None:
     monkeypatch.setattr(memory, "GROUP", tmp_path)

@@ -68,7 +68,9 @@ def test_what_no_proxy_covers(entries: str, url: str, direct: bool, name: str) -
     assert (proxy_of(url, environ) is None) == direct
 
 
-@pytest.mark.parametrize("entries", ["a.example", ".a.example", "a.example:81", "*", "b.example,x.a.example", "A.EXAMPLE", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "entries", ["a.example", ".a.example", "a.example:81", "*", "b.example,x.a.example", "A.EXAMPLE", "10.0.0.1"]
+)
 @pytest.mark.parametrize("host", ["a.example", "x.a.example", "xa.example", "a.example:81", "10.0.0.1", "10.0.0.1:81"])
 def test_host_names_are_covered_as_the_standard_library_does(entries: str, host: str) -> None:
     expected = bool(urllib.request.proxy_bypass_environment(host, {"no": entries}))
@@ -76,7 +78,13 @@ def test_host_names_are_covered_as_the_standard_library_does(entries: str, host:
 
 
 @pytest.mark.parametrize(
-    "value", ["socks5://user:secret@proxy:1080", "http://user:secret@proxy:port", "http://user:secret@", "http://u:se/cr:et@p:1"]
+    "value",
+    [
+        "socks5://user:secret@proxy:1080",
+        "http://user:secret@proxy:port",
+        "http://user:secret@",
+        "http://u:se/cr:et@p:1",
+    ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(value: str) -> None:
     with pytest.raises(BadInput, match=r"HTTPS_PROXY is '.*'; it must read http://HOST:PORT") as caught:
@@ -146,6 +154,8 @@ def test_tls_goes_through_a_tunnel(
 
 def test_a_proxy_that_is_away(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:secret@127.0.0.1:1")
-    with pytest.raises(RunFailed, match="the proxy cannot be reached or does not connect; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY") as caught:
+    with pytest.raises(
+        RunFailed, match="the proxy cannot be reached or does not connect; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    ) as caught:
         stored_and_read(bucket, tmp_path)
     assert "secret" not in str(caught.value)

@@ -20,7 +20,11 @@ from vqi.platform.system_errors import system_error
     [
         ("ENOSPC", RunFailed, "/runs/a cannot be written: the disk is full; free space"),
         ("EDQUOT", RunFailed, "/runs/a cannot be written: the quota of this user is used up"),
-        ("EMFILE", RunFailed, r"Too many files are open \(/runs/a could not be opened\); raise the limit \(ulimit -n\)"),
+        (
+            "EMFILE",
+            RunFailed,
+            r"Too many files are open \(/runs/a could not be opened\); raise the limit \(ulimit -n\)",
+        ),
         ("EIO", RunFailed, r"/runs/a cannot be read or written \(Input/output error\); see that its disk"),
         ("EROFS", BadInput, "/runs/a is on a read-only file system; name a folder"),
         ("EACCES", BadInput, "/runs/a may not be opened or written by this user; change its rights"),

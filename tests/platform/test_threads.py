@@ -34,9 +34,15 @@ def files(root: Path, contents: dict[str, str]) -> Path:
     [
         pytest.param({}, CORES, id="nothing is there"),
         pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4, id="v2"),
-        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, CORES, id="v2 without a limit"),
-        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "350000 100000\n"}, 3, id="v2, a part of a core"),
-        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "20000 100000\n"}, 1, id="v2, less than a core"),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, CORES, id="v2 without a limit"
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "350000 100000\n"}, 3, id="v2, a part of a core"
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "20000 100000\n"}, 1, id="v2, less than a core"
+        ),
         pytest.param(
             {
                 "proc/self/cgroup": "0::/kubepods/pod1/main\n",
@@ -47,8 +53,14 @@ def files(root: Path, contents: dict[str, str]) -> Path:
             2,
             id="v2, an ancestor's limit",
         ),
-        pytest.param({"proc/self/cgroup": "0::/../../outside\n", "sys/fs/cgroup/cpu.max": "500000 100000\n"}, 5, id="v2, a group outside"),
-        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpuset.cpus.effective": "0-2,8,10-11\n"}, 6, id="v2, a cpuset"),
+        pytest.param(
+            {"proc/self/cgroup": "0::/../../outside\n", "sys/fs/cgroup/cpu.max": "500000 100000\n"},
+            5,
+            id="v2, a group outside",
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpuset.cpus.effective": "0-2,8,10-11\n"}, 6, id="v2, a cpuset"
+        ),
         pytest.param(
             {
                 "proc/self/cgroup": "0::/\n",
@@ -88,7 +100,11 @@ def files(root: Path, contents: dict[str, str]) -> Path:
             CORES,
             id="v1 without a limit",
         ),
-        pytest.param({"proc/self/cgroup": "3:cpuset:/pod\n", "sys/fs/cgroup/cpuset/pod/cpuset.cpus": "4-7\n"}, 4, id="v1, a cpuset"),
+        pytest.param(
+            {"proc/self/cgroup": "3:cpuset:/pod\n", "sys/fs/cgroup/cpuset/pod/cpuset.cpus": "4-7\n"},
+            4,
+            id="v1, a cpuset",
+        ),
         pytest.param({"proc/self/cgroup": "damaged\n", "sys/fs/cgroup/cpu.max": "7\n"}, CORES, id="damaged"),
     ],
 )
@@ -116,7 +132,12 @@ def test_torch_that_is_loaded_is_told(tmp_path: Path) -> None:
 
     before = torch.get_num_threads()
     try:
-        assert follow_cpu_limit(files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"})) == 1
+        assert (
+            follow_cpu_limit(
+                files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"})
+            )
+            == 1
+        )
         assert torch.get_num_threads() == 1
         assert os.environ["OMP_NUM_THREADS"] == "1"
     finally:
@@ -127,7 +148,8 @@ def test_torch_that_is_not_loaded_finds_it_when_it_does(tmp_path: Path) -> None:
     files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"})
     code = (
         "import os; os.cpu_count = lambda: 96; os.sched_getaffinity = lambda _: set(range(96))\n"
-        f"from pathlib import Path; from vqi.platform.threads import follow_cpu_limit; follow_cpu_limit(Path({str(tmp_path)!r}))\n"
+        "from pathlib import Path; from vqi.platform.threads import follow_cpu_limit; "
+        f"follow_cpu_limit(Path({str(tmp_path)!r}))\n"
         "import sys; assert 'torch' not in sys.modules\n"
         "import torch; print(torch.get_num_threads(), os.environ['OMP_NUM_THREADS'])"
     )

@@ -25,8 +25,22 @@ def source(tmp_path: Path) -> Path:
 
 def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
     folder = tmp_path / "dataset"
-    ingest(name="flanges", source=str(source), layout="auto", mask_suffix="_mask", calibration_fraction=None, seed=0, dataset=folder)
-    check_dataset(dataset=folder, geometry=Geometry((96, 96)), false_reject_rate=rate, page=tmp_path / "page.html", verdict=tmp_path / "verdict.json")
+    ingest(
+        name="flanges",
+        source=str(source),
+        layout="auto",
+        mask_suffix="_mask",
+        calibration_fraction=None,
+        seed=0,
+        dataset=folder,
+    )
+    check_dataset(
+        dataset=folder,
+        geometry=Geometry((96, 96)),
+        false_reject_rate=rate,
+        page=tmp_path / "page.html",
+        verdict=tmp_path / "verdict.json",
+    )
 
 
 def test_a_sound_set_gets_a_verdict_and_a_page_of_its_own(source: Path, tmp_path: Path) -> None:

@@ -36,11 +36,23 @@ def results(auroc: float) -> dict[str, Any]:
 
 def example(path: str = "test/hole/0.png") -> dict[str, Any]:
     picture = str(data_uri(np.zeros((8, 8, 3), np.uint8)))
-    return {"path": path, "label": "defect", "defect": "hole", "decision": "defect", "score": 1.0, "photograph": picture, "heatmap": picture}
+    return {
+        "path": path,
+        "label": "defect",
+        "defect": "hole",
+        "decision": "defect",
+        "score": 1.0,
+        "photograph": picture,
+        "heatmap": picture,
+    }
 
 
 def trial_result(category: str, label: str, auroc: float, **changes: Any) -> TrialResult:
-    values = {"results": results(auroc), "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0}, "examples": (example(),)}
+    values = {
+        "results": results(auroc),
+        "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0},
+        "examples": (example(),),
+    }
     return TrialResult("1", category, label, label, **{**values, **changes})
 
 
@@ -69,7 +81,9 @@ def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_look_alike()
 
 
 def test_a_method_has_one_colour_in_every_category() -> None:
-    page = comparison_page("t", [trial_result("cap", "a", 0.8), trial_result("cap", "b", 0.9), trial_result("nut", "b", 0.7)])
+    page = comparison_page(
+        "t", [trial_result("cap", "a", 0.8), trial_result("cap", "b", 0.9), trial_result("nut", "b", 0.7)]
+    )
     cap, nut = page.split("<h2>cap</h2>")[1].split("<h2>nut</h2>")
     (second,) = re.findall(r'stroke="(#\w+)" stroke-width="2.2"', nut)
     assert re.findall(r'stroke="(#\w+)" stroke-width="2.2"', cap)[1] == second
@@ -109,7 +123,14 @@ def test_nothing_that_was_stored_gets_into_the_page_unescaped() -> None:
 
 
 def test_results_of_another_shape_do_no_harm() -> None:
-    odd = trial_result("cap", "m", 0.8, results={"metrics": [], "roc": {"x": 1}, "counts": {}}, costs={"latency_ms": "fast"}, examples=({"a": 1},))
+    odd = trial_result(
+        "cap",
+        "m",
+        0.8,
+        results={"metrics": [], "roc": {"x": 1}, "counts": {}},
+        costs={"latency_ms": "fast"},
+        examples=({"a": 1},),
+    )
     assert odd.figures == {}
     assert odd.roc == []
     comparison_page("t", [odd])
@@ -122,7 +143,8 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
     parent, _, trial = comparison.partition("/")
     run_id = track_run(
         uri=uri, experiment="vqi", run_name="trial", parameters={}, metrics={"image_auroc": auroc},
-        tags={"mlflow.parentRunId": parent, "vqi.trial": trial}, artifacts=[folder / "results.json", folder / "examples.json"],
+        tags={"mlflow.parentRunId": parent, "vqi.trial": trial},
+        artifacts=[folder / "results.json", folder / "examples.json"],
     )  # fmt: skip
     assert run_id
     return run_id
@@ -131,7 +153,16 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
 def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     categories = json.dumps([{"name": name, "data_source": f"s3://photos/{name}"} for name in ("cap", "nut", "pin")])
-    items = plan_trials(categories=categories, methods="", common="{}", pool="any", tracking_uri=uri, experiment="vqi", key="run1", name="n")
+    items = plan_trials(
+        categories=categories,
+        methods="",
+        common="{}",
+        pool="any",
+        tracking_uri=uri,
+        experiment="vqi",
+        key="run1",
+        name="n",
+    )
     marks = [item["trial_tracking_comparison"] for item in items]
     first = logged(uri, marks[0], tmp_path / "first", 0.9)
     add_to_run(uri, first, {"latency_ms": 12.5, "bundle_mib": 3.25})
@@ -179,7 +210,9 @@ def test_the_photographs_to_compare_do_not_depend_on_the_method() -> None:
 
     def sample(path: str, label: str, defect: str, masked: bool = False) -> Sample:
         nowhere = Extent("", 0, 0)
-        return Sample(path, "", "test", label, defect, 1, 1, nowhere, masks=(MaskFile("m", "", nowhere),) if masked else ())  # type: ignore[arg-type]
+        return Sample(
+            path, "", "test", label, defect, 1, 1, nowhere, masks=(MaskFile("m", "", nowhere),) if masked else ()
+        )  # type: ignore[arg-type]
 
     rows = [sample(f"{kind}/{n}", "defect", kind, masked=n == 1) for kind in ("d", "c", "b", "a") for n in range(3)]
     assert compared_photographs([sample("good/0", "good", "good"), *rows]) == {"a/1", "b/1", "c/1"}

@@ -57,7 +57,15 @@ def built(folder: Path, source: Path, geometry: Geometry) -> dict[str, Path]:
     """ingest, train and build_index of `source` in `folder`."""
     paths = {name: folder / name for name in ("dataset", "network", "index")}
     compute = Compute()
-    ingest(name="plates", source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=paths["dataset"])
+    ingest(
+        name="plates",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=paths["dataset"],
+    )
     backbone = BackboneSettings(name="filterbank")
     train(
         dataset=paths["dataset"], method="padim", settings={"channels": 20}, backbone=backbone, geometry=geometry,
@@ -74,11 +82,16 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     normals(source)
     for number in range(3):
         photograph(
-            source / "test" / "hole" / f"{number:03}.png", 200 + number, (20 + 20 * number, 30), source / f"ground_truth/hole/{number:03}_mask.png"
+            source / "test" / "hole" / f"{number:03}.png",
+            200 + number,
+            (20 + 20 * number, 30),
+            source / f"ground_truth/hole/{number:03}_mask.png",
         )
     photograph(source / "test" / "hole" / "unmasked.png", 210, (60, 40))
     # At the left edge: outside the centre crop in part.
-    photograph(source / "test" / "edge" / f"{HOSTILE}.png", 220, (0, 30), source / f"ground_truth/edge/{HOSTILE}_mask.png")
+    photograph(
+        source / "test" / "edge" / f"{HOSTILE}.png", 220, (0, 30), source / f"ground_truth/edge/{HOSTILE}_mask.png"
+    )
     photograph(source / "test" / "unknown" / "what.png", 230, (50, 30))
     return built(folder, source, Geometry((64, 80), crop=(64, 64)))
 
@@ -111,7 +124,10 @@ def test_the_results_hold_what_was_measured(evaluated: tuple[dict[str, Any], Pat
     assert metrics["image_auroc"] == 1.0
     assert metrics["pixel_auroc"] > 0.8
     assert 0 < metrics["aupro_05"] <= metrics["aupro"] <= 1
-    assert results["counts"] | {"good": 4, "defect": 5, "unknown": 1, "test_images": 10, "masked_defect_images": 4} == results["counts"]
+    assert (
+        results["counts"] | {"good": 4, "defect": 5, "unknown": 1, "test_images": 10, "masked_defect_images": 4}
+        == results["counts"]
+    )
     assert results["per_defect"]["hole"]["images"] == 4
     assert results["per_defect"]["edge"]["aupro"] is not None
     assert sum(metrics["confusion"].values()) == 9
@@ -128,7 +144,8 @@ def test_the_results_hold_what_was_measured(evaluated: tuple[dict[str, Any], Pat
 def test_what_was_left_out_is_said(evaluated: tuple[dict[str, Any], Path]) -> None:
     notes = " ".join(evaluated[0]["notes"])
     assert "1 defective test image(s) without a mask are left out of the pixel metrics" in notes
-    # 64 of 80 columns are seen: 10 of 100 original pixels a side are not, and of the square the first 10 columns of 14 rows.
+    # 64 of 80 columns are seen: 10 of 100 original pixels a side are not, and of the square the first 10 columns of 14
+    # rows.
     assert "140 defect pixels of 1 image(s) lie outside what the network sees" in notes
     assert "1 test image(s) of unknown label are scored and listed" in notes
 
@@ -159,7 +176,8 @@ def test_a_region_that_no_pixel_is_left_of_is_not_measurable(
 
 
 @pytest.mark.parametrize(
-    ("fraction", "sentence"), [(None, "1 has no map value above the pixel threshold"), (0.7, "1 photograph(s) judged defective carries no box")]
+    ("fraction", "sentence"),
+    [(None, "1 has no map value above the pixel threshold"), (0.7, "1 photograph(s) judged defective carries no box")],
 )
 def test_a_defect_has_a_box_or_a_reason(
     plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float | None, sentence: str
@@ -215,7 +233,9 @@ def test_pictures_and_the_report_are_there_and_escaped(evaluated: tuple[dict[str
     assert "plates" in page
 
 
-def test_the_table_is_printed_on_standard_error(plates: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_printed_on_standard_error(
+    plates: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(plates, tmp_path)
     said = capsys.readouterr()
     assert said.out == ""
@@ -224,7 +244,9 @@ def test_the_table_is_printed_on_standard_error(plates: dict[str, Path], tmp_pat
     assert "hole" in said.err
 
 
-def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshold(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshold(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
     results, out = evaluated
     verdict = results["verdict"]
     assert list(results).index("verdict") < list(results).index("metrics")
@@ -237,20 +259,29 @@ def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshol
     assert f'alt="{path}"' in page[: page.index("image AUROC")]
 
 
-def test_two_evaluations_are_the_same(plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
-    assert run(plates, tmp_path, compute=Compute(batch_size=1))["metrics"]["confusion"] == evaluated[0]["metrics"]["confusion"]
+def test_two_evaluations_are_the_same(
+    plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    assert (
+        run(plates, tmp_path, compute=Compute(batch_size=1))["metrics"]["confusion"]
+        == evaluated[0]["metrics"]["confusion"]
+    )
     again = tmp_path / "again"
     results = run(plates, again)
     # The code's version is left out: a checkout may be committed to between the two.
     assert {**results, "versions": None} == {**evaluated[0], "versions": None}
-    assert (again / "evaluation" / "predictions.csv").read_bytes() == (evaluated[1] / "evaluation" / "predictions.csv").read_bytes()
+    assert (again / "evaluation" / "predictions.csv").read_bytes() == (
+        evaluated[1] / "evaluation" / "predictions.csv"
+    ).read_bytes()
 
 
 def test_good_images_alone_are_enough(tmp_path: Path) -> None:
     normals(tmp_path / "source", train_images=8)
     results = run(built(tmp_path, tmp_path / "source", Geometry((64, 64))), tmp_path)
     metrics = results["metrics"]
-    assert [metrics[name] for name in ("image_auroc", "balanced_accuracy", "recall", "pixel_auroc", "aupro", "pixel_dice")] == [None] * 6
+    assert [
+        metrics[name] for name in ("image_auroc", "balanced_accuracy", "recall", "pixel_auroc", "aupro", "pixel_dice")
+    ] == [None] * 6
     assert 0 <= metrics["false_reject_rate"] <= 1
     assert results["roc"] == []
     assert any("holds no defective image" in note and "image_auroc" in note for note in results["notes"])
@@ -258,7 +289,9 @@ def test_good_images_alone_are_enough(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_score_that_is_not_finite_leaves_nothing(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_that_is_not_finite_leaves_nothing(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     true_scores = step.score_samples
 
     def broken(*arguments: Any) -> Any:
@@ -284,7 +317,9 @@ def test_tracking_that_does_not_work_is_said_before_anything_is_scored(plates: d
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tracking_that_breaks_later_loses_no_results(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_that_breaks_later_loses_no_results(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**_: Any) -> None:
         raise RunFailed("Tracking went away.")
 
@@ -295,7 +330,9 @@ def test_tracking_that_breaks_later_loses_no_results(plates: dict[str, Path], tm
     assert (tmp_path / "report.html").is_file()
 
 
-def test_the_run_is_tracked_and_its_id_kept(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_is_tracked_and_its_id_kept(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
     monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
@@ -324,7 +361,9 @@ def test_a_false_reject_rate_that_is_none_is_refused(plates: dict[str, Path], tm
         run(plates, tmp_path, false_reject_rate=rate)
 
 
-def test_what_a_comparison_needs_is_kept(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_comparison_needs_is_kept(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
     monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
@@ -344,7 +383,9 @@ def test_what_a_comparison_needs_is_kept(plates: dict[str, Path], tmp_path: Path
         assert example["heatmap"] != example["photograph"]
 
 
-def test_a_run_of_its_own_is_nobody_s_trial(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_its_own_is_nobody_s_trial(
+    plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
     monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")

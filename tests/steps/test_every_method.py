@@ -63,7 +63,12 @@ def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
     assert together.map.dtype == together.image.dtype == torch.float32
     size = float(together.map.abs().max())
     torch.testing.assert_close(torch.cat([one.map for one in alone]), together.map, rtol=1e-4, atol=1e-4 * size)
-    torch.testing.assert_close(torch.cat([one.image for one in alone]), together.image, rtol=1e-4, atol=1e-5 * float(together.image.abs().max()))
+    torch.testing.assert_close(
+        torch.cat([one.image for one in alone]),
+        together.image,
+        rtol=1e-4,
+        atol=1e-5 * float(together.image.abs().max()),
+    )
     assert len(set(together.image.tolist())) == len(samples), "two images with the same score: it saturates"
 
     results = evaluate(

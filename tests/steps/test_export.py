@@ -48,7 +48,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in numbers:
             Image.fromarray(photograph(number, kind == "test/spot")).save(source / kind / f"{number}.png")
     folder = tmp_path_factory.mktemp("dataset") / "dataset"
-    ingest(name="plates", source=str(source), layout="mvtec", mask_suffix="", calibration_fraction=0.0, seed=0, dataset=folder)
+    ingest(
+        name="plates",
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder,
+    )
     return folder
 
 
@@ -59,12 +67,19 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
     detector.build_index(Normals(data))
     for name in ("network", "index", "evaluation"):
         (folder / name).mkdir()
-    save_network(detector, folder / "network", {"geometry": GEOMETRY.to_dict(), "dataset_fingerprint": data.manifest.fingerprint})
+    save_network(
+        detector, folder / "network", {"geometry": GEOMETRY.to_dict(), "dataset_fingerprint": data.manifest.fingerprint}
+    )
     save_index(detector, folder / "index", folder / "network")
-    images = torch.from_numpy(np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")]))
+    images = torch.from_numpy(
+        np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")])
+    )
     with torch.inference_mode():
         scores = detector(images).image
-    entries = [{"path": f"{number}.png", "score": 1.0 + number, "map_max": 2.0 + number, "map_median": 0.5} for number in range(10)]
+    entries = [
+        {"path": f"{number}.png", "score": 1.0 + number, "map_max": 2.0 + number, "map_median": 0.5}
+        for number in range(10)
+    ]
     (folder / "index" / "calibration.json").write_text(json.dumps({"kind": "cross", "folds": 5, "images": entries}))
     notes = read_network_notes(folder / "network")
     results = {
@@ -87,7 +102,12 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
         "metrics": {"image_auroc": 1.0, "pixel_auroc": None},
     }
     (folder / "evaluation" / "results.json").write_text(json.dumps(results))
-    return {"dataset": dataset, "network": folder / "network", "index": folder / "index", "evaluation": folder / "evaluation"}
+    return {
+        "dataset": dataset,
+        "network": folder / "network",
+        "index": folder / "index",
+        "evaluation": folder / "evaluation",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +115,19 @@ def padim(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> dict[str, 
     return artefacts(tmp_path_factory.mktemp("padim"), dataset, "padim", BackboneSettings(name="filterbank"))
 
 
-@pytest.mark.parametrize(("method", "backbone"), [("patchcore", "resnet18"), ("padim", "filterbank"), ("dfm", "filterbank")])
-def test_every_method_exports_and_predicts_what_the_detector_says(tmp_path: Path, dataset: Path, method: str, backbone: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "backbone"), [("patchcore", "resnet18"), ("padim", "filterbank"), ("dfm", "filterbank")]
+)
+def test_every_method_exports_and_predicts_what_the_detector_says(
+    tmp_path: Path, dataset: Path, method: str, backbone: str
+) -> None:
     inputs = artefacts(tmp_path, dataset, method, BackboneSettings(name=backbone, weights="random"))
     bundle = tmp_path / "bundle"
     costs = export(**inputs, tolerance=1e-3, bundle=bundle)
     assert costs["latency_ms"] > 0
-    assert costs["bundle_mib"] == pytest.approx(sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3)
+    assert costs["bundle_mib"] == pytest.approx(
+        sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3
+    )
     sidecar = read_sidecar(bundle)
     assert {measured["backend"] for measured in sidecar.parity["measured"]} == {"onnxruntime", "openvino"}
     assert {measured["batch"] for measured in sidecar.parity["measured"]} == {1, 5}
@@ -111,10 +137,14 @@ def test_every_method_exports_and_predicts_what_the_detector_says(tmp_path: Path
     with torch.inference_mode():
         expected = detector(torch.from_numpy(np.stack([to_input(GEOMETRY.apply(image)) for image in pixels])))
     for backend in BACKENDS:
-        for image, score, values in zip(Predictor(bundle, backend).predict(pixels), expected.image, expected.map, strict=True):
+        for image, score, values in zip(
+            Predictor(bundle, backend).predict(pixels), expected.image, expected.map, strict=True
+        ):
             assert isinstance(image, Prediction)
             assert image.score == pytest.approx(float(score), rel=2e-3)
-            np.testing.assert_allclose(image.map, GEOMETRY.invert_map(values.numpy(), (80, 96)), rtol=2e-3, atol=1e-3 * float(values.max()))
+            np.testing.assert_allclose(
+                image.map, GEOMETRY.invert_map(values.numpy(), (80, 96)), rtol=2e-3, atol=1e-3 * float(values.max())
+            )
 
 
 def test_a_bundle_carries_what_predictions_are_judged_by(padim: dict[str, Path], tmp_path: Path) -> None:
@@ -126,7 +156,9 @@ def test_a_bundle_carries_what_predictions_are_judged_by(padim: dict[str, Path],
     plausibility = sidecar.plausibility
     assert (plausibility.images, plausibility.normals, plausibility.false_alarm_rate) == (10, 10, pytest.approx(1 / 11))
     assert plausibility.ranges["aspect"].lowest == plausibility.ranges["aspect"].highest == 96 / 80
-    black, good, defect = Predictor(tmp_path / "bundle").predict([np.zeros((80, 96), np.uint8), photograph(33), photograph(34, defect=True)])
+    black, good, defect = Predictor(tmp_path / "bundle").predict(
+        [np.zeros((80, 96), np.uint8), photograph(33), photograph(34, defect=True)]
+    )
     assert isinstance(black, Prediction)
     assert (black.decision, good.implausible, defect.implausible) == ("implausible", "", "")  # type: ignore[union-attr]
 
@@ -147,9 +179,14 @@ def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Pa
 
 @pytest.mark.parametrize(
     ("part", "value", "sentence"),
-    [("dataset_fingerprint", "f" * 64, "made with another Dataset"), ("seed", 7, "of another detector .*its seed differs")],
+    [
+        ("dataset_fingerprint", "f" * 64, "made with another Dataset"),
+        ("seed", 7, "of another detector .*its seed differs"),
+    ],
 )
-def test_an_evaluation_of_something_else_is_refused(tmp_path: Path, padim: dict[str, Path], part: str, value: object, sentence: str) -> None:
+def test_an_evaluation_of_something_else_is_refused(
+    tmp_path: Path, padim: dict[str, Path], part: str, value: object, sentence: str
+) -> None:
     results = json.loads((padim["evaluation"] / "results.json").read_text())
     (tmp_path / "results.json").write_text(json.dumps({**results, part: value}))
     with pytest.raises(BadInput, match=sentence):
@@ -166,7 +203,9 @@ def test_results_that_are_none_are_refused(tmp_path: Path, padim: dict[str, Path
 
 
 @pytest.mark.parametrize("precision", [precision for precision in PRECISIONS if precision != "float32"])
-def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(padim: dict[str, Path], tmp_path: Path, precision: str) -> None:
+def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(
+    padim: dict[str, Path], tmp_path: Path, precision: str
+) -> None:
     results = json.loads((padim["evaluation"] / "results.json").read_text())
     (tmp_path / "results.json").write_text(json.dumps({**results, "precision": precision}))
     export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")

@@ -28,7 +28,13 @@ from vqi.storage.object_store import Address, ObjectStore
 
 
 def run(source: object, dataset: Path, **changes: object) -> Manifest:
-    values = {"name": "part", "layout": "auto", "mask_suffix": "_mask", "calibration_fraction": None, "seed": 0} | changes
+    values = {
+        "name": "part",
+        "layout": "auto",
+        "mask_suffix": "_mask",
+        "calibration_fraction": None,
+        "seed": 0,
+    } | changes
     return ingest(source=str(source), dataset=dataset, **values)  # type: ignore[arg-type]
 
 
@@ -43,7 +49,12 @@ def folder(tmp_path: Path) -> Path:
 
 def archives_of(folder: Path, out: Path) -> list[Path]:
     out.mkdir()
-    for name, mode, inner in (("a.tar", "w", "."), ("b.tar.gz", "w:gz", "part"), ("c.tgz", "w:gz", "some/top"), ("d.tar.xz", "w:xz", "part")):
+    for name, mode, inner in (
+        ("a.tar", "w", "."),
+        ("b.tar.gz", "w:gz", "part"),
+        ("c.tgz", "w:gz", "some/top"),
+        ("d.tar.xz", "w:xz", "part"),
+    ):
         with tarfile.open(out / name, mode) as tar:  # type: ignore[call-overload]
             tar.add(folder, inner)
     shutil.make_archive(str(out / "e"), "zip", folder)
@@ -72,7 +83,9 @@ def test_the_same_content_gives_the_same_bytes_from_an_object_store(folder: Path
         assert checksums(tmp_path / "stored") == checksums(tmp_path / "dataset")
 
 
-def test_a_bad_network_changes_nothing(folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_network_changes_nothing(
+    folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(folder, tmp_path / "dataset")
     bucket = new_bucket(s3)
     ObjectStore.from_environment().upload_folder(folder, Address(bucket, ""))
@@ -107,9 +120,16 @@ def test_the_content_is_what_was_given(folder: Path, tmp_path: Path) -> None:
 
 
 def test_plain_folders_are_divided(tmp_path: Path) -> None:
-    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {"dent/1.png": photograph(100), "dent/1_mask.png": mask()}
+    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {
+        "dent/1.png": photograph(100),
+        "dent/1_mask.png": mask(),
+    }
     manifest = run(write_files(tmp_path / "plain", files), tmp_path / "dataset")
-    assert Counter((sample.split, sample.label) for sample in manifest.samples) == {("train", "good"): 16, ("test", "good"): 4, ("test", "defect"): 1}
+    assert Counter((sample.split, sample.label) for sample in manifest.samples) == {
+        ("train", "good"): 16,
+        ("test", "good"): 4,
+        ("test", "defect"): 1,
+    }
     assert any("4 of 20 normals are kept for test, chosen by seed 0" in note for note in manifest.notes)
 
 
@@ -117,7 +137,9 @@ def test_plain_folders_are_divided(tmp_path: Path) -> None:
     ("normals", "rate", "trains", "calibration"),
     [(99, 0.05, False, 0), (100, 0.05, False, 20), (100, 0.01, False, 0), (120, 0.01, True, 0), (120, 0.05, True, 24)],
 )
-def test_a_fifth_is_held_out_where_that_suffices_for_the_rate(tmp_path: Path, normals: int, rate: float, trains: bool, calibration: int) -> None:
+def test_a_fifth_is_held_out_where_that_suffices_for_the_rate(
+    tmp_path: Path, normals: int, rate: float, trains: bool, calibration: int
+) -> None:
     files = {f"train/good/{index}.png": photograph(index, side=8) for index in range(normals)}
     # Every picture of these few pixels is a part of its own: near copies are not what is tried here.
     options = {"false_reject_rate": rate, "trains": trains, "group": "(.*)"}
@@ -136,7 +158,9 @@ def test_a_share_that_is_asked_for_is_held_out_without_tearing_duplicates(tmp_pa
 
 def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Path) -> None:
     files = {
-        f"{folder}/{index}.png": photograph(1000 * number + index) for number, folder in enumerate(("train/good", "test/good")) for index in range(10)
+        f"{folder}/{index}.png": photograph(1000 * number + index)
+        for number, folder in enumerate(("train/good", "test/good"))
+        for index in range(10)
     }
     files |= {f"test/dent/{index}.png": photograph(5000 + index) for index in range(5)}
     files |= {"test/scratch/only.png": photograph(6000), "test/unknown/0.png": photograph(6001)}
@@ -160,7 +184,9 @@ def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Pa
 
 
 def test_normals_that_are_divided_here_are_not_divided_again(tmp_path: Path) -> None:
-    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {f"dent/{index}.png": photograph(100 + index) for index in range(10)}
+    files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {
+        f"dent/{index}.png": photograph(100 + index) for index in range(10)
+    }
     manifest = run(write_files(tmp_path / "plain", files), tmp_path / "dataset", labelled_fraction=0.8)
     assert Counter((sample.split, sample.label) for sample in manifest.samples) == {
         ("train", "good"): 16,
@@ -194,7 +220,9 @@ def test_damaged_photographs_come_along_without_a_size(folder: Path, tmp_path: P
         ({"scratch/0.png": photograph(0), "dent/1.png": photograph(1)}, "layout of the source cannot be told"),
     ],
 )
-def test_a_source_without_normals_is_refused_and_leaves_nothing(tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+def test_a_source_without_normals_is_refused_and_leaves_nothing(
+    tmp_path: Path, files: dict[str, bytes], sentence: str
+) -> None:
     (tmp_path / "part").mkdir()
     with pytest.raises(BadInput, match=sentence):
         run(write_files(tmp_path / "part", files), tmp_path / "out" / "dataset")
@@ -246,7 +274,9 @@ def test_links_that_lead_nowhere_are_counted_and_named(folder: Path, tmp_path: P
         run(tmp_path / "links", tmp_path / "other")
 
 
-def test_a_folder_that_cannot_be_read_is_not_passed_over(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listed = os.scandir
 
     def refused(path: str | Path):
@@ -269,9 +299,14 @@ def decomposed(text: str) -> str:
 
 def test_a_macs_names_are_the_same_set(tmp_path: Path, s3: Server) -> None:
     files = mvtec_files() | {"test/größe/é.png": photograph(7), "ground_truth/größe/é_mask.png": mask()}
-    manifest = run(write_files(tmp_path / "linux", {composed(name): content for name, content in files.items()}), tmp_path / "dataset")
+    manifest = run(
+        write_files(tmp_path / "linux", {composed(name): content for name, content in files.items()}),
+        tmp_path / "dataset",
+    )
     assert next(sample.masks for sample in manifest.samples if sample.path == composed("test/größe/é.png"))
-    mixed = {(composed if name.startswith("ground_truth") else decomposed)(name): content for name, content in files.items()}
+    mixed = {
+        (composed if name.startswith("ground_truth") else decomposed)(name): content for name, content in files.items()
+    }
     mac = write_files(tmp_path / "mac", mixed)
     shutil.make_archive(str(tmp_path / "mac"), "zip", mac)
     bucket = new_bucket(s3)
@@ -295,8 +330,12 @@ def test_a_backslash_in_a_folder_is_part_of_the_name(folder: Path, tmp_path: Pat
 
 def test_notes_are_said_before_any_photograph_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    monkeypatch.setattr("vqi.steps.ingest.step.tracked", lambda items, what, total=None: events.append("photographs") or items)
-    source = write_files(tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(5)} | {"a.heic": b"x"})
+    monkeypatch.setattr(
+        "vqi.steps.ingest.step.tracked", lambda items, what, total=None: events.append("photographs") or items
+    )
+    source = write_files(
+        tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(5)} | {"a.heic": b"x"}
+    )
     manifest = run(source, tmp_path / "dataset", say=events.append)
     assert events[:3] == [
         "The source has no folders: all 5 photographs are taken as good parts.",
@@ -309,7 +348,10 @@ def test_notes_are_said_before_any_photograph_is_read(tmp_path: Path, monkeypatc
 def test_all_masks_of_a_photograph_are_united(tmp_path: Path) -> None:
     other = io.BytesIO()
     Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), ((20, 8), (20, 8)))).save(other, "PNG")
-    files = mvtec_files() | {"ground_truth/scratch/deep/000_mask_1.png": other.getvalue(), "ground_truth/scratch/deep/001/a.png": other.getvalue()}
+    files = mvtec_files() | {
+        "ground_truth/scratch/deep/000_mask_1.png": other.getvalue(),
+        "ground_truth/scratch/deep/001/a.png": other.getvalue(),
+    }
     run(write_files(tmp_path / "part", files), tmp_path / "dataset")
     dataset = Dataset(tmp_path / "dataset")
     united = [dataset.mask(sample) for sample in dataset.samples("test", "defect") if sample.defect == "scratch/deep"]
@@ -317,10 +359,16 @@ def test_all_masks_of_a_photograph_are_united(tmp_path: Path) -> None:
 
 
 @pytest.mark.photographs
-@pytest.mark.parametrize(("name", "train", "calibration", "test", "masks"), [("cookie", 31, 0, 46, 32), ("magnetic_tile", 250, 0, 468, 388)])
-def test_real_photographs(photographs: Path, tmp_path: Path, name: str, train: int, calibration: int, test: int, masks: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "train", "calibration", "test", "masks"), [("cookie", 31, 0, 46, 32), ("magnetic_tile", 250, 0, 468, 388)]
+)
+def test_real_photographs(
+    photographs: Path, tmp_path: Path, name: str, train: int, calibration: int, test: int, masks: int
+) -> None:
     manifest = run(photographs / name, tmp_path / "dataset")
-    assert Counter(sample.split for sample in manifest.samples) == Counter(train=train, calibration=calibration, test=test)
+    assert Counter(sample.split for sample in manifest.samples) == Counter(
+        train=train, calibration=calibration, test=test
+    )
     assert sum(bool(sample.masks) for sample in manifest.samples) == masks
     assert all(sample.width > 0 for sample in manifest.samples)
 
@@ -334,7 +382,9 @@ def test_a_name_that_is_not_utf8_is_refused(folder: Path, tmp_path: Path) -> Non
         run(folder, tmp_path / "dataset")
 
 
-def test_a_store_that_cannot_be_cached_is_read_all_the_same(folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_cached_is_read_all_the_same(
+    folder: Path, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = new_bucket(s3)
     ObjectStore.from_environment().upload_folder(folder, Address(bucket, "part"))
     (tmp_path / "no folder").write_text("a file where the cache should be")
@@ -345,7 +395,9 @@ def test_a_store_that_cannot_be_cached_is_read_all_the_same(folder: Path, tmp_pa
 def test_photographs_of_one_part_share_a_group(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset", group=r"good/00(\d)\.png$")
     assert {sample.group for sample in manifest.samples if sample.path.endswith("good/001.png")} == {"1"}
-    assert any("1 part is named" in note for note in manifest.notes) or any("parts are named" in note for note in manifest.notes)
+    assert any("1 part is named" in note for note in manifest.notes) or any(
+        "parts are named" in note for note in manifest.notes
+    )
     assert {sample.group for sample in run(folder, tmp_path / "plain").samples} == {""}
 
 
@@ -365,7 +417,10 @@ def wide_files(highest: int, **changes: np.ndarray) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("highest", "white"), [(200, 255), (255, 255), (900, 1023), (4095, 4095), (4096, 16383), (16383, 16383), (40000, 65535)])
+@pytest.mark.parametrize(
+    ("highest", "white"),
+    [(200, 255), (255, 255), (900, 1023), (4095, 4095), (4096, 16383), (16383, 16383), (40000, 65535)],
+)
 def test_white_is_where_the_range_of_the_normals_ends(tmp_path: Path, highest: int, white: int) -> None:
     manifest = run(write_files(tmp_path / "part", wide_files(highest)), tmp_path / "dataset")
     assert manifest.decoding.white_level == white
@@ -411,7 +466,9 @@ def test_damaged_photographs_are_left_out_up_to_a_number(folder: Path, tmp_path:
     (note,) = [note for note in manifest.notes if "damaged" in note]
     assert note.startswith("2 damaged photographs are left out, as data.skip_damaged=2 allows:")
     assert all(name in note for name in names)
-    with pytest.raises(BadInput, match=r"2 photographs cannot be decoded, more than the 1 of data\.skip_damaged \(.*003\.png"):
+    with pytest.raises(
+        BadInput, match=r"2 photographs cannot be decoded, more than the 1 of data\.skip_damaged \(.*003\.png"
+    ):
         run(folder, tmp_path / "other", skip_damaged=1)
     assert names < {sample.path for sample in run(folder, tmp_path / "other").samples}
 
@@ -438,7 +495,9 @@ def rendered(folder: Path, count: int) -> Path:
         pose, scene = (np.random.default_rng([1, number, purpose]) for purpose in range(2))
         image = render_photograph(place((128, 128), pose, 0.03), scene)
         Image.fromarray(image).save(folder / f"train/good/{number:03}.png")
-        Image.fromarray(np.clip(image * 1.03, 0, 255).astype(np.uint8)).save(folder / f"train/good/b{number:03}.jpg", quality=90)
+        Image.fromarray(np.clip(image * 1.03, 0, 255).astype(np.uint8)).save(
+            folder / f"train/good/b{number:03}.jpg", quality=90
+        )
     return folder
 
 
@@ -461,12 +520,20 @@ def test_parts_that_show_no_difference_are_not_one_part(tmp_path: Path) -> None:
     picture = rendered(tmp_path / "one", 1) / "train/good/000.png"
     (tmp_path / "part/train/good").mkdir(parents=True)
     for number in range(12):
-        image = np.asarray(Image.open(picture)) + np.random.default_rng(number).integers(0, 2, (128, 128, 3), dtype=np.uint8)
+        image = np.asarray(Image.open(picture)) + np.random.default_rng(number).integers(
+            0, 2, (128, 128, 3), dtype=np.uint8
+        )
         Image.fromarray(image).save(tmp_path / f"part/train/good/{number}.png")
     manifest = run(tmp_path / "part", tmp_path / "dataset")
     assert len({sample.group_key for sample in manifest.samples}) == 12
-    assert any("12 of 12 photographs are so alike that copies cannot be told from like parts" in note for note in manifest.notes)
+    assert any(
+        "12 of 12 photographs are so alike that copies cannot be told from like parts" in note
+        for note in manifest.notes
+    )
 
 
 def test_a_pattern_that_matches_nothing_is_said(folder: Path, tmp_path: Path) -> None:
-    assert any("data.group matches nothing in any path" in note for note in run(folder, tmp_path / "dataset", group="serial(x+)").notes)
+    assert any(
+        "data.group matches nothing in any path" in note
+        for note in run(folder, tmp_path / "dataset", group="serial(x+)").notes
+    )

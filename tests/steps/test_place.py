@@ -22,7 +22,11 @@ def test_outputs_are_those_of_the_face_in_its_order_and_types(pool: str) -> None
     assert all(isinstance(value, fields[name]) for name, value in outputs.items())
     json.dumps(outputs)
     # KFP cannot parse an empty quantity.
-    assert all(value for name, value in outputs.items() if name.endswith(("_cpu", "_cpu_request", "_memory", "_image", "_accelerators")))
+    assert all(
+        value
+        for name, value in outputs.items()
+        if name.endswith(("_cpu", "_cpu_request", "_memory", "_image", "_accelerators"))
+    )
 
 
 def test_images_are_the_variant_s() -> None:
@@ -32,13 +36,17 @@ def test_images_are_the_variant_s() -> None:
 
 def test_the_log_says_what_every_step_gets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    place(Category.parse({"pool": "gaudi", "train": {"processes": 2}, "resources": {"export": {"memory": "6Gi"}}}), IMAGES)
+    place(
+        Category.parse({"pool": "gaudi", "train": {"processes": 2}, "resources": {"export": {"memory": "6Gi"}}}), IMAGES
+    )
     said = capsys.readouterr().err
     assert "train: gaudi nodes, cpu 12, memory 32Gi, 2 habana.ai/gaudi\n" in said
     assert "export: any but Gaudi nodes, cpu 4, memory 6Gi\n" in said
 
 
-def test_a_local_run_says_that_only_the_device_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_local_run_says_that_only_the_device_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     place(Category.parse({}), IMAGES)
     assert capsys.readouterr().err == ""
@@ -57,7 +65,9 @@ def test_a_local_run_says_that_only_the_device_counts(monkeypatch: pytest.Monkey
         ({"pool": "gaudi", "compute_device": "cpu"}, "leave compute.device at auto"),
     ],
 )
-def test_a_slip_in_the_form_ends_the_first_step_with_one_line(slip: dict, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slip_in_the_form_ends_the_first_step_with_one_line(
+    slip: dict, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         component.python_func(images=json.dumps(IMAGES), **(Category().parameters() | slip))
     assert ended.value.code == BadInput.exit_code
@@ -66,10 +76,16 @@ def test_a_slip_in_the_form_ends_the_first_step_with_one_line(slip: dict, senten
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("where", [{"compute": {"device": "cpu", "precision": "float16"}}, {"pool": "xeon", "compute": {"precision": "float16"}}])
+@pytest.mark.parametrize(
+    "where",
+    [{"compute": {"device": "cpu", "precision": "float16"}}, {"pool": "xeon", "compute": {"precision": "float16"}}],
+)
 def test_training_in_float16_on_processors_is_refused_in_the_first_step(where: dict) -> None:
     with pytest.raises(BadInput, match=r"compute.precision is float16 and stfpm trains, .*use bfloat16 or float32"):
         Category.parse({"method": {"name": "stfpm"}, **where})
     # What is not trained runs in any precision, and so does training where an accelerator may be.
     assert place(Category.parse({"method": {"name": "patchcore"}, **where}), IMAGES)["device"] == "cpu"
-    assert Category.parse({"method": {"name": "stfpm"}, "compute": {"precision": "float16"}}).compute.precision == "float16"
+    assert (
+        Category.parse({"method": {"name": "stfpm"}, "compute": {"precision": "float16"}}).compute.precision
+        == "float16"
+    )

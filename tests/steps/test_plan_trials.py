@@ -13,11 +13,17 @@ from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, plan
 from vqi.steps.plan_trials.step import ITEM, plan_trials
 from vqi.tracking.comparisons import Comparison
 
-CAP, NUT = {"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"}
+CAP, NUT = (
+    {"name": "cap", "data_source": "s3://photos/cap"},
+    {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"},
+)
 
 
 def test_categories_by_methods_by_settings() -> None:
-    methods = ["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]
+    methods = [
+        "padim",
+        {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]},
+    ]
     trials = plan(json.dumps([CAP, NUT]), json.dumps(methods), '{"backbone_name": "filterbank"}')
     assert [(trial.mark, trial.category.name, trial.label) for trial in trials] == [
         ("1", "cap", "padim"),
@@ -34,7 +40,11 @@ def test_categories_by_methods_by_settings() -> None:
 
 def test_what_is_nearer_wins_and_settings_go_with_their_method() -> None:
     own = {**CAP, "image_size": "300,300", "method_settings": {"coreset_ratio": 0.2}}
-    first, second = plan(json.dumps([own]), '["patchcore", {"method_name": "padim", "image_size": "400,400"}]', '{"image_size": "200,200"}')
+    first, second = plan(
+        json.dumps([own]),
+        '["patchcore", {"method_name": "padim", "image_size": "400,400"}]',
+        '{"image_size": "200,200"}',
+    )
     assert (first.category.image.size, first.category.method.settings) == ((300, 300), {"coreset_ratio": 0.2})
     assert (second.category.image.size, second.category.method.settings) == ((400, 400), {})
 
@@ -46,7 +56,9 @@ def test_names_by_commas_and_none_at_all() -> None:
 
 def test_every_trial_is_complete_and_survives_a_loop_that_makes_floats_of_numbers() -> None:
     (trial,) = plan(json.dumps([CAP]))
-    floats = {name: float(value) if isinstance(value, int) else value for name, value in trial.category.parameters().items()}
+    floats = {
+        name: float(value) if isinstance(value, int) else value for name, value in trial.category.parameters().items()
+    }
     assert set(floats) == set(Category().parameters())
     assert Category.from_parameters(floats) == trial.category
 
@@ -59,7 +71,12 @@ def test_every_trial_is_complete_and_survives_a_loop_that_makes_floats_of_number
         ("flange", "", "", "it must be a list"),
         ('["flange"]', "", "", "categories, entry 1 is 'flange'; it must be an object"),
         ('[{"name": "cap"}]', "", "", "categories, entry 1: data_source is missing"),
-        (json.dumps([CAP, {"nmae": "nut"}]), "", "", "categories, entry 2: 'nmae' is no parameter of a run. Did you mean 'name'?"),
+        (
+            json.dumps([CAP, {"nmae": "nut"}]),
+            "",
+            "",
+            "categories, entry 2: 'nmae' is no parameter of a run. Did you mean 'name'?",
+        ),
         (json.dumps([CAP]), "patchcor", "", "with methods, entry 1"),
         (json.dumps([CAP]), '[{"method_settings": {}}]', "", "methods, entry 1 names no method"),
         (json.dumps([CAP]), "", "[1]", "common is [1]"),
@@ -78,16 +95,37 @@ def test_what_cannot_be_run_is_one_sentence(categories: str, methods: str, commo
 def test_without_mlflow_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BadInput, match="gathered through MLflow"):
-        plan_trials(categories=json.dumps([CAP]), methods="", common="{}", pool="any", tracking_uri="", experiment="vqi", key="k", name="n")
+        plan_trials(
+            categories=json.dumps([CAP]),
+            methods="",
+            common="{}",
+            pool="any",
+            tracking_uri="",
+            experiment="vqi",
+            key="k",
+            name="n",
+        )
 
 
 def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    items = plan_trials(categories=json.dumps([CAP, NUT]), methods="", common="{}", pool="any", tracking_uri=uri, experiment="all", key="k", name="n")
+    items = plan_trials(
+        categories=json.dumps([CAP, NUT]),
+        methods="",
+        common="{}",
+        pool="any",
+        tracking_uri=uri,
+        experiment="all",
+        key="k",
+        name="n",
+    )
     comparison = Comparison.find(uri, "all", "k")
     assert comparison is not None
     assert [trial["category"] for trial in comparison.read_trials()] == ["cap", "nut"]
-    assert [item[f"{ITEM}tracking_comparison"] for item in items] == [f"{comparison.run_id}/1", f"{comparison.run_id}/2"]
+    assert [item[f"{ITEM}tracking_comparison"] for item in items] == [
+        f"{comparison.run_id}/1",
+        f"{comparison.run_id}/2",
+    ]
     for item in items:
         category = Category.from_parameters({name.removeprefix(ITEM): value for name, value in item.items()})
         assert (category.tracking.uri, category.tracking.experiment) == (uri, "all")

@@ -45,11 +45,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     pictures(folder / "source" / "train" / "good", 6)
     source = str(folder / "source")
-    ingest(name="parts", source=source, layout="mvtec", mask_suffix="_mask", calibration_fraction=0.0, seed=0, dataset=folder / "parts")
+    ingest(
+        name="parts",
+        source=source,
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=0.0,
+        seed=0,
+        dataset=folder / "parts",
+    )
     return folder / "parts"
 
 
-def trained(dataset: Path, network: Path, checkpoints: str = "", steps: int = 4, **settings: Any) -> dict[str, np.ndarray]:
+def trained(
+    dataset: Path, network: Path, checkpoints: str = "", steps: int = 4, **settings: Any
+) -> dict[str, np.ndarray]:
     train(
         dataset=dataset,
         method="efficient_ad",
@@ -66,7 +76,8 @@ def trained(dataset: Path, network: Path, checkpoints: str = "", steps: int = 4,
 
 
 def counted(kind: type, monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> list[int]:
-    """The losses that `kind` is asked for; at the one of number `stop_at` the process is told to stop, as an evicted pod is."""
+    """The losses that `kind` is asked for; at the one of number `stop_at` the process is told to stop, as an evicted
+    pod is."""
     calls: list[int] = []
     original = kind.loss
 
@@ -85,9 +96,16 @@ def uninterrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return trained(dataset, tmp_path_factory.mktemp("network") / "network")
 
 
-@pytest.mark.parametrize(("lesson", "steps_left"), [(Distillation, (2, 4)), (EfficientAd, (0, 3))], ids=["teacher", "student"])
+@pytest.mark.parametrize(
+    ("lesson", "steps_left"), [(Distillation, (2, 4)), (EfficientAd, (0, 3))], ids=["teacher", "student"]
+)
 def test_a_run_that_is_stopped_in_either_lesson_ends_in_the_same_weights(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, np.ndarray], lesson: type, steps_left: tuple[int, int]
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: dict[str, np.ndarray],
+    lesson: type,
+    steps_left: tuple[int, int],
 ):
     with monkeypatch.context() as patched:
         counted(lesson, patched, stop_at=1)
@@ -102,7 +120,9 @@ def test_a_run_that_is_stopped_in_either_lesson_ends_in_the_same_weights(
         assert np.array_equal(resumed[name], value), name
 
 
-def test_the_pretraining_keeps_to_its_own_steps_and_to_the_limit_of_all(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_pretraining_keeps_to_its_own_steps_and_to_the_limit_of_all(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     taught, learnt = counted(Distillation, monkeypatch), counted(EfficientAd, monkeypatch)
     trained(dataset, tmp_path / "network", steps=2)
     assert (len(taught), len(learnt)) == (2, 2)
@@ -126,7 +146,14 @@ def test_a_distilled_teacher_is_the_one_that_train_makes_and_takes(
     source = pictures(tmp_path / "pictures", 6)
     budgets = TrainSettings(max_steps=3, batch_size=2)
     notes = distill(
-        source=str(source), settings=dict(SETTINGS), backbone=BANK, geometry=GEOMETRY, compute=COMPUTE, seed=0, teacher=file, budgets=budgets
+        source=str(source),
+        settings=dict(SETTINGS),
+        backbone=BANK,
+        geometry=GEOMETRY,
+        compute=COMPUTE,
+        seed=0,
+        teacher=file,
+        budgets=budgets,
     )
     for name, value in load_file(file).items():
         assert np.array_equal(value, uninterrupted[f"teacher.{name}"]), name

@@ -1,4 +1,5 @@
-"""What a threshold promises, by simulation: parts that are photographed twice, and normals that tune what they then calibrate."""
+"""What a threshold promises, by simulation: parts that are photographed twice, and normals that tune what they then
+calibrate."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ PARTS, LENGTH, REPEATS, FRESH = 15, 60, 150, 20
 
 
 class Subspace(Detector):
-    """The distance from the span of the normals: a detector that knows every normal by heart, as dfm does where they are few."""
+    """The distance from the span of the normals: a detector that knows every normal by heart, as dfm does where they
+    are few."""
 
     method = "subspace"
 
@@ -32,7 +34,10 @@ class Subspace(Detector):
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
         values = torch.cat(list(embeddings))
-        return {"mean": values.mean(dim=0), "span": torch.linalg.svd(values - values.mean(dim=0), full_matrices=False).Vh}
+        return {
+            "mean": values.mean(dim=0),
+            "span": torch.linalg.svd(values - values.mean(dim=0), full_matrices=False).Vh,
+        }
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         centred = embedding - index["mean"]
@@ -71,19 +76,25 @@ def rejected(groups: Sequence[str], kind: str) -> tuple[float, float]:
         detector = Subspace()
         if kind == "cross":
             learnt, calibrating = images, list(range(len(images)))
-            embeddings = Embeddings(detector, lambda numbers, images=images: Batch(images[list(numbers)]), len(images), 8)
+            embeddings = Embeddings(
+                detector, lambda numbers, images=images: Batch(images[list(numbers)]), len(images), 8
+            )
             scores = [score.score for score in cross_scores(detector, embeddings, groups)[1]]
         else:
             chosen = held_out({str(number): group for number, group in enumerate(groups)}, 0.3, repeat, "calibration")
             calibrating = [number for number in range(len(images)) if str(number) in chosen]
             learnt = images[[number for number in range(len(images)) if str(number) not in chosen]]
-            scores = detector.score(detector.embed(images[calibrating]), detector.fit([detector.embed(learnt)], len(learnt))).image.tolist()
+            scores = detector.score(
+                detector.embed(images[calibrating]), detector.fit([detector.embed(learnt)], len(learnt))
+            ).image.tolist()
         highest: dict[str, float] = {}
         for number, score in zip(calibrating, scores, strict=True):
             highest[groups[number]] = max(score, highest.get(groups[number], 0.0))
         threshold, promised = conformal_threshold(list(highest.values()), 0.01)
         fresh = detector.embed(photographs(torch.randn(FRESH, LENGTH, generator=random), random))
-        share += (detector.score(fresh, detector.fit([detector.embed(learnt)], len(learnt))).image > threshold).float().mean().item() / REPEATS
+        share += (
+            detector.score(fresh, detector.fit([detector.embed(learnt)], len(learnt))).image > threshold
+        ).float().mean().item() / REPEATS
     return promised, share
 
 
@@ -91,8 +102,11 @@ def rejected(groups: Sequence[str], kind: str) -> tuple[float, float]:
 def test_parts_that_are_kept_together_keep_the_promise(kind: str) -> None:
     together = [str(number % PARTS) for number in range(2 * PARTS)]
     promised, share = rejected(together, kind)
-    assert promised == pytest.approx(plan_calibration(PARTS, 0.01, False, 0.0 if kind == "cross" else 0.3).smallest_rate)
-    # The threshold is the highest of two photographs of every part; three standard errors of the mean of 150 repeats are .03.
+    assert promised == pytest.approx(
+        plan_calibration(PARTS, 0.01, False, 0.0 if kind == "cross" else 0.3).smallest_rate
+    )
+    # The threshold is the highest of two photographs of every part; three standard errors of the mean of 150 repeats
+    # are .03.
     assert share < promised + 0.03
 
 

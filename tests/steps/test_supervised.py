@@ -1,4 +1,5 @@
-"""A supervised method from photographs to predictions: what it learns from, its threshold, its boxes and what is said of few defects."""
+"""A supervised method from photographs to predictions: what it learns from, its threshold, its boxes and what is said
+of few defects."""
 
 from __future__ import annotations
 
@@ -114,7 +115,14 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluation=out / "evaluation",
         report=out / "report.html",
     )
-    export(dataset=dataset, network=out / "network", index=out / "index", evaluation=out / "evaluation", tolerance=1e-3, bundle=out / "bundle")
+    export(
+        dataset=dataset,
+        network=out / "network",
+        index=out / "index",
+        evaluation=out / "evaluation",
+        tolerance=1e-3,
+        bundle=out / "bundle",
+    )
     return out
 
 
@@ -123,7 +131,10 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def test_it_learns_from_good_and_labelled_photographs_and_is_tested_on_others(run: Path) -> None:
-    counts = {split: sum(s.split == split for s in read_manifest(run / "dataset").samples) for split in ("train", "labelled", "calibration", "test")}
+    counts = {
+        split: sum(s.split == split for s in read_manifest(run / "dataset").samples)
+        for split in ("train", "labelled", "calibration", "test")
+    }
     assert counts == {"train": 21, "labelled": 15, "calibration": 9, "test": 15}
     assert read_network_notes(run / "network")["notes"]["training"]["learned_images"] == 36
     found = results(run)
@@ -188,7 +199,9 @@ def test_folds_are_cross_validated_and_recorded(run: Path, source: Path, tmp_pat
         learn(run / "dataset", tmp_path / "other", folds=11)
 
 
-def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     original = VggCam.loss
 
@@ -200,13 +213,18 @@ def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(run:
 
     monkeypatch.setattr(VggCam, "loss", loss)
     budgets = TrainSettings(max_epochs=3, checkpoints=str(tmp_path / "checkpoints"))
-    with pytest.raises(RunFailed, match=r"vgg_cam, fold 2 of 2 was told to stop at step 2 of 6; its checkpoint is in .*fold-2"):
+    with pytest.raises(
+        RunFailed, match=r"vgg_cam, fold 2 of 2 was told to stop at step 2 of 6; its checkpoint is in .*fold-2"
+    ):
         learn(run / "dataset", tmp_path / "network", budgets, folds=2)
     resumed = learn(run / "dataset", tmp_path / "network", budgets, folds=2)
     assert len(calls) == 8 + 4 + 12  # the rest of the second fold, and the network itself
     whole = learn(run / "dataset", tmp_path / "whole", TrainSettings(max_epochs=3), folds=2)
     assert resumed["cross_validation"] == whole["cross_validation"]
-    assert read_network_notes(tmp_path / "network")["tensors_sha256"] == read_network_notes(tmp_path / "whole")["tensors_sha256"]
+    assert (
+        read_network_notes(tmp_path / "network")["tensors_sha256"]
+        == read_network_notes(tmp_path / "whole")["tensors_sha256"]
+    )
     # One folder holds all, so that who removes a run's checkpoints removes its folds' too.
     assert [str(path) for path in (tmp_path / "checkpoints").iterdir()] == [resumed["checkpoints"]]
 
@@ -233,7 +251,9 @@ def test_early_stop_looks_at_photographs_of_every_type(run: Path) -> None:
     assert len(split.stopping) + len(split.learned) == 36
 
 
-def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[list[int]] = []
     original = VggCam.views
 
@@ -259,7 +279,13 @@ def test_the_check_says_where_defects_are_too_few(tmp_path: Path) -> None:
     write(tmp_path / "source", "test/good", 12, 100)
     write(tmp_path / "source", "test/hole", 4, 200, spots=True)
     dataset = brought_in(tmp_path / "source", tmp_path, 0.8)
-    verdict = check_dataset(dataset=dataset, geometry=GEOMETRY, false_reject_rate=0.2, page=tmp_path / "page.html", verdict=tmp_path / "verdict.json")
+    verdict = check_dataset(
+        dataset=dataset,
+        geometry=GEOMETRY,
+        false_reject_rate=0.2,
+        page=tmp_path / "page.html",
+        verdict=tmp_path / "verdict.json",
+    )
     sentence = next(finding.sentence for finding in verdict.findings if finding.code == "few-labelled")
     assert "Too few labelled defects to learn from: hole (3)" in sentence
     assert sentence.split(";")[0] in (tmp_path / "page.html").read_text()

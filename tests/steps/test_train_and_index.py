@@ -38,7 +38,15 @@ def photographs_in(folder: Path, seed: int = 0) -> Path:
 
 def dataset_of(folder: Path, name: str, fraction: float, seed: int = 0) -> Path:
     source = photographs_in(folder / f"{name}_photographs", seed)
-    ingest(name=name, source=str(source), layout="mvtec", mask_suffix="_mask", calibration_fraction=fraction, seed=0, dataset=folder / name)
+    ingest(
+        name=name,
+        source=str(source),
+        layout="mvtec",
+        mask_suffix="_mask",
+        calibration_fraction=fraction,
+        seed=0,
+        dataset=folder / name,
+    )
     return folder / name
 
 
@@ -50,23 +58,39 @@ def dataset(tmp_path_factory) -> Path:
 def artefacts(dataset: Path, folder: Path, method: str = "patchcore", **backbone) -> tuple[Path, Path]:
     network, index = folder / "network", folder / "index"
     settings = BackboneSettings(**(backbone or {"name": "filterbank"}))
-    train(dataset=dataset, method=method, settings={}, backbone=settings, geometry=GEOMETRY, compute=COMPUTE, seed=0, network=network)
+    train(
+        dataset=dataset,
+        method=method,
+        settings={},
+        backbone=settings,
+        geometry=GEOMETRY,
+        compute=COMPUTE,
+        seed=0,
+        network=network,
+    )
     build_index(dataset=dataset, network=network, compute=COMPUTE, index=index)
     return network, index
 
 
 def scores_of(dataset: Path, network: Path, index: Path) -> list[tuple[str, float, np.ndarray]]:
     opened, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
-    return [(s.path, score, values) for s, score, values in score_samples(detector, opened, opened.samples("test"), GEOMETRY, COMPUTE)]
+    return [
+        (s.path, score, values)
+        for s, score, values in score_samples(detector, opened, opened.samples("test"), GEOMETRY, COMPUTE)
+    ]
 
 
 def test_defects_score_higher_and_refits_calibrate(dataset, tmp_path):
     network, index = artefacts(dataset, tmp_path)
     scores = {path: score for path, score, _ in scores_of(dataset, network, index)}
-    assert min(score for path, score in scores.items() if "spot" in path) > max(score for path, score in scores.items() if "good" in path)
+    assert min(score for path, score in scores.items() if "spot" in path) > max(
+        score for path, score in scores.items() if "good" in path
+    )
     calibration = json.loads((index / "calibration.json").read_text())
     assert (calibration["kind"], calibration["folds"]) == ("cross", 8)
-    assert [image["path"] for image in calibration["images"]] == [sample.path for sample in Dataset(dataset).samples("train")]
+    assert [image["path"] for image in calibration["images"]] == [
+        sample.path for sample in Dataset(dataset).samples("train")
+    ]
     assert all(image["score"] > 0 and image["map_max"] > 0 for image in calibration["images"])
     notes = read_network_notes(network)["notes"]
     assert notes["dataset_fingerprint"] == Dataset(dataset).manifest.fingerprint
@@ -139,7 +163,10 @@ def test_an_index_for_another_dataset_is_refused(dataset, tmp_path):
 
 
 def test_an_unknown_method_or_setting_leaves_nothing(dataset, tmp_path):
-    for method, settings, words in (("patchcor", {}, "Did you mean 'patchcore'"), ("patchcore", {"ratio": 1}, "method.settings.ratio")):
+    for method, settings, words in (
+        ("patchcor", {}, "Did you mean 'patchcore'"),
+        ("patchcore", {"ratio": 1}, "method.settings.ratio"),
+    ):
         with pytest.raises(BadInput, match=words):
             train(
                 dataset=dataset,

@@ -66,7 +66,9 @@ def test_rules_of_others_stay(s3: Server, planned: Bucket) -> None:
     assert expiries(s3, planned.name) == {"theirs/": 3, "runs/": 90, "logs/": 7}
 
 
-def test_a_store_without_rules_is_said_and_is_no_failure(s3: Server, planned: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_rules_is_said_and_is_no_failure(
+    s3: Server, planned: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ObjectStore, "lifecycle", lambda self, name: None)
     assert NO_RULES in set_up(ObjectStore.from_environment(), planned)
 
@@ -81,7 +83,9 @@ def test_over_a_bad_network(s3: Server, planned: Bucket, monkeypatch: pytest.Mon
     assert client(s3).bucket_exists(planned.name)
 
 
-def test_the_command_sets_up_every_bucket_of_a_file(s3: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_sets_up_every_bucket_of_a_file(
+    s3: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = [f"test-{uuid.uuid4().hex[:12]}" for _ in range(2)]
     file = tmp_path / "buckets.yaml"
     file.write_text(yaml.safe_dump([{"name": name} for name in names]))
@@ -91,7 +95,9 @@ def test_the_command_sets_up_every_bucket_of_a_file(s3: Server, tmp_path: Path, 
     assert all(monkey.bucket_exists(name) for name in names)
 
 
-def test_wrong_credentials_are_bad_input(s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_credentials_are_bad_input(
+    s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     file = tmp_path / "buckets.yaml"
     file.write_text("- name: anything\n")

@@ -73,19 +73,25 @@ def test_another_checksum_is_refused_and_leaves_nothing(filled: str, tmp_path: P
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-def test_the_download_goes_on_where_it_stopped(filled: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_download_goes_on_where_it_stopped(
+    filled: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with faulty(s3.endpoint, a_third(kinds=("half", "closed"))) as network:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", network.endpoint)
         store = ObjectStore.from_environment()
         for index in range(11, 5, -1):
             key = f"set/{index:02d}.bin"
-            assert store.download_file(Address(filled, key), tmp_path / "out" / f"{index}").read_bytes() == CONTENTS[key]
+            assert (
+                store.download_file(Address(filled, key), tmp_path / "out" / f"{index}").read_bytes() == CONTENTS[key]
+            )
         assert network.spoilt >= 4
         assert 1 <= network.faults["GetObject", "half"] == network.ranges
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(str(index) for index in range(6, 12))
 
 
-def test_a_folder_comes_complete_over_a_bad_network(filled: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_comes_complete_over_a_bad_network(
+    filled: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with faulty(s3.endpoint, a_third()) as network:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", network.endpoint)
         files = ObjectStore.from_environment().download_prefix(Address(filled, "set"), tmp_path / "cache")
@@ -111,14 +117,19 @@ def test_a_part_file_of_other_content_is_noticed(filled: str, tmp_path: Path) ->
         ({"AWS_SECRET_ACCESS_KEY": "wrong-wrong"}, "refuses the credentials"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "refuses the credentials"),
         ({"AWS_ACCESS_KEY_ID": ""}, "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, "No credentials"),
+        (
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"},
+            "No credentials",
+        ),
         ({"AWS_ENDPOINT_URL_S3": ""}, "No object store is named; set AWS_ENDPOINT_URL_S3"),
         ({"AWS_ENDPOINT_URL_S3": "minio:9000"}, "must read http://host:port"),
         ({"AWS_ENDPOINT_URL_S3": "http://me:secret@minio:9000"}, "must read http://host:port"),
         ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE names the file /nowhere/ca.pem, which does not exist"),
     ],
 )
-def test_a_wrong_environment_is_one_sentence(filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, sentence: str) -> None:
+def test_a_wrong_environment_is_one_sentence(
+    filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, sentence: str
+) -> None:
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match=sentence) as refusal:
@@ -149,7 +160,10 @@ def test_a_store_that_is_away_is_a_failed_run(s3: Server, monkeypatch: pytest.Mo
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("text", ["s3://", "s3:///key", "s3://UPPER/key", "s3://a/key", "http://bucket/key", "s3://buc ket/key", "bucket/key"])
+@pytest.mark.parametrize(
+    "text",
+    ["s3://", "s3:///key", "s3://UPPER/key", "s3://a/key", "http://bucket/key", "s3://buc ket/key", "bucket/key"],
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(BadInput, match="is no address in an object store"):
         Address.parse(text)
@@ -190,15 +204,21 @@ def test_odd_keys(bucket: str, tmp_path: Path) -> None:
         found = store.find(Address.parse(f"s3://{bucket}/odd keys/{key}"))
         assert found
         assert found.key == f"odd keys/{key}"
-    assert [item.key for item in store.objects(Address(bucket, "odd keys"))] == sorted(f"odd keys/{key}" for key in ODD_KEYS)
+    assert [item.key for item in store.objects(Address(bucket, "odd keys"))] == sorted(
+        f"odd keys/{key}" for key in ODD_KEYS
+    )
     files = store.download_prefix(Address(bucket, "odd keys"), tmp_path / "cache")
-    assert {key: file.read_bytes() for key, file in files.items()} == {key: f"{number}".encode() for number, key in enumerate(ODD_KEYS)}
+    assert {key: file.read_bytes() for key, file in files.items()} == {
+        key: f"{number}".encode() for number, key in enumerate(ODD_KEYS)
+    }
     for key in ODD_KEYS:
         store.remove(Address(bucket, f"odd keys/{key}"))
     assert not store.objects(Address(bucket, ""))
 
 
-def test_a_listing_of_many_pages_goes_on_where_it_broke_off(bucket: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_of_many_pages_goes_on_where_it_broke_off(
+    bucket: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sent").mkdir()
     for number in range(100):
         (tmp_path / "sent" / f"{number:03d} ü+%").write_bytes(b"x")
@@ -208,8 +228,12 @@ def test_a_listing_of_many_pages_goes_on_where_it_broke_off(bucket: str, s3: Ser
         store = ObjectStore.from_environment()
         store._pause = 0.001
         real = store._client._list_objects
-        monkeypatch.setattr(store._client, "_list_objects", lambda *given, **options: real(*given, **options, max_keys=7))
-        assert [item.key for item in store.objects(Address(bucket, "many"))] == [f"many/{number:03d} ü+%" for number in range(100)]
+        monkeypatch.setattr(
+            store._client, "_list_objects", lambda *given, **options: real(*given, **options, max_keys=7)
+        )
+        assert [item.key for item in store.objects(Address(bucket, "many"))] == [
+            f"many/{number:03d} ü+%" for number in range(100)
+        ]
         assert network.calls["ListObjects"] >= 15 + network.spoilt
         assert network.spoilt >= 4
 
@@ -228,10 +252,15 @@ def test_an_object_with_a_content_encoding_comes_as_it_is_stored(bucket: str, s3
     packed = gzip.compress(b"a table of figures" * 1000)
     client = Minio(s3.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region=REGION)
     client.put_object(bucket, "table.csv.gz", io.BytesIO(packed), len(packed), metadata={"Content-Encoding": "gzip"})
-    assert ObjectStore.from_environment().download_file(Address(bucket, "table.csv.gz"), tmp_path / "x").read_bytes() == packed
+    assert (
+        ObjectStore.from_environment().download_file(Address(bucket, "table.csv.gz"), tmp_path / "x").read_bytes()
+        == packed
+    )
 
 
-def test_a_large_download_may_break_off_any_number_of_times(bucket: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_download_may_break_off_any_number_of_times(
+    bucket: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = os.urandom(3 << 20)
     (tmp_path / "sent").write_bytes(content)
     ObjectStore.from_environment().upload_file(tmp_path / "sent", Address(bucket, "large"))
@@ -248,7 +277,9 @@ def test_a_disk_that_is_full_here(filled: str, tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(RunFailed, match=r"set/09.bin cannot be written to .*/folder \(File too large\); make room there"):
+        with pytest.raises(
+            RunFailed, match=r"set/09.bin cannot be written to .*/folder \(File too large\); make room there"
+        ):
             ObjectStore.from_environment().download_file(Address(filled, "set/09.bin"), tmp_path / "folder" / "x")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,4 +1,5 @@
-"""What a store refuses, and how it is reached: credentials, session tokens, rights, regions, certificates, styles of address."""
+"""What a store refuses, and how it is reached: credentials, session tokens, rights, regions, certificates, styles of
+address."""
 
 from __future__ import annotations
 
@@ -41,8 +42,12 @@ def everything(address: Address, folder: Path) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("changes", [{"AWS_SECRET_ACCESS_KEY": "wrong-wrong"}, {"AWS_ACCESS_KEY_ID": "nobody-of-that-name"}])
-def test_wrong_credentials(stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"AWS_SECRET_ACCESS_KEY": "wrong-wrong"}, {"AWS_ACCESS_KEY_ID": "nobody-of-that-name"}]
+)
+def test_wrong_credentials(
+    stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
     for use in everything(stored, tmp_path):
@@ -52,18 +57,25 @@ def test_wrong_credentials(stored: Address, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidTokenId"])
-def test_a_session_token_that_has_expired(s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_a_session_token_that_has_expired(
+    s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
     operations = ("HeadObject", "GetObject", "PutObject", "ListObjects", "HeadBucket")
     with faulty(s3.endpoint, every(Answer(400 if code == "ExpiredToken" else 403, code), *operations)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         for use in everything(stored, tmp_path):
-            with pytest.raises(BadInput, match=rf"refuses the credentials \({code}\): the session token has expired .* set AWS_SESSION_TOKEN"):
+            with pytest.raises(
+                BadInput,
+                match=rf"refuses the credentials \({code}\): the session token has expired .* set AWS_SESSION_TOKEN",
+            ):
                 use()
         # Asked once more for the reason where the first answer had none, and never again.
         assert proxy.spoilt <= 8
 
 
-def test_a_session_token_of_nobody(s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_token_of_nobody(
+    s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if s3.kind == "rclone":
         pytest.skip("rclone knows no session tokens")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "nonsense")
@@ -73,14 +85,21 @@ def test_a_session_token_of_nobody(s3: Server, stored: Address, tmp_path: Path, 
 
 
 def assumed_role(server: Server, monkeypatch: pytest.MonkeyPatch, allowed: list[str] | None = None) -> None:
-    """Put credentials with a session token into the environment, of a role that may do what is `allowed` (None: all)."""
+    """Put credentials with a session token into the environment, of a role that may do what is `allowed` (None:
+    all)."""
     if server.kind != "minio":
         pytest.skip(f"{server.kind} gives session tokens only with an identity provider (MinIO without one)")
     statement = {"Effect": "Allow", "Action": allowed, "Resource": ["arn:aws:s3:::*"]}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}) if allowed else None
-    role = AssumeRoleProvider(sts_endpoint=server.endpoint, access_key=KEY, secret_key=SECRET, policy=policy, region="us-east-1").retrieve()
+    role = AssumeRoleProvider(
+        sts_endpoint=server.endpoint, access_key=KEY, secret_key=SECRET, policy=policy, region="us-east-1"
+    ).retrieve()
     assert role.session_token
-    for name, value in {"ACCESS_KEY_ID": role.access_key, "SECRET_ACCESS_KEY": role.secret_key, "SESSION_TOKEN": role.session_token}.items():
+    for name, value in {
+        "ACCESS_KEY_ID": role.access_key,
+        "SECRET_ACCESS_KEY": role.secret_key,
+        "SESSION_TOKEN": role.session_token,
+    }.items():
         monkeypatch.setenv(f"AWS_{name}", value)
 
 
@@ -94,7 +113,9 @@ def test_a_session_token_is_used(s3: Server, stored: Address, tmp_path: Path, mo
         everything(stored, tmp_path)[0]()
 
 
-def test_the_credentials_file_may_hold_the_token(s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_credentials_file_may_hold_the_token(
+    s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = ["[line-3]", f"aws_access_key_id = {KEY}", f"aws_secret_access_key = {SECRET}"]
     (tmp_path / "credentials").write_text("\n".join(lines))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -114,12 +135,18 @@ def test_rights_that_are_missing(s3: Server, stored: Address, tmp_path: Path, mo
     for use in (objects, download_prefix):
         with pytest.raises(BadInput, match=r"denies access to s3://.*; check the credentials and what may be read"):
             use()
-    with pytest.raises(BadInput, match=r"denies access to s3://.*/set/new; check the credentials and what may be written there"):
+    with pytest.raises(
+        BadInput, match=r"denies access to s3://.*/set/new; check the credentials and what may be written there"
+    ):
         upload()
 
 
-def test_the_rights_the_guide_names_suffice(s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assumed_role(s3, monkeypatch, ["s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"])
+def test_the_rights_the_guide_names_suffice(
+    s3: Server, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assumed_role(
+        s3, monkeypatch, ["s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
+    )
     for use in everything(stored, tmp_path):
         use()
     store = ObjectStore.from_environment()
@@ -145,7 +172,9 @@ def test_another_region(s3_server: Server, s3: Server, tmp_path: Path, monkeypat
     with serving("minio", tmp_path / "store", region="eu-central-1") as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="eu-central-1").make_bucket("parts")
+        Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="eu-central-1").make_bucket(
+            "parts"
+        )
         for use in everything(Address("parts", "set/file"), tmp_path):
             with pytest.raises(BadInput, match=r"in the region 'eu-central-1' .*; set AWS_REGION=eu-central-1"):
                 use()
@@ -155,7 +184,9 @@ def test_another_region(s3_server: Server, s3: Server, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["minio", "seaweedfs"])
-def test_bucket_in_the_host_name(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_bucket_in_the_host_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     if not binary(kind):
         pytest.skip(f"{kind} is not here")
     asked: list[str] = []
@@ -172,7 +203,9 @@ def test_bucket_in_the_host_name(kind: str, tmp_path: Path, monkeypatch: pytest.
     with serving(kind, tmp_path / "store", domain="store.test") as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket("parts")
+        Minio(server.endpoint.removeprefix("http://"), KEY, SECRET, secure=False, region="us-east-1").make_bucket(
+            "parts"
+        )
         for style, host in (("virtual", "parts.store.test"), ("path", "store.test"), ("auto", "store.test")):
             monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", style)
             asked.clear()
@@ -184,7 +217,11 @@ def test_bucket_in_the_host_name(kind: str, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("address", "style", "sentence"),
     [
-        ("http://gateway:9000/minio", "", r"must read http://host:port or https://host:port, without the path '/minio'"),
+        (
+            "http://gateway:9000/minio",
+            "",
+            r"must read http://host:port or https://host:port, without the path '/minio'",
+        ),
         ("http://gateway:9000/parts/", "", r"without the path '/parts/'"),
         ("ftp://gateway:9000", "", "must read http://host:port or https://host:port"),
         ("http://gateway:9000?x=1", "", "must read http://host:port or https://host:port"),
@@ -202,7 +239,9 @@ def test_addresses_that_cannot_be(monkeypatch: pytest.MonkeyPatch, address: str,
 
 
 @pytest.fixture
-def over_tls(s3: Server, stored: Address, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def over_tls(
+    s3: Server, stored: Address, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """The store behind TLS, with the file of its authority, which the environment does not name yet."""
     with faulty(s3.endpoint, tls=authority[1]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
@@ -210,7 +249,9 @@ def over_tls(s3: Server, stored: Address, authority: tuple[Path, ssl.SSLContext]
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_an_authority_of_ones_own(over_tls: Path, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_an_authority_of_ones_own(
+    over_tls: Path, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     with pytest.raises(RunFailed, match="is not trusted; name its authority's file in AWS_CA_BUNDLE"):
         everything(stored, tmp_path)[0]()
     monkeypatch.setenv(variable, str(over_tls))
@@ -231,7 +272,9 @@ def test_connections_that_break_under_tls(
         assert proxy.spoilt >= 4
 
 
-def test_a_certificate_of_another_host(over_tls: Path, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_of_another_host(
+    over_tls: Path, stored: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(over_tls))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL_S3"].replace("localhost", "127.0.0.1"))
     with pytest.raises(RunFailed, match="is not for this host name"):

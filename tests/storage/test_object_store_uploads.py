@@ -57,7 +57,9 @@ def impatient(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return store
 
 
-def test_a_large_file_goes_in_parts_and_comes_back(s3: Server, bucket: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_goes_in_parts_and_comes_back(
+    s3: Server, bucket: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with faulty(s3.endpoint) as proxy:
         store = impatient(proxy.endpoint, monkeypatch)
         store.upload_file(large, Address(bucket, "a/large.bin"))
@@ -76,11 +78,15 @@ def test_files_of_every_size(bucket: str, tmp_path: Path, size: int) -> None:
     (tmp_path / "file").write_bytes(os.urandom(size))
     store = ObjectStore.from_environment()
     store.upload_file(tmp_path / "file", Address(bucket, "file"))
-    assert store.download_file(Address(bucket, "file"), tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
+    assert (
+        store.download_file(Address(bucket, "file"), tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_third_of_the_calls_spoilt(s3: Server, bucket: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_a_third_of_the_calls_spoilt(
+    s3: Server, bucket: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(10):
@@ -92,15 +98,20 @@ def test_a_third_of_the_calls_spoilt(s3: Server, bucket: str, large: Path, tmp_p
         files = store.download_prefix(Address(bucket, "set"), tmp_path / "cache")
         assert proxy.spoilt >= len(proxy.calls) / 4
         assert len({fault for _, fault in proxy.faults}) >= 3
-    assert {name: sha256_of(file) for name, file in files.items()} == {path.name: sha256_of(path) for path in folder.iterdir()}
+    assert {name: sha256_of(file) for name, file in files.items()} == {
+        path.name: sha256_of(path) for path in folder.iterdir()
+    }
     assert (
-        unfinished(s3, bucket, "set/large.bin") <= proxy.faults["CreateMultipartUpload", "unanswered"] + proxy.faults["CreateMultipartUpload", "half"]
+        unfinished(s3, bucket, "set/large.bin")
+        <= proxy.faults["CreateMultipartUpload", "unanswered"] + proxy.faults["CreateMultipartUpload", "half"]
     )
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", ["closed", "unanswered", "half", "slow_down"])
-def test_each_step_of_an_upload_in_parts(s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: str) -> None:
+def test_each_step_of_an_upload_in_parts(
+    s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: str
+) -> None:
     address = Address(bucket, "large.bin")
     with faulty(s3.endpoint, every(fault, operation, times=2)) as proxy:
         impatient(proxy.endpoint, monkeypatch).upload_file(large, address)
@@ -110,12 +121,16 @@ def test_each_step_of_an_upload_in_parts(s3: Server, bucket: str, large: Path, m
     assert (check.metadata or {})["x-amz-meta-sha256"] == sha256_of(large)
 
 
-def test_a_part_that_never_passes_leaves_nothing(s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_never_passes_leaves_nothing(
+    s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def second_part(call: Call) -> Fault:
         return SLOW_DOWN if "partNumber=2" in call.path else None
 
     with faulty(s3.endpoint, second_part) as proxy:
-        with pytest.raises(RunFailed, match=r"large.bin cannot be stored in the store at .* after 9 attempts \(SlowDown\)"):
+        with pytest.raises(
+            RunFailed, match=r"large.bin cannot be stored in the store at .* after 9 attempts \(SlowDown\)"
+        ):
             impatient(proxy.endpoint, monkeypatch).upload_file(large, Address(bucket, "large.bin"))
         assert proxy.faults["UploadPart", "SlowDown"] == 9
         assert proxy.calls["AbortMultipartUpload"] == 1
@@ -123,7 +138,9 @@ def test_a_part_that_never_passes_leaves_nothing(s3: Server, bucket: str, large:
     assert unfinished(s3, bucket, "large.bin") == 0
 
 
-def test_an_upload_that_is_interrupted_leaves_nothing(s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_is_interrupted_leaves_nothing(
+    s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = ObjectStore.from_environment()
 
     def interrupted(*arguments: object) -> None:
@@ -137,18 +154,26 @@ def test_an_upload_that_is_interrupted_leaves_nothing(s3: Server, bucket: str, l
 
 
 @pytest.mark.parametrize("size", [1000, 12 * MIB])
-def test_a_full_store_is_said_at_once(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_a_full_store_is_said_at_once(
+    s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     (tmp_path / "file").write_bytes(os.urandom(size))
     with faulty(s3.endpoint, every(FULL, "PutObject", "UploadPart")) as proxy:
         store = impatient(proxy.endpoint, monkeypatch)
-        with pytest.raises(RunFailed, match=r"is full, or the quota of .* is reached \(XMinioStorageFull\): s3://.*/file was not stored; make room"):
+        with pytest.raises(
+            RunFailed,
+            match=r"is full, or the quota of .* is reached \(XMinioStorageFull\): s3://.*/file was not stored; make "
+            r"room",
+        ):
             store.upload_file(tmp_path / "file", Address(bucket, "file"))
         assert 1 <= proxy.spoilt <= 3
     assert not list(client(s3).list_objects(bucket, recursive=True))
     assert unfinished(s3, bucket, "file") == 0
 
 
-def test_a_folder_stops_at_the_first_refusal(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_stops_at_the_first_refusal(
+    s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(100):
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / f"{number}").write_bytes(b"x")
@@ -158,18 +183,25 @@ def test_a_folder_stops_at_the_first_refusal(s3: Server, bucket: str, tmp_path: 
         assert proxy.calls["PutObject"] < 60
 
 
-def test_a_store_that_says_yes_and_stores_nothing(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_says_yes_and_stores_nothing(
+    s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with faulty(s3.endpoint, every("swallowed", "PutObject", times=1)) as proxy:
         store = impatient(proxy.endpoint, monkeypatch)
         store.upload_file(tmp_path / "file", Address(bucket, "file"))
         assert proxy.calls["PutObject"] == 2
         assert store.find(Address(bucket, "file"))
-    with faulty(s3.endpoint, every("swallowed", "PutObject")) as proxy, pytest.raises(RunFailed, match="which said yes, but it is not there"):
+    with (
+        faulty(s3.endpoint, every("swallowed", "PutObject")) as proxy,
+        pytest.raises(RunFailed, match="which said yes, but it is not there"),
+    ):
         impatient(proxy.endpoint, monkeypatch).upload_file(tmp_path / "file", Address(bucket, "other"))
 
 
-def test_a_slow_line_takes_a_part_longer_than_a_connection_may(s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_line_takes_a_part_longer_than_a_connection_may(
+    s3: Server, bucket: str, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_client, "CONNECT_SECONDS", 0.5)
     with faulty(s3.endpoint) as proxy:
         proxy.reading = 4 * MIB
@@ -177,7 +209,9 @@ def test_a_slow_line_takes_a_part_longer_than_a_connection_may(s3: Server, bucke
         assert proxy.calls["UploadPart"] == 3
 
 
-def test_a_server_that_does_not_answer_in_time(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_in_time(
+    s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_client, "READ_SECONDS", 0.5)
     (tmp_path / "file").write_bytes(b"content")
     with faulty(s3.endpoint, every(2.0, "PutObject", "GetObject", times=1)) as proxy:
@@ -187,7 +221,9 @@ def test_a_server_that_does_not_answer_in_time(s3: Server, bucket: str, tmp_path
         assert proxy.spoilt_with("slow") == 2
 
 
-def test_a_store_that_asks_for_a_pause_gets_it(s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_asks_for_a_pause_gets_it(
+    s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(object_store.time, "sleep", pauses.append)
     (tmp_path / "file").write_bytes(b"content")
@@ -225,7 +261,10 @@ def test_two_who_send_the_same_file_at_once(bucket: str, large: Path, tmp_path: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert sha256_of(stores[0].download_file(Address(bucket, "one"), tmp_path / "back")) == hashlib.sha256(large.read_bytes()).hexdigest()
+    assert (
+        sha256_of(stores[0].download_file(Address(bucket, "one"), tmp_path / "back"))
+        == hashlib.sha256(large.read_bytes()).hexdigest()
+    )
 
 
 def test_a_file_that_is_not_there(bucket: str, tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "encoder_q.", "backbone.", "encoder.", "module.encoder.", "module.encoder_q.", "model.backbone."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "encoder_q.", "backbone.", "encoder.", "module.encoder.", "module.encoder_q.", "model.backbone."],
+)
 def test_names_are_found_whatever_trainers_put_before_them(prefix):
     own = {"conv1.weight": torch.ones(1), "layer1.0.bn1.bias": torch.ones(2)}
     state = {f"{prefix}{name}": tensor for name, tensor in own.items()}
@@ -76,6 +79,11 @@ def test_names_are_found_whatever_trainers_put_before_them(prefix):
 
 
 def test_the_prefix_is_the_one_that_holds_most():
-    state = {"encoder.a": torch.zeros(1), "backbone.a": torch.ones(1), "backbone.b": torch.ones(1), "module.c": torch.zeros(1)}
+    state = {
+        "encoder.a": torch.zeros(1),
+        "backbone.a": torch.ones(1),
+        "backbone.b": torch.ones(1),
+        "module.c": torch.zeros(1),
+    }
     assert set(without_prefix(state, ["a", "b"])) == {"a", "b"}
     assert without_prefix(state, ["z"]) == state

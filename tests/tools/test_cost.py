@@ -29,7 +29,10 @@ def test_a_memory_method_costs_its_index() -> None:
 def test_a_trained_method_costs_its_default_budget() -> None:
     found = cost("stfpm")
     (training,) = found.trainings
-    assert (training.batch_size, training.steps) == (32, 700)  # 100 epochs of 200 images: six whole batches and a rest of eight
+    assert (training.batch_size, training.steps) == (
+        32,
+        700,
+    )  # 100 epochs of 200 images: six whole batches and a rest of eight
     assert 2 <= training.measured_batch <= 32
     assert found.index_seconds == 0
     assert found.hours == pytest.approx(700 * training.milliseconds / 3_600_000)

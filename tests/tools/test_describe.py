@@ -15,13 +15,19 @@ def test_everything_about_a_method_is_documented(name: str) -> None:
     for setting in method.settings:
         assert len(setting.meaning) > 3, f"{name}.{setting.name} has no meaning"
         assert setting.source, f"{name}.{setting.name} does not say where its default comes from"
-        assert setting.choices or setting.type in ("text", "true or false") or None not in (setting.low, setting.high), f"{name}.{setting.name}"
+        assert (
+            setting.choices or setting.type in ("text", "true or false") or None not in (setting.low, setting.high)
+        ), f"{name}.{setting.name}"
     assert (method.kind == "memory") == (method.budget is None)
 
 
 def test_settings_are_told_with_their_limits() -> None:
     settings = {setting.name: setting for setting in describe("padim").settings}
-    assert (settings["channels"].type, settings["channels"].default, settings["channels"].allowed) == ("whole number", 100, "whole number, 0 to 4096")
+    assert (settings["channels"].type, settings["channels"].default, settings["channels"].allowed) == (
+        "whole number",
+        100,
+        "whole number, 0 to 4096",
+    )
     assert settings["reduction"].allowed == "one of orthogonal, pick"
     assert {method.name: method.kind for method in describe_all()}["vgg_cam"] == "supervised"
 

@@ -23,7 +23,10 @@ def bundle(folder: Path, **tensors: np.ndarray) -> Path:
 
 def test_faiss_reads_the_bank_bit_for_bit_and_finds_the_nearest(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    bank, queries = generator.standard_normal((200, 8), dtype=np.float32), generator.standard_normal((5, 8), dtype=np.float32)
+    bank, queries = (
+        generator.standard_normal((200, 8), dtype=np.float32),
+        generator.standard_normal((5, 8), dtype=np.float32),
+    )
     assert write_faiss_index(bundle(tmp_path / "bundle", memory_bank=bank), tmp_path / "new" / "bank.faiss") == (200, 8)
     index = faiss.read_index(str(tmp_path / "new" / "bank.faiss"))
     assert np.array_equal(index.reconstruct_n(0, 200), bank)

@@ -36,7 +36,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sheet(dataset: Path, method: str, out: Path, seed: int = 0, **settings: object) -> Preview:
     # The weights that are named are not there: views read none.
     backbone = BackboneSettings(weights="nowhere.pth", sha256="0" * 64)
-    return preview(dataset=dataset, method=method, settings=settings, backbone=backbone, geometry=Geometry((64, 64)), seed=seed, out=out)
+    return preview(
+        dataset=dataset,
+        method=method,
+        settings=settings,
+        backbone=backbone,
+        geometry=Geometry((64, 64)),
+        seed=seed,
+        out=out,
+    )
 
 
 def test_views_are_columns_and_the_seed_decides(parts: Path, tmp_path: Path) -> None:
@@ -70,5 +78,11 @@ def test_a_supervised_method_shows_labelled_defects(parts: Path, tmp_path: Path)
 def test_what_is_no_picture_is_not_drawn() -> None:
     assert _is_picture(torch.rand(2, 3, 8, 8), 2)
     assert _is_picture(torch.rand(2, 1, 8, 8), 2)
-    for other in (torch.rand(2, 3, 8, 8) * 2, torch.rand(2, 3, 8, 8) - 0.5, torch.rand(2, 4, 8, 8), torch.rand(2, 64), torch.rand(2, 1, 1, 1)):
+    for other in (
+        torch.rand(2, 3, 8, 8) * 2,
+        torch.rand(2, 3, 8, 8) - 0.5,
+        torch.rand(2, 4, 8, 8),
+        torch.rand(2, 64),
+        torch.rand(2, 1, 1, 1),
+    ):
         assert not _is_picture(other, 2)

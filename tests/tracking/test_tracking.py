@@ -49,7 +49,12 @@ def server(sqlite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     shutil.copy(sqlite.removeprefix("sqlite:///"), folder / "server.db")
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'server.db'}",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     log = open(folder / "log", "wb")  # noqa: SIM115
     process = subprocess.Popen(
         command,
@@ -82,7 +87,14 @@ def run(uri: str, **changes: Any) -> str | None:
         "experiment": "bolts",
         "run_name": "bolts patchcore",
         "parameters": {"method": "patchcore", "long": "x" * 9000},
-        "metrics": {"image_auroc": 0.97, "pixel_auroc": None, "aupro": float("nan"), "odd": float("inf"), "confusion": {"true_positive": 3}, "n": 4},
+        "metrics": {
+            "image_auroc": 0.97,
+            "pixel_auroc": None,
+            "aupro": float("nan"),
+            "odd": float("inf"),
+            "confusion": {"true_positive": 3},
+            "n": 4,
+        },
         "tags": {"vqi.dataset_fingerprint": "abc"},
         "artifacts": [],
     }
@@ -98,7 +110,9 @@ def read(uri: str, run_id: str | None) -> tuple[Any, list[str]]:
 
 
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("server", marks=pytest.mark.slow)])
-def test_a_run_is_recorded_whole(store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_recorded_whole(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     uri = request.getfixturevalue(store)
     (tmp_path / "results.json").write_text("{}")
@@ -133,10 +147,17 @@ def test_no_address_is_no_tracking() -> None:
 
 
 def test_many_processes_make_one_new_database(tmp_path: Path) -> None:
-    """What MLflow does by itself fails here in one of the processes or more: "duplicate column name", "table already exists"."""
+    """What MLflow does by itself fails here in one of the processes or more: "duplicate column name", "table already
+    exists"."""
     address = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
-    program = f"from vqi.tracking.runs import check_tracking, open_run; check_tracking({address!r}, 'a'); open_run({address!r}, 'a', 'run')"
-    running = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    program = (
+        f"from vqi.tracking.runs import check_tracking, open_run; check_tracking({address!r}, 'a'); "
+        f"open_run({address!r}, 'a', 'run')"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     assert [process.communicate(timeout=300)[1] for process in running] == [""] * 4
     assert [process.returncode for process in running] == [0] * 4
     from mlflow.tracking import MlflowClient
@@ -266,11 +287,19 @@ def test_artefacts_go_to_an_object_store(
     ],
 )
 def test_a_store_of_artefacts_that_refuses(
-    sqlite: str, stored_experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], reason: str
+    sqlite: str,
+    stored_experiment: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    reason: str,
 ) -> None:
     (tmp_path / "results.json").write_text("{}")
     for name, value in changes.items():
         monkeypatch.setenv(name, value or f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(RunFailed, match=rf"The store of MLflow's artefacts cannot be written .*({reason}).*; check MLFLOW_S3_ENDPOINT_URL"):
+    with pytest.raises(
+        RunFailed,
+        match=rf"The store of MLflow's artefacts cannot be written .*({reason}).*; check MLFLOW_S3_ENDPOINT_URL",
+    ):
         run(sqlite, experiment=stored_experiment, artifacts=[tmp_path / "results.json"])

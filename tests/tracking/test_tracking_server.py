@@ -28,7 +28,9 @@ MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"}
 
 
 @contextmanager
-def answering(status: int = 200, body: Any = HERE, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[Any]]]:
+def answering(
+    status: int = 200, body: Any = HERE, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[Any]]]:
     """A server that gives one answer to everything; its address, and path and credentials of each request."""
     requests: list[Any] = []
 

@@ -1,4 +1,5 @@
-"""A run in a process of its own, to be killed: `python killed_run.py CHECKPOINTS STEPS SECONDS_A_STEP [MEGABYTES]`; prints lines `step`, then a hash.
+"""A run in a process of its own, to be killed: `python killed_run.py CHECKPOINTS STEPS SECONDS_A_STEP [MEGABYTES]`;
+prints lines `step`, then a hash.
 
 MEGABYTES: that much more in every checkpoint, which an object store is sent in the smallest parts it takes.
 """

@@ -1,4 +1,5 @@
-"""What one of several processes runs in test_distributed.py; a module of its own, because processes that are spawned import it."""
+"""What one of several processes runs in test_distributed.py; a module of its own, because processes that are spawned
+import it."""
 
 from __future__ import annotations
 
@@ -25,6 +26,15 @@ def run(group: Group, steps: int) -> tuple[dict[str, Tensor], list[dict[str, flo
     """Train the toy learner (batch normalisation and all, without dropout); its state and the history."""
     learner, images = ToyLearner(dropout=0.0), ToyImages(11)
     settings = TrainSettings(max_steps=steps, batch_size=4, processes=group.size)
-    loop = Loop(learner, images, name="toy", settings=settings, budget=Budget(batch_size=4, epochs=1), compute=Compute(), seed=5, group=group)
+    loop = Loop(
+        learner,
+        images,
+        name="toy",
+        settings=settings,
+        budget=Budget(batch_size=4, epochs=1),
+        compute=Compute(),
+        seed=5,
+        group=group,
+    )
     training = loop.run(images)
     return learner.state_dict(), training.points

@@ -1,4 +1,5 @@
-"""Checkpoints in an object store: killed in the middle of an upload, over a network that spoils a third of the calls, with a store that fills up."""
+"""Checkpoints in an object store: killed in the middle of an upload, over a network that spoils a third of the calls,
+with a store that fills up."""
 
 from __future__ import annotations
 
@@ -31,13 +32,23 @@ SCRIPT = Path(__file__).parent / "killed_run.py"
 def trained(learner: ToyLearner, **options: Any) -> Training:
     pictures = ToyImages(10)
     settings, budget = TrainSettings(max_steps=9), Budget(batch_size=4, epochs=3)
-    return Loop(learner, pictures, name="toy", settings=settings, budget=budget, compute=Compute(), seed=3, checkpoint_seconds=0.0, **options).run(
-        pictures
-    )
+    return Loop(
+        learner,
+        pictures,
+        name="toy",
+        settings=settings,
+        budget=budget,
+        compute=Compute(),
+        seed=3,
+        checkpoint_seconds=0.0,
+        **options,
+    ).run(pictures)
 
 
 def same(first: ToyLearner, second: ToyLearner) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def test_checkpoints_in_an_object_store(bucket: str) -> None:
@@ -104,7 +115,10 @@ def test_a_run_killed_in_the_middle_of_an_upload_resumes(
     assert "resumed at step 2 of 6" in said.err
     assert said.out.count("step") == 4
     assert weights == resumable(str(tmp_path), 6, 0.0, 12)
-    keys = [item.key.removeprefix("toy/run/") for item in ObjectStore.from_environment(s3.environment()).objects(Address(bucket, "toy/run"))]
+    keys = [
+        item.key.removeprefix("toy/run/")
+        for item in ObjectStore.from_environment(s3.environment()).objects(Address(bucket, "toy/run"))
+    ]
     assert keys == [f"step-{step:09d}/{file}" for step in (5, 6) for file in (STATE, TENSORS)]
 
 
@@ -124,7 +138,9 @@ def test_a_store_that_fills_up_does_not_end_the_training(
 ) -> None:
     whole, part = ToyLearner(), ToyLearner()
     trained(whole)
-    with faulty(s3.endpoint, lambda call: FULL if "step-000000004" in call.path and call.method == "PUT" else None) as proxy:
+    with faulty(
+        s3.endpoint, lambda call: FULL if "step-000000004" in call.path and call.method == "PUT" else None
+    ) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         assert trained(part, checkpoints=Checkpoints(f"s3://{bucket}/toy", "run", 2)).steps == 9
         assert proxy.spoilt == 1

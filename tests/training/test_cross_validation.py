@@ -38,7 +38,13 @@ class Images:
 
 
 def detector() -> VggCam:
-    made = create("vgg_cam", {"learning_rate": 0.02, "frozen": 1.0, "defect_weight": 1.0}, BackboneSettings(name="filterbank"), (32, 32), 0)
+    made = create(
+        "vgg_cam",
+        {"learning_rate": 0.02, "frozen": 1.0, "defect_weight": 1.0},
+        BackboneSettings(name="filterbank"),
+        (32, 32),
+        0,
+    )
     assert isinstance(made, VggCam)
     return made
 
@@ -77,7 +83,15 @@ def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
     assert images.labels is not None
     strata = ["defect" if label else "good" for label in images.labels]
     settings = TrainSettings(max_epochs=12)
-    options = {"folds": 4, "name": "test", "settings": settings, "budget": Budget(4, 1), "compute": Compute(), "seed": 0, "normals": []}
+    options = {
+        "folds": 4,
+        "name": "test",
+        "settings": settings,
+        "budget": Budget(4, 1),
+        "compute": Compute(),
+        "seed": 0,
+        "normals": [],
+    }
     folds = cross_validated(detector, images, strata, SINGLE[: len(strata)], **options)  # type: ignore[arg-type]
     scores = torch.empty(16)
     for fold in folds:

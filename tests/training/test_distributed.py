@@ -14,9 +14,12 @@ from vqi.training.distributed import Group, launch
 def test_two_processes_give_the_result_of_one() -> None:
     alone, history = run(Group(), 9)
     together, shared_history = launch(2, run, 9)
-    # Sums of gradients and of batch statistics are taken in another order: float32 rounding, carried through nine steps of Adam.
+    # Sums of gradients and of batch statistics are taken in another order: float32 rounding, carried through nine steps
+    # of Adam.
     for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            together[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     assert [point["loss"] for point in shared_history] == pytest.approx([point["loss"] for point in history], rel=1e-4)
 
 

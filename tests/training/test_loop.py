@@ -29,10 +29,14 @@ BUDGET = Budget(batch_size=4, epochs=3)
 SCRIPT = Path(__file__).parent / "killed_run.py"
 
 
-def trained(learner: ToyLearner, settings: TrainSettings, images: int = 10, precision: str = "float32", **options: Any) -> Training:
+def trained(
+    learner: ToyLearner, settings: TrainSettings, images: int = 10, precision: str = "float32", **options: Any
+) -> Training:
     pictures = ToyImages(images)
     compute = Compute(precision=precision)
-    return Loop(learner, pictures, name="toy", settings=settings, budget=BUDGET, compute=compute, seed=3, **options).run(pictures)
+    return Loop(
+        learner, pictures, name="toy", settings=settings, budget=BUDGET, compute=compute, seed=3, **options
+    ).run(pictures)
 
 
 def test_an_epoch_shows_every_image_once_and_every_epoch_in_another_order() -> None:
@@ -78,16 +82,28 @@ def test_the_loss_falls_and_what_is_frozen_stays() -> None:
 
 
 def test_a_fixed_group_keeps_its_rate_and_the_others_follow_the_schedule() -> None:
-    loop = Loop(ToyLearner(), ToyImages(8), name="toy", settings=TrainSettings(max_steps=4), budget=BUDGET, compute=Compute(), seed=0)
+    loop = Loop(
+        ToyLearner(),
+        ToyImages(8),
+        name="toy",
+        settings=TrainSettings(max_steps=4),
+        budget=BUDGET,
+        compute=Compute(),
+        seed=0,
+    )
     loop.run(ToyImages(8))
-    assert [group["lr"] for group in loop.optimisation.optimiser.param_groups] == pytest.approx([1e-2 * (1 - 3 / 4), 1e-2])
+    assert [group["lr"] for group in loop.optimisation.optimiser.param_groups] == pytest.approx(
+        [1e-2 * (1 - 3 / 4), 1e-2]
+    )
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     first, second = ToyLearner(), ToyLearner()
     trained(first, TrainSettings())
     trained(second, TrainSettings())
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def run_script(folder: Path, steps: int, pause: float = 0.0) -> subprocess.Popen[str]:
@@ -104,7 +120,9 @@ def stopped_after(process: subprocess.Popen[str], steps: int, number: int) -> st
     return process.communicate(timeout=60)[1]
 
 
-def test_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     whole = resumable(str(tmp_path / "whole"), 14)
     stopped_after(run_script(tmp_path / "killed", 14, 0.02), 4, signal.SIGKILL)
     stopped_after(run_script(tmp_path / "killed", 14, 0.02), 3, signal.SIGKILL)
@@ -127,7 +145,9 @@ def test_sigterm_writes_a_checkpoint_and_the_run_resumes(tmp_path: Path, capfd: 
     assert output.count("step") == 12 - at.step
 
 
-def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = Checkpoints(str(tmp_path), "run", 2)
     trained(ToyLearner(), TrainSettings(max_steps=6), checkpoints=kept, checkpoint_seconds=0.0)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-000000005", "step-000000006"]
@@ -227,7 +247,11 @@ def test_a_time_budget_that_is_not_used_up_changes_nothing(monkeypatch: pytest.M
 
 def test_a_run_that_is_out_of_time_learns_no_more_until_it_is_given_more(tmp_path: Path) -> None:
     def again(seconds: float) -> Training:
-        return trained(ToyLearner(), TrainSettings(max_steps=3, max_seconds=seconds), checkpoints=Checkpoints(str(tmp_path), "run", 1))
+        return trained(
+            ToyLearner(),
+            TrainSettings(max_steps=3, max_seconds=seconds),
+            checkpoints=Checkpoints(str(tmp_path), "run", 1),
+        )
 
     runs = [again(seconds) for seconds in (1e-9, 1e-9, 1000)]
     assert [(run.steps, run.stopped) for run in runs] == [(1, "seconds"), (1, "seconds"), (3, "steps")]
@@ -244,7 +268,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
             self.explode_at = 0 if self.steps == 4 else -1
             return super().loss(views)
 
-    with pytest.raises(RunFailed, match=r"The loss of toy is nan near step 4, so it learns no more; the last good checkpoint is in .*run"):
+    with pytest.raises(
+        RunFailed,
+        match=r"The loss of toy is nan near step 4, so it learns no more; the last good checkpoint is in .*run",
+    ):
         trained(Explodes(), TrainSettings(max_steps=9), checkpoints=kept, checkpoint_seconds=0.0)
     found = kept.latest()
     assert found is not None

@@ -21,7 +21,9 @@ def gradient(step: int, layout: torch.memory_format) -> torch.Tensor:
     return torch.rand(SHAPE, generator=torch.Generator().manual_seed(step)).to(memory_format=layout)
 
 
-def stepped(parameter: torch.nn.Parameter, optimiser: torch.optim.Optimizer, steps: range, layout: torch.memory_format) -> None:
+def stepped(
+    parameter: torch.nn.Parameter, optimiser: torch.optim.Optimizer, steps: range, layout: torch.memory_format
+) -> None:
     for step in steps:
         parameter.grad = gradient(step, layout)
         lay_out_gradients(optimiser)
@@ -43,7 +45,9 @@ def test_moments_from_a_file_have_the_layout_of_their_parameter(layout: torch.me
     optimiser, again = (torch.optim.Adam([one], lr=0.1, fused=True) for one in (whole, resumed))
     stepped(whole, optimiser, range(3), layout)
     moments, plain = optimiser_state(optimiser)
-    kept = {name: value.clone(memory_format=torch.contiguous_format) for name, value in moments.items()}  # as safetensors keeps them
+    kept = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in moments.items()
+    }  # as safetensors keeps them
     with torch.no_grad():
         resumed.copy_(whole)
     load_optimiser(again, kept, plain)

@@ -9,7 +9,9 @@ from vqi.training.prefetching import Prefetcher
 
 
 def test_batches_come_in_order_whichever_is_ready_first() -> None:
-    assert list(Prefetcher(lambda step: step * step, 3, 40, depth=5, threads=3)) == [step * step for step in range(3, 40)]
+    assert list(Prefetcher(lambda step: step * step, 3, 40, depth=5, threads=3)) == [
+        step * step for step in range(3, 40)
+    ]
     assert list(Prefetcher(lambda step: step, 3, 3)) == []
 
 
@@ -17,7 +19,10 @@ def test_its_threads_compute_with_one_each_and_the_step_keeps_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = [(made, torch.get_num_threads()) for made in Prefetcher(lambda step: (torch.get_num_threads(), torch.is_grad_enabled()), 0, 8)]
+        found = [
+            (made, torch.get_num_threads())
+            for made in Prefetcher(lambda step: (torch.get_num_threads(), torch.is_grad_enabled()), 0, 8)
+        ]
         assert found == [((1, False), 2)] * 8
     finally:
         torch.set_num_threads(before)

@@ -1,4 +1,5 @@
-"""Every trained method: the same seed gives the same weights bit for bit, also where the run was killed (SIGKILL) at a random step and resumed."""
+"""Every trained method: the same seed gives the same weights bit for bit, also where the run was killed (SIGKILL) at a
+random step and resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def processes() -> Any:
 
 
 def trained(told: Connection, method: str, dataset: str, network: str, checkpoints: str) -> None:
-    """In a process of its own: train, telling every checkpoint that was written, and at the end the hash of the network's tensors."""
+    """In a process of its own: train, telling every checkpoint that was written, and at the end the hash of the
+    network's tensors."""
     import torch
 
     from vqi.detectors.storage import read_network_notes
@@ -69,7 +71,9 @@ def trained(told: Connection, method: str, dataset: str, network: str, checkpoin
 def test_killed_and_resumed(method: str, dataset: Path, tmp_path: Path, processes: Any) -> None:
     def start(name: str) -> tuple[Any, Connection]:
         ours, theirs = processes.Pipe(duplex=False)
-        process = processes.Process(target=trained, args=(theirs, method, str(dataset), str(tmp_path / f"network {name}"), str(tmp_path / name)))
+        process = processes.Process(
+            target=trained, args=(theirs, method, str(dataset), str(tmp_path / f"network {name}"), str(tmp_path / name))
+        )
         process.start()
         theirs.close()
         return process, ours

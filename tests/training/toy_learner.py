@@ -1,4 +1,5 @@
-"""A small learner with everything a loop must carry: random views, dropout, batch normalisation, a phase that thaws, statistics of the normals."""
+"""A small learner with everything a loop must carry: random views, dropout, batch normalisation, a phase that thaws,
+statistics of the normals."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ class ToyImages:
 
     def __init__(self, count: int, size: int = 16) -> None:
         random = torch.Generator().manual_seed(7)
-        self.images = torch.rand(count, 3, size, size, generator=random) * 0.5 + torch.linspace(0, 0.5, count).view(-1, 1, 1, 1)
+        self.images = torch.rand(count, 3, size, size, generator=random) * 0.5 + torch.linspace(0, 0.5, count).view(
+            -1, 1, 1, 1
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,7 +54,10 @@ class ToyLearner(Learner):
         self.mean.copy_(torch.stack([batch.mean() for batch in normals]).mean())
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
-        groups = [{"params": self.body.parameters(), "lr": 1e-2}, {"params": self.head.parameters(), "lr": 1e-2, "fixed": True}]
+        groups = [
+            {"params": self.body.parameters(), "lr": 1e-2},
+            {"params": self.head.parameters(), "lr": 1e-2, "fixed": True},
+        ]
         return Optimisation(torch.optim.Adam(groups, fused=True), lambda step: 1 - step / schedule.steps, clip=1.0)
 
     def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
@@ -63,7 +69,9 @@ class ToyLearner(Learner):
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         if self.largest_piece and len(views["view"]) > self.largest_piece:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+            )
         found = self.head(self.body(self.frozen(views["view"] - self.mean)).mean(dim=(2, 3))).squeeze(1).float()
         loss = (found - views["target"]).square().mean()
         return {"loss": loss * float("nan") if self.explode_at == 0 else loss, "half": loss / 2}

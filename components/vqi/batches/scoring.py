@@ -18,7 +18,8 @@ from vqi.platform.progress import Progress
 
 
 class TensorBatches:
-    """The samples in order, as batches of float32 [n, 3, h, w] in [0, 1] on the CPU: what a detector calls ImageBatches."""
+    """The samples in order, as batches of float32 [n, 3, h, w] in [0, 1] on the CPU: what a detector calls
+    ImageBatches."""
 
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, batch_size: int) -> None:
         self.batches = InputBatches(dataset, samples, geometry, batch_size)

@@ -23,23 +23,34 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class DecodedImages:
-    """`count` pictures as the network sees them. `decode(number)` gives uint8 [h, w, 3]; the first that fit into `memory` bytes are decoded once."""
+    """`count` pictures as the network sees them. `decode(number)` gives uint8 [h, w, 3]; the first that fit into
+    `memory` bytes are decoded once."""
 
     def __init__(
-        self, decode: Callable[[int], np.ndarray], count: int, size: tuple[int, int], labels: Tensor | None = None, memory: int | None = None
+        self,
+        decode: Callable[[int], np.ndarray],
+        count: int,
+        size: tuple[int, int],
+        labels: Tensor | None = None,
+        memory: int | None = None,
     ) -> None:
         self.decode, self.count, self.size, self.labels = decode, count, size, labels
         allowed = min(MOST_MEMORY, int(MEMORY_SHARE * available_memory())) if memory is None else memory
         each = 3 * size[0] * size[1]
         self.kept: list[np.ndarray | None] = [None] * min(count, allowed // each)
         held = f"all {count}" if len(self.kept) == count else f"{len(self.kept)} of {count}"
-        print(f"training images: {held} stay decoded in memory, {len(self.kept) * each / MIB:.0f} MiB", file=sys.stderr, flush=True)
+        print(
+            f"training images: {held} stay decoded in memory, {len(self.kept) * each / MIB:.0f} MiB",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def __len__(self) -> int:
         return self.count
 
     def load(self, numbers: Sequence[int]) -> Tensor:
-        """float32 [n, 3, h, w] in [0, 1]. Two threads that ask for the same image at once both decode it, to the same bytes."""
+        """float32 [n, 3, h, w] in [0, 1]. Two threads that ask for the same image at once both decode it, to the same
+        bytes."""
         return torch.from_numpy(np.stack([to_input(self._picture(number)) for number in numbers]))
 
     def _picture(self, number: int) -> np.ndarray:
@@ -51,14 +62,19 @@ class DecodedImages:
         return kept
 
 
-def dataset_images(dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, labelled: bool = False) -> DecodedImages:
+def dataset_images(
+    dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, labelled: bool = False
+) -> DecodedImages:
     """The samples' images; `labelled` adds their labels (1 = defect)."""
     labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if labelled else None
-    return DecodedImages(lambda number: dataset.input(samples[number], geometry), len(samples), geometry.input_size, labels)
+    return DecodedImages(
+        lambda number: dataset.input(samples[number], geometry), len(samples), geometry.input_size, labels
+    )
 
 
 def source_images(source: str, geometry: Geometry, key: str) -> Iterator[DecodedImages]:
-    """The pictures of a folder, archive or s3:// prefix, for as long as the generator is held open (an archive is unpacked meanwhile).
+    """The pictures of a folder, archive or s3:// prefix, for as long as the generator is held open (an archive is
+    unpacked meanwhile).
 
     Raises BadInput naming `key` where there are none.
     """
@@ -68,4 +84,8 @@ def source_images(source: str, geometry: Geometry, key: str) -> Iterator[Decoded
         names = sorted(name for name in files if name.lower().endswith(PICTURES))
         if not names:
             raise BadInput(f"{key} is {source!r}, which holds no pictures ({', '.join(PICTURES)}).")
-        yield DecodedImages(lambda number: whole.apply(decode_rgb(files[names[number]].read_bytes(), names[number])), len(names), whole.size)
+        yield DecodedImages(
+            lambda number: whole.apply(decode_rgb(files[names[number]].read_bytes(), names[number])),
+            len(names),
+            whole.size,
+        )

@@ -1,7 +1,8 @@
 """Unpacking archives that are not trusted.
 
-Members are written to numbered files, so a name in an archive never becomes a path on this machine. What would be dangerous elsewhere
-(absolute paths, '..', links, devices) is refused all the same: such an archive was not made by packing photographs.
+Members are written to numbered files, so a name in an archive never becomes a path on this machine. What would be
+dangerous elsewhere (absolute paths, '..', links, devices) is refused all the same: such an archive was not made by
+packing photographs.
 """
 
 from __future__ import annotations
@@ -27,12 +28,22 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".zip")
 _PIECE = 1 << 18
 # A tar header that is longer (names, attributes) is read into memory whole: no honest archive of photographs has one.
 _LONGEST_HEADER = 1 << 20
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error, ValueError)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    struct.error,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to. `most_times` is unpacked bytes to packed, and only counts beyond `harmless_bytes`."""
+    """What an archive may unpack to. `most_times` is unpacked bytes to packed, and only counts beyond
+    `harmless_bytes`."""
 
     most_files: int = 1_000_000
     most_bytes: int = 256 << 30
@@ -57,7 +68,8 @@ class _Meter:
             raise BadInput(f"The archive {self._name} unpacks to more than {self._limits.most_bytes} bytes; split it.")
         if self._bytes > max(self._limits.harmless_bytes, self._limits.most_times * self._packed):
             raise BadInput(
-                f"The archive {self._name} unpacks to more than {self._limits.most_times} times its size: a decompression bomb, not photographs."
+                f"The archive {self._name} unpacks to more than {self._limits.most_times} times its size: a "
+                "decompression bomb, not photographs."
             )
 
     def more_files(self) -> None:
@@ -67,7 +79,8 @@ class _Meter:
 
 
 class _MeteredStream:
-    """What tarfile reads from: counts every decompressed byte and refuses headers of a size that would fill the memory."""
+    """What tarfile reads from: counts every decompressed byte and refuses headers of a size that would fill the
+    memory."""
 
     def __init__(self, stream: IO[bytes], meter: _Meter, name: str) -> None:
         self._stream, self._meter, self._name = stream, meter, name
@@ -75,7 +88,9 @@ class _MeteredStream:
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > _LONGEST_HEADER:
-            raise BadInput(f"The archive {self._name} has a header of {size} bytes; it was not made by packing photographs.")
+            raise BadInput(
+                f"The archive {self._name} has a header of {size} bytes; it was not made by packing photographs."
+            )
         data = self._stream.read(size)
         self._count()
         return data
@@ -102,14 +117,16 @@ def is_archive(name: str) -> bool:
 def checked_name(name: str, where: str) -> str:
     """The path below its root that a name in an archive or object store says, '/'-separated and composed (NFC).
 
-    A backslash separates as a slash does: tools on Windows write it, whatever else they say of the archive. Raises BadInput for what is not a
-    plain path.
+    A backslash separates as a slash does: tools on Windows write it, whatever else they say of the archive. Raises
+    BadInput for what is not a plain path.
     """
     name = normalised(name).replace("\\", "/")
     if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
         raise BadInput(f"{where} holds the absolute path {name!r}; pack the photographs by relative paths.")
     if ".." in name.split("/"):
-        raise BadInput(f"{where} holds the path {name!r}, which leads out of it; pack the photographs from inside their folder.")
+        raise BadInput(
+            f"{where} holds the path {name!r}, which leads out of it; pack the photographs from inside their folder."
+        )
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or "\0" in name:
         raise BadInput(f"{where} holds the name {name!r}, which no file can have.")
@@ -124,22 +141,30 @@ def twice(where: str, path: str, first: str, second: str) -> str:
     """The sentence for two files of one path; `first` and `second` are their names as they came."""
     if normalised(first) == first and normalised(second) == second:
         return f"{where} holds {path!r} twice; pack it again."
-    return f"{where} holds {path!r} twice, once with composed letters and once with decomposed ones (as a Mac writes them); rename one of them."
+    return (
+        f"{where} holds {path!r} twice, once with composed letters and once with decomposed ones (as a Mac writes "
+        "them); rename one of them."
+    )
 
 
 @contextmanager
 def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator[dict[str, Path]]:
     """The files of an archive by their names in it, in a temporary folder that is removed afterwards.
 
-    `name` says by its suffix what kind of archive it is. Where everything lies in one top folder (`tar cf cookie.tar cookie`) names start
-    below it, so that the archive of a folder is the same set as the folder. Raises BadInput where the archive is damaged or not harmless.
+    `name` says by its suffix what kind of archive it is. Where everything lies in one top folder (`tar cf cookie.tar
+    cookie`) names start below it, so that the archive of a folder is the same set as the folder. Raises BadInput where
+    the archive is damaged or not harmless.
     """
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="vqi-unpacked-") as folder:
         meter = _Meter(name, archive.stat().st_size, limits)
         files: dict[str, Path] = {}
         try:
-            members = _zip_members(archive, name, meter) if name.lower().endswith(".zip") else _tar_members(archive, name, meter)
+            members = (
+                _zip_members(archive, name, meter)
+                if name.lower().endswith(".zip")
+                else _tar_members(archive, name, meter)
+            )
             originals: dict[str, str] = {}
             for member, size, stream in members:
                 path = checked_name(member, f"The archive {name}")
@@ -150,7 +175,10 @@ def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator
                 with open(files[path], "wb") as file:
                     _copy(stream, file, size, name, meter if name.lower().endswith(".zip") else None)
         except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
-            raise BadInput(f"The archive {name} cannot be unpacked ({error or type(error).__name__}); it is damaged or of another kind.") from error
+            raise BadInput(
+                f"The archive {name} cannot be unpacked ({error or type(error).__name__}); it is damaged or of "
+                "another kind."
+            ) from error
         yield _below_top_folder(files)
 
 
@@ -215,7 +243,8 @@ def _zip_members(archive: Path, name: str, meter: _Meter) -> Iterator[tuple[str,
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str:
-    """A member's name; without the flag that says UTF-8 it is read as UTF-8 all the same where it can be, as a Mac writes it, else as cp437."""
+    """A member's name; without the flag that says UTF-8 it is read as UTF-8 all the same where it can be, as a Mac
+    writes it, else as cp437."""
     if member.flag_bits & 0x800:
         return member.filename
     try:
@@ -225,8 +254,11 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
 
 
 def _below_top_folder(files: dict[str, Path]) -> dict[str, Path]:
-    """Names without the one folder they share, unless that folder means something ("good", "train", "masks", "scratch")."""
-    visible = [path for path in files if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))]
+    """Names without the one folder they share, unless that folder means something ("good", "train", "masks",
+    "scratch")."""
+    visible = [
+        path for path in files if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    ]
     tops = {path.split("/")[0] if "/" in path else "" for path in visible}
     top = next(iter(tops), "")
     if len(tops) != 1 or not top or is_role_folder(top) or is_mask_folder(top) or is_bad_folder(top):

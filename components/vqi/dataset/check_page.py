@@ -40,7 +40,9 @@ class Picture:
 def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> str:
     """The self-contained HTML page of a verdict; every name from the data is escaped."""
     by_path = {observation.sample.path: observation for observation in observations}
-    pictures = {split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]}
+    pictures = {
+        split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]
+    }
     contents = {
         f"{split}: {defect}": count
         for split in SPLITS
@@ -50,13 +52,20 @@ def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Obse
     areas = [
         100 * observation.mask.pixels / (observation.look.size[0] * observation.look.size[1])
         for observation in observations
-        if observation.look and observation.mask and observation.mask.pixels and observation.mask.size == observation.look.size
+        if observation.look
+        and observation.mask
+        and observation.mask.pixels
+        and observation.mask.size == observation.look.size
     ]
     histograms = {
         "Images of each split and defect": _bars(contents),
         **_size_histogram([look.size for look in looks]),
-        "Brightness (mean grey level, 0 to 255)": _bars(_binned([look.brightness for look in looks], np.linspace(0, 256, 17), "{:.0f} to {:.0f}")),
-        "Defect area (share of the image)": _bars(_binned(areas, np.array([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100.001]), "{:g} to {:.4g} %")),
+        "Brightness (mean grey level, 0 to 255)": _bars(
+            _binned([look.brightness for look in looks], np.linspace(0, 256, 17), "{:.0f} to {:.0f}")
+        ),
+        "Defect area (share of the image)": _bars(
+            _binned(areas, np.array([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100.001]), "{:g} to {:.4g} %")
+        ),
     }
     return render(
         "check.html.jinja",
@@ -82,7 +91,11 @@ def _size_histogram(sizes: Sequence[tuple[int, int]]) -> dict[str, list[Bar]]:
     """Every size where they are few; else the longer sides in bins."""
     counts = Counter(sizes)
     if len(counts) <= _MOST_BARS:
-        return {"Image sizes (width x height, pixels)": _bars({f"{width} x {height}": count for (height, width), count in counts.most_common()})}
+        return {
+            "Image sizes (width x height, pixels)": _bars(
+                {f"{width} x {height}": count for (height, width), count in counts.most_common()}
+            )
+        }
     longer = [max(size) for size in sizes]
     edges = np.unique(np.linspace(min(longer), max(longer) + 1, 9).round())
     return {"Image sizes (longer side, pixels)": _bars(_binned(longer, edges, "{:.0f} to {:.0f}"))}

@@ -1,6 +1,7 @@
 """Whether a Dataset is fit to learn from: findings in sentences, and the verdict.
 
-An error stops the run: something would be learnt or measured wrongly. A warning does not: the figures mean less than they seem to.
+An error stops the run: something would be learnt or measured wrongly. A warning does not: the figures mean less than
+they seem to.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ FORMAT = "vqi-dataset-check/1"
 FEWEST_NORMALS, FEW_NORMALS = 2, 10
 SHOWN = 10
 _BLANK_DEVIATION = 1.5
-# A mask whose marks take this share of the edges is drawn the other way round, where so large a share of a set's masks are.
+# A mask whose marks take this share of the edges is drawn the other way round, where so large a share of a set's masks
+# are.
 _REACHES_EVERY_EDGE, _MIXED_MASKS = 0.95, 0.2
 # Photographs with more pixels above the white level than this lose something.
 _CLIPPED = 1e-3
@@ -37,7 +39,8 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. `paths` holds the files it is about: a tuple each, of one file or of several that belong together."""
+    """One thing that is wrong. `paths` holds the files it is about: a tuple each, of one file or of several that belong
+    together."""
 
     severity: Severity
     code: str
@@ -47,8 +50,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths pictured (`shown`), and the
-    `notes` of ingest, first of all what decides what is learnt."""
+    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths
+    pictured (`shown`), and the `notes` of ingest, first of all what decides what is learnt."""
 
     name: str
     fingerprint: str
@@ -64,7 +67,11 @@ class Verdict:
         lines = []
         for split in SPLITS:
             counts = [f"{count} {label}" for label, count in self.counts[split].items() if count]
-            types = [f"{defect} {count}" for defect, count in self.defects[split].items() if defect not in ("good", "unknown")]
+            types = [
+                f"{defect} {count}"
+                for defect, count in self.defects[split].items()
+                if defect not in ("good", "unknown")
+            ]
             if counts:
                 lines.append(f"{split}: {', '.join(counts)}" + (f" ({', '.join(types)})" if types else ""))
         return lines
@@ -109,13 +116,20 @@ class Verdict:
                 for split in SPLITS
             },
             "findings": [
-                {"severity": f.severity, "code": f.code, "sentence": f.sentence, "paths": [list(group) for group in f.paths]} for f in self.findings
+                {
+                    "severity": f.severity,
+                    "code": f.code,
+                    "sentence": f.sentence,
+                    "paths": [list(group) for group in f.paths],
+                }
+                for f in self.findings
             ],
         }
 
 
 def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
-    """Up to SHOWN paths of every split for a person to look at: from every defect type in turn, spread evenly over each."""
+    """Up to SHOWN paths of every split for a person to look at: from every defect type in turn, spread evenly over
+    each."""
     chosen: dict[str, tuple[str, ...]] = {}
     for split in SPLITS:
         by_defect: dict[str, list[str]] = defaultdict(list)
@@ -124,7 +138,10 @@ def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
                 by_defect[sample.defect].append(sample.path)
         picks: list[str] = []
         share = math.ceil(SHOWN / max(len(by_defect), 1))
-        queues = [[paths[round(at)] for at in np.linspace(0, len(paths) - 1, min(share, len(paths)))] for _, paths in sorted(by_defect.items())]
+        queues = [
+            [paths[round(at)] for at in np.linspace(0, len(paths) - 1, min(share, len(paths)))]
+            for _, paths in sorted(by_defect.items())
+        ]
         for turn in range(share):
             picks += [queue[turn] for queue in queues if turn < len(queue)]
         chosen[split] = tuple(picks[:SHOWN])
@@ -141,7 +158,8 @@ def judge(
 ) -> Verdict:
     """The verdict on a Dataset from one observation of every sample; `false_reject_rate` lies in (0, 1).
 
-    Whether the method `trains` and the `calibration_fraction` that was asked for say where its threshold comes from (`plan_calibration`).
+    Whether the method `trains` and the `calibration_fraction` that was asked for say where its threshold comes from
+    (`plan_calibration`).
     """
     looks = [(observation.sample, observation.look) for observation in observations if observation.look]
     findings = [
@@ -164,7 +182,9 @@ def judge(
         defects[sample.split][sample.defect] += 1
     ordered = sorted(findings, key=lambda finding: finding.severity != "error")
     by_split: dict[str, dict[str, int]] = {split: dict(sorted(defects[split].items())) for split in SPLITS}
-    return Verdict(manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest), manifest.notes)
+    return Verdict(
+        manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest), manifest.notes
+    )
 
 
 def _unreadable(observations: Sequence[Observation]) -> Iterator[Finding]:
@@ -180,36 +200,60 @@ def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterato
     normals = usable["train", "good"]
     if normals < FEWEST_NORMALS:
         held = "is empty: it holds no readable normal image" if normals == 0 else "holds a single readable normal image"
-        yield Finding("error", "empty-train", f"The train split {held}; give at least {FEWEST_NORMALS} images of good parts, better {FEW_NORMALS}.")
+        yield Finding(
+            "error",
+            "empty-train",
+            f"The train split {held}; give at least {FEWEST_NORMALS} images of good parts, better {FEW_NORMALS}.",
+        )
     elif normals < FEW_NORMALS:
         yield Finding(
-            "warning", "few-normals", f"Only {normals} normal images to learn from; with fewer than {FEW_NORMALS} what is normal is guesswork."
+            "warning",
+            "few-normals",
+            f"Only {normals} normal images to learn from; with fewer than {FEW_NORMALS} what is normal is guesswork.",
         )
-    intruders = [sample for sample in manifest.samples if sample.split in ("train", "calibration") and sample.label != "good"]
+    intruders = [
+        sample for sample in manifest.samples if sample.split in ("train", "calibration") and sample.label != "good"
+    ]
     if intruders:
         yield Finding(
             "error",
             "defect-in-train",
-            f"{_images(intruders)} in the train or calibration split {_by_number(intruders, 'is', 'are')} not labelled good; they belong to test.",
+            f"{_images(intruders)} in the train or calibration split {_by_number(intruders, 'is', 'are')} not "
+            "labelled good; they belong to test.",
             _alone(intruders),
         )
     if not any(split == "test" for split, _ in usable):
         yield Finding(
             "error",
             "empty-test",
-            "The test split is empty, so nothing can be measured; add test images, or give one plain folder of normals (some are kept for test).",
+            "The test split is empty, so nothing can be measured; add test images, or give one plain folder of "
+            "normals (some are kept for test).",
         )
     else:
-        for label, what in (("good", "no false rejects can be counted"), ("defect", "how well defects are found cannot be measured")):
+        for label, what in (
+            ("good", "no false rejects can be counted"),
+            ("defect", "how well defects are found cannot be measured"),
+        ):
             if not usable["test", label]:
                 yield Finding("warning", f"no-{label}-test", f"The test split holds no {label} image: {what}.")
-    unknown = [sample for sample in manifest.samples if sample.split in ("validation", "test") and sample.label == "unknown"]
+    unknown = [
+        sample for sample in manifest.samples if sample.split in ("validation", "test") and sample.label == "unknown"
+    ]
     if unknown:
-        yield Finding("warning", "unknown-label", f"{_images(unknown)} without a label: scored, but left out of every metric.", _alone(unknown))
+        yield Finding(
+            "warning",
+            "unknown-label",
+            f"{_images(unknown)} without a label: scored, but left out of every metric.",
+            _alone(unknown),
+        )
 
 
 def _threshold(
-    manifest: Manifest, looks: Sequence[tuple[Sample, Look]], false_reject_rate: float, trains: bool, calibration_fraction: float | None
+    manifest: Manifest,
+    looks: Sequence[tuple[Sample, Look]],
+    false_reject_rate: float,
+    trains: bool,
+    calibration_fraction: float | None,
 ) -> Iterator[Finding]:
     """Whether there are normals enough for the false-reject rate that was asked for, counted in parts."""
     normals = [sample for sample, _ in looks if sample.label == "good" and sample.split in ("train", "calibration")]
@@ -225,14 +269,16 @@ def _threshold(
         yield Finding(
             "warning",
             "seen-threshold",
-            "No normal is held out (data.calibration_fraction=0) and the method trains on all of them, so its threshold promises no false-reject "
+            "No normal is held out (data.calibration_fraction=0) and the method trains on all of them, so its "
+            "threshold promises no false-reject "
             f"rate; leave data.calibration_fraction at auto, which holds out {CALIBRATION_FRACTION:.0%}.",
         )
     elif false_reject_rate < plan.smallest_rate:
         yield Finding(
             "warning",
             "few-for-threshold",
-            f"A false-reject rate of {false_reject_rate:.2%} was asked for, but {_source(plan, len(parts), len(normals))} allow "
+            f"A false-reject rate of {false_reject_rate:.2%} was asked for, but "
+            f"{_source(plan, len(parts), len(normals))} allow "
             f"{plan.smallest_rate:.2%} at the least, which is used instead; {plan.normals_needed} normal "
             f"{_noun(len(parts), len(normals)).partition(' (')[0]} in all are needed for what was asked.",
         )
@@ -253,11 +299,14 @@ def _noun(parts: int, normals: int) -> str:
 
 def _labelled(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
     """Whether there is enough to learn from for a supervised method, where the set was divided for one."""
-    if manifest.labelled_fraction and not any(sample.split == "labelled" and sample.label == "defect" for sample, _ in looks):
+    if manifest.labelled_fraction and not any(
+        sample.split == "labelled" and sample.label == "defect" for sample, _ in looks
+    ):
         yield Finding(
             "error",
             "no-labelled-defect",
-            "There is no labelled defect to learn from: a supervised method needs at least 2 test photographs of a defect type, one of them to learn "
+            "There is no labelled defect to learn from: a supervised method needs at least 2 test photographs of a "
+            "defect type, one of them to learn "
             "from and one to test on.",
         )
     elif few := few_labelled(manifest):
@@ -265,7 +314,10 @@ def _labelled(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
     unknown = [sample for sample in manifest.samples if sample.split == "labelled" and sample.label == "unknown"]
     if unknown:
         yield Finding(
-            "error", "unknown-labelled", f"{_images(unknown)} in the labelled split without a label; label them good or defect.", _alone(unknown)
+            "error",
+            "unknown-labelled",
+            f"{_images(unknown)} in the labelled split without a label; label them good or defect.",
+            _alone(unknown),
         )
 
 
@@ -275,13 +327,16 @@ def _copies(samples: Sequence[Sample]) -> Iterator[Finding]:
         by_content[sample.sha256].append(sample)
     copies = [group for group in by_content.values() if len(group) > 1]
     leaked = [group for group in copies if len({sample.split for sample in group}) > 1]
-    contradictory = [group for group in copies if len({sample.label for sample in group} - {"unknown"}) > 1 and group not in leaked]
+    contradictory = [
+        group for group in copies if len({sample.label for sample in group} - {"unknown"}) > 1 and group not in leaked
+    ]
     inside = [group for group in copies if group not in leaked and group not in contradictory]
     if leaked:
         yield Finding(
             "error",
             "leakage",
-            f"{_occur(leaked, 'image')} in more than one split ({_between(leaked)}): what is measured on an image that was learnt from is worth "
+            f"{_occur(leaked, 'image')} in more than one split ({_between(leaked)}): what is measured on an image "
+            "that was learnt from is worth "
             "nothing; keep each in one split.",
             _together(leaked),
         )
@@ -296,7 +351,8 @@ def _copies(samples: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "duplicate",
-            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and once for the threshold.",
+            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and once for "
+            "the threshold.",
             _together(inside),
         )
 
@@ -313,7 +369,8 @@ def _parts(samples: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "part-leakage",
-            f"{what} in more than one split ({_between(torn)}) with different photographs: a part that was learnt from scores lower than a new one, "
+            f"{what} in more than one split ({_between(torn)}) with different photographs: a part that was learnt "
+            "from scores lower than a new one, "
             f"so that test figures may look too good; keep all photographs of a part in one split.{_promise(torn)}",
             _together(torn),
         )
@@ -333,25 +390,32 @@ def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "near-leakage",
-            f"{_occur(across, 'photograph')} again in another split, saved anew, moved a little, exposed otherwise, mirrored or turned "
-            f"({_between(across)}): a copy, or a part that was photographed twice; test figures may look too good.{_promise(across)}",
+            f"{_occur(across, 'photograph')} again in another split, saved anew, moved a little, exposed otherwise, "
+            "mirrored or turned "
+            f"({_between(across)}): a copy, or a part that was photographed twice; test figures may look too "
+            f"good.{_promise(across)}",
             _together(across),
         )
     if inside:
         yield Finding(
             "warning",
             "near-duplicate",
-            f"{_occur(inside, 'photograph')} again in the same split, saved anew, moved a little, exposed otherwise, mirrored or turned; copies add "
+            f"{_occur(inside, 'photograph')} again in the same split, saved anew, moved a little, exposed otherwise, "
+            "mirrored or turned; copies add "
             f"weight, not knowledge{_counted(inside)}.",
             _together(inside),
         )
 
 
 def _counted(alike: Sequence[Sequence[Sample]]) -> str:
-    """Whether near copies count as one part: not where data.group says otherwise, or ingest took them for like parts."""
+    """Whether near copies count as one part: not where data.group says otherwise, or ingest took them for like
+    parts."""
     normals = [[s for s in group if s.split in ("train", "calibration")] for group in alike]
     if any(len({sample.group_key for sample in group}) > 1 for group in normals):
-        return ", but they count as parts of their own here: if they show one part, the threshold's false-reject rate does not hold (data.group)"
+        return (
+            ", but they count as parts of their own here: if they show one part, the threshold's false-reject rate "
+            "does not hold (data.group)"
+        )
     return ", and count as one part for the threshold" if any(normals) else ""
 
 
@@ -359,16 +423,28 @@ def _promise(torn: Sequence[Sequence[Sample]]) -> str:
     """What it means where one photograph of a part is learnt from and another sets the threshold."""
     splits = [{sample.split for sample in group} for group in torn]
     if any({"train", "calibration"} <= those for those in splits):
-        return " The threshold's false-reject rate is not guaranteed: some of what sets it was learnt from; name each part with data.group."
+        return (
+            " The threshold's false-reject rate is not guaranteed: some of what sets it was learnt from; name each "
+            "part with data.group."
+        )
     return ""
 
 
 def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:
-    masked = [(observation.sample, observation.mask, observation.look) for observation in observations if observation.mask and observation.look]
+    masked = [
+        (observation.sample, observation.mask, observation.look)
+        for observation in observations
+        if observation.mask and observation.look
+    ]
     unreadable = [(sample, mask) for sample, mask, _ in masked if mask.problem]
     if unreadable:
         more = f" ({len(unreadable)} masks in all)" if len(unreadable) > 1 else ""
-        yield Finding("error", "unreadable-mask", f"{unreadable[0][1].problem}{more}", _masks_of(sample for sample, _ in unreadable))
+        yield Finding(
+            "error",
+            "unreadable-mask",
+            f"{unreadable[0][1].problem}{more}",
+            _masks_of(sample for sample, _ in unreadable),
+        )
     readable = [entry for entry in masked if not entry[1].problem]
     other = [(sample, mask, look) for sample, mask, look in readable if mask.size != look.size]
     if other:
@@ -376,7 +452,8 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         more = f" ({len(other)} masks in all)" if len(other) > 1 else ""
         turned = sum(look.orientation != 1 and mask.size == look.size[::-1] for _, mask, look in other)
         why = (
-            f" {turned} of these images {'is' if turned == 1 else 'are'} turned by EXIF orientation before use: turn their masks too."
+            f" {turned} of these images {'is' if turned == 1 else 'are'} turned by EXIF orientation before use: turn "
+            "their masks too."
             if turned
             else ""
         )
@@ -394,7 +471,8 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         yield Finding(
             "error",
             "empty-mask",
-            f"{_images(samples)} labelled defect {_by_number(samples, 'has', 'have')} a mask that marks no pixel (values: {_first_few(values)}; "
+            f"{_images(samples)} labelled defect {_by_number(samples, 'has', 'have')} a mask that marks no pixel "
+            f"(values: {_first_few(values)}; "
             f"background is {background_name(manifest.mask_meaning)}); draw the defect or drop the mask.",
             _masks_of(samples),
         )
@@ -403,15 +481,25 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         yield Finding(
             "error",
             "mask-on-good",
-            f"{_images(good)} labelled good {_by_number(good, 'has', 'have')} a mask that marks a defect; correct the label or the mask.",
+            f"{_images(good)} labelled good {_by_number(good, 'has', 'have')} a mask that marks a defect; correct the "
+            "label or the mask.",
             _masks_of(good),
         )
     missing = [o.sample for o in observations if o.sample.label == "defect" and not o.sample.masks]
     if missing:
         defects = sum(observation.sample.label == "defect" for observation in observations)
-        which = f"None of the {defects} defect images has" if len(missing) == defects else f"{len(missing)} of {defects} defect images have"
+        which = (
+            f"None of the {defects} defect images has"
+            if len(missing) == defects
+            else f"{len(missing)} of {defects} defect images have"
+        )
         what = "no pixel metric can be computed" if len(missing) == defects else "pixel metrics leave them out"
-        yield Finding("warning", "mask-missing", f"{which} {'a' if len(missing) == defects else 'no'} mask: {what}.", _alone(missing))
+        yield Finding(
+            "warning",
+            "mask-missing",
+            f"{which} {'a' if len(missing) == defects else 'no'} mask: {what}.",
+            _alone(missing),
+        )
     visible = [(sample, mask) for sample, mask, look in fitting if mask.pixels and look.holds(geometry)]
     lost = [(sample, 1 - mask.pixels_seen / mask.pixels) for sample, mask in visible if mask.pixels_seen < mask.pixels]
     if lost:
@@ -420,8 +508,10 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         yield Finding(
             "warning",
             "defect-outside",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} defect pixels outside what the network sees (image.crop, image.region): "
-            f"{np.mean([share for _, share in lost]):.0%} of the defect is lost on average" + (f", all of it in {whole}." if whole else "."),
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} defect pixels outside what the network sees "
+            "(image.crop, image.region): "
+            f"{np.mean([share for _, share in lost]):.0%} of the defect is lost on average"
+            + (f", all of it in {whole}." if whole else "."),
             _alone(samples),
         )
     vanished = [sample for sample, mask in visible if mask.pixels_seen and not mask.pixels_at_input]
@@ -429,7 +519,8 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         yield Finding(
             "warning",
             "defect-vanishes",
-            f"{_images(vanished)} {_by_number(vanished, 'has', 'have')} a defect that vanishes at the {_pixels(geometry.input_size)} pixels the "
+            f"{_images(vanished)} {_by_number(vanished, 'has', 'have')} a defect that vanishes at the "
+            f"{_pixels(geometry.input_size)} pixels the "
             "network sees; use a larger image.size.",
             _alone(vanished),
         )
@@ -439,9 +530,15 @@ def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterato
     """Whether the set's masks can mean what was decided for them."""
     meaning = manifest.mask_meaning
     if meaning.problem:
-        yield Finding("error", "mask-meaning", meaning.problem, _masks_of(sample for sample in manifest.samples if sample.masks))
+        yield Finding(
+            "error", "mask-meaning", meaning.problem, _masks_of(sample for sample in manifest.samples if sample.masks)
+        )
         return
-    masked = [(o.sample, o.mask) for o in observations if o.look and o.mask and not o.mask.problem and o.mask.size == o.look.size]
+    masked = [
+        (o.sample, o.mask)
+        for o in observations
+        if o.look and o.mask and not o.mask.problem and o.mask.size == o.look.size
+    ]
     most = [(sample, mask) for sample, mask in masked if mask.share > 0.5]
     if not most:
         return
@@ -453,7 +550,8 @@ def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterato
         yield Finding(
             "error",
             "mask-conventions",
-            f"The masks do not agree on what is background: it is {background} in {len(masked) - len(inverted)} of them, and in {len(inverted)} that "
+            f"The masks do not agree on what is background: it is {background} in {len(masked) - len(inverted)} of "
+            f"them, and in {len(inverted)} that "
             f"value is an island in what would be defect (values: {values}); draw all masks in one way.",
             _masks_of(inverted),
         )
@@ -462,7 +560,8 @@ def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterato
     yield Finding(
         "warning",
         "mask-covers-most",
-        f"{_images(samples)}{half} {_by_number(samples, 'has', 'have')} a mask that marks more than half of the photograph (the first "
+        f"{_images(samples)}{half} {_by_number(samples, 'has', 'have')} a mask that marks more than half of the "
+        "photograph (the first "
         f"{most[0][1].share:.0%}; values: {values}; background is {background}): inverted?",
         _masks_of(samples),
     )
@@ -475,17 +574,23 @@ def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Itera
         yield Finding(
             "error",
             "region-outside",
-            f"image.region {list(geometry.region or ())} reaches outside {_images(samples)} (the first has {_pixels(outside[0][1].size)} pixels); "
+            f"image.region {list(geometry.region or ())} reaches outside {_images(samples)} (the first has "
+            f"{_pixels(outside[0][1].size)} pixels); "
             "make the region smaller or leave these images out.",
             _alone(samples),
         )
     seen = geometry.region and (geometry.region[3] - geometry.region[1], geometry.region[2] - geometry.region[0])
-    small = [sample for sample, look in looks if (seen or look.size)[0] < geometry.size[0] or (seen or look.size)[1] < geometry.size[1]]
+    small = [
+        sample
+        for sample, look in looks
+        if (seen or look.size)[0] < geometry.size[0] or (seen or look.size)[1] < geometry.size[1]
+    ]
     if small:
         yield Finding(
             "warning",
             "enlarged",
-            f"{_images(small)} {_by_number(small, 'is', 'are')} smaller than the {_pixels(geometry.size)} pixels of image.size: "
+            f"{_images(small)} {_by_number(small, 'is', 'are')} smaller than the {_pixels(geometry.size)} pixels of "
+            "image.size: "
             "enlarging adds cost, not detail.",
             _alone(small),
         )
@@ -499,9 +604,16 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         usual, count = sizes.most_common(1)[0]
         odd = [sample for sample, look in looks if look.size != usual]
         aspects = [width / height for height, width in sizes]
-        stretched = " Their shapes differ too, so that resizing distorts each in its own way." if max(aspects) > 1.03 * min(aspects) else ""
+        stretched = (
+            " Their shapes differ too, so that resizing distorts each in its own way."
+            if max(aspects) > 1.03 * min(aspects)
+            else ""
+        )
         if 2 * count >= len(looks):
-            sentence = f"{_images(odd)} {_by_number(odd, 'is', 'are')} not of the usual {_pixels(usual)} pixels ({len(sizes)} sizes in all)."
+            sentence = (
+                f"{_images(odd)} {_by_number(odd, 'is', 'are')} not of the usual {_pixels(usual)} pixels "
+                f"({len(sizes)} sizes in all)."
+            )
         else:
             smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
             sentence = f"The images come in {len(sizes)} sizes, from {_pixels(smallest)} to {_pixels(largest)} pixels."
@@ -514,7 +626,8 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         yield Finding(
             "warning",
             "mixed-channels",
-            f"{len(grey)} images are stored grey and {len(colour)} in colour; a camera's mode that differs between splits is learnt as a defect.",
+            f"{len(grey)} images are stored grey and {len(colour)} in colour; a camera's mode that differs between "
+            "splits is learnt as a defect.",
             _alone(fewer),
         )
     turned = [sample for sample, look in looks if look.orientation != 1]
@@ -523,7 +636,8 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         yield Finding(
             "warning",
             "turned",
-            f"{_images(turned)} {_by_number(turned, 'is', 'are')} turned by {_by_number(turned, 'its', 'their')} EXIF orientation before use.{masks}",
+            f"{_images(turned)} {_by_number(turned, 'is', 'are')} turned by {_by_number(turned, 'its', 'their')} EXIF "
+            f"orientation before use.{masks}",
             _alone(turned),
         )
     several = [(sample, look) for sample, look in looks if look.pages > 1]
@@ -532,7 +646,8 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         yield Finding(
             "warning",
             "more-pages",
-            f"{_images(samples)} {_by_number(samples, 'holds', 'hold')} more than one page (the first {several[0][1].pages}): only the first page "
+            f"{_images(samples)} {_by_number(samples, 'holds', 'hold')} more than one page (the first "
+            f"{several[0][1].pages}): only the first page "
             "is read; save each page as a file of its own.",
             _alone(samples),
         )
@@ -542,7 +657,8 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         yield Finding(
             "warning",
             "transparent",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} transparent pixels ({share:.1%} of all): they become grey "
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} transparent pixels ({share:.1%} of all): they "
+            "become grey "
             f"{TRANSPARENT_GREY}, in training as in prediction, whatever lies under them.",
             _alone(samples),
         )
@@ -552,13 +668,19 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
         yield Finding(
             "warning",
             "clipped-white",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values above the white level, {manifest.decoding.white_level} ({share:.1%} "
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values above the white level, "
+            f"{manifest.decoding.white_level} ({share:.1%} "
             "of the pixels), which are cut off; set image.white_level to the value of white.",
             _alone(samples),
         )
     blank = [sample for sample, look in looks if look.thumbnail.std() < _BLANK_DEVIATION]
     if blank:
-        yield Finding("warning", "blank", f"{_images(blank)} of nearly one colour: a covered lens or a light that was off?", _alone(blank))
+        yield Finding(
+            "warning",
+            "blank",
+            f"{_images(blank)} of nearly one colour: a covered lens or a light that was off?",
+            _alone(blank),
+        )
 
 
 def _first_few(values: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """One invertible geometry: region of interest, resize, centre crop; and the way back for maps and boxes.
 
-Coordinates are pixel edges: x in [0, W]. The centre of the first pixel lies at 0.5, as in torch's `align_corners=False`.
+Coordinates are pixel edges: x in [0, W]. The centre of the first pixel lies at 0.5, as in torch's
+`align_corners=False`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from vqi.platform.errors import BadInput
 
 @dataclass(frozen=True)
 class Geometry:
-    """`region` (x1, y1, x2, y2 in original pixels; None = all) -> resize to `size` (height, width) -> centre `crop` (height, width; None = none)."""
+    """`region` (x1, y1, x2, y2 in original pixels; None = all) -> resize to `size` (height, width) -> centre `crop`
+    (height, width; None = none)."""
 
     size: tuple[int, int]
     crop: tuple[int, int] | None = None
@@ -26,9 +28,14 @@ class Geometry:
         if min(self.size) < 32 or max(self.size) > 4096:
             raise BadInput(f"image.size is {list(self.size)}; height and width must each lie between 32 and 4096.")
         if self.crop and (min(self.crop) < 32 or self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
-            raise BadInput(f"image.crop is {list(self.crop)}; each side must be at least 32 and at most image.size {list(self.size)}.")
+            raise BadInput(
+                f"image.crop is {list(self.crop)}; each side must be at least 32 and at most image.size "
+                f"{list(self.size)}."
+            )
         if self.region and not (0 <= self.region[0] < self.region[2] and 0 <= self.region[1] < self.region[3]):
-            raise BadInput(f"image.region is {list(self.region)}; it must be x1, y1, x2, y2 with 0 <= x1 < x2 and 0 <= y1 < y2.")
+            raise BadInput(
+                f"image.region is {list(self.region)}; it must be x1, y1, x2, y2 with 0 <= x1 < x2 and 0 <= y1 < y2."
+            )
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -40,7 +47,11 @@ class Geometry:
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Geometry:
-        return Geometry(tuple(value["size"]), tuple(value["crop"]) if value["crop"] else None, tuple(value["region"]) if value["region"] else None)
+        return Geometry(
+            tuple(value["size"]),
+            tuple(value["crop"]) if value["crop"] else None,
+            tuple(value["region"]) if value["region"] else None,
+        )
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [h, w, 3], antialiased bilinear."""
@@ -80,7 +91,10 @@ class Geometry:
         if self.region:
             left, top, right, bottom = self.region
             if right > image.shape[1] or bottom > image.shape[0]:
-                raise BadInput(f"image.region {list(self.region)} reaches outside an image of {image.shape[1]} x {image.shape[0]} pixels.")
+                raise BadInput(
+                    f"image.region {list(self.region)} reaches outside an image of {image.shape[1]} x "
+                    f"{image.shape[0]} pixels."
+                )
             # Pillow's crop has a limit of pixels for the whole process.
             image = image[top:bottom, left:right]
         picture = Image.fromarray(image)
@@ -105,19 +119,29 @@ class Geometry:
         return x1 + left * scale_x, y1 + top * scale_y, x1 + (left + width) * scale_x, y1 + (top + height) * scale_y
 
     def invert_map(self, values: np.ndarray, original: tuple[int, int]) -> np.ndarray:
-        """An anomaly map [h, w] laid over the original: float32 [H, W] of `original` = (height, width); NaN where the network saw nothing."""
+        """An anomaly map [h, w] laid over the original: float32 [H, W] of `original` = (height, width); NaN where the
+        network saw nothing."""
         x1, y1, x2, y2 = self.seen(original)
         height, width = values.shape
         left, top = min(round(x1), original[1] - 1), min(round(y1), original[0] - 1)
         right, bottom = max(round(x2), left + 1), max(round(y2), top + 1)
-        box = ((left - x1) / (x2 - x1) * width, (top - y1) / (y2 - y1) * height, (right - x1) / (x2 - x1) * width, (bottom - y1) / (y2 - y1) * height)
+        box = (
+            (left - x1) / (x2 - x1) * width,
+            (top - y1) / (y2 - y1) * height,
+            (right - x1) / (x2 - x1) * width,
+            (bottom - y1) / (y2 - y1) * height,
+        )
         box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
         picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
         out = np.full(original, np.nan, dtype=np.float32)
-        out[top:bottom, left:right] = np.asarray(picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box))
+        out[top:bottom, left:right] = np.asarray(
+            picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
+        )
         return out
 
-    def invert_box(self, box: tuple[float, float, float, float], original: tuple[int, int]) -> tuple[float, float, float, float]:
+    def invert_box(
+        self, box: tuple[float, float, float, float], original: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
         """A box (x1, y1, x2, y2) of the network's pixels in the pixels of an original of (height, width)."""
         x1, y1, x2, y2 = self.seen(original)
         height, width = self.input_size

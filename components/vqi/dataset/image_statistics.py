@@ -137,7 +137,9 @@ def plausible_ranges(rows: Sequence[Mapping[str, float]]) -> dict[str, Statistic
         low, high = statistic.unscaled(float(scaled.min()) - width), statistic.unscaled(float(scaled.max()) + width)
         if name == "uniform_share":
             high = min(high, max(UNIFORM, (1 + float(seen.max())) / 2))
-        ranges[name] = StatisticRange(float(seen.min()), float(seen.max()), low if statistic.low else None, high if statistic.high else None)
+        ranges[name] = StatisticRange(
+            float(seen.min()), float(seen.max()), low if statistic.low else None, high if statistic.high else None
+        )
     return ranges
 
 
@@ -162,7 +164,9 @@ def false_alarm_rate(rows: Sequence[Mapping[str, float]]) -> float:
     """
     if len(rows) < 2:
         return 1.0
-    count = sum(bool(outside(row, plausible_ranges([*rows[:number], *rows[number + 1 :]]))) for number, row in enumerate(rows))
+    count = sum(
+        bool(outside(row, plausible_ranges([*rows[:number], *rows[number + 1 :]]))) for number, row in enumerate(rows)
+    )
     return (count + 1) / (len(rows) + 1)
 
 

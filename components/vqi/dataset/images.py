@@ -29,8 +29,8 @@ from PIL import (
 
 from vqi.platform.errors import BadInput
 
-# Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file is called. Importing a plugin
-# registers its format.
+# Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file
+# is called. Importing a plugin registers its format.
 _PLUGINS = {
     "PNG": PngImagePlugin,
     "JPEG": JpegImagePlugin,
@@ -41,27 +41,46 @@ _PLUGINS = {
 }
 FORMATS = tuple(_PLUGINS)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm", ".pbm")
-# Pictures by name of kinds that are not read: who passes one over says so. Camera raw needs choices of its own, others are not photographs.
+# Pictures by name of kinds that are not read: who passes one over says so. Camera raw needs choices of its own, others
+# are not photographs.
 OTHER_PICTURES = (
-    *(".heic", ".heif", ".hif", ".avif", ".gif", ".apng", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxl", ".jxr", ".mpo", ".dib"),
+    *(
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".gif",
+        ".apng",
+        ".jp2",
+        ".j2k",
+        ".j2c",
+        ".jpf",
+        ".jpx",
+        ".jxl",
+        ".jxr",
+        ".mpo",
+        ".dib",
+    ),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
     *(".psd", ".xcf", ".svg", ".exr", ".hdr", ".tga", ".pcx", ".pfm", ".dds", ".ico", ".qoi", ".fits", ".dcm"),
 )
 # The TIFF tag whose lowest bit says that a page is another one, made smaller.
 _NEW_SUBFILE_TYPE = 254
 
-# What lies under transparent pixels is what an editor left there, of any colour: they become this grey, the middle of the range.
+# What lies under transparent pixels is what an editor left there, of any colour: they become this grey, the middle of
+# the range.
 TRANSPARENT_GREY = 128
 _MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become pixels: decided once for a whole set, and the same in training, prediction and the exported bundle.
+    """How files become pixels: decided once for a whole set, and the same in training, prediction and the exported
+    bundle.
 
-    `white_level` is the value of white in files with more than 8 bits a channel: scaling each photograph by its own maximum would make dark ones
-    bright. `max_pixels` bounds a photograph, since a header may promise any size: 100 megapixels are more than any camera on a line has, and take
-    300 MB decoded.
+    `white_level` is the value of white in files with more than 8 bits a channel: scaling each photograph by its own
+    maximum would make dark ones bright. `max_pixels` bounds a photograph, since a header may promise any size: 100
+    megapixels are more than any camera on a line has, and take 300 MB decoded.
     """
 
     white_level: int = 65535
@@ -73,8 +92,9 @@ DEFAULT = Decoding()
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before it is decoded: `width` and `height` in pixels as a viewer shows them (EXIF orientation applied), whether it has
-    more than 8 bits a channel (`wide`), and then the value of white where the format states one (a TIFF of 12 bits, a PGM's maxval, a PNG's sBIT)."""
+    """What a file says before it is decoded: `width` and `height` in pixels as a viewer shows them (EXIF orientation
+    applied), whether it has more than 8 bits a channel (`wide`), and then the value of white where the format states
+    one (a TIFF of 12 bits, a PGM's maxval, a PNG's sBIT)."""
 
     width: int
     height: int
@@ -84,8 +104,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque; and, of a file with more than 8 bits a channel, the
-    share of its pixels that lie above the white level."""
+    """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque; and, of a file with more
+    than 8 bits a channel, the share of its pixels that lie above the white level."""
 
     pixels: np.ndarray
     transparent: float = 0.0
@@ -118,23 +138,37 @@ def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:
     Raises BadInput where the header is unreadable.
     """
     with open_image(data, name) as image:
-        # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with alpha or without.
-        # Pillow opens a PNG of 16 bits of grey with alpha as RGBA.
+        # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with
+        # alpha or without. Pillow opens a PNG of 16 bits of grey with alpha as RGBA.
         grey = ImageMode.getmode(image.mode).basemode == "L" or _raw_mode(image).startswith("LA;")
         return grey, _orientation(image, data, name)
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether a file is a picture by its first 16 bytes, whatever it is called: PNG, JPEG, TIFF, GIF, BMP, WEBP, JPEG 2000, JPEG XL, HEIF, AVIF."""
-    starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"GIF8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\0\0\0\x0cJXL ")
+    """Whether a file is a picture by its first 16 bytes, whatever it is called: PNG, JPEG, TIFF, GIF, BMP, WEBP, JPEG
+    2000, JPEG XL, HEIF, AVIF."""
+    starts = (
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0",
+        b"GIF8",
+        b"\0\0\0\x0cjP  ",
+        b"\xff\x4f\xff\x51",
+        b"\0\0\0\x0cJXL ",
+    )
     if head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
     # A BMP's two letters may begin a text; its four reserved bytes are zero.
-    return (head[:2] == b"BM" and head[6:10] == bytes(4)) or (head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"))
+    return (head[:2] == b"BM" and head[6:10] == bytes(4)) or (
+        head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif")
+    )
 
 
 def count_pages(file: BinaryIO) -> int:
-    """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads the first alone. 1 where it cannot be read.
+    """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads the first alone. 1 where
+    it cannot be read.
 
     Smaller copies of a page (TIFF 6.0, NewSubfileType) and what phones put behind a JPEG are not pages.
     """
@@ -159,11 +193,14 @@ def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT
     return decode_photograph(data, name, decoding).pixels
 
 
-def decode_photograph(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT, rows: int | None = None) -> Photograph:
-    """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level, EXIF orientation is applied.
+def decode_photograph(
+    data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT, rows: int | None = None
+) -> Photograph:
+    """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level, EXIF orientation is
+    applied.
 
-    Transparent pixels become TRANSPARENT_GREY, half-transparent ones are laid over it. Where only the first `rows` are wanted, those below are left
-    out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode all.
+    Transparent pixels become TRANSPARENT_GREY, half-transparent ones are laid over it. Where only the first `rows` are
+    wanted, those below are left out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode all.
     Raises BadInput where it is unreadable, truncated or too large.
     """
     with open_image(data, name, decoding.max_pixels) as image, decoding_errors(name):
@@ -179,7 +216,8 @@ def decode_photograph(data: bytes | memoryview, name: str, decoding: Decoding = 
 
 
 def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:
-    """The decoded picture with EXIF orientation applied. Raises BadInput for floating-point values, and whatever Pillow's decoders raise."""
+    """The decoded picture with EXIF orientation applied. Raises BadInput for floating-point values, and whatever
+    Pillow's decoders raise."""
     _load(image)
     if image.mode == "F":
         raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
@@ -187,7 +225,8 @@ def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:
 
 
 def load_wide(image: ImageFile.ImageFile, data: bytes | memoryview) -> np.ndarray:
-    """The values of a file with more than 8 bits a channel, upright: int32 [H, W, C] with C = 1 (grey), 2 (grey, alpha), 3 or 4 channels.
+    """The values of a file with more than 8 bits a channel, upright: int32 [H, W, C] with C = 1 (grey), 2 (grey,
+    alpha), 3 or 4 channels.
 
     Raises whatever Pillow's decoders raise.
     """
@@ -195,7 +234,11 @@ def load_wide(image: ImageFile.ImageFile, data: bytes | memoryview) -> np.ndarra
     if _maxval(image) > 255:
         # Pillow's decoder stretches the values to its own range, in Python.
         shape = image.height, image.width, 1 if image.mode == "I" else 3
-        return np.frombuffer(data, ">u2", shape[0] * shape[1] * shape[2], image.tile[0].offset).reshape(shape).astype(np.int32)
+        return (
+            np.frombuffer(data, ">u2", shape[0] * shape[1] * shape[2], image.tile[0].offset)
+            .reshape(shape)
+            .astype(np.int32)
+        )
     if image.mode.startswith("I"):
         _load(image)
         values = np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)[..., None]
@@ -230,16 +273,20 @@ def decoding_errors(name: str) -> Iterator[None]:
 
 
 def open_image(data: bytes | memoryview, name: str, max_pixels: int | None = None) -> ImageFile.ImageFile:
-    """The file, opened but not decoded. Raises BadInput where it is not an image, or has more than `max_pixels` pixels."""
+    """The file, opened but not decoded. Raises BadInput where it is not an image, or has more than `max_pixels`
+    pixels."""
     try:
         image = _identified(data)
     except Image.DecompressionBombError as error:
-        raise BadInput(f"{name} is larger than what the decoder of its format takes ({error}); save it as PNG, JPEG or TIFF.") from error
+        raise BadInput(
+            f"{name} is larger than what the decoder of its format takes ({error}); save it as PNG, JPEG or TIFF."
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise BadInput(
-            f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} megapixels; scale it down, or raise "
+            f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} megapixels; scale it "
+            "down, or raise "
             "image.max_megapixels."
         )
     return image
@@ -276,7 +323,8 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
 
 
 def _maxval(image: ImageFile.ImageFile) -> int:
-    """The value of white of a PGM or PPM file that is open, but not loaded yet, where Pillow would stretch the values; else 0."""
+    """The value of white of a PGM or PPM file that is open, but not loaded yet, where Pillow would stretch the values;
+    else 0."""
     args = image.tile[0].args if image.tile and image.tile[0].codec_name == "ppm" else None
     return int(args[-1]) if isinstance(args, tuple) else 0
 
@@ -301,7 +349,10 @@ def _load(image: ImageFile.ImageFile) -> None:
 
 def _loaded_as(image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     """Decoded as if it were stored as `raw_mode`, upright: int32 [H, W, C]."""
-    image.tile = [tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode) for tile in image.tile]
+    image.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in image.tile
+    ]
     _load(image)
     return np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)
 
@@ -310,7 +361,9 @@ def _scaled(values: np.ndarray, white: int) -> Photograph:
     """A photograph of int32 [H, W, C] whose white is `white`."""
     colours = values if values.shape[2] in (1, 3) else values[..., :-1]
     brightest = int(colours.max(initial=0))
-    clipped = np.count_nonzero((colours > white).any(axis=2)) / max(values[..., 0].size, 1) if brightest > white else 0.0
+    clipped = (
+        np.count_nonzero((colours > white).any(axis=2)) / max(values[..., 0].size, 1) if brightest > white else 0.0
+    )
     scaled = (colours.clip(0, white) * 255 // white).astype(np.uint8)
     pixels = np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))
     if colours is values:
@@ -318,7 +371,9 @@ def _scaled(values: np.ndarray, white: int) -> Photograph:
     # Alpha has a range of its own: that of 16 bits, unless it ends where white does.
     alpha = values[..., -1]
     opaque = white if alpha.max(initial=0) <= white else 65535
-    return Photograph(**{**vars(_over_grey(pixels, (alpha.clip(0, opaque) * 255 // opaque).astype(np.uint8))), "clipped": clipped})
+    return Photograph(
+        **{**vars(_over_grey(pixels, (alpha.clip(0, opaque) * 255 // opaque).astype(np.uint8))), "clipped": clipped}
+    )
 
 
 def _over_grey(colours: np.ndarray, alpha: np.ndarray) -> Photograph:
@@ -327,19 +382,26 @@ def _over_grey(colours: np.ndarray, alpha: np.ndarray) -> Photograph:
     if not transparent:
         return Photograph(np.ascontiguousarray(colours))
     weight = alpha[..., None].astype(np.int32)
-    return Photograph(((colours * weight + TRANSPARENT_GREY * (255 - weight) + 127) // 255).astype(np.uint8), transparent)
+    return Photograph(
+        ((colours * weight + TRANSPARENT_GREY * (255 - weight) + 127) // 255).astype(np.uint8), transparent
+    )
 
 
 def _stated_white(image: ImageFile.ImageFile, data: bytes | memoryview) -> int | None:
-    """The value of white that the header of a file with more than 8 bits a channel states, where that is below 65535."""
+    """The value of white that the header of a file with more than 8 bits a channel states, where that is below
+    65535."""
     white = 65535
     if _maxval(image):
         white = _maxval(image)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
-        stated = [image.tag_v2.get(_MAX_SAMPLE_VALUE), 2 ** max(np.atleast_1d(image.tag_v2.get(_BITS_PER_SAMPLE, 16))) - 1]
+        stated = [
+            image.tag_v2.get(_MAX_SAMPLE_VALUE),
+            2 ** max(np.atleast_1d(image.tag_v2.get(_BITS_PER_SAMPLE, 16))) - 1,
+        ]
         white = min([65535, *(int(max(np.atleast_1d(value))) for value in stated if value)])
     elif image.format == "PNG":
-        # The standard wants fewer significant bits scaled to the whole range; who writes them as they are is known by the values alone.
+        # The standard wants fewer significant bits scaled to the whole range; who writes them as they are is known by
+        # the values alone.
         start = bytes(data[:4096])
         at = start.find(b"sBIT")
         if 0 <= at < len(start) - 4:

@@ -17,11 +17,13 @@ from vqi.platform.threads import decoding_threads
 class InputBatches:
     """The samples in order, as batches of float32 [n, 3, h, w] in [0, 1]; may be iterated any number of times.
 
-    Pillow decodes and resizes outside the interpreter's lock, so `threads` decoders (0 = two, or one on one CPU) overlap with the network; at
-    most two batches wait decoded.
+    Pillow decodes and resizes outside the interpreter's lock, so `threads` decoders (0 = two, or one on one CPU)
+    overlap with the network; at most two batches wait decoded.
     """
 
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, batch_size: int, threads: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, batch_size: int, threads: int = 0
+    ) -> None:
         self.dataset, self.samples, self.geometry = dataset, list(samples), geometry
         self.batch_size, self.threads = batch_size, threads or decoding_threads()
 

@@ -23,7 +23,8 @@ SPLITS: tuple[Split, ...] = ("train", "labelled", "calibration", "validation", "
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a file's bytes lie: shard file name, byte offset of the content (not of the tar header), length in bytes."""
+    """Where a file's bytes lie: shard file name, byte offset of the content (not of the tar header), length in
+    bytes."""
 
     shard: str
     offset: int
@@ -32,7 +33,8 @@ class Extent:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A file that marks defects of a photograph: its '/'-separated path in the source, its hash, and where its bytes lie."""
+    """A file that marks defects of a photograph: its '/'-separated path in the source, its hash, and where its bytes
+    lie."""
 
     path: str
     sha256: str
@@ -43,11 +45,11 @@ class MaskFile:
 class Sample:
     """One photograph.
 
-    `split` "train" holds normals alone; "labelled" holds good and defective photographs that only supervised methods learn from as well.
-    `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type ("good" for normals; nested folders
-    keep their slashes). `width` and `height` are pixels as read from the header, both 0 where the header could not be read. What any of the
-    `masks` marks is defect. Photographs of one `group` show the same part or the same occasion, and never stand on both sides of a sample split;
-    "" = a group of its own.
+    `split` "train" holds normals alone; "labelled" holds good and defective photographs that only supervised methods
+    learn from as well. `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type
+    ("good" for normals; nested folders keep their slashes). `width` and `height` are pixels as read from the header,
+    both 0 where the header could not be read. What any of the `masks` marks is defect. Photographs of one `group` show
+    the same part or the same occasion, and never stand on both sides of a sample split; "" = a group of its own.
     """
 
     path: str
@@ -69,10 +71,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `ingest` makes: the samples in a fixed order (by path), how they were split, and the fingerprint of the whole.
+    """What `ingest` makes: the samples in a fixed order (by path), how they were split, and the fingerprint of the
+    whole.
 
-    `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits. `labelled_fraction` is the
-    share of the source's test photographs that supervised methods learn from; 0 means none.
+    `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits.
+    `labelled_fraction` is the share of the source's test photographs that supervised methods learn from; 0 means none.
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
     `mask_meaning` how the values of masks become defect.
     """
@@ -88,10 +91,15 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the samples' content and roles, decoding and the meaning of masks, not over where they came from: same content, same
-        fingerprint."""
-        rows = sorted([s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.sha256 for mask in s.masks]] for s in self.samples)
-        return hashlib.sha256(canonical_json([FORMAT, asdict(self.decoding), asdict(self.mask_meaning), rows])).hexdigest()
+        """SHA-256 over the samples' content and roles, decoding and the meaning of masks, not over where they came
+        from: same content, same fingerprint."""
+        rows = sorted(
+            [s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.sha256 for mask in s.masks]]
+            for s in self.samples
+        )
+        return hashlib.sha256(
+            canonical_json([FORMAT, asdict(self.decoding), asdict(self.mask_meaning), rows])
+        ).hexdigest()
 
     def to_json(self) -> str:
         value = {
@@ -119,7 +127,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.get("format") != FORMAT:
-            raise BadInput(f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again.")
+            raise BadInput(
+                f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again."
+            )
         samples = tuple(_sample(row) for row in value["samples"])
         labelled = float(value.get("labelled_fraction", 0.0))
         decoding = Decoding(**value["decoding"])
@@ -136,7 +146,9 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again.") from error
+        raise BadInput(
+            f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again."
+        ) from error
     if manifest.fingerprint != value["fingerprint"]:
         raise BadInput(f"{path} does not match its fingerprint: it was edited or damaged; run ingest again.")
     return manifest

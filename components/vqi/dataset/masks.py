@@ -1,7 +1,8 @@
 """What the pixels of defect masks mean: decided once for a whole set, from all of its masks.
 
-A mask of few values is a label picture: whatever is not the background is defect, be it a class index, a grey level, a class colour or a layer.
-Masks with soft edges (anti-aliased, blurred, compressed with loss) are cut half way between the background and what the defects are painted with.
+A mask of few values is a label picture: whatever is not the background is defect, be it a class index, a grey level, a
+class colour or a layer. Masks with soft edges (anti-aliased, blurred, compressed with loss) are cut half way between
+the background and what the defects are painted with.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ Value = tuple[int, int, int, int]
 BLACK: Value = (0, 0, 0, 255)
 TRANSPARENT: Value = (0, 0, 0, 0)
 
-# Black, or nothing at all, is the background by convention: it needs this share of the evidence, where another value has more.
+# Black, or nothing at all, is the background by convention: it needs this share of the evidence, where another value
+# has more.
 _CONVENTION = 0.25
-# Soft edges have three levels or more beside the background, two of which at least occur in edges alone; values closer together than a range are
-# class indices, however they lie.
+# Soft edges have three levels or more beside the background, two of which at least occur in edges alone; values closer
+# together than a range are class indices, however they lie.
 _FEWEST_LEVELS, _FEWEST_SOFT_LEVELS, _LEAST_RANGE_OF_A_RAMP = 3, 2, 32
 _FLAT_SHARE = 0.2
 _MOST_VALUES_OF_A_MASK, _MOST_MASKS_OF_EDGES = 256, 50
@@ -36,9 +38,10 @@ _MOST_NAMED = 6
 class MaskMeaning:
     """How the values of a set's masks become defect.
 
-    Without `marks` whatever is not `background` is defect; with them, whatever is nearer to one of them than to the background (largest difference
-    of a channel). `by_index` reads palettes by index, not colour; `wide_scaled` scales masks with more than 8 bits a channel to 8.
-    `problem` says, in a sentence, why nothing can be said; "" where all is well.
+    Without `marks` whatever is not `background` is defect; with them, whatever is nearer to one of them than to the
+    background (largest difference of a channel). `by_index` reads palettes by index, not colour; `wide_scaled` scales
+    masks with more than 8 bits a channel to 8. `problem` says, in a sentence, why nothing can be said; "" where all is
+    well.
     """
 
     background: Value = BLACK
@@ -59,7 +62,8 @@ BLACK_BACKGROUND = MaskMeaning()
 
 
 def decode_mask(data: bytes | memoryview, name: str, meaning: MaskMeaning, max_pixels: int | None = None) -> np.ndarray:
-    """A defect mask, bool [H, W]: True = defect. Raises BadInput where it is unreadable, truncated or has more than `max_pixels` pixels."""
+    """A defect mask, bool [H, W]: True = defect. Raises BadInput where it is unreadable, truncated or has more than
+    `max_pixels` pixels."""
     values = _values(data, name, meaning.by_index, meaning.wide_scaled, max_pixels)
     if meaning.marks:
         to_background = _distance(values, meaning.background)
@@ -81,7 +85,9 @@ def background_name(meaning: MaskMeaning) -> str:
     return _name(meaning.background, meaning)
 
 
-def decide_meaning(masks: Sequence[str], read: Callable[[str], bytes], max_pixels: int | None = None) -> tuple[MaskMeaning, str]:
+def decide_meaning(
+    masks: Sequence[str], read: Callable[[str], bytes], max_pixels: int | None = None
+) -> tuple[MaskMeaning, str]:
     """The meaning of a set's masks and the sentence that states it. `masks` are paths, `read` gives a file's content.
 
     Files that cannot be decoded, or have more than `max_pixels` pixels, decide nothing. Memory is that of one mask.
@@ -117,14 +123,19 @@ def decide_meaning(masks: Sequence[str], read: Callable[[str], bytes], max_pixel
         return meaning, ""
     if meaning.marks:
         nearer = f"what is nearer to {_named(meaning.marks, meaning)} than to {_name(background, meaning)} is defect"
-        return meaning, f"Masks: background is {_name(background, meaning)}; {nearer} ({len(areas)} values: soft edges are cut at half)."
+        return (
+            meaning,
+            f"Masks: background is {_name(background, meaning)}; {nearer} ({len(areas)} values: soft edges are cut at "
+            "half).",
+        )
     are = "is" if len(others) == 1 else "are"
     stated = f"{_named(sorted(others), meaning)} {are} defect" if others else "nothing else occurs"
     return meaning, f"Masks: background is {_name(background, meaning)}; {stated}."
 
 
 def _storage(masks: Sequence[str], read: Callable[[str], bytes], max_pixels: int | None) -> tuple[bool, bool, bool]:
-    """Whether palettes count by index, whether wide masks are scaled to 8 bits, and whether any mask was compressed with loss."""
+    """Whether palettes count by index, whether wide masks are scaled to 8 bits, and whether any mask was compressed
+    with loss."""
     by_index = lossy = False
     wide_highest, wide_exact, wide_many = 0, True, False
     for path in masks:
@@ -140,7 +151,10 @@ def _storage(masks: Sequence[str], read: Callable[[str], bytes], max_pixels: int
                 elif image.mode == "P":
                     upright = load_upright(image, path)
                     # A palette whose colours are all the same, as some tools write it, says that the index is meant.
-                    by_index |= len(np.unique(np.asarray(upright))) > 1 and len(np.unique(_packed(np.asarray(upright.convert("RGBA"))))) == 1
+                    by_index |= (
+                        len(np.unique(np.asarray(upright))) > 1
+                        and len(np.unique(_packed(np.asarray(upright.convert("RGBA"))))) == 1
+                    )
         except BadInput:
             continue
     return by_index, wide_highest > 255 and (wide_exact or wide_many), lossy
@@ -157,7 +171,9 @@ def _each(
             continue
 
 
-def _values(data: bytes | memoryview, name: str, by_index: bool, wide_scaled: bool, max_pixels: int | None) -> np.ndarray:
+def _values(
+    data: bytes | memoryview, name: str, by_index: bool, wide_scaled: bool, max_pixels: int | None
+) -> np.ndarray:
     """The values of a mask, [H, W]: grey and indices as uint8 or int32, colours packed into uint32 (`_packed`)."""
     with open_image(data, name, max_pixels) as image, decoding_errors(name):
         if is_wide(image):
@@ -175,11 +191,16 @@ def _values(data: bytes | memoryview, name: str, by_index: bool, wide_scaled: bo
         if upright.has_transparency_data:
             values = np.asarray(upright.convert("RGBA"))
             return _colours(values[..., :3], values[..., 3])
-        return np.asarray(upright.convert("L")) if upright.mode in ("1", "L") else _colours(np.asarray(upright.convert("RGB")), None)
+        return (
+            np.asarray(upright.convert("L"))
+            if upright.mode in ("1", "L")
+            else _colours(np.asarray(upright.convert("RGB")), None)
+        )
 
 
 def _colours(colours: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """The values of uint8 [H, W, 3] and alpha, uint8 [H, W]: one that is the same everywhere says nothing, others weigh the colours."""
+    """The values of uint8 [H, W, 3] and alpha, uint8 [H, W]: one that is the same everywhere says nothing, others weigh
+    the colours."""
     if alpha is None or alpha.min(initial=255) == alpha.max(initial=0) != 0:
         if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2]):
             return np.ascontiguousarray(colours[..., 0])
@@ -211,8 +232,12 @@ def _counted(values: np.ndarray) -> Counter[Value]:
         levels, run_levels = np.unique(flat[starts], return_inverse=True)
         counts = np.bincount(run_levels, weights=np.diff(np.append(starts, flat.size)))
     if values.dtype == np.uint32:
-        return Counter({_value_of(value): int(count) for value, count in zip(_channels(levels).tolist(), counts, strict=True)})
-    return Counter({(level, level, level, 255): int(count) for level, count in zip(levels.tolist(), counts, strict=True)})
+        return Counter(
+            {_value_of(value): int(count) for value, count in zip(_channels(levels).tolist(), counts, strict=True)}
+        )
+    return Counter(
+        {(level, level, level, 255): int(count) for level, count in zip(levels.tolist(), counts, strict=True)}
+    )
 
 
 def _distance(values: np.ndarray, value: Value) -> np.ndarray:
@@ -224,7 +249,8 @@ def _distance(values: np.ndarray, value: Value) -> np.ndarray:
 
 
 def _background(votes: Counter[Value], areas: Counter[Value]) -> Value:
-    """The value that masks of several values show most, in area and along their borders; black where nothing speaks for another."""
+    """The value that masks of several values show most, in area and along their borders; black where nothing speaks for
+    another."""
     if not votes:
         return TRANSPARENT if TRANSPARENT in areas and BLACK not in areas else BLACK
     conventional = max((BLACK, TRANSPARENT), key=lambda value: votes[value])
@@ -255,7 +281,8 @@ class _Edges:
         self._flat += np.bincount(distance[flat], minlength=65536)
 
     def is_flat(self, distance: int) -> bool:
-        """Whether a good part of the pixels of about that distance lie in areas of one level, five pixels wide or more."""
+        """Whether a good part of the pixels of about that distance lie in areas of one level, five pixels wide or
+        more."""
         levels = slice(max(0, round(distance - self._near / 3)), min(65535, round(distance + self._near / 3)) + 1)
         return bool(self._flat[levels].sum() > _FLAT_SHARE * self._pixels[levels].sum())
 
@@ -280,7 +307,8 @@ def _near(areas: Counter[Value], background: Value) -> float:
 
 
 def _soft(areas: Counter[Value], total: int, meaning: MaskMeaning, edges: _Edges) -> MaskMeaning:
-    """The meaning of masks with soft edges: what the defects are painted with are the peaks of the histogram, or else the farthest value.
+    """The meaning of masks with soft edges: what the defects are painted with are the peaks of the histogram, or else
+    the farthest value.
 
     `areas` are the pixels of every value that is frequent in a mask, `total` is the number of all pixels.
     """
@@ -303,7 +331,8 @@ def _soft(areas: Counter[Value], total: int, meaning: MaskMeaning, edges: _Edges
     stands_out = plain >= 0.25 * total and pixels[far <= near / 3].sum() >= 0.5 * plain
     if not stands_out or (coloured and pixels[covered].sum() < 0.75 * total):
         problem = (
-            f"The masks hold {len(areas)} values and more without a background that stands out, as photographs do: what is defect in them "
+            f"The masks hold {len(areas)} values and more without a background that stands out, as photographs do: "
+            "what is defect in them "
             "cannot be known; save masks of one colour on a plain background."
         )
         return MaskMeaning(meaning.background, tuple(marks), meaning.by_index, meaning.wide_scaled, problem)

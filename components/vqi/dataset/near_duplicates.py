@@ -1,9 +1,11 @@
-"""Near copies: one photograph saved again, scaled, moved a little, exposed otherwise, mirrored or turned; not merely photographs of like parts.
+"""Near copies: one photograph saved again, scaled, moved a little, exposed otherwise, mirrored or turned; not merely
+photographs of like parts.
 
-Parts from one line in one fixture look alike, and what they share says nothing about which part a photograph shows. So the set itself is asked what
-all share: thumbnails are whitened by their own second moments before they are compared by cosine (Jegou, Chum, "Negative evidences and co-occurrences
-in image retrieval: the benefit of PCA and whitening", ECCV 2012). The moments are averaged over mirroring, quarter turns and a small shift, so that
-these commute with the whitening, and a pair's cosine is the largest over all of them.
+Parts from one line in one fixture look alike, and what they share says nothing about which part a photograph shows. So
+the set itself is asked what all share: thumbnails are whitened by their own second moments before they are compared by
+cosine (Jegou, Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening", ECCV
+2012). The moments are averaged over mirroring, quarter turns and a small shift, so that these commute with the
+whitening, and a pair's cosine is the largest over all of them.
 
 All pairs of 10,000 images take 17 s of processor time on one core and .9 GB.
 """
@@ -18,16 +20,18 @@ from PIL import Image
 from vqi.platform.progress import Progress
 
 SIDE = 32
-# Measured. Different parts: at most .45 for 40 rendered flanges of 1024 x 1024 within half a pixel of each other (before: 770 of their
-# 780 pairs were called copies), .60 for 100 loose ones of 256 x 256, .34 on cookie (but for one pair, which is one cookie twice), .35 on
-# hazelnut. Copies of the same: saved as JPEG of quality 75, half as large, noise of 3 grey levels or 5 % and 20 % of exposure: at least
-# .97; moved by 1 % both ways: .79; mirrored or turned by quarters: 1. A copy that is turned by 1 degree may be missed (.54 in a precise
-# fixture), and so may one that is mirrored, moved and exposed anew at once (.75). In a set of fewer than a dozen photographs a copy that was
-# moved is missed: the set does not yet show what a fixture is. magnetic_tile holds each tile at up to six exposures: 250 train normals
-# show 179 tiles by this, and all of the groups seen by eye were right.
+# Measured. Different parts: at most .45 for 40 rendered flanges of 1024 x 1024 within half a pixel of each other
+# (before: 770 of their 780 pairs were called copies), .60 for 100 loose ones of 256 x 256, .34 on cookie (but for one
+# pair, which is one cookie twice), .35 on hazelnut. Copies of the same: saved as JPEG of quality 75, half as large,
+# noise of 3 grey levels or 5 % and 20 % of exposure: at least .97; moved by 1 % both ways: .79; mirrored or turned by
+# quarters: 1. A copy that is turned by 1 degree may be missed (.54 in a precise fixture), and so may one that is
+# mirrored, moved and exposed anew at once (.75). In a set of fewer than a dozen photographs a copy that was moved is
+# missed: the set does not yet show what a fixture is. magnetic_tile holds each tile at up to six exposures: 250 train
+# normals show 179 tiles by this, and all of the groups seen by eye were right.
 COSINE = 0.75
 ASPECT = 0.03
-# Thumbnails with less fine structure than this (deviation in grey levels) are blank: their pattern is noise of rounding.
+# Thumbnails with less fine structure than this (deviation in grey levels) are blank: their pattern is noise of
+# rounding.
 BLANK = 0.25
 # The shift that moments and pairs are averaged and compared over: 1 % of the side.
 SHIFT = 0.01 * SIDE
@@ -48,9 +52,11 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs i < j of near copies among thumbnails, float32 [N, SIDE, SIDE], of images with `aspects` width / height [N].
+    """Pairs i < j of near copies among thumbnails, float32 [N, SIDE, SIDE], of images with `aspects` width / height
+    [N].
 
-    The pairs join every group of near copies (`groups`), each with as few of them as that takes: N copies of one image have quadratically many.
+    The pairs join every group of near copies (`groups`), each with as few of them as that takes: N copies of one image
+    have quadratically many.
     """
     patterns = _patterns(thumbnails)
     if not len(patterns):
@@ -69,7 +75,9 @@ def near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> list[tuple[i
             for view in views[1:]:
                 np.maximum(best, rows @ view[start:].T, out=best)
             alike |= (best > COSINE) & (np.abs(ratio - 1) < ASPECT)
-        pairs += forest.join((first + start, second + start) for first, second in np.argwhere(np.triu(alike, k=1)).tolist())
+        pairs += forest.join(
+            (first + start, second + start) for first, second in np.argwhere(np.triu(alike, k=1)).tolist()
+        )
         progress.advance(len(rows))
     return pairs
 
@@ -110,7 +118,8 @@ class _Forest:
 
 
 def _patterns(thumbnails: np.ndarray) -> np.ndarray:
-    """Smoothed thumbnails less their local mean, of unit deviation, so that exposure has no say: float32 [N, SIDE * SIDE]; blank ones are zero."""
+    """Smoothed thumbnails less their local mean, of unit deviation, so that exposure has no say: float32 [N, SIDE *
+    SIDE]; blank ones are zero."""
     values = _filtered(thumbnails.astype(np.float32), np.array([1, 2, 1], dtype=np.float32) / 4)
     values -= _filtered(values, np.full(_WINDOW, 1 / _WINDOW, dtype=np.float32))
     patterns = values.reshape(len(values), SIDE * SIDE)
@@ -123,13 +132,18 @@ def _filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Rows and columns of [N, SIDE, SIDE] convolved with an odd `kernel`, the border repeated."""
     reach = len(kernel) // 2
     for axis in (1, 2):
-        padded = np.pad(values, [(0, 0), *((reach, reach) if other == axis else (0, 0) for other in (1, 2))], mode="edge")
-        values = sum(weight * np.take(padded, range(step, step + SIDE), axis=axis) for step, weight in enumerate(kernel))  # type: ignore[assignment]
+        padded = np.pad(
+            values, [(0, 0), *((reach, reach) if other == axis else (0, 0) for other in (1, 2))], mode="edge"
+        )
+        values = sum(
+            weight * np.take(padded, range(step, step + SIDE), axis=axis) for step, weight in enumerate(kernel)
+        )  # type: ignore[assignment]
     return values
 
 
 def _views(patterns: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Whitened patterns of unit length, float32 [N, d] each: as they are, mirrored, half-turned and shifted; and turned by a quarter.
+    """Whitened patterns of unit length, float32 [N, d] each: as they are, mirrored, half-turned and shifted; and turned
+    by a quarter.
 
     A view is a linear map of the thumbnail, so it is applied to the whitening and not to every pattern.
     """
@@ -158,7 +172,8 @@ def _views(patterns: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _shift_matrix(shift: float) -> np.ndarray:
-    """What moves SIDE values by less than a position, the border repeated: float64 [SIDE, SIDE] (cubic convolution, Keys, 1981)."""
+    """What moves SIDE values by less than a position, the border repeated: float64 [SIDE, SIDE] (cubic convolution,
+    Keys, 1981)."""
     taps = np.arange(-1, 3)
     distance = np.abs(taps - abs(shift))
     near, far = 1.5 * distance**3 - 2.5 * distance**2 + 1, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2

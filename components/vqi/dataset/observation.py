@@ -30,9 +30,10 @@ _PAGED = (".tif", ".tiff", ".webp", ".png")
 
 @dataclass(frozen=True)
 class MaskObservation:
-    """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those the network
-    sees (in original pixels) and those left in the network's geometry. `border` is the share of the pixels along the edges that are defect. `values`
-    names what the files hold, where the mask marks nothing or most of the photograph."""
+    """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those
+    the network sees (in original pixels) and those left in the network's geometry. `border` is the share of the pixels
+    along the edges that are defect. `values` names what the files hold, where the mask marks nothing or most of the
+    photograph."""
 
     problem: str | None = None
     size: tuple[int, int] = (0, 0)
@@ -87,7 +88,9 @@ class Observation:
 def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> list[Observation]:
     """Look at every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        looks = pool.map(lambda sample: _observe(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples)
+        looks = pool.map(
+            lambda sample: _observe(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples
+        )
         return list(tracked(looks, "check: looking at images", len(dataset.manifest.samples)))
 
 
@@ -101,7 +104,9 @@ def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: boo
         return Observation(sample, str(error), None, None)
     image = photograph.pixels
     mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
-    look = Look(image.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(image), None)
+    look = Look(
+        image.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(image), None
+    )
     if pictured:
         look = replace(look, picture=_picture(image, mask, geometry if look.holds(geometry) else None))
     return Observation(sample, None, look, seen)
@@ -110,11 +115,15 @@ def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: boo
 def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) -> memoryview:
     content = dataset.bytes_of(extent)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise BadInput(f"{path} is not what its manifest recorded: the Dataset was damaged after ingest; run ingest again.")
+        raise BadInput(
+            f"{path} is not what its manifest recorded: the Dataset was damaged after ingest; run ingest again."
+        )
     return content
 
 
-def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry) -> tuple[np.ndarray | None, MaskObservation | None]:
+def _mask(
+    dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry
+) -> tuple[np.ndarray | None, MaskObservation | None]:
     try:
         for file in sample.masks:
             _content(dataset, file.extent, file.sha256, file.path)
@@ -135,12 +144,15 @@ def _mask(dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geo
         return mask, whole
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
     return mask, replace(
-        whole, pixels_seen=_count(mask[top:bottom, left:right]), pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32)))
+        whole,
+        pixels_seen=_count(mask[top:bottom, left:right]),
+        pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
     )
 
 
 def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:
-    """A photograph scaled to PICTURE_SIDE, its defects outlined; a frame shows what the network sees where that is not all."""
+    """A photograph scaled to PICTURE_SIDE, its defects outlined; a frame shows what the network sees where that is not
+    all."""
     height, width = image.shape[:2]
     scale = min(1.0, PICTURE_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -26,21 +26,32 @@ class Dataset:
     def samples(self, split: Split | Sequence[Split] | None = None, label: Label | None = None) -> list[Sample]:
         """The samples of one split (or several) and label, in the manifest's order."""
         splits = None if split is None else {split} if isinstance(split, str) else set(split)
-        return [s for s in self.manifest.samples if (splits is None or s.split in splits) and (label is None or s.label == label)]
+        return [
+            s
+            for s in self.manifest.samples
+            if (splits is None or s.split in splits) and (label is None or s.label == label)
+        ]
 
     def bytes_of(self, extent: Extent) -> memoryview:
         """The file's content as it came, without a copy. Raises BadInput where the shard is missing or too short."""
         if extent.shard not in self._shards:
             if "/" in extent.shard or extent.shard.startswith("."):
-                raise BadInput(f"The manifest of {self.folder} names the shard {extent.shard!r} outside the Dataset; run ingest again.")
+                raise BadInput(
+                    f"The manifest of {self.folder} names the shard {extent.shard!r} outside the Dataset; run ingest "
+                    "again."
+                )
             try:
                 with open(self.folder / extent.shard, "rb") as file:
                     self._shards[extent.shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
-                raise BadInput(f"The shard {self.folder / extent.shard} cannot be read ({error}); run ingest again.") from error
+                raise BadInput(
+                    f"The shard {self.folder / extent.shard} cannot be read ({error}); run ingest again."
+                ) from error
         shard = self._shards[extent.shard]
         if min(extent.offset, extent.length) < 0 or extent.offset + extent.length > len(shard):
-            raise BadInput(f"The shard {self.folder / extent.shard} is shorter than its manifest says; run ingest again.")
+            raise BadInput(
+                f"The shard {self.folder / extent.shard} is shorter than its manifest says; run ingest again."
+            )
         return memoryview(shard)[extent.offset : extent.offset + extent.length]
 
     def image(self, sample: Sample) -> np.ndarray:
@@ -52,7 +63,8 @@ class Dataset:
         return decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding)
 
     def input(self, sample: Sample, geometry: Geometry) -> np.ndarray:
-        """What the network sees of a photograph, uint8 [h, w, 3]; what lies below the region of interest is not decoded where the codec can stop.
+        """What the network sees of a photograph, uint8 [h, w, 3]; what lies below the region of interest is not decoded
+        where the codec can stop.
 
         Raises BadInput where the photograph cannot be decoded, or the region reaches outside it.
         """
@@ -73,7 +85,8 @@ class Dataset:
             mask = decode_mask(self.bytes_of(file.extent), file.path, meaning, most)
             if united is not None and united.shape != mask.shape:
                 raise BadInput(
-                    f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {sample.masks[0].path}, of the same photograph, "
+                    f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {sample.masks[0].path}, "
+                    "of the same photograph, "
                     f"{united.shape[1]} x {united.shape[0]}; save masks at the photograph's size."
                 )
             united = mask if united is None else united | mask

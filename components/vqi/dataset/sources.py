@@ -21,7 +21,8 @@ from vqi.storage.object_store import Address, ObjectStore
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a source by their '/'-separated names in composed letters (NFC), what the source is called, and notes on what was left out."""
+    """The files of a source by their '/'-separated names in composed letters (NFC), what the source is called, and
+    notes on what was left out."""
 
     files: Mapping[str, Path]
     name: str
@@ -39,7 +40,9 @@ def open_source(source: str) -> Iterator[Source]:
             yield Source(files, _bare(source.rstrip("/").split("/")[-1]))
         return
     if "://" in source or not source:
-        raise BadInput(f"data.source is {source!r}; give a folder, an archive ({', '.join(SUFFIXES)}) or s3://bucket/prefix.")
+        raise BadInput(
+            f"data.source is {source!r}; give a folder, an archive ({', '.join(SUFFIXES)}) or s3://bucket/prefix."
+        )
     path = Path(source).expanduser()
     if path.is_dir():
         files, notes = files_of(path)
@@ -47,7 +50,9 @@ def open_source(source: str) -> Iterator[Source]:
     elif not path.exists():
         raise BadInput(f"The source {source} does not exist; give the folder or archive of photographs as data.source.")
     elif path.name.lower().endswith((*IMAGES, *OTHER_PICTURES)):
-        raise BadInput(f"The source {source} is a single picture; give the folder or archive of all photographs as data.source.")
+        raise BadInput(
+            f"The source {source} is a single picture; give the folder or archive of all photographs as data.source."
+        )
     elif not is_archive(path.name):
         raise BadInput(f"The source {source} is neither a folder nor an archive ({', '.join(SUFFIXES)}).")
     else:
@@ -57,7 +62,10 @@ def open_source(source: str) -> Iterator[Source]:
 
 def _bare(name: str) -> str:
     """An archive's name without its ending."""
-    return next((name[: -len(suffix)] for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)), name)
+    return next(
+        (name[: -len(suffix)] for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)),
+        name,
+    )
 
 
 @contextmanager
@@ -80,7 +88,8 @@ def _stored(address: Address, cache: Path) -> Iterator[Mapping[str, Path]]:
 
 @contextmanager
 def _cache() -> Iterator[Path]:
-    """The folder where downloads are kept between runs: VQI_CACHE, else the user's cache folder; a passing one where that cannot be written."""
+    """The folder where downloads are kept between runs: VQI_CACHE, else the user's cache folder; a passing one where
+    that cannot be written."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ["VQI_CACHE"]) if os.environ.get("VQI_CACHE") else home / "vqi"
     folder = folder / "objects"
@@ -97,17 +106,20 @@ def _cache() -> Iterator[Path]:
 
 
 def files_of(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Every file below `folder` by its '/'-separated name in composed letters (NFC), and notes on links that lead to no file.
+    """Every file below `folder` by its '/'-separated name in composed letters (NFC), and notes on links that lead to no
+    file.
 
-    Links are followed; a folder that holds itself is entered once. Raises BadInput for a name that is not UTF-8 and for two that are one when
-    composed, OSError for a folder that cannot be read.
+    Links are followed; a folder that holds itself is entered once. Raises BadInput for a name that is not UTF-8 and for
+    two that are one when composed, OSError for a folder that cannot be read.
     """
     files: dict[str, Path] = {}
     dangling: list[str] = []
     circular: list[str] = []
     for parent, below, names in os.walk(folder, onerror=_raise, followlinks=True):
         # A link to a folder above would be walked for ever; one to a folder beside is another name for it, and is read.
-        circular += [Path(parent, name).relative_to(folder).as_posix() for name in below if _leads_above(Path(parent, name))]
+        circular += [
+            Path(parent, name).relative_to(folder).as_posix() for name in below if _leads_above(Path(parent, name))
+        ]
         below[:] = sorted(name for name in below if not _leads_above(Path(parent, name)))
         for name in sorted(names):
             path = Path(parent, name)
@@ -115,17 +127,24 @@ def files_of(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
             try:
                 relative.encode()
             except UnicodeEncodeError as error:
-                raise BadInput(f"The file name {os.fsencode(relative)!r} in {folder} is not UTF-8; rename it.") from error
+                raise BadInput(
+                    f"The file name {os.fsencode(relative)!r} in {folder} is not UTF-8; rename it."
+                ) from error
             if path.is_symlink() and not path.exists():
                 dangling.append(relative)
             elif path.is_file():
                 composed = normalised(relative)
                 if composed in files:
-                    raise BadInput(twice(str(folder), composed, files[composed].relative_to(folder).as_posix(), relative))
+                    raise BadInput(
+                        twice(str(folder), composed, files[composed].relative_to(folder).as_posix(), relative)
+                    )
                 files[composed] = path
     notes = [
         f"{counted(len(links), 'link')} left out: {what} ({examples(sorted(links))})."
-        for links, what in ((dangling, "nothing is where they lead"), (circular, "they lead to a folder that holds them"))
+        for links, what in (
+            (dangling, "nothing is where they lead"),
+            (circular, "they lead to a folder that holds them"),
+        )
         if links
     ]
     return files, tuple(notes)

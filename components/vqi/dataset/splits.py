@@ -1,8 +1,8 @@
 """Which photographs are trained on, calibrated with and tested on: by content and seed alone.
 
-What is dealt are groups: photographs with the same bytes, near copies, and those that show one part (`data.group`). A normal that is trained on while
-another photograph of it is calibrated with makes the threshold too low: with every part photographed twice and dealt one by one, 60 % of new good
-parts are rejected where 3.2 % are expected.
+What is dealt are groups: photographs with the same bytes, near copies, and those that show one part (`data.group`). A
+normal that is trained on while another photograph of it is calibrated with makes the threshold too low: with every part
+photographed twice and dealt one by one, 60 % of new good parts are rejected where 3.2 % are expected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from vqi.platform.errors import BadInput
 TEST_FRACTION = 0.2
 CALIBRATION_FRACTION = 0.2
 LABELLED_FRACTION = 0.8
-# Below this many normals every one is trained on and thresholds come from k-fold refits, whatever rate is asked for: a small set needs all it has.
+# Below this many normals every one is trained on and thresholds come from k-fold refits, whatever rate is asked for: a
+# small set needs all it has.
 FEWEST_FOR_CALIBRATION = 100
 
 
@@ -28,10 +29,11 @@ FEWEST_FOR_CALIBRATION = 100
 class CalibrationPlan:
     """Where a threshold comes from, and the false-reject rate it can promise.
 
-    `kind` "split": `scores` normals are held out, by ingest (`fraction` > 0) or by train; "cross": k-fold refits score every normal; "seen": normals
-    that the network has learnt from, which promise nothing. `smallest_rate` = 1 / (scores + 1) is the smallest rate that can be promised, and
-    `normals_needed` are the normals, in all, that the rate asked for takes; both None where none can be promised.
-    Normals are counted in groups: several photographs of one part count once.
+    `kind` "split": `scores` normals are held out, by ingest (`fraction` > 0) or by train; "cross": k-fold refits score
+    every normal; "seen": normals that the network has learnt from, which promise nothing. `smallest_rate` = 1 / (scores
+    + 1) is the smallest rate that can be promised, and `normals_needed` are the normals, in all, that the rate asked
+    for takes; both None where none can be promised. Normals are counted in groups: several photographs of one part
+    count once.
     """
 
     kind: Literal["split", "cross", "seen"]
@@ -41,16 +43,21 @@ class CalibrationPlan:
     normals_needed: int | None
 
 
-def plan_calibration(normals: int, false_reject_rate: float, trains: bool, calibration_fraction: float | None) -> CalibrationPlan:
+def plan_calibration(
+    normals: int, false_reject_rate: float, trains: bool, calibration_fraction: float | None
+) -> CalibrationPlan:
     """How `normals` groups are shared between learning and the threshold.
 
-    `trains`: whether the method learns by gradient, so that refits would take a training each. `calibration_fraction` is what was asked for; None
-    holds out a fifth, of what trains always, and of the others only where that fifth suffices for the rate: a threshold of rate r takes
-    1 / r - 1 scores (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005).
-    Raises BadInput for a fraction outside [0, 0.9].
+    `trains`: whether the method learns by gradient, so that refits would take a training each. `calibration_fraction`
+    is what was asked for; None holds out a fifth, of what trains always, and of the others only where that fifth
+    suffices for the rate: a threshold of rate r takes 1 / r - 1 scores (Vovk, Gammerman, Shafer, "Algorithmic Learning
+    in a Random World", 2005). Raises BadInput for a fraction outside [0, 0.9].
     """
     if calibration_fraction is not None and not 0 <= calibration_fraction <= 0.9:
-        raise BadInput(f"data.calibration_fraction is {calibration_fraction}; it is a share of the normals between 0 (k-fold refits) and 0.9.")
+        raise BadInput(
+            f"data.calibration_fraction is {calibration_fraction}; it is a share of the normals between 0 (k-fold "
+            "refits) and 0.9."
+        )
     scores_needed = math.ceil(1 / Fraction(str(false_reject_rate))) - 1
     if calibration_fraction == 0:
         if trains:
@@ -70,7 +77,8 @@ def plan_calibration(normals: int, false_reject_rate: float, trains: bool, calib
 
 
 def resolve_labelled_fraction(asked: float | None, supervised: bool) -> float:
-    """The share of the test photographs that are learnt from: what was asked for, or what the method needs where nothing was (None).
+    """The share of the test photographs that are learnt from: what was asked for, or what the method needs where
+    nothing was (None).
 
     Raises BadInput outside [0, 0.9], and for a supervised method that is given none.
     """
@@ -79,12 +87,16 @@ def resolve_labelled_fraction(asked: float | None, supervised: bool) -> float:
     if not 0 <= asked <= 0.9:
         raise BadInput(f"data.labelled_fraction is {asked}; it is a share of the test photographs between 0 and 0.9.")
     if supervised and not asked:
-        raise BadInput("data.labelled_fraction is 0, but the method learns from labelled defects; write auto, or a share such as 0.8.")
+        raise BadInput(
+            "data.labelled_fraction is 0, but the method learns from labelled defects; write auto, or a share such as "
+            "0.8."
+        )
     return float(asked)
 
 
 def joined(keys: Sequence[str], ties: Iterable[Iterable[int]]) -> list[str]:
-    """The group of each item: items with the same key are one, and `ties` are numbers of items that belong together, in sets that may overlap.
+    """The group of each item: items with the same key are one, and `ties` are numbers of items that belong together, in
+    sets that may overlap.
 
     A group is named by the smallest of its keys: with hashes of content for keys, neither names nor order change it.
     """
@@ -111,8 +123,9 @@ def count_held_out(groups: int, fraction: float) -> int:
 def held_out(group_by_path: Mapping[str, str], fraction: float, seed: int, purpose: str) -> set[str]:
     """The paths of the `fraction` of groups held out for `purpose`, at least one where `fraction` > 0 and never all.
 
-    Chosen by the hash of seed, purpose and group: with groups named by content neither order nor source matter, and a photograph that is added moves
-    few others. A group's size has no say: what is promised holds for parts that are chosen blindly.
+    Chosen by the hash of seed, purpose and group: with groups named by content neither order nor source matter, and a
+    photograph that is added moves few others. A group's size has no say: what is promised holds for parts that are
+    chosen blindly.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for path, group in group_by_path.items():
@@ -121,7 +134,9 @@ def held_out(group_by_path: Mapping[str, str], fraction: float, seed: int, purpo
     return {path for group in order[: count_held_out(len(groups), fraction)] for path in groups[group]}
 
 
-def held_out_by_type(group_by_path: Mapping[str, Mapping[str, str]], fraction: float, seed: int, purpose: str) -> set[str]:
+def held_out_by_type(
+    group_by_path: Mapping[str, Mapping[str, str]], fraction: float, seed: int, purpose: str
+) -> set[str]:
     """`held_out` of every type by itself, so that each is split in the same proportion; `group_by_path` by type.
 
     A group of several types follows the first of them, so that no two splits share it.
@@ -129,7 +144,9 @@ def held_out_by_type(group_by_path: Mapping[str, Mapping[str, str]], fraction: f
     chosen: set[str] = set()
     decided: dict[str, bool] = {}
     for _, of_type in sorted(group_by_path.items()):
-        taken = held_out({path: group for path, group in of_type.items() if group not in decided}, fraction, seed, purpose)
+        taken = held_out(
+            {path: group for path, group in of_type.items() if group not in decided}, fraction, seed, purpose
+        )
         taken |= {path for path, group in of_type.items() if decided.get(group)}
         decided |= {group: path in taken for path, group in of_type.items()}
         chosen |= taken

@@ -1,6 +1,8 @@
-"""The value of white in photographs with more than 8 bits a channel: one for a whole set, from the values its normals reach.
+"""The value of white in photographs with more than 8 bits a channel: one for a whole set, from the values its normals
+reach.
 
-A camera of 10, 12 or 14 bits is often saved in files of 16 without scaling: taken as 16 bits its photographs are nearly black.
+A camera of 10, 12 or 14 bits is often saved in files of 16 without scaling: taken as 16 bits its photographs are nearly
+black.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class WhiteLevel:
         self._stated: Counter[int | None] = Counter()
 
     def add(self, data: bytes | memoryview, name: str, stated: int | None, max_pixels: int) -> None:
-        """A file with more than 8 bits a channel; `stated` is the white that its header names. Raises BadInput where it cannot be decoded."""
+        """A file with more than 8 bits a channel; `stated` is the white that its header names. Raises BadInput where it
+        cannot be decoded."""
         with open_image(data, name, max_pixels) as image, decoding_errors(name):
             values = load_wide(image, data)
         colours = values if values.shape[2] in (1, 3) else values[..., :-1]
@@ -48,13 +51,20 @@ class WhiteLevel:
         if stated and files == self._photographs and self._highest <= stated:
             return stated, f"White is {stated}, as the headers of the photographs with more than 8 bits a channel say."
         above = self._above / max(self._pixels, 1)
-        number = next((number for number, share in enumerate(above) if share <= _MOST_HOT_PIXELS), len(WHITE_LEVELS) - 1)
+        number = next(
+            (number for number, share in enumerate(above) if share <= _MOST_HOT_PIXELS), len(WHITE_LEVELS) - 1
+        )
         level = WHITE_LEVELS[number]
         if level == WHITE_LEVELS[-1]:
             beyond = f", and what lies above (up to {self._highest}) is cut off" if self._highest > level else ""
             return level, f"White is 65535 in photographs with more than 8 bits a channel{beyond}."
-        hot = f" but for {self._above[number]} hot pixel{'' if self._above[number] == 1 else 's'}" if self._above[number] else ""
+        hot = (
+            f" but for {self._above[number]} hot pixel{'' if self._above[number] == 1 else 's'}"
+            if self._above[number]
+            else ""
+        )
         return level, (
-            f"The values of the normals with more than 8 bits a channel end at {min(self._highest, level)}{hot}: {level.bit_length()} bits? White is "
+            f"The values of the normals with more than 8 bits a channel end at {min(self._highest, level)}{hot}: "
+            f"{level.bit_length()} bits? White is "
             f"taken as {level}; image.white_level says otherwise."
         )

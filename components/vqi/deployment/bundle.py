@@ -1,11 +1,14 @@
-"""The Bundle: a folder with the graphs, the index and one JSON sidecar that says everything a prediction needs. It runs without torch.
+"""The Bundle: a folder with the graphs, the index and one JSON sidecar that says everything a prediction needs. It runs
+without torch.
 
-    bundle.json           this module: preprocessing, inputs and outputs, thresholds and their guarantee, fingerprints, versions, hashes
+    bundle.json           this module: preprocessing, inputs and outputs, thresholds and their guarantee, fingerprints,
+                          versions, hashes
     model.onnx            the graph: `images` and the index tensors in, `score` and `map` out
     openvino/model.xml    the same graph for OpenVINO, with its weights in model.bin
     index.safetensors     the index tensors, where the method has any
 
-A bundle may come from anywhere: its sidecar is parsed strictly, its files have fixed names and are checked against their hashes before use.
+A bundle may come from anywhere: its sidecar is parsed strictly, its files have fixed names and are checked against
+their hashes before use.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ OPENVINO_WEIGHTS = "openvino/model.bin"
 INDEX = "index.safetensors"
 FILES = (ONNX, OPENVINO, OPENVINO_WEIGHTS, INDEX)
 
-# What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank of 16,000 are 65 MB an image.
+# What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank
+# of 16,000 are 65 MB an image.
 BATCH_BYTES = 512 * 2**20
 MAX_BATCH = 8
 
@@ -62,7 +66,8 @@ class IndexTensor(Part):
 
 
 class Graph(Part):
-    """`bytes_per_image`: the largest intermediate tensor of one image, with the index of this bundle; what a batch must be bounded by."""
+    """`bytes_per_image`: the largest intermediate tensor of one image, with the index of this bundle; what a batch must
+    be bounded by."""
 
     input: Literal["images"] = "images"
     input_shape: list[int | None]
@@ -103,14 +108,18 @@ class Preprocessing(Part):
     @field_validator("decoding", mode="before")
     @classmethod
     def _complete(cls, value: Any) -> Any:
-        """A field that is missing would silently be its default, and files would become other pixels than in training."""
-        if isinstance(value, dict) and (missing := [field.name for field in fields(Decoding) if field.name not in value]):
+        """A field that is missing would silently be its default, and files would become other pixels than in
+        training."""
+        if isinstance(value, dict) and (
+            missing := [field.name for field in fields(Decoding) if field.name not in value]
+        ):
             raise ValueError(f"{missing[0]} is missing")
         return value
 
 
 class Thresholds(Part):
-    """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes are drawn).
+    """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes
+    are drawn).
 
     `floor` is the map's value where nothing is amiss: where the colours of pictures begin.
     """
@@ -121,7 +130,8 @@ class Thresholds(Part):
 
 
 class Boxes(Part):
-    """Which regions of a map are boxed: all above the pixel threshold, or, of a defect, those above a fraction of its map's maximum."""
+    """Which regions of a map are boxed: all above the pixel threshold, or, of a defect, those above a fraction of its
+    map's maximum."""
 
     rule: Literal["threshold", "fraction"] = "threshold"
     fraction: float | None = Field(None, gt=0, lt=1)
@@ -142,7 +152,8 @@ class CalibrationScore(Part):
 
 
 class Calibration(Part):
-    """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that guarantees.
+    """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that
+    guarantees.
 
     `precision` is the network's when they were taken. Where it is not the bundle's float32, `precision_shift` says by
     how much scores of the two deviate on the images of the parity gate (its formula), for a person to judge whether the
@@ -213,7 +224,8 @@ class Plausibility(Part):
     def sentence(self) -> str:
         rate = f"{100 * self.false_alarm_rate:.2g} %"
         return (
-            f"Implausible: outside of what {self.images} good photographs of the set have in size, light and sharpness; "
+            f"Implausible: outside of what {self.images} good photographs of the set have in size, light and "
+            "sharpness; "
             f"about {rate} of good photographs, or fewer, are expected there."
         )
 
@@ -278,7 +290,8 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
 def read_sidecar(folder: Path) -> Sidecar:
     """Parse `bundle.json` strictly and check every file of the bundle against its hash.
 
-    Raises BadInput where the sidecar is missing, of another format or malformed, and where a file is missing or differs.
+    Raises BadInput where the sidecar is missing, of another format or malformed, and where a file is missing or
+    differs.
     """
     folder = Path(folder)
     path = folder / SIDECAR
@@ -288,8 +301,12 @@ def read_sidecar(folder: Path) -> Sidecar:
     except (FileNotFoundError, NotADirectoryError) as error:
         if folder.is_symlink() and not folder.exists():
             aim = folder.readlink()
-            raise BadInput(f"{folder} is a link to {aim}, which is not here; copy the folder itself (cp -rL, rsync -L).") from error
-        raise BadInput(f"{folder} is no bundle: {SIDECAR} is missing; give the folder the export step wrote.") from error
+            raise BadInput(
+                f"{folder} is a link to {aim}, which is not here; copy the folder itself (cp -rL, rsync -L)."
+            ) from error
+        raise BadInput(
+            f"{folder} is no bundle: {SIDECAR} is missing; give the folder the export step wrote."
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}); export again.") from error
     needed = {ONNX, OPENVINO, OPENVINO_WEIGHTS} | ({INDEX} if sidecar.graph.index else set())
@@ -300,7 +317,10 @@ def read_sidecar(folder: Path) -> Sidecar:
         if not file.is_file():
             raise BadInput(f"The bundle {folder} lacks its file {name}; copy it whole or export again.")
         if file.stat().st_size != entry.bytes or sha256_of(file) != entry.sha256:
-            raise BadInput(f"The file {name} of the bundle {folder} is not the one that was exported (its SHA-256 differs); export again.")
+            raise BadInput(
+                f"The file {name} of the bundle {folder} is not the one that was exported (its SHA-256 differs); "
+                "export again."
+            )
     return sidecar
 
 
@@ -310,16 +330,22 @@ def _parsed(text: str, path: Path) -> Sidecar:
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:
             raise BadInput(f"{path} has format {found!r}, this version reads {FORMAT!r}; {_remedy(found)}.")
-        # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about everything else.
+        # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about
+        # everything else.
         sidecar = Sidecar.model_validate_json(text)
         height, width = sidecar.geometry.input_size
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{path} is malformed at {'.'.join(map(str, first['loc']))} ({first['msg']}); export again.") from error
+        raise BadInput(
+            f"{path} is malformed at {'.'.join(map(str, first['loc']))} ({first['msg']}); export again."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not readable JSON ({type(error).__name__}); export again.") from error
     if sidecar.graph.input_shape != [None, 3, height, width]:
-        raise BadInput(f"{path} contradicts itself: the graph takes {sidecar.graph.input_shape}, the geometry {height} x {width}; export again.")
+        raise BadInput(
+            f"{path} contradicts itself: the graph takes {sidecar.graph.input_shape}, the geometry {height} x "
+            f"{width}; export again."
+        )
     return sidecar
 
 

@@ -1,8 +1,9 @@
 """A detector as a graph: ONNX from torch.export, OpenVINO from that ONNX.
 
-The graph takes `images` float32 [N, 3, h, w] in [0, 1], N dynamic, and the index tensors as further named inputs; it returns `score` [N] and `map`
-[N, h, w]. The index is an input and never a constant: a bank baked into the graph is what makes exports of memory-bank methods take 75 GB and more,
-and forces a new export for every new normal. Tracing works on fake tensors, so its memory does not depend on the index either.
+The graph takes `images` float32 [N, 3, h, w] in [0, 1], N dynamic, and the index tensors as further named inputs; it
+returns `score` [N] and `map` [N, h, w]. The index is an input and never a constant: a bank baked into the graph is what
+makes exports of memory-bank methods take 75 GB and more, and forces a new export for every new normal. Tracing works on
+fake tensors, so its memory does not depend on the index either.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ class IndexedGraph(nn.Module):
 
 
 def export_graphs(detector: Detector, folder: Path) -> Graph:
-    """Write `model.onnx`, `openvino/model.xml|.bin` and `index.safetensors` of a float32 detector on the CPU; returns what a sidecar says of them.
+    """Write `model.onnx`, `openvino/model.xml|.bin` and `index.safetensors` of a float32 detector on the CPU; returns
+    what a sidecar says of them.
 
-    Raises RunFailed where the detector cannot be traced with a dynamic batch, or where an index tensor ended up inside the graph.
+    Raises RunFailed where the detector cannot be traced with a dynamic batch, or where an index tensor ended up inside
+    the graph.
     """
     import onnx
 
@@ -81,10 +84,12 @@ def export_graphs(detector: Detector, folder: Path) -> Graph:
 
 
 def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedProgram:
-    """The detector's scoring as one program, with every axis that can be dynamic so: the batch, and the first axis of each index tensor."""
+    """The detector's scoring as one program, with every axis that can be dynamic so: the batch, and the first axis of
+    each index tensor."""
     detector = detector.eval()
     example = (torch.zeros(EXAMPLE_IMAGES, 3, *detector.input_size), *(detector.index[name] for name in index_names))
-    # AUTO, not a declared range: which index can grow is the method's affair (a memory bank can, a PCA's mean cannot); the tracer finds it out.
+    # AUTO, not a declared range: which index can grow is the method's affair (a memory bank can, a PCA's mean cannot);
+    # the tracer finds it out.
     grows = tuple({0: torch.export.Dim.AUTO} if detector.index[name].ndim else {} for name in index_names)
     try:
         with torch.no_grad(), _quiet():
@@ -100,7 +105,10 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
     outputs = next(node for node in program.graph.nodes if node.op == "output").args[0]
     for name, output in zip(("score", "map"), outputs, strict=True):
         if isinstance(output.meta["val"].shape[0], int):
-            raise RunFailed(f"The graph of {detector.method} has a fixed batch in its output '{name}'; score() must take any number of images.")
+            raise RunFailed(
+                f"The graph of {detector.method} has a fixed batch in its output '{name}'; score() must take any "
+                "number of images."
+            )
     return program
 
 
@@ -120,7 +128,12 @@ def _onnx_model(program: torch.export.ExportedProgram, index_names: list[str]) -
 
     with _quiet():
         exported = torch.onnx.export(
-            program, dynamo=True, input_names=["images", *index_names], output_names=["score", "map"], external_data=False, verbose=False
+            program,
+            dynamo=True,
+            input_names=["images", *index_names],
+            output_names=["score", "map"],
+            external_data=False,
+            verbose=False,
         )
     assert exported is not None
     # The exporter names values inside after operations, and a `mean` inside would shadow an index tensor of that name.
@@ -132,7 +145,8 @@ def _onnx_model(program: torch.export.ExportedProgram, index_names: list[str]) -
 
 
 def _name_axes(model: onnx.ModelProto, index_names: list[str]) -> None:
-    """`batch` and `<tensor>_length` in place of the tracer's symbols (s34, s85): people read the graph's inputs in a viewer."""
+    """`batch` and `<tensor>_length` in place of the tracer's symbols (s34, s85): people read the graph's inputs in a
+    viewer."""
     values = {value.name: value for value in model.graph.input}
     names: dict[str, str] = {}
     for name in ["images", *index_names]:
@@ -150,7 +164,13 @@ def _name_axes(model: onnx.ModelProto, index_names: list[str]) -> None:
 def _forget_origin(model: onnx.ModelProto) -> None:
     """Drop what the tracer notes at each node: stack traces with this machine's paths, most of a small model's size."""
     del model.metadata_props[:], model.graph.metadata_props[:]
-    for part in [*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer, *model.functions]:
+    for part in [
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+        *model.functions,
+    ]:
         del part.metadata_props[:]
         part.ClearField("doc_string")
 
@@ -158,22 +178,32 @@ def _forget_origin(model: onnx.ModelProto) -> None:
 def _check_index_outside(program: torch.export.ExportedProgram, index: Mapping[str, Tensor]) -> None:
     for held, constant in {**program.state_dict, **program.constants}.items():
         for name, tensor in index.items():
-            if tensor.numel() > SMALL and isinstance(constant, Tensor) and constant.shape == tensor.shape and torch.equal(constant, tensor):
-                raise RunFailed(f"The index tensor '{name}' was baked into the graph as '{held}'; score() must take it from its argument.")
+            if (
+                tensor.numel() > SMALL
+                and isinstance(constant, Tensor)
+                and constant.shape == tensor.shape
+                and torch.equal(constant, tensor)
+            ):
+                raise RunFailed(
+                    f"The index tensor '{name}' was baked into the graph as '{held}'; score() must take it from its "
+                    "argument."
+                )
 
 
 def _convert_to_openvino(source: Path, destination: Path) -> None:
     import openvino
 
     destination.parent.mkdir(exist_ok=True)
-    # Not convert_model: it goes through a front end that reports usage over the network and notes this machine's paths in the model.
+    # Not convert_model: it goes through a front end that reports usage over the network and notes this machine's paths
+    # in the model.
     model = openvino.Core().read_model(source)
     openvino.save_model(model, destination, compress_to_fp16=False)
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter prints its stages to standard output, which belongs to results, and warns of its own deprecations."""
+    """The exporter prints its stages to standard output, which belongs to results, and warns of its own
+    deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,5 @@
-"""A bundle's graph running on ONNX Runtime or OpenVINO: the index is handed over once, then images go in and raw scores come out. No torch."""
+"""A bundle's graph running on ONNX Runtime or OpenVINO: the index is handed over once, then images go in and raw scores
+come out. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from vqi.deployment.bundle import INDEX, ONNX, OPENVINO, Sidecar
 from vqi.platform.errors import BadInput, RunFailed, closest
 from vqi.platform.threads import thread_limit
 
-# OpenVINO first: 44 to 50 ms of processor time an image against ONNX Runtime's 49 to 67 (PatchCore, ResNet-18, 256 px, AVX-512).
+# OpenVINO first: 44 to 50 ms of processor time an image against ONNX Runtime's 49 to 67 (PatchCore, ResNet-18, 256 px,
+# AVX-512).
 BACKENDS = ("openvino", "onnxruntime")
 
 
@@ -32,11 +34,16 @@ class GraphRuntime(ABC):
         """
         height, width = self.input_size
         if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (3, height, width) or len(images) == 0:
-            raise BadInput(f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, {height}, {width}].")
+            raise BadInput(
+                f"The images are {images.dtype} of shape {list(images.shape)}; this graph takes float32, [images, 3, "
+                f"{height}, {width}]."
+            )
         try:
             return self._scored(images)
         except Exception as error:  # both runtimes have exception classes of their own, none with a common base
-            raise RunFailed(f"{self.backend} failed on a batch of {len(images)}: {_one_line(error)}; try a smaller batch.") from error
+            raise RunFailed(
+                f"{self.backend} failed on a batch of {len(images)}: {_one_line(error)}; try a smaller batch."
+            ) from error
 
     @abstractmethod
     def _scored(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +55,9 @@ class OnnxRuntimeGraph(GraphRuntime):
 
     backend = "onnxruntime"
 
-    def __init__(self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int) -> None:
+    def __init__(
+        self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int
+    ) -> None:
         import onnxruntime
 
         super().__init__(input_size)
@@ -62,23 +71,30 @@ class OnnxRuntimeGraph(GraphRuntime):
         options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=[provider])
-            self._index = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value, device) for name, value in index.items()}
+            self._index = {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(value, device) for name, value in index.items()
+            }
         except Exception as error:
             raise RunFailed(f"ONNX Runtime cannot load {folder / ONNX}: {_one_line(error)}.") from error
         self._to_value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._device = device
 
     def _scored(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values = self._session.run_with_ort_values(["score", "map"], {"images": self._to_value(images, self._device), **self._index})
+        values = self._session.run_with_ort_values(
+            ["score", "map"], {"images": self._to_value(images, self._device), **self._index}
+        )
         return values[0].numpy(), values[1].numpy()
 
 
 class OpenVinoGraph(GraphRuntime):
-    """OpenVINO, in float32: left to itself it computes in bfloat16 on processors that have it, and maps move by more than a percent."""
+    """OpenVINO, in float32: left to itself it computes in bfloat16 on processors that have it, and maps move by more
+    than a percent."""
 
     backend = "openvino"
 
-    def __init__(self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int) -> None:
+    def __init__(
+        self, folder: Path, input_size: tuple[int, int], index: dict[str, np.ndarray], device: str, threads: int
+    ) -> None:
         import openvino
 
         super().__init__(input_size)
@@ -107,20 +123,31 @@ class OpenVinoGraph(GraphRuntime):
         return self._request.get_tensor("score").data.copy(), self._request.get_tensor("map").data.copy()
 
 
-def open_graph(folder: Path, sidecar: Sidecar, backend: str = "auto", device: str = "cpu", threads: int = 0) -> GraphRuntime:
-    """The graph of a bundle whose files were checked, on `backend`; `threads` 0 = the backend's choice, within this container's CPU limit.
+def open_graph(
+    folder: Path, sidecar: Sidecar, backend: str = "auto", device: str = "cpu", threads: int = 0
+) -> GraphRuntime:
+    """The graph of a bundle whose files were checked, on `backend`; `threads` 0 = the backend's choice, within this
+    container's CPU limit.
 
     auto: the first of BACKENDS that is installed, or ONNX Runtime where the device is `cuda`, which OpenVINO has not.
     Raises BadInput where the backend is unknown or not installed, and where the index does not fit the sidecar.
     """
-    kinds: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {"onnxruntime": OnnxRuntimeGraph, "openvino": OpenVinoGraph}
+    kinds: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
+        "onnxruntime": OnnxRuntimeGraph,
+        "openvino": OpenVinoGraph,
+    }
     if backend not in ("auto", *kinds):
         raise BadInput(f"The backend is {backend!r}, which is none here.{closest(backend, ['auto', *kinds])}")
     installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
     if not installed or backend not in ("auto", *installed):
-        raise BadInput(f"{'No backend' if backend == 'auto' else f'The backend {backend}'} is installed here; install vqi with its extra 'predict'.")
+        raise BadInput(
+            f"{'No backend' if backend == 'auto' else f'The backend {backend}'} is installed here; install vqi with "
+            "its extra 'predict'."
+        )
     chosen = ("onnxruntime" if device == "cuda" else installed[0]) if backend == "auto" else backend
-    return kinds[chosen](Path(folder), sidecar.geometry.input_size, read_index(folder, sidecar), device, threads or thread_limit())
+    return kinds[chosen](
+        Path(folder), sidecar.geometry.input_size, read_index(folder, sidecar), device, threads or thread_limit()
+    )
 
 
 def read_index(folder: Path, sidecar: Sidecar) -> dict[str, np.ndarray]:

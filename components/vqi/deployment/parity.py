@@ -1,9 +1,11 @@
-"""The parity gate: does the bundle say what the detector says, on real photographs, on every backend, alone and in batches?
+"""The parity gate: does the bundle say what the detector says, on real photographs, on every backend, alone and in
+batches?
 
-With a reference r (torch, float32) and a value v of the bundle, the deviation is |v - r| / max(|r|, s), where s is the scale of what is compared:
-for scores the median of |r| over the images, for maps the median over the images of the largest |r| of a map. So a value near zero is held against
-what is usual, and one far out against itself. A decision flips where v and r lie on different sides of the image threshold and r is further from it
-than rounding (ROUNDING * s): the threshold may be the score of an image itself.
+With a reference r (torch, float32) and a value v of the bundle, the deviation is |v - r| / max(|r|, s), where s is the
+scale of what is compared: for scores the median of |r| over the images, for maps the median over the images of the
+largest |r| of a map. So a value near zero is held against what is usual, and one far out against itself. A decision
+flips where v and r lie on different sides of the image threshold and r is further from it than rounding (ROUNDING * s):
+the threshold may be the score of an image itself.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Deviation:
 
 
 def parity_samples(samples: Sequence[Sample], count: int = IMAGES) -> list[Sample]:
-    """Half normals, half defects, spread evenly over the set; from the test split as long as it has any, then from the others."""
+    """Half normals, half defects, spread evenly over the set; from the test split as long as it has any, then from the
+    others."""
     chosen: list[Sample] = []
     for group, wanted in (("defect", count // 2), ("good", count)):
         held = [s for s in samples if (s.label == "good") == (group == "good")]
@@ -52,24 +55,33 @@ def _spread(samples: list[Sample], count: int) -> list[Sample]:
     return [samples[i * len(samples) // count] for i in range(count)]
 
 
-def deviations(reference: tuple[np.ndarray, np.ndarray], backend: str, run: Run, images: np.ndarray, threshold: float) -> Iterator[Deviation]:
-    """Compare `run` with the `reference` scores [n] and maps [n, h, w] of `images` float32 [n, 3, h, w], at every batch size of BATCHES."""
+def deviations(
+    reference: tuple[np.ndarray, np.ndarray], backend: str, run: Run, images: np.ndarray, threshold: float
+) -> Iterator[Deviation]:
+    """Compare `run` with the `reference` scores [n] and maps [n, h, w] of `images` float32 [n, 3, h, w], at every batch
+    size of BATCHES."""
     scores, maps = (values.astype(np.float64) for values in reference)
     score_scale = float(np.median(np.abs(scores)))
     map_scale = float(np.median(np.abs(maps).max(axis=(1, 2))))
     clear = np.abs(scores - threshold) > ROUNDING * score_scale
     for batch in BATCHES:
         parts = [run(images[start : start + batch]) for start in range(0, len(images), batch)]
-        found_scores, found_maps = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        found_scores, found_maps = (
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts]),
+        )
         score = largest_deviation(found_scores, scores, score_scale)
         flipped = 0
         if np.isfinite(score):
-            flipped = int(np.count_nonzero(((found_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear))
+            flipped = int(
+                np.count_nonzero(((found_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear)
+            )
         yield Deviation(backend, batch, score, largest_deviation(found_maps, maps, map_scale), flipped)
 
 
 def largest_deviation(found: np.ndarray, reference: np.ndarray, scale: float) -> float:
-    """The largest of |found - reference| / max(|reference|, scale); infinite where the shapes differ or a value is not finite."""
+    """The largest of |found - reference| / max(|reference|, scale); infinite where the shapes differ or a value is not
+    finite."""
     if found.shape != reference.shape or not np.isfinite(found).all():
         return float("inf")
     allowed = np.maximum(np.abs(reference), max(scale, float(np.finfo(np.float32).tiny)))
@@ -77,15 +89,27 @@ def largest_deviation(found: np.ndarray, reference: np.ndarray, scale: float) ->
 
 
 def judge(measured: Sequence[Deviation], tolerance: float, images: int) -> dict[str, Any]:
-    """What `bundle.json` keeps of the gate. Raises GateRefused where a deviation is above `tolerance` or a decision flipped."""
+    """What `bundle.json` keeps of the gate. Raises GateRefused where a deviation is above `tolerance` or a decision
+    flipped."""
     for deviation in measured:
         where = f"{deviation.backend} at batch {deviation.batch}"
         for what in ("score", "map"):
             if not getattr(deviation, what) <= tolerance:
                 raise GateRefused(
-                    f"The exported graph is not the detector: its {what} deviates by {getattr(deviation, what):.2g} on {where}, the tolerance is "
-                    f"{tolerance:g}; no bundle was written. Look at the method's score(), or raise the tolerance if that is acceptable."
+                    f"The exported graph is not the detector: its {what} deviates by {getattr(deviation, what):.2g} "
+                    f"on {where}, the tolerance is "
+                    f"{tolerance:g}; no bundle was written. Look at the method's score(), or raise the tolerance if "
+                    "that is acceptable."
                 )
         if deviation.flipped:
-            raise GateRefused(f"The exported graph decides {deviation.flipped} of {images} images differently on {where}; no bundle was written.")
-    return {"tolerance": tolerance, "formula": FORMULA, "images": images, "flipped": 0, "measured": [asdict(deviation) for deviation in measured]}
+            raise GateRefused(
+                f"The exported graph decides {deviation.flipped} of {images} images differently on {where}; no bundle "
+                "was written."
+            )
+    return {
+        "tolerance": tolerance,
+        "formula": FORMULA,
+        "images": images,
+        "flipped": 0,
+        "measured": [asdict(deviation) for deviation in measured],
+    }

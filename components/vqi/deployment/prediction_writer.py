@@ -23,7 +23,19 @@ from vqi.platform.printing import printable
 
 FORMAT = "vqi-predictions/2"
 JSON, CSV, PICTURES, MAPS, MASKS = "predictions.json", "predictions.csv", "pictures", "maps", "masks"
-COLUMNS = ("image", "decision", "score", "threshold", "boxes", "seconds", "picture", "map", "mask", "implausible", "error")
+COLUMNS = (
+    "image",
+    "decision",
+    "score",
+    "threshold",
+    "boxes",
+    "seconds",
+    "picture",
+    "map",
+    "mask",
+    "implausible",
+    "error",
+)
 # Pictures have names before their pixels are needed.
 _NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
 
@@ -40,7 +52,8 @@ def check_destination(folder: Path) -> None:
 
 
 def _cell(text: str) -> str:
-    """Text for a spreadsheet: a relative path that would be run as a formula gets the `./` that changes nothing about it."""
+    """Text for a spreadsheet: a relative path that would be run as a formula gets the `./` that changes nothing about
+    it."""
     return printable(f"./{text}" if text[:1] in ("=", "+", "-", "@") else text)
 
 
@@ -53,7 +66,15 @@ class PredictionWriter:
     at, else 0.
     """
 
-    def __init__(self, folder: Path, sidecar: Sidecar, backend: str, pictures: bool = True, maps: bool = False, masks: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sidecar: Sidecar,
+        backend: str,
+        pictures: bool = True,
+        maps: bool = False,
+        masks: bool = False,
+    ) -> None:
         self.folder, self.sidecar, self.backend = Path(folder), sidecar, backend
         self.pictures, self.maps, self.masks = pictures, maps, masks
         self.records: list[dict[str, Any]] = []
@@ -76,7 +97,9 @@ class PredictionWriter:
                 "threshold": self.sidecar.thresholds.image,
                 "width": width,
                 "height": height,
-                "boxes": [{"x1": x1, "y1": y1, "x2": x2, "y2": y2, "score": score} for x1, y1, x2, y2, score in result.boxes],
+                "boxes": [
+                    {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "score": score} for x1, y1, x2, y2, score in result.boxes
+                ],
                 "seconds": round(result.seconds, 6),
                 **({"implausible": result.implausible} if result.implausible else {}),
                 **self._files(result, frame),
@@ -92,10 +115,14 @@ class PredictionWriter:
         self._names[result.name] += 1
         again = self._names[result.name]
         name = result.name if again == 1 else f"{result.name} {again}"
-        example = Example(name, "unknown", "unknown", result.score, result.decision, _NO_IMAGE, result.map, level=result.level)
+        example = Example(
+            name, "unknown", "unknown", result.score, result.decision, _NO_IMAGE, result.map, level=result.level
+        )
         path, written = picture_name(example), {}
         if self.maps:
-            written["map"] = self._written(MAPS, path.with_name(f"{path.name}.tiff"), result.map, "TIFF", compression="tiff_adobe_deflate")
+            written["map"] = self._written(
+                MAPS, path.with_name(f"{path.name}.tiff"), result.map, "TIFF", compression="tiff_adobe_deflate"
+            )
         if self.masks:
             mask = result.mask.astype(np.uint8) * np.uint8(255)
             written["mask"] = self._written(MASKS, path.with_name(f"{path.name}.png"), mask, "PNG")
@@ -112,23 +139,35 @@ class PredictionWriter:
     def _pixels(self, result: Prediction, frame: np.ndarray | None) -> np.ndarray:
         if frame is not None:
             return pixels_of(frame, result.name, self.sidecar.decoding)
-        # Decoded a second time: holding the originals of every waiting image would cost gigabytes with large photographs.
+        # Decoded a second time: holding the originals of every waiting image would cost gigabytes with large
+        # photographs.
         path = Path(result.name)
         if not path.exists():
-            raise BadInput(f"The picture of {result.name} cannot be drawn, since it is not a file; give add() its frame, or write no pictures.")
+            raise BadInput(
+                f"The picture of {result.name} cannot be drawn, since it is not a file; give add() its frame, or "
+                "write no pictures."
+            )
         return read_photograph(path, self.sidecar.decoding)
 
     def _picture(self, result: Prediction, example: Example) -> str:
         pixel = self.sidecar.thresholds.pixel
         threshold = float(np.nanmax(result.map)) if pixel is None else pixel
-        return save_picture(self.folder / PICTURES, example, threshold, floor=self.sidecar.thresholds.floor).relative_to(self.folder).as_posix()
+        return (
+            save_picture(self.folder / PICTURES, example, threshold, floor=self.sidecar.thresholds.floor)
+            .relative_to(self.folder)
+            .as_posix()
+        )
 
     def summary(self) -> dict[str, Any]:
         """The object `predictions.json` holds."""
         decisions = [record.get("decision") for record in self.records]
         return {
             "format": FORMAT,
-            "bundle": {"name": self.sidecar.name, "method": self.sidecar.method, "dataset_fingerprint": self.sidecar.dataset.fingerprint},
+            "bundle": {
+                "name": self.sidecar.name,
+                "method": self.sidecar.method,
+                "dataset_fingerprint": self.sidecar.dataset.fingerprint,
+            },
             "backend": self.backend,
             "threshold": {
                 **self.sidecar.thresholds.model_dump(),
@@ -136,7 +175,10 @@ class PredictionWriter:
                 "false_reject_rate": self.sidecar.calibration.false_reject_rate,
                 "guarantee": self.sidecar.calibration.guarantee,
             },
-            "plausibility": {"false_alarm_rate": self.sidecar.plausibility.false_alarm_rate, "images": self.sidecar.plausibility.images},
+            "plausibility": {
+                "false_alarm_rate": self.sidecar.plausibility.false_alarm_rate,
+                "images": self.sidecar.plausibility.images,
+            },
             "counts": {
                 "images": len(decisions),
                 "good": decisions.count("good"),
@@ -154,7 +196,9 @@ class PredictionWriter:
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         for record in self.records:
-            row = {key: record.get(key, "") for key in COLUMNS} | {"boxes": len(record["boxes"]) if "boxes" in record else ""}
+            row = {key: record.get(key, "") for key in COLUMNS} | {
+                "boxes": len(record["boxes"]) if "boxes" in record else ""
+            }
             table.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
         write_whole(self.folder / CSV, text.getvalue())
         write_json(self.folder / JSON, summary)

@@ -1,6 +1,8 @@
-"""Predictions from a Bundle, without torch: the same preprocessing code as in training, a graph runtime, and thresholds from the sidecar.
+"""Predictions from a Bundle, without torch: the same preprocessing code as in training, a graph runtime, and thresholds
+from the sidecar.
 
-Images stream through: decoding overlaps with the graph, at most three batches of inputs are held, originals are not, and results keep the order.
+Images stream through: decoding overlaps with the graph, at most three batches of inputs are held, originals are not,
+and results keep the order.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from vqi.evaluation.pictures import Box, boxes
 from vqi.platform.errors import BadInput
 from vqi.platform.threads import decoding_threads
 
-# A file is read whole before its header is looked at; the largest photographs (100 megapixels, 16 bit, three channels) take 600 MB.
+# A file is read whole before its header is looked at; the largest photographs (100 megapixels, 16 bit, three channels)
+# take 600 MB.
 MAX_FILE_BYTES = 1 << 30
 
 # A file, or a frame in memory, with a name of its own or numbered.
@@ -42,10 +45,11 @@ Decision = Literal["good", "defect", "implausible"]
 class Prediction:
     """What was found on one photograph.
 
-    `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold. `map` is float32 [H, W] in the
-    photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1, x2, y2, highest map value) of the regions above `level`,
-    which the bundle's rule for boxes gives. `seconds` is this image's share of its batch's time in the graph.
-    `implausible` is the sentence that says why the photograph cannot be one of the set, "" where it can.
+    `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold.
+    `map` is float32 [H, W] in the photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1,
+    x2, y2, highest map value) of the regions above `level`, which the bundle's rule for boxes gives. `seconds` is this
+    image's share of its batch's time in the graph. `implausible` is the sentence that says why the photograph cannot be
+    one of the set, "" where it can.
     """
 
     name: str
@@ -82,12 +86,13 @@ class _Input:
 class Predictor:
     """A bundle, checked and loaded.
 
-    `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured with PatchCore on ResNet-18).
-    `device`: `cpu`, or what the backend has (`cuda` for ONNX Runtime, `gpu` for OpenVINO). `threads`: 0 = the backend's choice. `batch_size`: 0 = as
-    many as keep the graph's largest tensor below 512 MiB (with a memory bank that is the distance of every patch to every item), at most 8.
-    `false_reject_rate` or `threshold` (of the image score) replaces the thresholds that the bundle was exported with;
-    `sidecar` then holds the new ones and what they promise. `implausible`: what becomes of a photograph that cannot be
-    one of the set. Raises BadInput where the bundle cannot be used, or an argument.
+    `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured with
+    PatchCore on ResNet-18). `device`: `cpu`, or what the backend has (`cuda` for ONNX Runtime, `gpu` for OpenVINO).
+    `threads`: 0 = the backend's choice. `batch_size`: 0 = as many as keep the graph's largest tensor below 512 MiB
+    (with a memory bank that is the distance of every patch to every item), at most 8. `false_reject_rate` or
+    `threshold` (of the image score) replaces the thresholds that the bundle was exported with; `sidecar` then holds the
+    new ones and what they promise. `implausible`: what becomes of a photograph that cannot be one of the set. Raises
+    BadInput where the bundle cannot be used, or an argument.
     """
 
     def __init__(
@@ -103,7 +108,10 @@ class Predictor:
         implausible: Implausible = "refuse",
     ) -> None:
         if not 0 <= batch_size <= 4096 or not 0 <= threads <= 4096:
-            raise BadInput(f"The batch is {batch_size} and the threads are {threads}; each must lie between 0 (a choice of its own) and 4096.")
+            raise BadInput(
+                f"The batch is {batch_size} and the threads are {threads}; each must lie between 0 (a choice of its "
+                "own) and 4096."
+            )
         if implausible not in get_args(Implausible):
             raise BadInput(f"implausible is {implausible!r}; it must be refuse or score.")
         self.implausible = implausible
@@ -128,7 +136,9 @@ class Predictor:
             try:
                 while True:
                     wanted = 3 * self.batch_size - len(waiting)
-                    waiting.extend(pool.submit(self._prepared, number, image) for number, image in islice(numbered, wanted))
+                    waiting.extend(
+                        pool.submit(self._prepared, number, image) for number, image in islice(numbered, wanted)
+                    )
                     if not waiting:
                         return
                     batch = [waiting.popleft().result() for _ in range(min(self.batch_size, len(waiting)))]
@@ -151,9 +161,13 @@ class Predictor:
                 name = os.fspath(source)
                 pixels = read_photograph(Path(source), decoding)
             else:
-                raise BadInput(f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array.")
+                raise BadInput(
+                    f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
+                )
             original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
-            reason = implausible_sentence(name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images)
+            reason = implausible_sentence(
+                name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
+            )
             return _Input(name, to_input(seen), original, reason)
         except BadInput as error:
             return Unreadable(name, str(error))
@@ -173,7 +187,10 @@ class Predictor:
             score, values = next(results)
             if not np.isfinite(score):
                 # No comparison with a threshold is true of NaN: such an image would pass as good.
-                yield Unreadable(item.name, f"{item.name} has the score {score}, which decides nothing; look at the image and export again.")
+                yield Unreadable(
+                    item.name,
+                    f"{item.name} has the score {score}, which decides nothing; look at the image and export again.",
+                )
                 continue
             yield self._prediction(item, float(score), values, seconds)
 
@@ -187,7 +204,8 @@ class Predictor:
 
 
 def read_photograph(path: Path, decoding: Decoding = DEFAULT) -> np.ndarray:
-    """Decode a file to RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be read, is not an image, or is too large."""
+    """Decode a file to RGB, uint8 [H, W, 3]. Raises BadInput where it cannot be read, is not an image, or is too
+    large."""
     try:
         if not path.is_file():
             raise BadInput(f"{path} is no file.")

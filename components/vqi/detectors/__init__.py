@@ -1,4 +1,5 @@
 """The detectors: one method a file, behind `vqi.detectors.interface.Detector`.
 
-Names and settings live in `vqi.detectors.settings`, which needs no torch: configuration, command line and the KFP drop-down read them there.
+Names and settings live in `vqi.detectors.settings`, which needs no torch: configuration, command line and the KFP
+drop-down read them there.
 """

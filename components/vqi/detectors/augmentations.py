@@ -1,6 +1,8 @@
-"""Augmentations of whole batches: every image gets its own random numbers, all operations are tensor operations over the batch.
+"""Augmentations of whole batches: every image gets its own random numbers, all operations are tensor operations over
+the batch.
 
-Images are float32 [n, 3, H, W] in [0, 1]. Random numbers come from the generator that is handed in and from nowhere else.
+Images are float32 [n, 3, H, W] in [0, 1]. Random numbers come from the generator that is handed in and from nowhere
+else.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ def chance(n: int, probability: float, random: torch.Generator) -> Tensor:
 
 
 def random_resized_crop(images: Tensor, scale: tuple[float, float], flip: float, random: torch.Generator) -> Tensor:
-    """A rectangle of each image at the size of the whole, mirrored by chance: its area in `scale`, a share; its aspect ratio in [3/4, 4/3].
+    """A rectangle of each image at the size of the whole, mirrored by chance: its area in `scale`, a share; its aspect
+    ratio in [3/4, 4/3].
 
-    A crop is never larger than what it is resized to, so bilinear sampling needs no antialiasing. Rectangles that do not fit are cut to the image.
+    A crop is never larger than what it is resized to, so bilinear sampling needs no antialiasing. Rectangles that do
+    not fit are cut to the image.
     """
     n, _, height, width = images.shape
     area, ratio = uniform(n, *scale, random), log_uniform(n, 3 / 4, 4 / 3, random)
@@ -48,7 +52,8 @@ def random_resized_crop(images: Tensor, scale: tuple[float, float], flip: float,
 
 
 def _sampled(images: Tensor, x: Tensor, y: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Rectangles with their centre at (`x`, `y`) and those sides, in the coordinates of grid_sample ([-1, 1] over the image)."""
+    """Rectangles with their centre at (`x`, `y`) and those sides, in the coordinates of grid_sample ([-1, 1] over the
+    image)."""
     zero = torch.zeros_like(x)
     matrices = torch.stack([torch.stack([across, zero, x], dim=1), torch.stack([zero, down, y], dim=1)], dim=1)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
@@ -56,13 +61,22 @@ def _sampled(images: Tensor, x: Tensor, y: Tensor, across: Tensor, down: Tensor)
 
 
 def colour_jitter(
-    images: Tensor, strength: float, hue: float, random: torch.Generator, *, probability: float = 1.0, grey: float = 0.0, where: Tensor | None = None
+    images: Tensor,
+    strength: float,
+    hue: float,
+    random: torch.Generator,
+    *,
+    probability: float = 1.0,
+    grey: float = 0.0,
+    where: Tensor | None = None,
 ) -> Tensor:
-    """Brightness, contrast and saturation by factors in [1 - strength, 1 + strength], the hue turned by up to `hue` of the circle either way.
+    """Brightness, contrast and saturation by factors in [1 - strength, 1 + strength], the hue turned by up to `hue` of
+    the circle either way.
 
-    Applied to each image with `probability`; with the chance `grey` its colour goes altogether. Contrast pulls towards the image's mean grey, within
-    `where` (float32 [n, 1, H, W], weights) if that is given. All of these are affine in RGB, so they are one 3 x 4 matrix an image, in this order,
-    and values are clipped once, at the end; hue turns in the plane of constant luma rather than in HSV.
+    Applied to each image with `probability`; with the chance `grey` its colour goes altogether. Contrast pulls towards
+    the image's mean grey, within `where` (float32 [n, 1, H, W], weights) if that is given. All of these are affine in
+    RGB, so they are one 3 x 4 matrix an image, in this order, and values are clipped once, at the end; hue turns in the
+    plane of constant luma rather than in HSV.
     """
     n = len(images)
     low = max(0.0, 1 - strength)
@@ -98,7 +112,8 @@ def _hue_rotations(angle: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: tuple[float, float], probability: float, random: torch.Generator) -> Tensor:
-    """Each image smoothed, with `probability`, by a Gaussian of a `sigma` of its own in that range, pixels; reflected at the borders."""
+    """Each image smoothed, with `probability`, by a Gaussian of a `sigma` of its own in that range, pixels; reflected
+    at the borders."""
     n, channels = images.shape[:2]
     sigmas = uniform(n, *sigma, random)
     chosen = chance(n, probability, random)

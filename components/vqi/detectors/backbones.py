@@ -1,4 +1,5 @@
-"""Frozen feature extractors: any torchvision network cut at any of its nodes, or the weightless filter bank, behind one call."""
+"""Frozen feature extractors: any torchvision network cut at any of its nodes, or the weightless filter bank, behind one
+call."""
 
 from __future__ import annotations
 
@@ -67,10 +68,15 @@ class Backbone(nn.Module):
             features = self.forward(torch.zeros(1, 3, *input_size, device=self.mean.device))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise BadInput(f"{self.settings.name} cannot take images of {input_size[0]} x {input_size[1]} pixels ({reason}).") from error
+            raise BadInput(
+                f"{self.settings.name} cannot take images of {input_size[0]} x {input_size[1]} pixels ({reason})."
+            ) from error
         for name, feature in features.items():
             if feature.ndim != 4:
-                raise BadInput(f"backbone.layers names {name}, which gives {feature.ndim - 1} dimensions an image, not a feature map of three.")
+                raise BadInput(
+                    f"backbone.layers names {name}, which gives {feature.ndim - 1} dimensions an image, not a feature "
+                    "map of three."
+                )
         return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
 
     def grids(self, input_size: tuple[int, int]) -> dict[str, Grid]:
@@ -85,8 +91,11 @@ class Backbone(nn.Module):
         return grids
 
 
-def create_backbone(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0) -> Backbone:
-    """The backbone `settings` ask for, with its weights. `default_layers`: the nodes of each network family (`resnet`), taken where none are named.
+def create_backbone(
+    settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0
+) -> Backbone:
+    """The backbone `settings` ask for, with its weights. `default_layers`: the nodes of each network family (`resnet`),
+    taken where none are named.
 
     Raises BadInput for an unknown network or node, and for weights that cannot be had or do not fit.
     """
@@ -103,7 +112,9 @@ def create_backbone(settings: BackboneSettings, default_layers: Mapping[str, tup
 
 def no_backbone() -> Backbone:
     """What stands in the backbone's place in a method that reads none: a device and a precision, and no feature map."""
-    return Backbone(_Nothing(), BackboneSettings(name=NONE, weights="none"), WeightsOrigin("none", "trained from scratch"))
+    return Backbone(
+        _Nothing(), BackboneSettings(name=NONE, weights="none"), WeightsOrigin("none", "trained from scratch")
+    )
 
 
 class _Nothing(nn.Module):
@@ -113,7 +124,9 @@ class _Nothing(nn.Module):
         return {}
 
 
-def empty_backbone(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0) -> Backbone:
+def empty_backbone(
+    settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int = 0
+) -> Backbone:
     """The architecture alone, initialised at random from `seed`: for weights that are about to be loaded into it."""
     if settings.name == FILTERBANK:
         from vqi.detectors.filterbank import FilterBank
@@ -127,12 +140,18 @@ def empty_backbone(settings: BackboneSettings, default_layers: Mapping[str, tupl
     return backbone.requires_grad_(False).eval()
 
 
-def _cut(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int) -> tuple[nn.Module, tuple[str, ...]]:
-    """torchvision's network up to the last of its nodes that are read (what comes after has no weights and costs no time), and those nodes."""
+def _cut(
+    settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...]], seed: int
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """torchvision's network up to the last of its nodes that are read (what comes after has no weights and costs no
+    time), and those nodes."""
     models = torchvision().models
     names = models.list_models(module=models)
     if settings.name not in names:
-        raise BadInput(f"backbone.name is {settings.name!r}, which is no torchvision network.{closest(settings.name, [*names, FILTERBANK])}")
+        raise BadInput(
+            f"backbone.name is {settings.name!r}, which is no torchvision "
+            f"network.{closest(settings.name, [*names, FILTERBANK])}"
+        )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # googlenet and inception announce a change of their initialisation
         torch.manual_seed(seed)
@@ -141,13 +160,22 @@ def _cut(settings: BackboneSettings, default_layers: Mapping[str, tuple[str, ...
 
     nodes = get_graph_node_names(network, suppress_diff_warning=True)[1]
     # A module's name stands for its last node, as torchvision has it: layer2 for layer2.1.relu_1.
-    known = list(dict.fromkeys(".".join(node.split(".")[:depth]) for node in nodes for depth in range(1, node.count(".") + 2)))
-    layers = settings.layers or next((layers for family, layers in default_layers.items() if family in settings.name), ())
+    known = list(
+        dict.fromkeys(".".join(node.split(".")[:depth]) for node in nodes for depth in range(1, node.count(".") + 2))
+    )
+    layers = settings.layers or next(
+        (layers for family, layers in default_layers.items() if family in settings.name), ()
+    )
     if not layers:
         shown = [name for name in known if name.count(".") <= 1][:24]
-        raise BadInput(f"backbone.layers is empty and {settings.name} has no default; name its nodes, for example of: {', '.join(shown)}.")
+        raise BadInput(
+            f"backbone.layers is empty and {settings.name} has no default; name its nodes, for example of: "
+            f"{', '.join(shown)}."
+        )
     layers = _known_layers(settings, layers, known)
-    return create_feature_extractor(network, return_nodes={layer: layer for layer in layers}, suppress_diff_warning=True), layers
+    return create_feature_extractor(
+        network, return_nodes={layer: layer for layer in layers}, suppress_diff_warning=True
+    ), layers
 
 
 def _known_layers(settings: BackboneSettings, layers: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
@@ -165,7 +193,8 @@ def _known_layers(settings: BackboneSettings, layers: tuple[str, ...], known: li
 def _fill(backbone: Backbone, stored: Mapping[str, Tensor]) -> None:
     """Load what is `stored` into the network, its names mapped to the network's own.
 
-    Extra entries are ignored (heads, layers after the cut); missing and misshapen ones are BadInput, which lists what was found.
+    Extra entries are ignored (heads, layers after the cut); missing and misshapen ones are BadInput, which lists what
+    was found.
     """
     name, origin = backbone.settings.name, backbone.origin.label
     wanted = backbone.body.state_dict()
@@ -176,8 +205,14 @@ def _fill(backbone: Backbone, stored: Mapping[str, Tensor]) -> None:
         found = sorted({".".join(key.split(".")[:2]) for key in state})
         listing = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
         share = "nothing" if len(missing) == len(needed) else f"no {missing[0]}"
-        raise BadInput(f"The weights {origin} hold {share} of what {name} reads up to {backbone.settings.layers[-1]}; they hold: {listing}.")
+        raise BadInput(
+            f"The weights {origin} hold {share} of what {name} reads up to {backbone.settings.layers[-1]}; they hold: "
+            f"{listing}."
+        )
     for key in needed:
         if state[key].shape != wanted[key].shape:
-            raise BadInput(f"The weights {origin} have {key} of shape {list(state[key].shape)}, {name} needs {list(wanted[key].shape)}.")
+            raise BadInput(
+                f"The weights {origin} have {key} of shape {list(state[key].shape)}, {name} needs "
+                f"{list(wanted[key].shape)}."
+            )
     backbone.body.load_state_dict({key: state.get(key, tensor) for key, tensor in wanted.items()})

@@ -19,15 +19,27 @@ EMBEDDING_MEMORY = 2**30
 
 
 class Embeddings:
-    """The embeddings of any of `count` normals, in any order: kept where they fit into `memory` bytes, computed again where they do not.
+    """The embeddings of any of `count` normals, in any order: kept where they fit into `memory` bytes, computed again
+    where they do not.
 
     `normals(numbers)` gives the images of those numbers, in that order.
     """
 
     def __init__(
-        self, detector: Detector, normals: Callable[[Sequence[int]], ImageBatches], count: int, batch_size: int, memory: int = EMBEDDING_MEMORY
+        self,
+        detector: Detector,
+        normals: Callable[[Sequence[int]], ImageBatches],
+        count: int,
+        batch_size: int,
+        memory: int = EMBEDDING_MEMORY,
     ) -> None:
-        self.detector, self.normals, self.count, self.batch_size, self.memory = detector, normals, count, batch_size, memory
+        self.detector, self.normals, self.count, self.batch_size, self.memory = (
+            detector,
+            normals,
+            count,
+            batch_size,
+            memory,
+        )
         self.kept: Tensor | None = None
 
     def of(self, numbers: Sequence[int]) -> Iterator[Tensor]:
@@ -74,11 +86,14 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
     return [sorted(number for group in order[start::folds] for number in of_group[group]) for start in range(folds)]
 
 
-def cross_scores(detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index that no normal of its group is in (k-fold refits), and the number of folds used.
+def cross_scores(
+    detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS
+) -> tuple[int, list[NormalScore]]:
+    """What every normal scores by an index that no normal of its group is in (k-fold refits), and the number of folds
+    used.
 
-    `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to leave any
-    out.
+    `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
+    leave any out.
     """
     count, distinct = embeddings.count, len(set(groups))
     if distinct < 3:

@@ -1,4 +1,5 @@
-"""CFLOW-AD: Gudovskiy et al., "Real-Time Unsupervised Anomaly Detection with Localization via Conditional Normalizing Flows", arXiv 2107.12571."""
+"""CFLOW-AD: Gudovskiy et al., "Real-Time Unsupervised Anomaly Detection with Localization via Conditional Normalizing
+Flows", arXiv 2107.12571."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Positions(NamedTuple):
 
 
 class Cflow(TrainedDetector):
-    """A flow of each scale's feature vectors, conditioned on where they are in the image; a position is as anomalous as its vectors are unlikely."""
+    """A flow of each scale's feature vectors, conditioned on where they are in the image; a position is as anomalous as
+    its vectors are unlikely."""
 
     method: ClassVar[str] = "cflow"
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"resnet": ("layer2", "layer3", "layer4")}
@@ -41,7 +43,10 @@ class Cflow(TrainedDetector):
     def __init__(self, settings: CflowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
         super().__init__(settings, backbone, input_size, seed)
         if settings.condition % 4:
-            raise BadInput(f"method.settings.condition is {settings.condition}; it must be a multiple of 4: a sine and a cosine for each axis.")
+            raise BadInput(
+                f"method.settings.condition is {settings.condition}; it must be a multiple of 4: a sine and a cosine "
+                "for each axis."
+            )
         shapes = list(backbone.shapes(input_size).values())
         self.grids = [shape[1:] for shape in shapes]
         with seeded(seed):
@@ -81,13 +86,15 @@ class Cflow(TrainedDetector):
         return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True))
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
-        """The images as they are, and a random number for each position of each scale, [n, sum of h w]: the order they are learnt from."""
+        """The images as they are, and a random number for each position of each scale, [n, sum of h w]: the order they
+        are learnt from."""
         count = sum(height * width for height, width in self.grids)
         return {"images": images, "order": torch.rand(len(images), count, generator=random)}
 
     @torch.no_grad()
     def mini_batches(self, views: Views) -> Iterator[Views]:
-        """The batch's positions in random order, a fibre of them an optimiser step, until the finest scale has none left."""
+        """The batch's positions in random order, a fibre of them an optimiser step, until the finest scale has none
+        left."""
         positions = self.positions(views["images"].to(self.device))
         orders = views["order"].split([height * width for height, width in self.grids], dim=1)
         length = min(self.settings.fibre, *(len(scale.vectors) for scale in positions))
@@ -98,22 +105,32 @@ class Cflow(TrainedDetector):
                 # What is left over at the end of a batch is less than a fibre and another part of it in every batch.
                 if step < len(parts) and len(parts[step]) == length:
                     chosen = parts[step]
-                    mini_batch |= {f"vectors_{number}": scale.vectors[chosen], f"encodings_{number}": scale.encodings[chosen]}
+                    mini_batch |= {
+                        f"vectors_{number}": scale.vectors[chosen],
+                        f"encodings_{number}": scale.encodings[chosen],
+                    }
             if mini_batch:
                 yield mini_batch
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """-log sigmoid of the log-likelihood, a mean over the positions of each scale: of a mini_batch's fibres, or of all of the images."""
+        """-log sigmoid of the log-likelihood, a mean over the positions of each scale: of a mini_batch's fibres, or of
+        all of the images."""
         scales = dict(enumerate(self.positions(views["images"]))) if "images" in views else _fibres(views)
-        losses = {self.backbone.settings.layers[scale]: -F.logsigmoid(self.likelihood(scale, given)).mean() for scale, given in scales.items()}
+        losses = {
+            self.backbone.settings.layers[scale]: -F.logsigmoid(self.likelihood(scale, given)).mean()
+            for scale, given in scales.items()
+        }
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def finish(self, normals: ImageBatches) -> None:
         """The likeliest position of the normals at each scale, which probabilities are relative to.
 
-        The authors take it over the images that are scored, and so does anomalib over each batch: scores then depend on what is scored together.
+        The authors take it over the images that are scored, and so does anomalib over each batch: scores then depend on
+        what is scored together.
         """
-        found = [torch.stack([values.amax() for values in self._likelihoods(batch.to(self.device))]) for batch in normals]
+        found = [
+            torch.stack([values.amax() for values in self._likelihoods(batch.to(self.device))]) for batch in normals
+        ]
         self.likeliest.copy_(torch.stack(found).amax(dim=0))
 
     def _likelihoods(self, images: Tensor) -> list[Tensor]:
@@ -122,9 +139,12 @@ class Cflow(TrainedDetector):
         return [self.likelihood(number, positions).reshape(-1, *grid) for number, (positions, grid) in scales]
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """Minus the sum over the scales of the positions' probabilities, brought to the input's size: float32 [N, 3, H, W] -> Scores."""
+        """Minus the sum over the scales of the positions' probabilities, brought to the input's size: float32 [N, 3, H,
+        W] -> Scores."""
         scales = zip(self.upsamplings, self._likelihoods(embedding), self.likeliest, strict=True)
-        anomaly_map = -functools.reduce(torch.add, [upsample(torch.exp(values - likeliest)) for upsample, values, likeliest in scales])
+        anomaly_map = -functools.reduce(
+            torch.add, [upsample(torch.exp(values - likeliest)) for upsample, values, likeliest in scales]
+        )
         return Scores(image_score(anomaly_map, self.settings.image_score), anomaly_map)
 
 

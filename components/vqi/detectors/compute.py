@@ -11,10 +11,11 @@ AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
 
 def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
-    """Move a detector (network and index) to the device of `compute`, its network in the precision it says; the same detector is returned.
+    """Move a detector (network and index) to the device of `compute`, its network in the precision it says; the same
+    detector is returned.
 
-    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in `contiguous` apart;
-    what is scored is float32 always.
+    Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in
+    `contiguous` apart; what is scored is float32 always.
     """
     import torch
 

@@ -1,4 +1,5 @@
-"""Greedy k-center selection: the points that leave no other point far away (Sener & Savarese, arXiv 1708.00489, algorithm 1)."""
+"""Greedy k-center selection: the points that leave no other point far away (Sener & Savarese, arXiv 1708.00489,
+algorithm 1)."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from vqi.platform.progress import Progress
 
-# Candidates whose distances to all points are computed in one matrix product. A product reads all points once, whatever the number of candidates.
+# Candidates whose distances to all points are computed in one matrix product. A product reads all points once, whatever
+# the number of candidates.
 CANDIDATES = 32
 
 
 def random_projection(dimensions: int, target: int, generator: torch.Generator) -> Tensor:
-    """A Gaussian projection, float32 [dimensions, target], that keeps distances in expectation (Johnson & Lindenstrauss)."""
+    """A Gaussian projection, float32 [dimensions, target], that keeps distances in expectation (Johnson &
+    Lindenstrauss)."""
     return torch.randn(dimensions, target, generator=generator) / target**0.5
 
 
@@ -40,12 +43,16 @@ class TimeBudget:
         self.left -= seconds
 
 
-def greedy_k_center(points: Tensor, count: int, max_seconds: float = 0.0, at_least: int = 1, what: str = "coreset") -> Tensor:
-    """Indices int64 [<= count] of `points` [n, d], each the farthest from those before it; the first is the farthest from the mean.
+def greedy_k_center(
+    points: Tensor, count: int, max_seconds: float = 0.0, at_least: int = 1, what: str = "coreset"
+) -> Tensor:
+    """Indices int64 [<= count] of `points` [n, d], each the farthest from those before it; the first is the farthest
+    from the mean.
 
-    The selection is exactly the greedy one, but not its cost: the farthest points are taken `CANDIDATES` at a time and their distances to all points
-    computed in one matrix product. While the farthest point of all is among them, the next step has its distances already.
-    Where `max_seconds` (0 = no limit) are over, what was chosen by then is returned, `at_least` that many.
+    The selection is exactly the greedy one, but not its cost: the farthest points are taken `CANDIDATES` at a time and
+    their distances to all points computed in one matrix product. While the farthest point of all is among them, the
+    next step has its distances already. Where `max_seconds` (0 = no limit) are over, what was chosen by then is
+    returned, `at_least` that many.
     """
     count = min(count, len(points))
     # Centred, the expanded distance |p|² - 2 p·c + |c|² loses the fewest digits.
@@ -62,7 +69,9 @@ def greedy_k_center(points: Tensor, count: int, max_seconds: float = 0.0, at_lea
         farthest = int(gap.argmax())
         if farthest not in column:
             candidates = gap.topk(len(distances)).indices
-            if farthest not in (rows := candidates.tolist()):  # of equally far points argmax and topk may prefer different ones
+            if farthest not in (
+                rows := candidates.tolist()
+            ):  # of equally far points argmax and topk may prefer different ones
                 rows[0] = farthest
                 candidates[0] = farthest
             column = {row: position for position, row in enumerate(rows)}

@@ -1,4 +1,5 @@
-"""CS-Flow: Rudolph et al., "Fully Convolutional Cross-Scale-Flows for Image-based Defect Detection", arXiv 2110.02855."""
+"""CS-Flow: Rudolph et al., "Fully Convolutional Cross-Scale-Flows for Image-based Defect Detection", arXiv
+2110.02855."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ Shape = tuple[int, int]
 
 
 class CrossScaleSubnet(nn.Module):
-    """Figure 4: the subnetwork of a coupling block, two convolutions at every scale, the hidden layers of neighbouring scales added in between.
+    """Figure 4: the subnetwork of a coupling block, two convolutions at every scale, the hidden layers of neighbouring
+    scales added in between.
 
     Values of all scales come and go as one row of positions, the finest scale first: [N, C, sum of h_s w_s].
     """
@@ -48,8 +50,12 @@ class CrossScaleSubnet(nn.Module):
         self.gain = nn.Parameter(torch.zeros(len(grids)))
 
     def forward(self, positions: Tensor) -> Tensor:
-        """[N, channels, P] -> float32 [N, coefficients, P]: log scales and shifts, float32 whatever precision the convolutions run in."""
-        hidden = [F.leaky_relu(widen(values), 0.1) for widen, values in zip(self.widen, in_maps(positions, self.grids), strict=True)]
+        """[N, channels, P] -> float32 [N, coefficients, P]: log scales and shifts, float32 whatever precision the
+        convolutions run in."""
+        hidden = [
+            F.leaky_relu(widen(values), 0.1)
+            for widen, values in zip(self.widen, in_maps(positions, self.grids), strict=True)
+        ]
         found = [narrow(values) for narrow, values in zip(self.narrow, hidden, strict=True)]
         for finer, (up, down) in enumerate(zip(self.to_finer, self.to_coarser, strict=True)):
             coarser = finer + 1
@@ -70,18 +76,21 @@ def in_maps(positions: Tensor, grids: Sequence[Shape]) -> list[Tensor]:
 
 
 def _resized(values: Tensor, grid: Shape) -> Tensor:
-    return values if values.shape[2:] == grid else F.interpolate(values, size=grid, mode="bilinear", align_corners=False)
+    return (
+        values if values.shape[2:] == grid else F.interpolate(values, size=grid, mode="bilinear", align_corners=False)
+    )
 
 
 class CsFlow(TrainedDetector):
     """One flow of the features of an image at three sizes, its subnetworks convolutions across the scales.
 
-    The paper's coupling block works on three maps at once. With the maps laid out as one row of positions it is FrEIA's GLOW block, whose split is
-    along the channels: only the subnetwork has to know where a scale begins.
+    The paper's coupling block works on three maps at once. With the maps laid out as one row of positions it is FrEIA's
+    GLOW block, whose split is along the channels: only the subnetwork has to know where a scale begins.
     """
 
     method: ClassVar[str] = "cs_flow"
-    # Hundreds of channels on grids of a few positions: a step takes 2.8 s so and 3.9 s channels-last (docs/benchmarks.md).
+    # Hundreds of channels on grids of a few positions: a step takes 2.8 s so and 3.9 s channels-last
+    # (docs/benchmarks.md).
     contiguous: ClassVar[tuple[str, ...]] = ("flow",)
     # For EfficientNet-B5 the end of stage 6 is the paper's layer 36, node features.6.8.
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"efficientnet": ("features.6",), "resnet": ("layer3",)}
@@ -89,9 +98,13 @@ class CsFlow(TrainedDetector):
     settings: CsFlowSettings
     backbone: Backbone
 
-    def __init__(self, settings: CsFlowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: CsFlowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
-        self.sizes = [(math.ceil(input_size[0] / 2**scale), math.ceil(input_size[1] / 2**scale)) for scale in range(SCALES)]
+        self.sizes = [
+            (math.ceil(input_size[0] / 2**scale), math.ceil(input_size[1] / 2**scale)) for scale in range(SCALES)
+        ]
         self.common = nn.ModuleList(CommonGrid(backbone.grids(size)) for size in self.sizes)
         self.grids = [common.shape for common in self._common()]
         with seeded(seed):
@@ -111,10 +124,17 @@ class CsFlow(TrainedDetector):
         clamp = self.settings.clamp
         for block in range(self.settings.coupling_blocks):
             kernel = 5 if block == self.settings.coupling_blocks - 1 else 3
-            subnet = functools.partial(CrossScaleSubnet, grids=self.grids, hidden=self.settings.hidden_channels, kernel=kernel)
+            subnet = functools.partial(
+                CrossScaleSubnet, grids=self.grids, hidden=self.settings.hidden_channels, kernel=kernel
+            )
             flow.append(PermuteRandom)
             # The soft clamping, 2/pi clamp atan(s / clamp): 2/pi is .636 in the authors' code.
-            flow.append(GLOWCouplingBlock, subnet_constructor=subnet, clamp=clamp, clamp_activation=lambda s: 0.636 * torch.atan(s / clamp))
+            flow.append(
+                GLOWCouplingBlock,
+                subnet_constructor=subnet,
+                clamp=clamp,
+                clamp_activation=lambda s: 0.636 * torch.atan(s / clamp),
+            )
         return flow
 
     def latents(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -130,7 +150,14 @@ class CsFlow(TrainedDetector):
         """Adam at a constant rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         chosen = self.settings
-        adam = torch.optim.Adam(trained, lr=chosen.learning_rate, betas=BETAS, eps=chosen.epsilon, weight_decay=chosen.weight_decay, fused=True)
+        adam = torch.optim.Adam(
+            trained,
+            lr=chosen.learning_rate,
+            betas=BETAS,
+            eps=chosen.epsilon,
+            weight_decay=chosen.weight_decay,
+            fused=True,
+        )
         return Optimisation(adam, clip=chosen.clip)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
@@ -138,7 +165,8 @@ class CsFlow(TrainedDetector):
         return {"images": images}
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """The negative log-likelihood of the features without its constant, in nats a dimension, a mean over the images."""
+        """The negative log-likelihood of the features without its constant, in nats a dimension, a mean over the
+        images."""
         latents, log_determinant = self.latents(views["images"])
         z = in_positions(latents)
         return {"loss": (0.5 * z.square().sum(dim=(1, 2)) - log_determinant).mean() / z[0].numel()}

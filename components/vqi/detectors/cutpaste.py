@@ -28,14 +28,17 @@ SCAR_WIDTH, SCAR_LENGTH, SCAR_ANGLE = (2.0, 16.0), (10.0, 25.0), 45.0
 
 
 class Cutpaste(FineTunedDfm):
-    """A network that tells images from those with a patch of themselves pasted elsewhere has features that react to irregularities."""
+    """A network that tells images from those with a patch of themselves pasted elsewhere has features that react to
+    irregularities."""
 
     method: ClassVar[str] = "cutpaste"
     training_only: ClassVar[tuple[str, ...]] = ("head.", "fine_tuned")
 
     settings: CutpasteSettings
 
-    def __init__(self, settings: CutpasteSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: CutpasteSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         self.classes = ("original", "normal", "scar") if settings.variant == "3way" else ("original", "pasted")
         self.head = self.seeded(lambda: _head(self.width, settings.head_layers, len(self.classes)))
@@ -47,11 +50,20 @@ class Cutpaste(FineTunedDfm):
             {"params": list(self.head.parameters())},
             {"params": list(self.backbone.parameters()), "lr": settings.learning_rate * settings.backbone_rate},
         ]
-        optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
-        return Optimisation(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * (step * settings.cycles / schedule.steps % 1))))
+        optimiser = torch.optim.SGD(
+            groups,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        return Optimisation(
+            optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * (step * settings.cycles / schedule.steps % 1)))
+        )
 
     def frozen_epochs(self, schedule: Schedule) -> int:
-        """Epochs in which the head alone learns: those asked for, and at most half of the budget's, so that both phases happen."""
+        """Epochs in which the head alone learns: those asked for, and at most half of the budget's, so that both phases
+        happen."""
         return min(self.settings.freeze_epochs, schedule.epochs // 2)
 
     def begin_epoch(self, epoch: int, schedule: Schedule) -> None:
@@ -59,7 +71,11 @@ class Cutpaste(FineTunedDfm):
         frozen = self.frozen_epochs(schedule)
         if epoch == 0 and frozen < self.settings.freeze_epochs:
             asked = f"method.settings.freeze_epochs is {self.settings.freeze_epochs}"
-            print(f"cutpaste: {asked}; of {schedule.epochs} epochs the head alone learns in {frozen}", file=sys.stderr, flush=True)
+            print(
+                f"cutpaste: {asked}; of {schedule.epochs} epochs the head alone learns in {frozen}",
+                file=sys.stderr,
+                flush=True,
+            )
         self.thaw(epoch >= frozen)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
@@ -73,10 +89,14 @@ class Cutpaste(FineTunedDfm):
         if settings.variant == "scar":
             return {"original": images, "pasted": self.scar(images, random)}
         scarred = chance(len(images), 0.5, random).view(-1, 1, 1, 1)
-        return {"original": images, "pasted": torch.where(scarred, self.scar(images, random), self.normal(images, random))}
+        return {
+            "original": images,
+            "pasted": torch.where(scarred, self.scar(images, random), self.normal(images, random)),
+        }
 
     def normal(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """Section 2.1: a rectangle of .02 to .15 of the image's area and of an aspect ratio of .3 to 3.3, pasted upright."""
+        """Section 2.1: a rectangle of .02 to .15 of the image's area and of an aspect ratio of .3 to 3.3, pasted
+        upright."""
         n, _, height, width = images.shape
         area = uniform(n, *AREA, random) * height * width
         aspect = log_uniform(n, *ASPECT, random)
@@ -98,18 +118,26 @@ class Cutpaste(FineTunedDfm):
         return torch.lerp(images, patches, mask)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """Equation 1: the cross-entropy of telling the classes apart; a mean over views and images. Beside it `accuracy`."""
+        """Equation 1: the cross-entropy of telling the classes apart; a mean over views and images. Beside it
+        `accuracy`."""
         count = len(views["original"])
         logits = self.head(self.pooled(torch.cat([views[name] for name in self.classes]))).float()
         target = torch.arange(len(self.classes), device=logits.device).repeat_interleave(count)
-        return {"loss": F.cross_entropy(logits, target), "accuracy": (logits.detach().argmax(dim=1) == target).float().mean()}
+        return {
+            "loss": F.cross_entropy(logits, target),
+            "accuracy": (logits.detach().argmax(dim=1) == target).float().mean(),
+        }
 
 
-def cut_and_paste(images: Tensor, across: Tensor, down: Tensor, angle: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A patch of each image moved to another place: the moved patch, float32 [n, 3, H, W], and where it is, its opacity, float32 [n, 1, H, W].
+def cut_and_paste(
+    images: Tensor, across: Tensor, down: Tensor, angle: Tensor, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A patch of each image moved to another place: the moved patch, float32 [n, 3, H, W], and where it is, its
+    opacity, float32 [n, 1, H, W].
 
-    A patch is `across` x `down` pixels [n], lies whole within the image, and is turned by `angle` [n], radians, where it is pasted; there too it lies
-    whole within the image where it can. Edges that do not fall on pixels are partly opaque. An upright patch of whole pixels is copied exactly.
+    A patch is `across` x `down` pixels [n], lies whole within the image, and is turned by `angle` [n], radians, where
+    it is pasted; there too it lies whole within the image where it can. Edges that do not fall on pixels are partly
+    opaque. An upright patch of whole pixels is copied exactly.
     """
     n, _, height, width = images.shape
     cosine, sine = angle.cos(), angle.sin()
@@ -122,13 +150,18 @@ def cut_and_paste(images: Tensor, across: Tensor, down: Tensor, angle: Tensor, r
     y = torch.arange(height).add(0.5).view(1, -1, 1) - to_y.view(n, 1, 1)
     cosine, sine = cosine.view(n, 1, 1), sine.view(n, 1, 1)
     u, v = x * cosine + y * sine, y * cosine - x * sine
-    opacity = (across.view(n, 1, 1) / 2 - u.abs() + 0.5).clamp(0, 1) * (down.view(n, 1, 1) / 2 - v.abs() + 0.5).clamp(0, 1)
-    grid = torch.stack([(u + from_x.view(n, 1, 1)) * (2 / width) - 1, (v + from_y.view(n, 1, 1)) * (2 / height) - 1], dim=3)
+    opacity = (across.view(n, 1, 1) / 2 - u.abs() + 0.5).clamp(0, 1) * (down.view(n, 1, 1) / 2 - v.abs() + 0.5).clamp(
+        0, 1
+    )
+    grid = torch.stack(
+        [(u + from_x.view(n, 1, 1)) * (2 / width) - 1, (v + from_y.view(n, 1, 1)) * (2 / height) - 1], dim=3
+    )
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False), opacity[:, None]
 
 
 def _corner(length: Tensor, side: int, random: torch.Generator) -> Tensor:
-    """Where, on a side of so many pixels, something of `length` [n] begins, on a whole pixel: uniform over the places where it fits."""
+    """Where, on a side of so many pixels, something of `length` [n] begins, on a whole pixel: uniform over the places
+    where it fits."""
     room = (side - length).clamp(min=0).floor()
     return (torch.rand(len(length), generator=random) * (room + 1)).floor()
 

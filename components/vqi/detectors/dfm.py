@@ -1,7 +1,7 @@
 """Deep-feature modelling.
 
-Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", arXiv 1909.11786. The score is the
-feature-reconstruction error, as in Intel's visual-inspection system.
+Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", arXiv
+1909.11786. The score is the feature-reconstruction error, as in Intel's visual-inspection system.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Dfm(Detector):
         self.common = CommonGrid(backbone.grids(input_size))
         self.grid = self.common.shape
         if settings.pool > min(self.grid):
-            raise BadInput(f"method.settings.pool is {settings.pool}, more than the feature map of {self.grid[0]} x {self.grid[1]}; lower it.")
+            raise BadInput(
+                f"method.settings.pool is {settings.pool}, more than the feature map of {self.grid[0]} x "
+                f"{self.grid[1]}; lower it."
+            )
         pooled = Grid(*(axis.regrouped(-(-axis.count // settings.pool)) for axis in self.common.grid))
         self.pooled_grid = pooled.shape
         self.divides = all(count % settings.pool == 0 for count in self.grid)
@@ -54,7 +57,8 @@ class Dfm(Detector):
         return self.common.concatenated(self.backbone(images).values())
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
-        """`mean` [d] and `components` [k, d] of the pooled, flattened maps; for localisation by patches `patch_mean` [C], `patch_components` [l, C].
+        """`mean` [d] and `components` [k, d] of the pooled, flattened maps; for localisation by patches `patch_mean`
+        [C], `patch_components` [l, C].
 
         Raises BadInput where there are fewer than two normals.
         """
@@ -83,7 +87,10 @@ class Dfm(Detector):
             patch_mean = first / patches
             variances, directions = torch.linalg.eigh(second / patches - torch.outer(patch_mean, patch_mean))
             count = leading(variances.flip(0), self.settings.variance)
-            index |= {"patch_mean": patch_mean.float(), "patch_components": directions.flip(1)[:, :count].T.float().contiguous()}
+            index |= {
+                "patch_mean": patch_mean.float(),
+                "patch_components": directions.flip(1)[:, :count].T.float().contiguous(),
+            }
         return index
 
     def _pooled(self, embedding: Tensor) -> Tensor:
@@ -98,14 +105,20 @@ class Dfm(Detector):
         return (self.pool_rows @ embedding @ self.pool_columns.T).flatten(1)
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """The squared reconstruction error of the whole image, and that of every position as the map: float32 [N, C, h, w] -> Scores."""
+        """The squared reconstruction error of the whole image, and that of every position as the map: float32 [N, C, h,
+        w] -> Scores."""
         residual = _residual(self._pooled(embedding), index["mean"], index["components"])
         image_score = residual.square().sum(dim=1)
         if self.settings.localisation == "error":
             grid = residual.reshape(-1, embedding.shape[1], *self.pooled_grid).square().sum(dim=1)
         else:
             patches = embedding.permute(0, 2, 3, 1).reshape(-1, embedding.shape[1])
-            grid = _residual(patches, index["patch_mean"], index["patch_components"]).square().sum(dim=1).reshape(-1, *self.grid)
+            grid = (
+                _residual(patches, index["patch_mean"], index["patch_components"])
+                .square()
+                .sum(dim=1)
+                .reshape(-1, *self.grid)
+            )
         return Scores(image_score, self.upsample(grid))
 
 

@@ -1,7 +1,9 @@
-"""A teacher for EfficientAD out of any backbone: Batzner et al., arXiv 2303.14535, section 3.1 and the distillation algorithm of appendix A.
+"""A teacher for EfficientAD out of any backbone: Batzner et al., arXiv 2303.14535, section 3.1 and the distillation
+algorithm of appendix A.
 
-The paper distils WideResNet-101 on ImageNet. Here the images are whatever there is, down to the normals of one category: the views show them turned,
-scaled and recoloured as well, so that the teacher follows the backbone on more than the normals themselves.
+The paper distils WideResNet-101 on ImageNet. Here the images are whatever there is, down to the normals of one
+category: the views show them turned, scaled and recoloured as well, so that the teacher follows the backbone on more
+than the normals themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from vqi.detectors.interface import ImageBatches
 from vqi.detectors.learner import Learner, Optimisation, Schedule, TrainingImages, Views
 from vqi.detectors.patch_description import MARGIN, STRIDE, PatchDescription, grid_size
 
-# The backbone sees the images twice as large (512 for 256 in the paper): its layer of stride 8 then has a position for each of the teacher's.
+# The backbone sees the images twice as large (512 for 256 in the paper): its layer of stride 8 then has a position for
+# each of the teacher's.
 ENLARGEMENT = 2
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-5
 
@@ -36,7 +39,13 @@ class Distillation(Learner):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, teacher: PatchDescription, backbone: Backbone, input_size: tuple[int, int], extra: TrainingImages | None = None) -> None:
+    def __init__(
+        self,
+        teacher: PatchDescription,
+        backbone: Backbone,
+        input_size: tuple[int, int],
+        extra: TrainingImages | None = None,
+    ) -> None:
         super().__init__()
         self.teacher, self.backbone, self.extra = teacher, backbone, extra
         self.grid = grid_size(input_size)
@@ -56,9 +65,12 @@ class Distillation(Learner):
 
     @torch.no_grad()
     def prepare(self, normals: ImageBatches) -> None:
-        """Mean and standard deviation of every target channel over the images and a variation of each, so that every channel counts alike."""
+        """Mean and standard deviation of every target channel over the images and a variation of each, so that every
+        channel counts alike."""
         random, device = torch.Generator().manual_seed(0), self.mean.device
-        mean, std = channel_statistics(self.features(images.to(device)) for batch in normals for images in (batch, variations(batch, random)))
+        mean, std = channel_statistics(
+            self.features(images.to(device)) for batch in normals for images in (batch, variations(batch, random))
+        )
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -66,7 +78,8 @@ class Distillation(Learner):
     def features(self, images: Tensor) -> Tensor:
         """What the backbone has to say of every patch of the teacher's grid: float32 [N, 3, H, W] -> [N, C, h, w].
 
-        As PatchCore prepares features (3 x 3 averages, channels averaged in groups down to `channels`), over the teacher's positions.
+        As PatchCore prepares features (3 x 3 averages, channels averaged in groups down to `channels`), over the
+        teacher's positions.
         """
         layers = self.backbone(F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)).values()
         # Not the zeros beyond the border: the average is that of what lies inside.
@@ -76,7 +89,8 @@ class Distillation(Learner):
         return F.adaptive_avg_pool1d(positions, self.teacher.channels).transpose(1, 2).unflatten(2, self.grid)
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
-        """Adam at ten times the paper's rate, brought down to nothing along a cosine: the budget is a sixth of the paper's or less."""
+        """Adam at ten times the paper's rate, brought down to nothing along a cosine: the budget is a sixth of the
+        paper's or less."""
         self.teacher.requires_grad_()
         optimiser = torch.optim.Adam(self.teacher.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
         return Optimisation(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
@@ -104,7 +118,8 @@ class Distillation(Learner):
 
 
 def variations(images: Tensor, random: torch.Generator) -> Tensor:
-    """Images turned by any angle, mirrored, scaled by 1/2 to 2, shifted, their colours mixed: float32 [n, 3, h, w] in [0, 1] -> the same."""
+    """Images turned by any angle, mirrored, scaled by 1/2 to 2, shifted, their colours mixed: float32 [n, 3, h, w] in
+    [0, 1] -> the same."""
     count, _, height, width = images.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -114,7 +129,12 @@ def variations(images: Tensor, random: torch.Generator) -> Tensor:
     mirrored = torch.where(torch.rand(count, generator=random) < 0.5, -1.0, 1.0)
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     # In coordinates from -1 to 1: a turn of pixels, not of the stretched square.
-    rows = torch.stack([torch.stack([cosine * mirrored, -sine * height / width]), torch.stack([sine * mirrored * width / height, cosine])])
+    rows = torch.stack(
+        [
+            torch.stack([cosine * mirrored, -sine * height / width]),
+            torch.stack([sine * mirrored * width / height, cosine]),
+        ]
+    )
     affine = torch.cat([rows.permute(2, 0, 1), uniform(-0.5, 0.5, 2, 1)], dim=2)
     grid = F.affine_grid(affine, [count, 3, height, width], align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -124,7 +144,8 @@ def variations(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def channel_statistics(outputs: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every channel over batches of float32 [n, C, h, w]: [1, C, 1, 1] each, in one pass, in float64."""
+    """Mean and standard deviation of every channel over batches of float32 [n, C, h, w]: [1, C, 1, 1] each, in one
+    pass, in float64."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for output in outputs:
         values = output.double()

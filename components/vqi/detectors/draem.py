@@ -1,7 +1,8 @@
-"""DRÆM: Zavrtanik et al., "A discriminatively trained reconstruction embedding for surface anomaly detection", arXiv 2108.07610.
+"""DRÆM: Zavrtanik et al., "A discriminatively trained reconstruction embedding for surface anomaly detection", arXiv
+2108.07610.
 
-An autoencoder learns to give back normal images from images with simulated anomalies; a second network, shown both, learns where they were.
-Both start from nothing: no pretrained backbone is read.
+An autoencoder learns to give back normal images from images with simulated anomalies; a second network, shown both,
+learns where they were. Both start from nothing: no pretrained backbone is read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ DEPTH = 32
 
 
 class Draem(TrainedDetector):
-    """The map is the log-odds of "anomalous" at every pixel: what the paper's softmax squashes, and float32 rounds to exactly 1, stays apart."""
+    """The map is the log-odds of "anomalous" at every pixel: what the paper's softmax squashes, and float32 rounds to
+    exactly 1, stays apart."""
 
     method: ClassVar[str] = "draem"
 
@@ -47,9 +49,13 @@ class Draem(TrainedDetector):
         self.ssim = StructuralSimilarity()
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
-        """Section 4.1: Adam; the rate falls at .8 and at .9 of the steps. Raises BadInput where a step has one value to normalise by."""
+        """Section 4.1: Adam; the rate falls at .8 and at .9 of the steps. Raises BadInput where a step has one value to
+        normalise by."""
         if schedule.batch_size == 1 and max(self.input_size) < 2 * DEPTH:
-            raise BadInput(f"draem cannot learn from one image of less than {2 * DEPTH} pixels a step; raise train.batch_size or image.size.")
+            raise BadInput(
+                f"draem cannot learn from one image of less than {2 * DEPTH} pixels a step; raise train.batch_size or "
+                "image.size."
+            )
         trained = [*self.reconstructive.parameters(), *self.discriminative.parameters()]
         falls = (0.8 * schedule.steps, 0.9 * schedule.steps)
         return Optimisation(
@@ -58,7 +64,8 @@ class Draem(TrainedDetector):
         )
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
-        """Section 3.3: `normal` I, some of them turned; `simulated` I_a, half of them with an anomaly; its `mask` M_a (figure 4)."""
+        """Section 3.3: `normal` I, some of them turned; `simulated` I_a, half of them with an anomaly; its `mask` M_a
+        (figure 4)."""
         normal = turned(images, self.settings.turned, self.settings.turn, random)
         changed, mask = simulated(
             normal,
@@ -72,7 +79,8 @@ class Draem(TrainedDetector):
         return {"normal": normal, "simulated": changed, "mask": mask}
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """Equation 4: L = L_rec(I, I_r) + L_seg(M_a, M), L_rec = l2 + SSIM (equations 1 to 3, weight 1), L_seg the focal loss."""
+        """Equation 4: L = L_rec(I, I_r) + L_seg(M_a, M), L_rec = l2 + SSIM (equations 1 to 3, weight 1), L_seg the
+        focal loss."""
         reconstruction, log_odds, parts = self._networks(views["simulated"])
         with torch.autocast(reconstruction.device.type, enabled=False):
             parts |= {
@@ -93,7 +101,8 @@ class Draem(TrainedDetector):
         return Scores(image_score(anomaly_map, self.settings.image_score), anomaly_map)
 
     def _networks(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """[N, 3, H, W] -> reconstruction [N, 3, H, W] and log-odds [N, H, W], float32, and the losses of what is inside (SSPCAB's)."""
+        """[N, 3, H, W] -> reconstruction [N, 3, H, W] and log-odds [N, H, W], float32, and the losses of what is inside
+        (SSPCAB's)."""
         if not torch.compiler.is_exporting():
             images = images.contiguous(memory_format=torch.channels_last)
         reconstruction, parts = self.reconstructive(images)
@@ -102,7 +111,8 @@ class Draem(TrainedDetector):
 
 
 def focal_loss(log_odds: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
-    """Lin et al., arXiv 1708.02002, of two classes: the mean of -(1 - p)^gamma log p, p the probability of the true one. Both [N, H, W]."""
+    """Lin et al., arXiv 1708.02002, of two classes: the mean of -(1 - p)^gamma log p, p the probability of the true
+    one. Both [N, H, W]."""
     margin = torch.where(mask > 0.5, log_odds, -log_odds)
     return (torch.sigmoid(-margin) ** gamma * F.softplus(-margin)).mean()
 
@@ -110,8 +120,9 @@ def focal_loss(log_odds: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
 def windowed_log_odds(log_odds: Tensor, side: int) -> Tensor:
     """The log-odds of the largest mean probability of a `side` x `side` window: [N, H, W] -> [N].
 
-    The paper's image score, max over windows of mean sigmoid(d), as log-odds: the same order, and it never rounds to 1. Means of p and of 1 - p are
-    taken as logarithms, axis by axis. Windows lie inside the image: one that zeros outside belong to has no larger mean than the nearest that does.
+    The paper's image score, max over windows of mean sigmoid(d), as log-odds: the same order, and it never rounds to 1.
+    Means of p and of 1 - p are taken as logarithms, axis by axis. Windows lie inside the image: one that zeros outside
+    belong to has no larger mean than the nearest that does.
     """
     means = []
     for logarithms in (F.logsigmoid(log_odds), F.logsigmoid(-log_odds)):
@@ -125,7 +136,8 @@ def windowed_log_odds(log_odds: Tensor, side: int) -> Tensor:
 
 
 class StructuralSimilarity(nn.Module):
-    """SSIM (Wang et al. 2004, equation 13) at every pixel of images in [0, 1]: Gaussian windows of 11 x 11, sigma 1.5, zeros outside."""
+    """SSIM (Wang et al. 2004, equation 13) at every pixel of images in [0, 1]: Gaussian windows of 11 x 11, sigma 1.5,
+    zeros outside."""
 
     kernel: Tensor
 
@@ -137,7 +149,9 @@ class StructuralSimilarity(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Two of float32 [N, C, H, W] -> [N, C, H, W], at most 1."""
-        mean, other_mean, square, other_square, product = self._smoothed(torch.stack([first, second, first * first, second * second, first * second]))
+        mean, other_mean, square, other_square, product = self._smoothed(
+            torch.stack([first, second, first * first, second * second, first * second])
+        )
         variances = square - mean**2 + other_square - other_mean**2
         covariance = product - mean * other_mean
         stability, contrast_stability = 0.01**2, 0.03**2
@@ -154,13 +168,16 @@ class StructuralSimilarity(nn.Module):
 class Reconstructive(nn.Module):
     """Section 3.1, the encoder-decoder of figure 2: images [N, 3, H, W] -> images, and SSPCAB's loss where it is used.
 
-    Four stages that halve the grid, a bottleneck, and back; no connections across. `width` channels at first, eight times that at the bottleneck.
+    Four stages that halve the grid, a bottleneck, and back; no connections across. `width` channels at first, eight
+    times that at the bottleneck.
     """
 
     def __init__(self, width: int, sspcab: bool) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
-        self.encoder = nn.ModuleList(Stage(before, after, after) for before, after in zip([3, *widths], widths, strict=False))
+        self.encoder = nn.ModuleList(
+            Stage(before, after, after) for before, after in zip([3, *widths], widths, strict=False)
+        )
         self.bottleneck: nn.Module = Sspcab(8 * width) if sspcab else Stage(8 * width, 8 * width, 8 * width)
         ways = zip([8 * width, 4 * width, 2 * width, width], [4 * width, 2 * width, width, width], strict=True)
         self.decoder = nn.ModuleList(Enlargement(before, before, after) for before, after in ways)
@@ -182,7 +199,8 @@ class Reconstructive(nn.Module):
 
 
 class Discriminative(nn.Module):
-    """Section 3.2, the U-Net of figure 2: images and reconstructions [N, 6, H, W] -> logits of normal and anomalous [N, 2, H, W].
+    """Section 3.2, the U-Net of figure 2: images and reconstructions [N, 6, H, W] -> logits of normal and anomalous [N,
+    2, H, W].
 
     Six stages, five halvings; on the way back each stage also sees what the encoder had on its grid.
     """
@@ -190,9 +208,13 @@ class Discriminative(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width, 8 * width, 8 * width]
-        self.encoder = nn.ModuleList(Stage(before, after, after) for before, after in zip([6, *widths], widths, strict=False))
+        self.encoder = nn.ModuleList(
+            Stage(before, after, after) for before, after in zip([6, *widths], widths, strict=False)
+        )
         ways = zip([8, 8, 4, 2, 1], [8, 4, 2, 1, 1], [8, 8, 4, 2, 1], strict=True)
-        self.decoder = nn.ModuleList(Enlargement(before * width, after * width, after * width, across * width) for before, after, across in ways)
+        self.decoder = nn.ModuleList(
+            Enlargement(before * width, after * width, after * width, across * width) for before, after, across in ways
+        )
         self.head = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,10 +228,13 @@ class Discriminative(nn.Module):
 
 
 class Convolution(nn.Sequential):
-    """3 x 3 convolution, batch normalisation, ReLU. The normalisation takes any bias away again, so the convolution has none."""
+    """3 x 3 convolution, batch normalisation, ReLU. The normalisation takes any bias away again, so the convolution has
+    none."""
 
     def __init__(self, before: int, after: int) -> None:
-        super().__init__(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+        super().__init__(
+            nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        )
 
 
 class Stage(nn.Sequential):
@@ -220,7 +245,8 @@ class Stage(nn.Sequential):
 
 
 class Enlargement(nn.Module):
-    """Bilinear, corners on corners, to a finer grid; a convolution; and two more that also see what came `across`, where something does.
+    """Bilinear, corners on corners, to a finer grid; a convolution; and two more that also see what came `across`,
+    where something does.
 
     The grid is twice the size, or one more where halving had dropped a row or a column: so any image size will do.
     """
@@ -236,9 +262,11 @@ class Enlargement(nn.Module):
 
 
 class Sspcab(nn.Module):
-    """Self-supervised predictive convolutional attentive block: Ristea et al., arXiv 2111.09099, section 3 (k' = 1, d = 1, r = 8).
+    """Self-supervised predictive convolutional attentive block: Ristea et al., arXiv 2111.09099, section 3 (k' = 1, d =
+    1, r = 8).
 
-    Every position is predicted from four around it and never from itself, then channels are weighed: [N, C, h, w] -> the same.
+    Every position is predicted from four around it and never from itself, then channels are weighed: [N, C, h, w] ->
+    the same.
     """
 
     DISTANCE = 2
@@ -253,7 +281,10 @@ class Sspcab(nn.Module):
         height, width = x.shape[-2:]
         padded = F.pad(x, (self.DISTANCE,) * 4)
         shifts = [(0, 0), (0, 2 * self.DISTANCE), (2 * self.DISTANCE, 0), (2 * self.DISTANCE, 2 * self.DISTANCE)]
-        taken = [corner(padded[..., top : top + height, left : left + width]) for corner, (top, left) in zip(self.corners, shifts, strict=True)]
+        taken = [
+            corner(padded[..., top : top + height, left : left + width])
+            for corner, (top, left) in zip(self.corners, shifts, strict=True)
+        ]
         predicted = F.relu(taken[0] + taken[1] + taken[2] + taken[3])
         attention = torch.sigmoid(self.excite(F.relu(self.squeeze(predicted.mean(dim=(2, 3))))))
         return predicted * attention[:, :, None, None]

@@ -31,10 +31,11 @@ DISTILLATION_BATCH = 16
 
 
 class EfficientAd(TrainedDetector):
-    """A student predicts, on normals, the outputs of a teacher and of an autoencoder; where it fails, something is out of place.
+    """A student predicts, on normals, the outputs of a teacher and of an autoencoder; where it fails, something is out
+    of place.
 
-    The student's first half of channels follows the teacher (local anomalies), its second half the autoencoder (logical ones: the autoencoder
-    describes an image through 64 numbers, so that it knows what belongs where).
+    The student's first half of channels follows the teacher (local anomalies), its second half the autoencoder (logical
+    ones: the autoencoder describes an image through 64 numbers, so that it knows what belongs where).
     """
 
     method: ClassVar[str] = "efficient_ad"
@@ -46,7 +47,9 @@ class EfficientAd(TrainedDetector):
     teacher_std: Tensor
     quantiles: Tensor
 
-    def __init__(self, settings: EfficientAdSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: EfficientAdSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         """Raises BadInput where the images are smaller than a patch."""
         super().__init__(settings, backbone, input_size, seed)
         grid = grid_size(input_size)
@@ -74,7 +77,12 @@ class EfficientAd(TrainedDetector):
         """Load the teacher where one is given; mean and deviation of its channels over the normals (section 3.2)."""
         if self.settings.teacher:
             names = ("method.settings.teacher", "method.settings.teacher_sha256")
-            state, origin = load_stored(self.settings.teacher, self.settings.teacher_sha256, *names, "make one with vqi distill, or leave it empty")
+            state, origin = load_stored(
+                self.settings.teacher,
+                self.settings.teacher_sha256,
+                *names,
+                "make one with vqi distill, or leave it empty",
+            )
             self.teacher.load(state, origin.label)
         mean, std = channel_statistics(self.teacher(batch.to(self.device)) for batch in normals)
         self.teacher_mean.copy_(mean)
@@ -84,11 +92,14 @@ class EfficientAd(TrainedDetector):
         """Adam over student and autoencoder; the rate falls to a tenth for the last 5 % of the steps."""
         parameters = [*self.student.parameters(), *self.autoencoder.parameters()]
         falls = int(0.95 * schedule.steps)
-        optimiser = torch.optim.Adam(parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True)
+        optimiser = torch.optim.Adam(
+            parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
+        )
         return Optimisation(optimiser, lambda step: 1.0 if step < falls else 0.1)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
-        """`images` as they are; `augmented`, what the autoencoder learns from; `penalty`, images of anything else, where there are any."""
+        """`images` as they are; `augmented`, what the autoencoder learns from; `penalty`, images of anything else,
+        where there are any."""
         views = {"images": images, "augmented": augmented(images, random)}
         if self.extra is not None:
             numbers = torch.randint(len(self.extra), (len(images),), generator=random).tolist()
@@ -99,7 +110,9 @@ class EfficientAd(TrainedDetector):
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Section 3.2 and 3.3, the training algorithm of appendix A."""
-        differences = (self.taught(views["images"]) - self.student(views["images"], self.with_teacher)).square().flatten(1)
+        differences = (
+            (self.taught(views["images"]) - self.student(views["images"], self.with_teacher)).square().flatten(1)
+        )
         # As many as lie at or above the quantile of 1 - share of each image.
         hardest = differences.shape[1] - math.ceil((1 - self.settings.hard_share) * (differences.shape[1] - 1))
         losses = {"student_teacher": differences.topk(hardest, dim=1).values.mean()}
@@ -107,7 +120,9 @@ class EfficientAd(TrainedDetector):
             losses["penalty"] = self.student(views["penalty"], self.with_teacher).square().mean()
         reconstructed = self.autoencoder(views["augmented"])
         losses["autoencoder"] = (self.taught(views["augmented"]) - reconstructed).square().mean()
-        losses["student_autoencoder"] = (reconstructed - self.student(views["augmented"], self.with_autoencoder)).square().mean()
+        losses["student_autoencoder"] = (
+            (reconstructed - self.student(views["augmented"], self.with_autoencoder)).square().mean()
+        )
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     @torch.no_grad()
@@ -119,16 +134,21 @@ class EfficientAd(TrainedDetector):
     def finish(self, normals: ImageBatches) -> None:
         """Section 3.4: the quantiles of both maps of held-out normals, others than those that set the threshold.
 
-        From the normals that set the threshold the quantiles would follow the highest of those very maps, which lowers their
-        scores and not those of new parts: 14.3 % promised, 23.8 % by simulation with heavy tails (tests/steps/test_promises.py).
+        From the normals that set the threshold the quantiles would follow the highest of those very maps, which lowers
+        their scores and not those of new parts: 14.3 % promised, 23.8 % by simulation with heavy tails
+        (tests/steps/test_promises.py).
         """
         thinning = max(1, math.ceil(len(normals) * math.prod(self.input_size) / MAP_VALUES))
-        maps = [[values.flatten(1)[:, ::thinning].cpu().numpy() for values in self.maps(batch.to(self.device))] for batch in normals]
+        maps = [
+            [values.flatten(1)[:, ::thinning].cpu().numpy() for values in self.maps(batch.to(self.device))]
+            for batch in normals
+        ]
         quantiles = [np.quantile(np.concatenate([pair[kind].ravel() for pair in maps]), QUANTILES) for kind in range(2)]
         self.quantiles.copy_(torch.from_numpy(np.stack(quantiles)))
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The student-teacher and the student-autoencoder map, not yet normalised: float32 [N, 3, H, W] -> [N, H, W] each."""
+        """The student-teacher and the student-autoencoder map, not yet normalised: float32 [N, 3, H, W] -> [N, H, W]
+        each."""
         precision = self.backbone.precision
         with torch.autocast(images.device.type, dtype=precision, enabled=precision != torch.float32):
             taught, student, reconstructed = self.taught(images), self.student(images), self.autoencoder(images)
@@ -138,7 +158,8 @@ class EfficientAd(TrainedDetector):
         return self.upsample(F.pad(local, [MARGIN] * 4)), self.upsample(F.pad(logical, [MARGIN] * 4))
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """Section 3.4: the mean of both maps, each scaled so that its quantiles of normals are 0 and 0.1: float32 [N, 3, H, W] -> Scores."""
+        """Section 3.4: the mean of both maps, each scaled so that its quantiles of normals are 0 and 0.1: float32 [N,
+        3, H, W] -> Scores."""
         low, high = self.quantiles[:, 0], self.quantiles[:, 1]
         scale = 0.1 / (high - low).clamp_min(1e-12)
         local, logical = self.maps(embedding)
@@ -149,7 +170,8 @@ class EfficientAd(TrainedDetector):
 class Autoencoder(nn.Module):
     """Predicts the teacher's outputs from 64 numbers an image (appendix A): six convolutions down, eight up.
 
-    The last convolution of the encoder spans 8 x 8, all that is left of 256 x 256 pixels; of smaller images less is left, and it spans that.
+    The last convolution of the encoder spans 8 x 8, all that is left of 256 x 256 pixels; of smaller images less is
+    left, and it spans that.
     """
 
     mean: Tensor
@@ -159,12 +181,16 @@ class Autoencoder(nn.Module):
         super().__init__()
         left = (min(input_size[0] // 32, 8), min(input_size[1] // 32, 8))
         widths = (3, 32, 32, 64, 64, 64)
-        self.encoder = nn.ModuleList(nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths))
+        self.encoder = nn.ModuleList(
+            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
+        )
         self.encoder.append(nn.Conv2d(64, 64, left))
         self.decoder = nn.ModuleList(nn.Conv2d(64, 64, 4, padding=2) for _ in range(6))
         self.decoder.extend([nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, channels, 3, padding=1)])
         divisors = ((64, 1), (32, 0), (16, 1), (8, 0), (4, 1), (2, 1))
-        self.sizes = [tuple(max(1, side // divisor - less) for side in input_size) for divisor, less in divisors] + [grid]
+        self.sizes = [tuple(max(1, side // divisor - less) for side in input_size) for divisor, less in divisors] + [
+            grid
+        ]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
@@ -188,7 +214,8 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
-    """Brightness, contrast or saturation of each image, one of them, changed by 0.8 to 1.2: float32 [n, 3, h, w] in [0, 1] -> the same.
+    """Brightness, contrast or saturation of each image, one of them, changed by 0.8 to 1.2: float32 [n, 3, h, w] in [0,
+    1] -> the same.
 
     All three move an image towards or away from another: black, its own mean grey, its own grey picture.
     """

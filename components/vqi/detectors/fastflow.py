@@ -17,7 +17,8 @@ from vqi.detectors.settings.fastflow import FastflowSettings
 
 
 class Fastflow(TrainedDetector):
-    """A flow of each stage's whole feature map, its subnetworks convolutional; a position is as anomalous as its latents are improbable."""
+    """A flow of each stage's whole feature map, its subnetworks convolutional; a position is as anomalous as its
+    latents are improbable."""
 
     method: ClassVar[str] = "fastflow"
     default_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {"resnet": ("layer1", "layer2", "layer3")}
@@ -25,7 +26,9 @@ class Fastflow(TrainedDetector):
     settings: FastflowSettings
     backbone: Backbone
 
-    def __init__(self, settings: FastflowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: FastflowSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         shapes = list(backbone.shapes(input_size).values())
         with seeded(seed):
@@ -44,7 +47,9 @@ class Fastflow(TrainedDetector):
             def subnet(channels: int, coefficients: int, kernel: int = kernel) -> nn.Module:
                 hidden = max(1, int(channels * self.settings.hidden_ratio))
                 return Coefficients(
-                    nn.Conv2d(channels, hidden, kernel, padding="same"), nn.ReLU(), nn.Conv2d(hidden, coefficients, kernel, padding="same")
+                    nn.Conv2d(channels, hidden, kernel, padding="same"),
+                    nn.ReLU(),
+                    nn.Conv2d(hidden, coefficients, kernel, padding="same"),
                 )
 
             append_affine_coupling(flow, subnet, self.settings.clamp)
@@ -58,7 +63,11 @@ class Fastflow(TrainedDetector):
     def optimisation(self, schedule: Schedule) -> Optimisation:
         """Adam at a constant rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return Optimisation(torch.optim.Adam(trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True))
+        return Optimisation(
+            torch.optim.Adam(
+                trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
+            )
+        )
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
         """The images as they are."""
@@ -67,18 +76,23 @@ class Fastflow(TrainedDetector):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """The negative log-likelihood of each stage's features without its constant, in nats, a mean over the images.
 
-        Not by dimension: that leaves gradients of the size of Adam's weight decay, which then takes the flow back to the identity.
+        Not by dimension: that leaves gradients of the size of Adam's weight decay, which then takes the flow back to
+        the identity.
         """
         likelihoods = {
             layer: (0.5 * z.square().sum(dim=(1, 2, 3)) - log_determinant).mean()
-            for layer, (z, log_determinant) in zip(self.backbone.settings.layers, self.latents(views["images"]), strict=True)
+            for layer, (z, log_determinant) in zip(
+                self.backbone.settings.layers, self.latents(views["images"]), strict=True
+            )
         }
         return {"loss": torch.stack(list(likelihoods.values())).sum(), **likelihoods}
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """Section 3.3: probabilities of the latents at each position, brought to the input's size and averaged over the stages.
+        """Section 3.3: probabilities of the latents at each position, brought to the input's size and averaged over the
+        stages.
 
-        float32 [N, 3, H, W] -> Scores. The log-likelihood is a mean over the channels, as in anomalib, and without its constant.
+        float32 [N, 3, H, W] -> Scores. The log-likelihood is a mean over the channels, as in anomalib, and without its
+        constant.
         """
         maps = []
         for upsample, (z, _) in zip(self.upsamplings, self.latents(embedding), strict=True):

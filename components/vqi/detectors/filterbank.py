@@ -31,12 +31,14 @@ _OPPONENTS = ((1 / 3, 1 / 3, 1 / 3), (1 / 2, -1 / 2, 0.0), (1 / 4, 1 / 4, -1 / 2
 
 
 class FilterBank(nn.Module):
-    """Log contrasts of luminance and two opponent colours by octave, wavelength and orientation, and their local means, at one exposure.
+    """Log contrasts of luminance and two opponent colours by octave, wavelength and orientation, and their local means,
+    at one exposure.
 
-    `forward`: float32 [N, 3, H, W] in [0, 1], H and W at least 32 -> a map [N, channels, ceil(H / 8), ceil(W / 8)] by node. The nodes are octaves,
-    fine to coarse, and all have the same grid. A position of it stands for the 8 x 8 pixels of its cell: all filters have an even number of taps, so
-    that whatever they take every second pixel of lies in the middle between two, and every feature in the middle of its cell. Nothing in it is
-    learned, and no image depends on the others of its batch.
+    `forward`: float32 [N, 3, H, W] in [0, 1], H and W at least 32 -> a map [N, channels, ceil(H / 8), ceil(W / 8)] by
+    node. The nodes are octaves, fine to coarse, and all have the same grid. A position of it stands for the 8 x 8
+    pixels of its cell: all filters have an even number of taps, so that whatever they take every second pixel of lies
+    in the middle between two, and every feature in the middle of its cell. Nothing in it is learned, and no image
+    depends on the others of its batch.
     """
 
     opponents: Tensor
@@ -80,7 +82,8 @@ class FilterBank(nn.Module):
 
 
 def _padded(octave: Tensor, filters: Tensor) -> Tensor:
-    """The octave with its edge repeated: filters [.., k, k], k even, at every second pixel, then lie half a pixel right of and below it."""
+    """The octave with its edge repeated: filters [.., k, k], k even, at every second pixel, then lie half a pixel right
+    of and below it."""
     before, after = filters.shape[-1] // 2 - 1, filters.shape[-1] // 2
     return F.pad(octave, (before, after, before, after), mode="replicate")
 
@@ -88,8 +91,9 @@ def _padded(octave: Tensor, filters: Tensor) -> Tensor:
 def gabor_pairs() -> Tensor:
     """Gabor filters in quadrature, [2 * wavelengths * orientations, 1, k, k], the even ones first.
 
-    The envelope is round with sigma half a wavelength. The even filters have no mean, so brightness is invisible to them, and each filter answers a
-    grating of its own wavelength, orientation and phase with the grating's amplitude (Daugman, JOSA A 2(7), 1985, gives the form).
+    The envelope is round with sigma half a wavelength. The even filters have no mean, so brightness is invisible to
+    them, and each filter answers a grating of its own wavelength, orientation and phase with the grating's amplitude
+    (Daugman, JOSA A 2(7), 1985, gives the form).
     """
     taps = 2 * math.ceil(1.25 * max(WAVELENGTHS))
     y, x = torch.meshgrid(*[torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2] * 2, indexing="ij")

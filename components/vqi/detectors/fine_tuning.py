@@ -1,4 +1,5 @@
-"""A backbone that learns from the normals first, and then exactly DFM on it: what SimSiam and CutPaste have in common."""
+"""A backbone that learns from the normals first, and then exactly DFM on it: what SimSiam and CutPaste have in
+common."""
 
 from __future__ import annotations
 
@@ -24,17 +25,26 @@ from vqi.platform.errors import BadInput
 class FineTunedDfm(Dfm, Learner):
     """DFM whose backbone was fine-tuned: heads on the globally pooled feature of the deepest node that is read.
 
-    A fine-tuned method makes its heads with `seeded`, defines views and loss, and thaws the backbone when its turn has come. The heads are kept in
-    checkpoints and forgotten in the network artefact.
+    A fine-tuned method makes its heads with `seeded`, defines views and loss, and thaws the backbone when its turn has
+    come. The heads are kept in checkpoints and forgotten in the network artefact.
     """
 
     settings: SimsiamSettings | CutpasteSettings
     fine_tuned: Tensor
 
-    def __init__(self, settings: SimsiamSettings | CutpasteSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: SimsiamSettings | CutpasteSettings,
+        backbone: Backbone,
+        input_size: tuple[int, int],
+        seed: int = 0,
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         if next(backbone.parameters(), None) is None:
-            raise BadInput(f"backbone.name is {backbone.settings.name}, which has no weights to fine-tune; name a network, or use dfm.")
+            raise BadInput(
+                f"backbone.name is {backbone.settings.name}, which has no weights to fine-tune; name a network, or "
+                "use dfm."
+            )
         self.last = deepest_node(backbone)
         self.width = backbone.channels[self.last]
         # Kept in checkpoints: a run that resumes after its last step has begun no epoch.
@@ -51,7 +61,8 @@ class FineTunedDfm(Dfm, Learner):
         return self.backbone(images)[self.last].mean(dim=(2, 3))
 
     def train(self, mode: bool = True) -> Any:
-        """Training mode; for the backbone only where it learns, and for its normalisation only where each batch's statistics are asked for."""
+        """Training mode; for the backbone only where it learns, and for its normalisation only where each batch's
+        statistics are asked for."""
         super().train(mode)
         self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
         if self.settings.normalisation == "normals":
@@ -82,7 +93,11 @@ class FineTunedDfm(Dfm, Learner):
             label = f"{self.backbone.origin.label}, fine-tuned by {self.method} on the normals"
             self.backbone.origin = replace(self.backbone.origin, label=label)
         else:
-            print(f"{self.method}: the budget ended before the backbone's turn; it is as it came", file=sys.stderr, flush=True)
+            print(
+                f"{self.method}: the budget ended before the backbone's turn; it is as it came",
+                file=sys.stderr,
+                flush=True,
+            )
         self.thaw(False)
         self.eval()
 
@@ -98,14 +113,20 @@ def deepest_node(backbone: Backbone) -> str:
 
 @torch.no_grad()
 def adopt_statistics(backbone: Backbone, normals: ImageBatches) -> None:
-    """Give every batch normalisation the mean and variance its input has on the normals, and the scale and shift that keep its function.
+    """Give every batch normalisation the mean and variance its input has on the normals, and the scale and shift that
+    keep its function.
 
-    scale (x - m) / sqrt(v + eps) + shift is the same function with the normals' mean and variance m', v' in place of m, v when
-    scale' = scale sqrt((v' + eps) / (v + eps)) and shift' = shift + scale (m' - m) / sqrt(v + eps). In training mode a layer uses its batch's
-    statistics, which are about m' and v': learning so begins at the very network the weights stand for, also where they come with their normalisation
-    folded away (m = 0, v = 1), which training mode would otherwise destroy.
+    scale (x - m) / sqrt(v + eps) + shift is the same function with the normals' mean and variance m', v' in place of m,
+    v when scale' = scale sqrt((v' + eps) / (v + eps)) and shift' = shift + scale (m' - m) / sqrt(v + eps). In training
+    mode a layer uses its batch's statistics, which are about m' and v': learning so begins at the very network the
+    weights stand for, also where they come with their normalisation folded away (m = 0, v = 1), which training mode
+    would otherwise destroy.
     """
-    norms = [part for part in backbone.body.modules() if isinstance(part, _BatchNorm) and part.affine and part.track_running_stats]
+    norms = [
+        part
+        for part in backbone.body.modules()
+        if isinstance(part, _BatchNorm) and part.affine and part.track_running_stats
+    ]
     sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms}
     counts = dict.fromkeys(norms, 0)
 

@@ -1,6 +1,7 @@
 """What the flow methods share: invertible networks of FrEIA's blocks, made from a seed and exact in any precision.
 
-A flow maps features x to latents z of the same shape and gives log|det dz/dx|; with z ~ N(0, I), log p(x) = log p(z) + log|det dz/dx|.
+A flow maps features x to latents z of the same shape and gives log|det dz/dx|; with z ~ N(0, I), log p(x) = log p(z) +
+log|det dz/dx|.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 
 class Coefficients(nn.Sequential):
-    """The subnetwork of a coupling block. Its scales and shifts are float32 whatever precision its layers run in: log-determinants add them up."""
+    """The subnetwork of a coupling block. Its scales and shifts are float32 whatever precision its layers run in:
+    log-determinants add them up."""
 
     def forward(self, values: Tensor) -> Tensor:
         """What the layers give, as float32."""
@@ -26,7 +28,8 @@ class Coefficients(nn.Sequential):
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch and NumPy (which FrEIA draws its permutations from) draw from `seed`; outside nothing has been drawn."""
+    """Inside, torch and NumPy (which FrEIA draws its permutations from) draw from `seed`; outside nothing has been
+    drawn."""
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -38,15 +41,17 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def empty_flow(*shape: int) -> SequenceINN:
-    """A flow without blocks, of values of `shape` without the batch: FrEIA's sequence, which `append` adds blocks to."""
+    """A flow without blocks, of values of `shape` without the batch: FrEIA's sequence, which `append` adds blocks
+    to."""
     return SequenceINN(*shape)
 
 
 class Coupling(AllInOneBlock):
-    """FrEIA's affine coupling, a global scale and shift for each channel, and a random permutation of the channels; as exact, and cheaper to train.
+    """FrEIA's affine coupling, a global scale and shift for each channel, and a random permutation of the channels; as
+    exact, and cheaper to train.
 
-    Its two costs beside the subnetwork: FrEIA multiplies by the permutation's matrix (C² products a position, and their rounding), and the
-    gradients of its slices are tensors full of zeros, added up.
+    Its two costs beside the subnetwork: FrEIA multiplies by the permutation's matrix (C² products a position, and their
+    rounding), and the gradients of its slices are tensors full of zeros, added up.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -73,7 +78,8 @@ class Coupling(AllInOneBlock):
 
 
 class _Picked(torch.autograd.Function):
-    """The channels of [N, C, ...] in another order; the gradient is put back by the inverse order (index_select's own adds it into zeros)."""
+    """The channels of [N, C, ...] in another order; the gradient is put back by the inverse order (index_select's own
+    adds it into zeros)."""
 
     @staticmethod
     def forward(context: Any, values: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
@@ -86,10 +92,13 @@ class _Picked(torch.autograd.Function):
         return gradients[0].index_select(1, inverse), None, None
 
 
-def append_affine_coupling(flow: SequenceINN, subnet: Callable[[int, int], nn.Module], clamp: float, condition: int = 0) -> None:
+def append_affine_coupling(
+    flow: SequenceINN, subnet: Callable[[int, int], nn.Module], clamp: float, condition: int = 0
+) -> None:
     """Append a `Coupling` to the flow.
 
-    `subnet` makes the coupling's subnetwork from its channels in and out; log scales stay within +-`clamp`; `condition` channels are given beside.
+    `subnet` makes the coupling's subnetwork from its channels in and out; log scales stay within +-`clamp`; `condition`
+    channels are given beside.
     """
     given = {"cond": 0, "cond_shape": (condition, *flow.shapes[-1][1:])} if condition else {}
     flow.append(Coupling, subnet_constructor=subnet, affine_clamping=clamp, **given)

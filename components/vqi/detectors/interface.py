@@ -1,7 +1,8 @@
 """The Detector contract: what every method is, to training, evaluation, export and serving.
 
-A detector takes images in [0, 1] and returns raw scores. Normalisation belongs to the backbone's weights and happens inside; geometry, thresholds,
-metrics and pictures stay outside. It knows no dataset layout, no file store, no KFP, no MLflow.
+A detector takes images in [0, 1] and returns raw scores. Normalisation belongs to the backbone's weights and happens
+inside; geometry, thresholds, metrics and pictures stay outside. It knows no dataset layout, no file store, no KFP, no
+MLflow.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Scores(NamedTuple):
 
 
 class ImageBatches(Protocol):
-    """Normal images, as often as they are asked for, in the same order: batches of float32 [n, 3, H, W] in [0, 1] on the CPU."""
+    """Normal images, as often as they are asked for, in the same order: batches of float32 [n, 3, H, W] in [0, 1] on
+    the CPU."""
 
     def __iter__(self) -> Iterator[Tensor]: ...
 
@@ -35,10 +37,12 @@ class ImageBatches(Protocol):
 
 
 class Detector(nn.Module, ABC):
-    """One method. Its state is in two parts: the network (parameters and buffers of `self.backbone` and what training made) and the index.
+    """One method. Its state is in two parts: the network (parameters and buffers of `self.backbone` and what training
+    made) and the index.
 
-    The index (PCA, Gaussians, memory bank) is a mapping of plain tensors, kept apart from the network so that an exported graph can take it as an
-    input: it lies beside the graph, never baked into it, and may grow without a new export. Methods without one leave it empty.
+    The index (PCA, Gaussians, memory bank) is a mapping of plain tensors, kept apart from the network so that an
+    exported graph can take it as an input: it lies beside the graph, never baked into it, and may grow without a new
+    export. Methods without one leave it empty.
     """
 
     method: ClassVar[str]
@@ -62,7 +66,8 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
-        """Build an index from the embeddings of `images` normals, in batches; does not change `self`. Deterministic for `self.seed`."""
+        """Build an index from the embeddings of `images` normals, in batches; does not change `self`. Deterministic for
+        `self.seed`."""
 
     @abstractmethod
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:

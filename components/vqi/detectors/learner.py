@@ -1,9 +1,11 @@
-"""What learns by gradient, as the training loop sees it: it makes views of images, has a loss on them, and says how it is optimised.
+"""What learns by gradient, as the training loop sees it: it makes views of images, has a loss on them, and says how it
+is optimised.
 
-The loop (`vqi.training`) owns everything else: order, budgets, precision, devices, checkpoints, progress. Three rules make a run that was killed and
-resumed end in the same weights, bit for bit, as one that was not: a learner draws random numbers from the generator it is handed (or, in `loss`, from
-torch's own, which the loop seeds at every step) and from nowhere else; whatever changes as it learns is a parameter, a buffer or the optimiser's;
-and what depends on the epoch is set in `begin_epoch`, which is called again when a run resumes in the middle of one.
+The loop (`vqi.training`) owns everything else: order, budgets, precision, devices, checkpoints, progress. Three rules
+make a run that was killed and resumed end in the same weights, bit for bit, as one that was not: a learner draws random
+numbers from the generator it is handed (or, in `loss`, from torch's own, which the loop seeds at every step) and from
+nowhere else; whatever changes as it learns is a parameter, a buffer or the optimiser's; and what depends on the epoch
+is set in `begin_epoch`, which is called again when a run resumes in the middle of one.
 """
 
 from __future__ import annotations
@@ -35,11 +37,13 @@ class TrainingImages(Protocol):
 
 
 class Optimisation(NamedTuple):
-    """An optimiser and how its learning rates move: at step s (from 0) every group's rate is its initial one times `factor(s)`.
+    """An optimiser and how its learning rates move: at step s (from 0) every group's rate is its initial one times
+    `factor(s)`.
 
     Where a time budget will end the run earlier, s runs ahead of the steps made, so that it ends where they would have.
-    A group with `"fixed": True` keeps its rate. `clip` is the largest gradient norm, 0 = unlimited. Ask torch for its fused optimiser: one pass over
-    the weights in place of several (a step of cs_flow's 275 million takes .8 s in place of 2.8 s, docs/benchmarks.md).
+    A group with `"fixed": True` keeps its rate. `clip` is the largest gradient norm, 0 = unlimited. Ask torch for its
+    fused optimiser: one pass over the weights in place of several (a step of cs_flow's 275 million takes .8 s in place
+    of 2.8 s, docs/benchmarks.md).
     """
 
     optimiser: torch.optim.Optimizer
@@ -66,7 +70,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What must be learnt before something else, with a name and a budget of its own (which `train.max_steps` and the like still limit)."""
+    """What must be learnt before something else, with a name and a budget of its own (which `train.max_steps` and the
+    like still limit)."""
 
     name: str
     learner: Learner
@@ -82,7 +87,8 @@ class Learner(nn.Module, ABC):
     extra: TrainingImages | None = None
 
     def pretraining(self) -> Pretraining | None:
-        """What is to be learnt before this, from the same images, by a run of the loop of its own: a teacher that is a part of this learner, say."""
+        """What is to be learnt before this, from the same images, by a run of the loop of its own: a teacher that is a
+        part of this learner, say."""
         return None
 
     def prepare(self, normals: ImageBatches) -> None:
@@ -99,13 +105,16 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
-        """What a step learns from, on the CPU, made ahead in another thread: float32 [n, 3, H, W] in [0, 1] -> tensors whose first axis is n.
+        """What a step learns from, on the CPU, made ahead in another thread: float32 [n, 3, H, W] in [0, 1] -> tensors
+        whose first axis is n.
 
-        Reads no parameter and no buffer. Pictures are [n, 3, h, w] in [0, 1] and masks [n, 1, h, w]: `vqi preview` draws those by their names.
+        Reads no parameter and no buffer. Pictures are [n, 3, h, w] in [0, 1] and masks [n, 1, h, w]: `vqi preview`
+        draws those by their names.
         """
 
     def mini_batches(self, views: Views) -> Iterator[Views]:
-        """What the optimiser steps of a batch learn from, one after the other: all of it at once, unless a method learns from less than an image.
+        """What the optimiser steps of a batch learn from, one after the other: all of it at once, unless a method
+        learns from less than an image.
 
         Mini-batches are what `loss` takes, too, and draw no random numbers: those come with the views.
         """
@@ -113,17 +122,19 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is minimised, the others are its parts, for the record. Means over the images, so that pieces of a batch add up."""
+        """Scalars by name; "loss" is minimised, the others are its parts, for the record. Means over the images, so
+        that pieces of a batch add up."""
 
     def satisfied(self) -> bool:
-        """Asked at the end of every epoch: whether the learner has learnt enough by a rule of its own (kept in buffers, so that it resumes)."""
+        """Asked at the end of every epoch: whether the learner has learnt enough by a rule of its own (kept in buffers,
+        so that it resumes)."""
         return False
 
     def finish(self, normals: ImageBatches) -> None:
         """After the last step: what is computed from the trained network and kept in buffers, from `normals`.
 
-        Where the settings say `tunes_on_normals`, these were held out of training, unless there are too few; they are never
-        the normals that set the threshold.
+        Where the settings say `tunes_on_normals`, these were held out of training, unless there are too few; they are
+        never the normals that set the threshold.
         """
         return
 
@@ -131,7 +142,8 @@ class Learner(nn.Module, ABC):
 class TrainedDetector(Detector, Learner):
     """A detector whose network is trained and that needs no index: `forward` is `score(images)`.
 
-    The backbone stays as it came unless a method says otherwise: its parameters are frozen and its normalisation layers use their own statistics.
+    The backbone stays as it came unless a method says otherwise: its parameters are frozen and its normalisation layers
+    use their own statistics.
     """
 
     unchanged: ClassVar[tuple[str, ...]] = ("backbone.",)

@@ -15,8 +15,8 @@ class MapUpsampling(nn.Module):
     A value of the grid lies in the middle of its cell; of a grid that is given by its shape alone the cells fill the
     image.
 
-    Both are linear and separable, so together they are one matrix an axis: map = A grid Bᵀ. The matrices are made once, in float64; a map costs two
-    small products and cannot depend on the batch it is in.
+    Both are linear and separable, so together they are one matrix an axis: map = A grid Bᵀ. The matrices are made once,
+    in float64; a map costs two small products and cannot depend on the batch it is in.
     """
 
     rows: Tensor
@@ -57,7 +57,8 @@ TOP_SHARE = 0.005
 def image_score(anomaly_map: Tensor, kind: str) -> Tensor:
     """One score an image from its map: float32 [N, H, W] -> [N].
 
-    `max`: the largest value, as most papers have it; `top`: the mean of the largest half percent of pixels, so that no single one decides.
+    `max`: the largest value, as most papers have it; `top`: the mean of the largest half percent of pixels, so that no
+    single one decides.
     """
     values = anomaly_map.flatten(1)
     if kind == "max":

@@ -1,4 +1,5 @@
-"""PaDiM: Defard et al., "a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv 2011.08785."""
+"""PaDiM: Defard et al., "a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv
+2011.08785."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ POSITIONS = 256
 def orthogonal(channels: int, count: int, generator: torch.Generator) -> Tensor:
     """A random semi-orthogonal matrix, float32 [channels, count] (Kim et al., arXiv 2105.14737, section 3.2).
 
-    Measured on cookie, ResNet-18, 100 of 448, three seeds: pixel AUROC .920 to .924 and AUPRO .755 to .764, where five draws of picked channels gave
-    .901 to .924 and .690 to .764 at the same cost.
+    Measured on cookie, ResNet-18, 100 of 448, three seeds: pixel AUROC .920 to .924 and AUPRO .755 to .764, where five
+    draws of picked channels gave .901 to .924 and .690 to .764 at the same cost.
     """
     return torch.linalg.qr(torch.randn(channels, count, generator=generator)).Q.contiguous()
 
@@ -57,14 +58,17 @@ class Padim(Detector):
         total = sum(backbone.channels.values())
         count = min(settings.channels or total, total)
         # Part of the network's state: a saved detector does not depend on torch drawing the same numbers for ever.
-        self.register_buffer("reduction", REDUCTIONS[settings.reduction](total, count, torch.Generator().manual_seed(seed)))
+        self.register_buffer(
+            "reduction", REDUCTIONS[settings.reduction](total, count, torch.Generator().manual_seed(seed))
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """Section III-A: the layers on the finest one's grid, concatenated, reduced to d channels.
 
-        float32 [N, 3, H, W] -> float32 [N, h, w, d]. Reduction and resizing are linear and do not mind their order, so every layer is reduced on its
-        own, smaller grid by its own rows of the matrix, and the parts are added up. Bilinear was measured above nearest for each of five seeds on
-        cookie (means of image AUROC, pixel AUROC, AUPRO: .993 / .926 / .769 against .981 / .922 / .759).
+        float32 [N, 3, H, W] -> float32 [N, h, w, d]. Reduction and resizing are linear and do not mind their order, so
+        every layer is reduced on its own, smaller grid by its own rows of the matrix, and the parts are added up.
+        Bilinear was measured above nearest for each of five seeds on cookie (means of image AUROC, pixel AUROC, AUPRO:
+        .993 / .926 / .769 against .981 / .922 / .759).
         """
         features = self.backbone(images).values()
         parts = self.reduction.split([feature.shape[1] for feature in features])
@@ -72,10 +76,11 @@ class Padim(Detector):
         return functools.reduce(torch.add, self.common(reduced)).permute(0, 2, 3, 1)
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
-        """Section III-B: `mean` [P, d] and `whitening` [P, d, d] = L⁻¹, where L Lᵀ is the regularised covariance (eq. 1), for P = h w positions.
+        """Section III-B: `mean` [P, d] and `whitening` [P, d, d] = L⁻¹, where L Lᵀ is the regularised covariance (eq.
+        1), for P = h w positions.
 
-        One pass: mean and scatter are merged batch by batch (Chan, Golub & LeVeque 1979), and the scatter becomes the factor in place.
-        Raises BadInput where there are fewer than two normals.
+        One pass: mean and scatter are merged batch by batch (Chan, Golub & LeVeque 1979), and the scatter becomes the
+        factor in place. Raises BadInput where there are fewer than two normals.
         """
         if images < 2:
             raise BadInput(f"padim needs at least 2 normals to estimate a covariance; there are {images}.")
@@ -89,7 +94,8 @@ class Padim(Detector):
             batch_mean = values.mean(dim=0)
             shift = batch_mean - mean
             weight = seen * len(values) / (seen + len(values))
-            # The shift between the two means is one more observation, so that one product a position updates the scatter.
+            # The shift between the two means is one more observation, so that one product a position updates the
+            # scatter.
             rows = torch.cat([values - batch_mean, weight**0.5 * shift[None]]).transpose(0, 1)
             scatter.baddbmm_(rows.mT, rows)
             seen += len(values)
@@ -104,11 +110,14 @@ class Padim(Detector):
             factor, failed = torch.linalg.cholesky_ex(covariance)
             if failed.any():
                 raise RunFailed("A covariance of padim is not positive definite; raise method.settings.regularisation.")
-            scatter[start : start + POSITIONS] = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+            scatter[start : start + POSITIONS] = torch.linalg.solve_triangular(
+                factor, identity.expand_as(factor), upper=False
+            )
         return scatter
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """Eq. 2, the Mahalanobis distance, as |L⁻¹ (x - mean)|: float32 [N, h, w, d] -> maps, and their maxima as image scores."""
+        """Eq. 2, the Mahalanobis distance, as |L⁻¹ (x - mean)|: float32 [N, h, w, d] -> maps, and their maxima as image
+        scores."""
         centred = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1]) - index["mean"]
         whitened = centred.transpose(0, 1) @ index["whitening"].mT
         distance = torch.linalg.vector_norm(whitened, dim=2).T

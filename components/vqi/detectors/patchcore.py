@@ -1,4 +1,5 @@
-"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265. Equation numbers are the paper's."""
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265. Equation numbers
+are the paper's."""
 
 from __future__ import annotations
 
@@ -21,13 +22,14 @@ from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
 
-# Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced chunk by chunk.
+# Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced
+# chunk by chunk.
 PATCH_MEMORY = 2 * 2**30
 # A chunk keeps this many times its share of the bank, and the bank is chosen from what the chunks kept.
 OVERSAMPLING = 4
-# Patches at least this many times as long as the projection are projected before the coreset is chosen: WideResNet-50's 1,536 channels are, the 384
-# of ResNet-18 are not. Measured on cookie at 1 %: unprojected, pixel AUROC .966 and AUPRO .894; on 128 dimensions four seeds lie anywhere between
-# .950 / .844 and .966 / .892, for half the time.
+# Patches at least this many times as long as the projection are projected before the coreset is chosen: WideResNet-50's
+# 1,536 channels are, the 384 of ResNet-18 are not. Measured on cookie at 1 %: unprojected, pixel AUROC .966 and AUPRO
+# .894; on 128 dimensions four seeds lie anywhere between .950 / .844 and .966 / .892, for half the time.
 WORTH_PROJECTING = 4
 
 
@@ -64,7 +66,9 @@ class Patchcore(Detector):
     settings: PatchcoreSettings
     backbone: Backbone
 
-    def __init__(self, settings: PatchcoreSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: PatchcoreSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         self.common = CommonGrid(backbone.grids(input_size))
         self.grid = self.common.shape
@@ -79,9 +83,12 @@ class Patchcore(Detector):
     def embed(self, images: Tensor) -> Tensor:
         """Locally aware patch features (eq. 1-3): float32 [N, 3, H, W] -> float32 [N, h, w, C].
 
-        Every layer is averaged over 3 x 3 neighbourhoods; coarser layers are brought to the finest one's grid bilinearly; all are concatenated.
+        Every layer is averaged over 3 x 3 neighbourhoods; coarser layers are brought to the finest one's grid
+        bilinearly; all are concatenated.
         """
-        pooled = [F.avg_pool2d(feature, kernel_size=3, stride=1, padding=1) for feature in self.backbone(images).values()]
+        pooled = [
+            F.avg_pool2d(feature, kernel_size=3, stride=1, padding=1) for feature in self.backbone(images).values()
+        ]
         return self.common.concatenated(pooled).permute(0, 2, 3, 1)
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
@@ -94,7 +101,10 @@ class Patchcore(Detector):
         # Reweighting and map need that many items, whatever the ratio.
         target = max(target, self._least)
         if patches < target:
-            raise BadInput(f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower them or add normals.")
+            raise BadInput(
+                f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower "
+                "them or add normals."
+            )
         if self.build_time.parts < 1:  # a fit on its own
             self.begin_build()
         timing = _FitTime(self.build_time)
@@ -124,7 +134,10 @@ class Patchcore(Detector):
             if not filled:
                 capacity = min(patches, PATCH_MEMORY // (4 * rows.shape[1]))
                 projected = self.settings.projection if self._projects(rows.shape[1]) else rows.shape[1]
-                announce(f"memory bank: {patches} patches, {capacity} at a time, to {target}", capacity * 4 * (rows.shape[1] + 2 * projected))
+                announce(
+                    f"memory bank: {patches} patches, {capacity} at a time, to {target}",
+                    capacity * 4 * (rows.shape[1] + 2 * projected),
+                )
                 held = torch.empty(capacity, rows.shape[1], device=rows.device)
                 timing.begin(1 if capacity == patches else -(-patches // capacity) + 1)
             while len(rows):
@@ -149,7 +162,9 @@ class Patchcore(Detector):
         points = patches
         if self._projects(patches.shape[1]):
             generator = torch.Generator().manual_seed(self.seed)
-            points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(patches.device)
+            points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(
+                patches.device
+            )
         chosen = greedy_k_center(points, count, seconds, at_least=self._least)
         timing.end_selection(cut=len(chosen) < count)
         return patches[chosen]
@@ -163,10 +178,12 @@ class Patchcore(Detector):
         return 0 < self.settings.projection * WORTH_PROJECTING <= channels
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """float32 [N, h, w, C] against `memory_bank` [M, C]: the reweighted worst of the nearest distances (eq. 6 and 7), and their map.
+        """float32 [N, h, w, C] against `memory_bank` [M, C]: the reweighted worst of the nearest distances (eq. 6 and
+        7), and their map.
 
-        A value of the map is the mean distance to the `map_neighbours` nearest items. The paper's is the nearest alone. Measured at 1 %, three
-        against one, pixel AUROC and AUPRO: cookie .966 / .894 -> .969 / .900, magnetic_tile .737 / .710 -> .749 / .723; nine lose most of it again.
+        A value of the map is the mean distance to the `map_neighbours` nearest items. The paper's is the nearest alone.
+        Measured at 1 %, three against one, pixel AUROC and AUPRO: cookie .966 / .894 -> .969 / .900, magnetic_tile .737
+        / .710 -> .749 / .723; nine lose most of it again.
         """
         bank = index["memory_bank"]
         patches = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1])
@@ -177,8 +194,8 @@ class Patchcore(Detector):
         patch = patches.gather(1, worst[:, None, None].expand(-1, 1, patches.shape[2]))
         image_score = farthest
         if self.settings.neighbours > 1:
-            # Eq. 7: s = (1 - exp s* / sum of exp |m_test - m|) s*, the sum over the b items m nearest to m*, itself among them.
-            # In logarithms: exp overflows.
+            # Eq. 7: s = (1 - exp s* / sum of exp |m_test - m|) s*, the sum over the b items m nearest to m*, itself
+            # among them. In logarithms: exp overflows.
             nearest_item = bank[item.gather(1, worst[:, None]).squeeze(1)]
             neighbours = bank[nearest(nearest_item, bank, self.settings.neighbours)[1]]
             spread = torch.logsumexp(torch.linalg.vector_norm(patch - neighbours, dim=2), dim=1)

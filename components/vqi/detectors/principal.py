@@ -1,4 +1,5 @@
-"""Principal components by whichever matrix is small: the Gram matrix of few long rows, or the covariance of many short ones."""
+"""Principal components by whichever matrix is small: the Gram matrix of few long rows, or the covariance of many short
+ones."""
 
 from __future__ import annotations
 
@@ -14,16 +15,24 @@ COLUMNS = 8192
 
 
 def principal_components(rows: Tensor, variance: float) -> tuple[Tensor, Tensor]:
-    """Mean [d] and orthonormal components [k, d] of `rows` [n, d] that keep the share `variance` of the variance; `rows` are centred in place.
+    """Mean [d] and orthonormal components [k, d] of `rows` [n, d] that keep the share `variance` of the variance;
+    `rows` are centred in place.
 
-    Raises RunFailed where the components are not orthonormal: the solvers for the covariance have been seen to fail silently.
+    Raises RunFailed where the components are not orthonormal: the solvers for the covariance have been seen to fail
+    silently.
     """
     mean = rows.mean(dim=0)
     rows -= mean
     components = _by_gram(rows, variance) if len(rows) < rows.shape[1] else _by_covariance(rows, variance)
-    error = float((components @ components.T - torch.eye(len(components), device=components.device)).abs().max()) if len(components) else 0.0
+    error = (
+        float((components @ components.T - torch.eye(len(components), device=components.device)).abs().max())
+        if len(components)
+        else 0.0
+    )
     if not error < 1e-3:
-        raise RunFailed(f"The principal components of {len(rows)} x {rows.shape[1]} values are not orthonormal (error {error:.1e}).")
+        raise RunFailed(
+            f"The principal components of {len(rows)} x {rows.shape[1]} values are not orthonormal (error {error:.1e})."
+        )
     return mean, components
 
 
@@ -58,7 +67,8 @@ def _by_covariance(centred: Tensor, variance: float) -> Tensor:
         from sklearn.decomposition import PCA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Never "auto" (a d x d covariance unasked) nor "full" (wrong above 75,000 columns); all components, and the share cut as everywhere else.
+        # Never "auto" (a d x d covariance unasked) nor "full" (wrong above 75,000 columns); all components, and the
+        # share cut as everywhere else.
         pca = PCA(svd_solver="covariance_eigh").fit(centred.cpu().numpy())
     count = leading(torch.as_tensor(pca.explained_variance_, dtype=torch.float64), variance)
     return torch.as_tensor(pca.components_[:count], dtype=centred.dtype, device=centred.device).clone()

@@ -16,10 +16,14 @@ def detector_class(method: str) -> type[Detector]:
     return getattr(import_module(module), name)
 
 
-def create(method: str, settings: dict[str, Any] | Any, backbone: BackboneSettings, input_size: tuple[int, int], seed: int = 0) -> Detector:
-    """A detector with its weights and without an index. `settings`: plain values, parsed strictly, or the method's own dataclass.
+def create(
+    method: str, settings: dict[str, Any] | Any, backbone: BackboneSettings, input_size: tuple[int, int], seed: int = 0
+) -> Detector:
+    """A detector with its weights and without an index. `settings`: plain values, parsed strictly, or the method's own
+    dataclass.
 
-    Raises BadInput where the method, a setting, the network, a node or the weights cannot be had. A method that reads no backbone gets none.
+    Raises BadInput where the method, a setting, the network, a node or the weights cannot be had. A method that reads
+    no backbone gets none.
     """
     parsed = parse_settings(method, settings) if isinstance(settings, dict) else settings
     uses = settings_class(method).uses_backbone

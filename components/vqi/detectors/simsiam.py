@@ -21,20 +21,24 @@ from vqi.platform.errors import BadInput
 
 
 class Simsiam(FineTunedDfm):
-    """Two views of an image should predict each other's embedding; gradients go through one side only, which is what keeps them from collapsing."""
+    """Two views of an image should predict each other's embedding; gradients go through one side only, which is what
+    keeps them from collapsing."""
 
     method: ClassVar[str] = "simsiam"
     training_only: ClassVar[tuple[str, ...]] = ("projector.", "predictor.", "fine_tuned")
 
     settings: SimsiamSettings
 
-    def __init__(self, settings: SimsiamSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: SimsiamSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         self.projector = self.seeded(lambda: _projector(self.width, settings.projection))
         self.predictor = self.seeded(lambda: _predictor(settings.projection, settings.bottleneck))
 
     def optimisation(self, schedule: Schedule) -> Optimisation:
-        """Section 3: SGD, its rate in proportion to the batch and decaying by a cosine; the predictor's stays (section 4.2)."""
+        """Section 3: SGD, its rate in proportion to the batch and decaying by a cosine; the predictor's stays (section
+        4.2)."""
         if schedule.batch_size < 2:
             raise BadInput("train.batch_size is 1, and simsiam normalises over the batch; use 2 or more.")
         settings = self.settings
@@ -44,7 +48,9 @@ class Simsiam(FineTunedDfm):
             {"params": list(self.backbone.parameters()), "lr": rate * settings.backbone_rate},
             {"params": list(self.predictor.parameters()), "fixed": True},
         ]
-        optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+        optimiser = torch.optim.SGD(
+            groups, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
         return Optimisation(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
@@ -60,8 +66,8 @@ class Simsiam(FineTunedDfm):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Equation 4: 1/2 D(p1, stopgrad z2) + 1/2 D(p2, stopgrad z1).
 
-        Beside it `spread`, the deviation of the unit embeddings' coordinates times the root of their number (figure 2): about 1 where embeddings lie
-        evenly on the sphere, 0 where all have collapsed into one.
+        Beside it `spread`, the deviation of the unit embeddings' coordinates times the root of their number (figure 2):
+        about 1 where embeddings lie evenly on the sphere, 0 where all have collapsed into one.
         """
         z1, z2 = (self.projector(self.pooled(views[name])) for name in ("first", "second"))
         p1, p2 = self.predictor(z1), self.predictor(z2)
@@ -71,12 +77,14 @@ class Simsiam(FineTunedDfm):
 
 
 def distance(p: Tensor, z: Tensor) -> Tensor:
-    """Equation 1, a mean over the images: the negative cosine of `p` and `z`, both [n, d]; a scalar, -1 where they agree."""
+    """Equation 1, a mean over the images: the negative cosine of `p` and `z`, both [n, d]; a scalar, -1 where they
+    agree."""
     return -F.cosine_similarity(p.float(), z.float(), dim=1).mean()
 
 
 def _projector(width: int, projection: int) -> nn.Sequential:
-    """Section 3: three layers, all batch-normalised, the last without ReLU (and, as its authors have it, without scale and shift)."""
+    """Section 3: three layers, all batch-normalised, the last without ReLU (and, as its authors have it, without scale
+    and shift)."""
     return nn.Sequential(
         nn.Linear(width, projection, bias=False),
         nn.BatchNorm1d(projection),

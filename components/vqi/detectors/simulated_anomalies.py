@@ -1,6 +1,7 @@
 """Simulated anomalies: Zavrtanik et al. (DRÆM), arXiv 2108.07610, section 3.3, for a whole batch at once.
 
-All of it is deterministic for the generator handed in, takes float32 images [N, 3, H, W] in [0, 1] on the CPU, and gives back the same.
+All of it is deterministic for the generator handed in, takes float32 images [N, 3, H, W] in [0, 1] on the CPU, and
+gives back the same.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ LEVELS = 256
 
 
 def simulated(
-    images: Tensor, textures: TrainingImages | None, *, anomalous: float, opacity: float, threshold: float, finest: int, random: torch.Generator
+    images: Tensor,
+    textures: TrainingImages | None,
+    *,
+    anomalous: float,
+    opacity: float,
+    threshold: float,
+    finest: int,
+    random: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Images, a share `anomalous` of them with an anomaly, and the anomalies' masks, float32 [N, 1, H, W].
 
-    Equation 5: I_a = (1 - M_a) I + (1 - b) M_a I + b M_a A, its opacity b between `opacity` and 1. `textures` are what A is taken from; where there
-    are none, the images themselves and procedural texture.
+    Equation 5: I_a = (1 - M_a) I + (1 - b) M_a I + b M_a A, its opacity b between `opacity` and 1. `textures` are what
+    A is taken from; where there are none, the images themselves and procedural texture.
     """
     changed, mask = images.clone(), torch.zeros(len(images), 1, *images.shape[-2:])
     chosen = torch.nonzero(torch.rand(len(images), generator=random) < anomalous)[:, 0]
@@ -42,7 +50,8 @@ def simulated(
 
 
 def anomaly_masks(count: int, size: tuple[int, int], threshold: float, finest: int, random: torch.Generator) -> Tensor:
-    """Where Perlin noise, turned by up to 90 degrees, exceeds `threshold`: float32 [count, 1, H, W] of 0 and 1, none of them empty.
+    """Where Perlin noise, turned by up to 90 degrees, exceeds `threshold`: float32 [count, 1, H, W] of 0 and 1, none of
+    them empty.
 
     Noise that stays below is stretched to [-1, 1].
     """
@@ -66,9 +75,16 @@ def _textures(images: Tensor, count: int, textures: TrainingImages | None, rando
         return textures.load(torch.randint(len(textures), (count,), generator=random).tolist())
     others = images[torch.randint(len(images), (count,), generator=random)]
     # Turned any way and up to four times as large or as small: what is normal in its place is not elsewhere.
-    elsewhere = moved(others, _turns(count, 180.0, random), 4 ** _uniform(count, -1, 1, random), 2 * torch.rand(count, 2, generator=random) - 1)
+    elsewhere = moved(
+        others,
+        _turns(count, 180.0, random),
+        4 ** _uniform(count, -1, 1, random),
+        2 * torch.rand(count, 2, generator=random) - 1,
+    )
     procedural = torch.rand(count, generator=random) < 0.5
-    return torch.where(procedural[:, None, None, None], _procedural(count, (images.shape[2], images.shape[3]), random), elsewhere)
+    return torch.where(
+        procedural[:, None, None, None], _procedural(count, (images.shape[2], images.shape[3]), random), elsewhere
+    )
 
 
 def _procedural(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
@@ -89,11 +105,20 @@ def altered(images: Tensor, random: torch.Generator) -> Tensor:
     return images
 
 
-def moved(images: Tensor, angles: Tensor, scales: Tensor | None = None, shifts: Tensor | None = None, padding: str = "reflection") -> Tensor:
-    """Images turned by `angles` [N] in radians about their centres, enlarged by `scales` [N], shifted by `shifts` [N, 2] of half their size."""
+def moved(
+    images: Tensor,
+    angles: Tensor,
+    scales: Tensor | None = None,
+    shifts: Tensor | None = None,
+    padding: str = "reflection",
+) -> Tensor:
+    """Images turned by `angles` [N] in radians about their centres, enlarged by `scales` [N], shifted by `shifts` [N,
+    2] of half their size."""
     height, width = images.shape[-2:]
     sine, cosine = angles.sin(), angles.cos()
-    matrix = torch.stack([torch.stack([cosine, -sine * height / width], 1), torch.stack([sine * width / height, cosine], 1)], 1)
+    matrix = torch.stack(
+        [torch.stack([cosine, -sine * height / width], 1), torch.stack([sine * width / height, cosine], 1)], 1
+    )
     if scales is not None:
         matrix = matrix / scales[:, None, None]
     offset = torch.zeros(len(images), 2) if shifts is None else shifts
@@ -172,7 +197,9 @@ def _equalised(images: Tensor, random: torch.Generator) -> Tensor:
     """Every channel's histogram flat."""
     levels = (images * (LEVELS - 1)).long().flatten(0, 1).flatten(1)
     planes, pixels = levels.shape
-    histogram = torch.bincount((levels + LEVELS * torch.arange(planes)[:, None]).flatten(), minlength=LEVELS * planes).view(planes, LEVELS)
+    histogram = torch.bincount(
+        (levels + LEVELS * torch.arange(planes)[:, None]).flatten(), minlength=LEVELS * planes
+    ).view(planes, LEVELS)
     return (histogram.cumsum(dim=1).float() / pixels).gather(1, levels).view_as(images)
 
 
@@ -180,4 +207,15 @@ def _rotated(images: Tensor, random: torch.Generator) -> Tensor:
     return moved(images, _turns(len(images), 45.0, random))
 
 
-CHANGES_KNOWN = (_gamma, _brightness, _sharpness, _colour, _solarised, _posterised, _inverted, _stretched, _equalised, _rotated)
+CHANGES_KNOWN = (
+    _gamma,
+    _brightness,
+    _sharpness,
+    _colour,
+    _solarised,
+    _posterised,
+    _inverted,
+    _stretched,
+    _equalised,
+    _rotated,
+)

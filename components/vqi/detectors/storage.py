@@ -1,7 +1,7 @@
 """Detectors on disk: JSON and safetensors, strictly parsed; nothing is pickled.
 
-The network and the index are two artefacts. The network's `network.json` names the hash of its tensors, the index's `index.json` that of the
-network it was built with and of its own files: what does not belong together is refused.
+The network and the index are two artefacts. The network's `network.json` names the hash of its tensors, the index's
+`index.json` that of the network it was built with and of its own files: what does not belong together is refused.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ NETWORK_TENSORS, INDEX_TENSORS = "network.safetensors", "index.safetensors"
 
 
 def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> None:
-    """Write the network artefact into the existing `folder`. `notes`: JSON values to be found again (geometry, the set's fingerprint)."""
+    """Write the network artefact into the existing `folder`. `notes`: JSON values to be found again (geometry, the
+    set's fingerprint)."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    kept = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(detector.training_only)}
+    kept = {
+        name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(detector.training_only)
+    }
     save_file({name: tensor.cpu().contiguous().clone() for name, tensor in kept.items()}, folder / NETWORK_TENSORS)
     backbone: Any = detector.backbone
     value = {
@@ -55,17 +58,27 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
 def read_network_notes(folder: Path) -> dict[str, Any]:
     """What `network.json` says, checked; needs no torch.
 
-    Keys: method, settings, backbone (with its layers), weights (kind, label, sha256), input_size, seed, notes, tensors_sha256, versions.
+    Keys: method, settings, backbone (with its layers), weights (kind, label, sha256), input_size, seed, notes,
+    tensors_sha256, versions.
     """
     value = _read_json(Path(folder) / NETWORK, NETWORK_FORMAT, "train")
-    types = {"method": str, "settings": dict, "backbone": dict, "weights": dict, "input_size": list, "seed": int, "notes": dict}
+    types = {
+        "method": str,
+        "settings": dict,
+        "backbone": dict,
+        "weights": dict,
+        "input_size": list,
+        "seed": int,
+        "notes": dict,
+    }
     _check_types(Path(folder) / NETWORK, value, types | {"tensors_sha256": str, "versions": dict})
     _check_types(Path(folder) / NETWORK, value["weights"], {"kind": str, "label": str, "sha256": str})
     return value
 
 
 def load_network(folder: Path, device: str = "cpu") -> Detector:
-    """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another version."""
+    """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another
+    version."""
     from vqi.detectors.backbones import empty_backbone, no_backbone
     from vqi.detectors.registry import assemble, detector_class
     from vqi.storage.weights import WeightsOrigin
@@ -78,16 +91,25 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     if len(size) != 2 or not all(isinstance(side, int) and 32 <= side <= 4096 for side in size):
         raise BadInput(f"{folder / NETWORK} has input_size {size}; it must be height and width.")
     if settings_class(value["method"]).uses_backbone:
-        backbone = empty_backbone(_backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"])
+        backbone = empty_backbone(
+            _backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"]
+        )
     else:
         backbone = no_backbone()
     backbone.origin = WeightsOrigin(value["weights"]["kind"], value["weights"]["label"], value["weights"]["sha256"])
-    detector = assemble(value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"])
+    detector = assemble(
+        value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"]
+    )
     try:
-        training = {name: tensor for name, tensor in detector.state_dict().items() if name.startswith(detector.training_only)}
+        training = {
+            name: tensor for name, tensor in detector.state_dict().items() if name.startswith(detector.training_only)
+        }
         detector.load_state_dict(training | _read_tensors(folder / NETWORK_TENSORS), strict=True)
     except RuntimeError as error:
-        raise BadInput(f"{folder / NETWORK_TENSORS} does not fit {value['backbone'].get('name')}: {str(error).splitlines()[-1].strip()}") from error
+        raise BadInput(
+            f"{folder / NETWORK_TENSORS} does not fit {value['backbone'].get('name')}: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
     return detector.to(device)
 
 
@@ -97,8 +119,15 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
 
     folder = Path(folder)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in detector.index.items()}
-    value: dict[str, Any] = {"format": INDEX_FORMAT, "method": detector.method, "network_sha256": sha256_of(Path(network) / NETWORK)}
-    value["tensors"] = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
+    value: dict[str, Any] = {
+        "format": INDEX_FORMAT,
+        "method": detector.method,
+        "network_sha256": sha256_of(Path(network) / NETWORK),
+    }
+    value["tensors"] = {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in tensors.items()
+    }
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
     value["files"] = {name: sha256_of(folder / name) for name in (INDEX_TENSORS,) if (folder / name).is_file()}
@@ -111,7 +140,9 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     value = _read_json(index / INDEX, INDEX_FORMAT, "build_index")
     _check_types(index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict})
     if value["network_sha256"] != sha256_of(_existing(Path(network) / NETWORK, "train")):
-        raise BadInput(f"The index {index} was built with another network than {network}; run build_index with this one.")
+        raise BadInput(
+            f"The index {index} was built with another network than {network}; run build_index with this one."
+        )
     detector = load_network(network, device)
     tensors: dict[str, Tensor] = {}
     for name, sha256 in value["files"].items():
@@ -119,7 +150,10 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
             raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
         _check_hash(index / name, sha256)
         tensors |= _read_tensors(index / name)
-    found = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in tensors.items()}
+    found = {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in tensors.items()
+    }
     if found != value["tensors"]:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
     detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -143,7 +177,11 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 
 def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
     _check_types(path, value, {"name": str, "weights": str, "sha256": str, "layers": list, "mean": list, "std": list})
-    if len(value) != 6 or not all(isinstance(layer, str) for layer in value["layers"]) or any(len(value[key]) != 3 for key in ("mean", "std")):
+    if (
+        len(value) != 6
+        or not all(isinstance(layer, str) for layer in value["layers"])
+        or any(len(value[key]) != 3 for key in ("mean", "std"))
+    ):
         raise BadInput(f"{path} has a backbone that cannot be read; run train again.")
     mean, std = (tuple(float(item) for item in value[key]) for key in ("mean", "std"))
     return BackboneSettings(value["name"], value["weights"], value["sha256"], tuple(value["layers"]), mean, std)  # type: ignore[arg-type]

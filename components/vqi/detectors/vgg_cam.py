@@ -1,9 +1,10 @@
 """vgg_cam: a supervised classifier with class activation maps.
 
-Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150, with the trunk, the head and the training of the
-Visual-Inspection system: VGG-16 up to its last convolution, max-pooling, global average pooling and one linear layer to the classes good and defect.
-Because everything after the last feature map is linear but for the pooling, the weights of the linear layer say how much each channel speaks for a
-class, and their sum over the channels where it does (the paper's M_c, equation 2).
+Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150, with the trunk, the head and
+the training of the Visual-Inspection system: VGG-16 up to its last convolution, max-pooling, global average pooling and
+one linear layer to the classes good and defect. Because everything after the last feature map is linear but for the
+pooling, the weights of the linear layer say how much each channel speaks for a class, and their sum over the channels
+where it does (the paper's M_c, equation 2).
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class VggCam(TrainedDetector):
     seen: Tensor
     right: Tensor
 
-    def __init__(self, settings: VggCamSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(
+        self, settings: VggCamSettings, backbone: Backbone, input_size: tuple[int, int], seed: int = 0
+    ) -> None:
         super().__init__(settings, backbone, input_size, seed)
         self.common = CommonGrid(backbone.grids(input_size))
         thaw(backbone.body, settings.frozen)
@@ -76,7 +79,8 @@ class VggCam(TrainedDetector):
         return self.common.concatenated(self.backbone(images).values())
 
     def logits(self, features: Tensor) -> Tensor:
-        """Max-pooling, global average pooling, linear layer: float32 [N, C, h, w] -> float32 [N, 2], good and defect."""
+        """Max-pooling, global average pooling, linear layer: float32 [N, C, h, w] -> float32 [N, 2], good and
+        defect."""
         # ceil_mode: a map of a single position can be pooled too, and the last row of an odd number counts.
         pooled = F.max_pool2d(features, 2, ceil_mode=True)
         return self.head(pooled.mean(dim=(2, 3)))
@@ -86,7 +90,8 @@ class VggCam(TrainedDetector):
         return F.conv2d(features, self.head.weight[DEFECT][None, :, None, None]).squeeze(1)
 
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
-        """The logit of defect less that of good (above 0 the classifier itself says defect), and the activation map at the input's size."""
+        """The logit of defect less that of good (above 0 the classifier itself says defect), and the activation map at
+        the input's size."""
         features = self.features(embedding)
         logits = self.logits(features)
         return Scores(logits[:, DEFECT] - logits[:, GOOD], self.upsample(self.activation(features)))
@@ -104,7 +109,8 @@ class VggCam(TrainedDetector):
             self.right.zero_()
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
-        """`images`, their `labels` int64 [n], and `weights` [n] that make a mean over the images the weighted mean of PyTorch's cross-entropy."""
+        """`images`, their `labels` int64 [n], and `weights` [n] that make a mean over the images the weighted mean of
+        PyTorch's cross-entropy."""
         if labels is None:
             labels = torch.full((len(images),), GOOD)
         weights = torch.where(labels == DEFECT, self.settings.defect_weight, 1.0)
@@ -123,12 +129,14 @@ class VggCam(TrainedDetector):
         return {"loss": cross_entropy, "accuracy": right.float().mean()}
 
     def satisfied(self) -> bool:
-        """Whether more than the share `enough` of the epoch's photographs were classified rightly as they were learnt from."""
+        """Whether more than the share `enough` of the epoch's photographs were classified rightly as they were learnt
+        from."""
         return bool(self.right > self.settings.enough * self.seen)
 
 
 def thaw(trunk: nn.Module, frozen: float) -> None:
-    """Let a trunk learn from the first convolution on that does not belong to the `frozen` share of its convolutions."""
+    """Let a trunk learn from the first convolution on that does not belong to the `frozen` share of its
+    convolutions."""
     layers = list(trunk.modules())
     staying = round(frozen * sum(isinstance(layer, nn.Conv2d) for layer in layers))
     met = 0

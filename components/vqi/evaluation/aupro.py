@@ -1,8 +1,9 @@
 """Per-region overlap (PRO), exact, and the pixel scores of a whole test set it is computed from.
 
-Source: P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 5.2: at each threshold the share found of every connected
-ground-truth region (8-neighbourhood) is averaged over all regions; the area under that curve over the false-positive rate of all good pixels is
-taken up to a limit (.3 by habit, .05 where false alarms cost) and divided by it.
+Source: P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 5.2: at each threshold the
+share found of every connected ground-truth region (8-neighbourhood) is averaged over all regions; the area under that
+curve over the false-positive rate of all good pixels is taken up to a limit (.3 by habit, .05 where false alarms cost)
+and divided by it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from vqi.evaluation.metrics import Confusion, Ranking
 
 
 def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
-    """Area under the PRO curve up to the false-positive rate `limit`, divided by `limit`: in [0, 1]; None where a class is missing.
+    """Area under the PRO curve up to the false-positive rate `limit`, divided by `limit`: in [0, 1]; None where a class
+    is missing.
 
-    `regions` [P] names the region of each positive pixel, in the order the pixels were given to `ranking`. Exact: every distinct score is a
-    threshold, and where good and defect pixels share a score the curve is the straight line across it.
+    `regions` [P] names the region of each positive pixel, in the order the pixels were given to `ranking`. Exact: every
+    distinct score is a threshold, and where good and defect pixels share a score the curve is the straight line across
+    it.
     """
     if not ranking.positives or not ranking.negatives:
         return None
     _, inverse, sizes = np.unique(regions, return_inverse=True, return_counts=True)
     found = np.cumsum(np.bincount(ranking.members, weights=1 / sizes[inverse], minlength=ranking.levels.size))
-    # Divided by its own last value, which is the number of regions but for rounding: the curve ends at 1 and never exceeds it.
+    # Divided by its own last value, which is the number of regions but for rounding: the curve ends at 1 and never
+    # exceeds it.
     overlap = found / found[-1]
     rates = np.empty(2 * overlap.size + 2)
     heights = np.empty_like(rates)
@@ -55,10 +59,12 @@ def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 class PixelScores:
-    """The map values of a test set, gathered image by image: good pixels, and defect pixels with their region and defect type.
+    """The map values of a test set, gathered image by image: good pixels, and defect pixels with their region and
+    defect type.
 
-    Needs 4 bytes a pixel for at most `pixels` pixels (468 images of 256 x 256: 117 MiB) and 12 bytes a defect pixel; the maps themselves are not
-    kept. The good pixels are sorted in place, once, and shared by all metrics of all defect types.
+    Needs 4 bytes a pixel for at most `pixels` pixels (468 images of 256 x 256: 117 MiB) and 12 bytes a defect pixel;
+    the maps themselves are not kept. The good pixels are sorted in place, once, and shared by all metrics of all defect
+    types.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -110,8 +116,9 @@ class PixelScores:
     def ranking_metrics(self, defect: str | None = None) -> dict[str, float | None]:
         """Pixel AUROC, AUPR, best F1, AUPRO up to .3 and up to .05.
 
-        Those of one defect type set its pixels against all good pixels of the test set: the same false-positive rate for every type, so that types
-        compare, and the AUPRO of the whole set is the mean of the types' weighted by their regions.
+        Those of one defect type set its pixels against all good pixels of the test set: the same false-positive rate
+        for every type, so that types compare, and the AUPRO of the whole set is the mean of the types' weighted by
+        their regions.
         """
         scores, regions = self.defective(defect)
         ranking = Ranking(scores, self.good, negative_sorted=True)

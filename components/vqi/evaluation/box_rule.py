@@ -1,4 +1,5 @@
-"""Which regions of an anomaly map are marked and boxed: one rule a detector, recorded in its results and in its bundle."""
+"""Which regions of an anomaly map are marked and boxed: one rule a detector, recorded in its results and in its
+bundle."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ HIGHEST = 0.8
 
 @dataclass(frozen=True)
 class BoxRule:
-    """`fraction` None: every connected region above the pixel threshold. Else: of an image judged defective, every connected region above that
-    fraction of its map's maximum; for maps that say where a classifier looked, whose height means little from one image to the next.
+    """`fraction` None: every connected region above the pixel threshold. Else: of an image judged defective, every
+    connected region above that fraction of its map's maximum; for maps that say where a classifier looked, whose height
+    means little from one image to the next.
 
     The image score decides, and the map may disagree: they are two statistics with a threshold each (dfm's score is the
     residual of the whole photograph, its map that of every patch; patchcore's score is reweighted). Without a fraction,
@@ -60,11 +62,14 @@ class BoxRule:
     def sentence(self) -> str:
         if self.fraction is None:
             return (
-                "Boxes are drawn around every connected region of the map above the pixel threshold; where a photograph is judged defective and "
+                "Boxes are drawn around every connected region of the map above the pixel threshold; where a "
+                "photograph is judged defective and "
                 "its map stays below it, around the highest regions."
             )
         where = f"around every connected region of the map above {self.fraction:.0%} of its maximum"
-        return f"Boxes are drawn on photographs judged defective alone, {where}; a map without a positive value has none."
+        return (
+            f"Boxes are drawn on photographs judged defective alone, {where}; a map without a positive value has none."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"rule": "threshold" if self.fraction is None else "fraction", **asdict(self)}

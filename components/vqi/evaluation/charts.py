@@ -20,7 +20,8 @@ ROC_LEFT, ROC_TOP, ROC_SIDE = 48, 12, 260
 def histogram(labels: Sequence[str], scores: Sequence[float], bins: int = 40) -> dict[str, Any]:
     """Scores counted by label, as JSON: {"edges": [bins + 1], "log": bool, "counts": {label: [bins]}}.
 
-    Edges are spaced by ratio where positive scores spread widely ("log"). Scores that are not finite are left out; with none left, `edges` is empty.
+    Edges are spaced by ratio where positive scores spread widely ("log"). Scores that are not finite are left out; with
+    none left, `edges` is empty.
     """
     values = np.asarray(scores, dtype=np.float64)
     finite = np.isfinite(values)
@@ -33,13 +34,19 @@ def histogram(labels: Sequence[str], scores: Sequence[float], bins: int = 40) ->
     edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
     edges[0], edges[-1] = low, high
     names = np.asarray(labels)
-    counts = {str(name): np.histogram(values[finite & (names == name)], edges)[0].tolist() for name in sorted(set(names.tolist()))}
+    counts = {
+        str(name): np.histogram(values[finite & (names == name)], edges)[0].tolist()
+        for name in sorted(set(names.tolist()))
+    }
     return {"edges": edges.tolist(), "log": bool(log), "counts": counts}
 
 
 def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
     """`histogram`'s counts, one row of bars a label on a shared axis, with the threshold as a line through all rows."""
-    edges, counts = data["edges"], {label: data["counts"][label] for label in ("good", "defect", "unknown") if label in data["counts"]}
+    edges, counts = (
+        data["edges"],
+        {label: data["counts"][label] for label in ("good", "defect", "unknown") if label in data["counts"]},
+    )
     if len(edges) < 2 or not counts:
         return Markup()
     log = bool(data.get("log"))
@@ -64,26 +71,44 @@ def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
                 height = max(1.5, count / tallest * row)
                 x, width = across(start), max(across(end) - across(start) - 0.8, 0.8)
                 parts.append(
-                    f'<rect x="{x:.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{COLOURS[label]}">'
+                    f'<rect x="{x:.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}" '
+                    f'fill="{COLOURS[label]}">'
                     f"<title>{count} from {start:.4g} to {end:.4g}</title></rect>"
                 )
         parts.append(f'<line x1="{left}" x2="{right}" y1="{base}" y2="{base}" stroke="#aab2bd"/>')
-        parts.append(f'<text x="{left - 10}" y="{base - row / 2}" text-anchor="end" font-weight="600" fill="{COLOURS[label]}">{escape(label)}</text>')
-        parts.append(f'<text x="{left - 10}" y="{base - row / 2 + 15}" text-anchor="end" class="faint">{sum(values)}</text>')
+        parts.append(
+            f'<text x="{left - 10}" y="{base - row / 2}" text-anchor="end" font-weight="600" '
+            f'fill="{COLOURS[label]}">{escape(label)}</text>'
+        )
+        parts.append(
+            f'<text x="{left - 10}" y="{base - row / 2 + 15}" text-anchor="end" class="faint">{sum(values)}</text>'
+        )
     for tick in _log_ticks(low, high) if log else _ticks(low, high):
-        parts.append(f'<line x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{bottom - gap}" y2="{bottom - gap + 4}" stroke="#aab2bd"/>')
-        parts.append(f'<text x="{across(tick):.1f}" y="{bottom - gap + 17}" text-anchor="middle" class="faint">{tick:.4g}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 20}" text-anchor="end" class="faint">image score{", log scale" if log else ""}</text>')
+        parts.append(
+            f'<line x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{bottom - gap}" y2="{bottom - gap + 4}" '
+            'stroke="#aab2bd"/>'
+        )
+        parts.append(
+            f'<text x="{across(tick):.1f}" y="{bottom - gap + 17}" text-anchor="middle" class="faint">{tick:.4g}</text>'
+        )
+    parts.append(
+        f'<text x="{right}" y="{bottom + 20}" text-anchor="end" class="faint">image '
+        f"score{', log scale' if log else ''}</text>"
+    )
     if marked and threshold is not None:
         x = across(threshold)
         anchor, shift = ("end", -5) if x > (left + right) / 2 else ("start", 5)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom - gap}" stroke="#1c2430" stroke-width="1.6" stroke-dasharray="5 3"/>')
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom - gap}" stroke="#1c2430" stroke-width="1.6" '
+            'stroke-dasharray="5 3"/>'
+        )
         parts.append(f'<text x="{x + shift:.1f}" y="15" text-anchor="{anchor}">threshold {threshold:.4g}</text>')
     return _svg(480, bottom + 26, "Histogram of image scores by label", parts)
 
 
 def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, float] | None) -> Markup:
-    """The ROC of [false-positive rate, true-positive rate, ...] points; `operating` is the (fpr, tpr) at the threshold in use."""
+    """The ROC of [false-positive rate, true-positive rate, ...] points; `operating` is the (fpr, tpr) at the threshold
+    in use."""
     curve = [(float(p[0]), float(p[1])) for p in points if p[0] is not None and p[1] is not None]
     if len(curve) < 2:
         return Markup()
@@ -91,21 +116,26 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
     if operating is not None:
         x, y = _roc_place(operating)
         inside = operating[0] < 0.5
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS["defect"]}" stroke="#fff" stroke-width="1.5"/>')
         parts.append(
-            f'<text x="{x + (10 if inside else -10):.1f}" y="{y + 16:.1f}" text-anchor="{"start" if inside else "end"}">at the threshold</text>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS["defect"]}" stroke="#fff" stroke-width="1.5"/>'
+        )
+        parts.append(
+            f'<text x="{x + (10 if inside else -10):.1f}" y="{y + 16:.1f}" '
+            f'text-anchor="{"start" if inside else "end"}">at the threshold</text>'
         )
     return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curve", parts)
 
 
 def roc_overlay(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> Markup:
-    """ROC curves of several detectors over each other: (name, place in the key, points) each, drawn in the `line_style` of its place."""
+    """ROC curves of several detectors over each other: (name, place in the key, points) each, drawn in the `line_style`
+    of its place."""
     parts = [*_roc_frame(), *(_roc_line(points, *line_style(place), name) for name, place, points in curves)]
     return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curves", parts)
 
 
 def line_style(place: int) -> tuple[str, bool]:
-    """The colour of a line by its place among several, and whether it is dashed: from the second round of colours on."""
+    """The colour of a line by its place among several, and whether it is dashed: from the second round of colours
+    on."""
     return LINES[place % len(LINES)], place // len(LINES) % 2 == 1
 
 
@@ -123,21 +153,29 @@ def _roc_frame() -> list[str]:
         parts.append(f'<text x="{x}" y="{top + side + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" class="faint">{tick:g}</text>')
     parts.append(f'<path d="M{left} {top + side}L{left + side} {top}" stroke="#aab2bd" stroke-dasharray="4 4"/>')
-    parts.append(f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle" class="faint">good parts rejected</text>')
+    parts.append(
+        f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle" class="faint">good parts '
+        "rejected</text>"
+    )
     middle = top + side / 2
-    parts.append(f'<text x="10" y="{middle}" text-anchor="middle" class="faint" transform="rotate(-90 10 {middle})">defects found</text>')
+    parts.append(
+        f'<text x="10" y="{middle}" text-anchor="middle" class="faint" transform="rotate(-90 10 {middle})">defects '
+        "found</text>"
+    )
     return parts
 
 
 def _roc_line(points: Sequence[tuple[float, float]], colour: str, dashed: bool = False, name: str = "") -> str:
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(_roc_place, points))
     dashes = ' stroke-dasharray="7 4"' if dashed else ""
-    told = f"<title>{escape(name)}</title>" if name else ""
-    return f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="2.2" stroke-linejoin="round"{dashes}>{told}</path>'
+    title = f"<title>{escape(name)}</title>" if name else ""
+    style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-linejoin="round"{dashes}'
+    return f'<path d="M{line}" {style}>{title}</path>'
 
 
 def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
-    """Losses over steps: a line for each name of `points` ({"step": ..., "learning_rate": ..., name: mean}), on a log axis where all are positive."""
+    """Losses over steps: a line for each name of `points` ({"step": ..., "learning_rate": ..., name: mean}), on a log
+    axis where all are positive."""
     names = [name for name in (points[0] if points else {}) if name not in ("step", "learning_rate")]
     values = [point[name] for point in points for name in names if name in point and math.isfinite(point[name])]
     if len(points) < 2 or not values:
@@ -163,16 +201,31 @@ def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
     for number, name in enumerate(names):
         colour = LINES[number % len(LINES)]
-        line = "L".join("{:.1f} {:.1f}".format(*place(point["step"], point[name])) for point in points if math.isfinite(point.get(name, math.nan)))
-        parts.append(f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="{2 if name == "loss" else 1.4}" stroke-linejoin="round"/>')
-        parts.append(f'<text x="{left + 8 + 110 * (number % 4)}" y="{bottom + 52 + 16 * (number // 4)}" fill="{colour}">{escape(name)}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end" class="faint">steps{", losses on a log scale" if log else ""}</text>')
+        line = "L".join(
+            "{:.1f} {:.1f}".format(*place(point["step"], point[name]))
+            for point in points
+            if math.isfinite(point.get(name, math.nan))
+        )
+        parts.append(
+            f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="{2 if name == "loss" else 1.4}" '
+            'stroke-linejoin="round"/>'
+        )
+        parts.append(
+            f'<text x="{left + 8 + 110 * (number % 4)}" y="{bottom + 52 + 16 * (number // 4)}" '
+            f'fill="{colour}">{escape(name)}</text>'
+        )
+    parts.append(
+        f'<text x="{right}" y="{bottom + 32}" text-anchor="end" '
+        f'class="faint">steps{", losses on a log scale" if log else ""}</text>'
+    )
     return _svg(480, bottom + 60 + 16 * ((len(names) - 1) // 4), "Losses over training steps", parts)
 
 
 def _svg(width: float, height: float, title: str, parts: list[str]) -> Markup:
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
-    return Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>')
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )
 
 
 def _ticks(low: float, high: float, about: int = 5) -> list[float]:

@@ -14,17 +14,25 @@ FRAMES = {"good": TRUTH, "defect": FOUND}
 
 
 def contact_sheet(
-    title: str, columns: Mapping[str, np.ndarray], rows: Sequence[str], labels: Sequence[Literal["good", "defect"]] | None = None
+    title: str,
+    columns: Mapping[str, np.ndarray],
+    rows: Sequence[str],
+    labels: Sequence[Literal["good", "defect"]] | None = None,
 ) -> np.ndarray:
-    """Columns by their heading, each uint8 [n, h, w, 3] (sizes may differ from column to column), a caption a row -> uint8 [H, W, 3].
+    """Columns by their heading, each uint8 [n, h, w, 3] (sizes may differ from column to column), a caption a row ->
+    uint8 [H, W, 3].
 
-    Pictures are shrunk to at most SIDE pixels a side, never enlarged. With `labels` each row's first picture is framed, by colour and by a heading.
+    Pictures are shrunk to at most SIDE pixels a side, never enlarged. With `labels` each row's first picture is framed,
+    by colour and by a heading.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     font, large = ImageFont.load_default(13), ImageFont.load_default(16)
     scales = {name: min(1.0, SIDE / max(pictures.shape[1:3])) for name, pictures in columns.items()}
-    sizes = {name: (round(columns[name].shape[2] * scale), round(columns[name].shape[1] * scale)) for name, scale in scales.items()}
+    sizes = {
+        name: (round(columns[name].shape[2] * scale), round(columns[name].shape[1] * scale))
+        for name, scale in scales.items()
+    }
     widths = {name: max(width, 120) for name, (width, _) in sizes.items()}
     height = max(height for _, height in sizes.values())
     whole = max(sum(widths.values()) + MARGIN * (len(columns) + 1), 480)

@@ -1,4 +1,5 @@
-"""How a network learnt, for the report: its loss curves, and the maps of a few images after the first epoch and after the last."""
+"""How a network learnt, for the report: its loss curves, and the maps of a few images after the first epoch and after
+the last."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ ENDED = {
 
 @dataclass(frozen=True)
 class TrackedImage:
-    """An image as the network sees it, uint8 [h, w, 3], and its anomaly maps float32 [h, w] after the first epoch and after the last."""
+    """An image as the network sees it, uint8 [h, w, 3], and its anomaly maps float32 [h, w] after the first epoch and
+    after the last."""
 
     path: str
     image: np.ndarray
@@ -47,7 +49,8 @@ class Learning:
             "facts": [
                 (
                     "steps",
-                    f"{record['steps']:,} of {record['batch_size']} images: {record['epochs']:g} passes over {record['learned_images']}",
+                    f"{record['steps']:,} of {record['batch_size']} images: {record['epochs']:g} passes over "
+                    f"{record['learned_images']}",
                 ),
                 (
                     "time",

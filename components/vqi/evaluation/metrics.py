@@ -1,4 +1,5 @@
-"""Metrics of raw scores, exact with ties. The positive class is the defect everywhere, and a higher score is more anomalous.
+"""Metrics of raw scores, exact with ties. The positive class is the defect everywhere, and a higher score is more
+anomalous.
 
 A metric that is not defined (one class is missing) is None, never NaN.
 """
@@ -16,13 +17,15 @@ _HALF = 1 << 21
 class Ranking:
     """Scores of positives against negatives, sorted once for every metric that depends on their order alone.
 
-    Only the positives' own score levels matter: between two of them a ROC curve is flat, so tens of millions of negatives cost one sort and a few
-    binary searches. `levels` are the distinct positive scores, descending, [L]; `true_positives` counts the positives at or above each,
-    `false_positives` the negatives at or above it, `false_positives_above` the negatives strictly above it, all int64 [L].
+    Only the positives' own score levels matter: between two of them a ROC curve is flat, so tens of millions of
+    negatives cost one sort and a few binary searches. `levels` are the distinct positive scores, descending, [L];
+    `true_positives` counts the positives at or above each, `false_positives` the negatives at or above it,
+    `false_positives_above` the negatives strictly above it, all int64 [L].
     """
 
     def __init__(self, positive: np.ndarray, negative: np.ndarray, *, negative_sorted: bool = False) -> None:
-        """Scores of any shape and finite; `negative_sorted` says that `negative` is ascending already, so that several rankings may share it."""
+        """Scores of any shape and finite; `negative_sorted` says that `negative` is ascending already, so that several
+        rankings may share it."""
         positive, negative = np.ravel(positive), np.ravel(negative)
         ascending = negative if negative_sorted else np.sort(negative)
         levels, members, counts = np.unique(positive, return_inverse=True, return_counts=True)
@@ -36,7 +39,8 @@ class Ranking:
 
     @property
     def auroc(self) -> float | None:
-        """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half (Mann-Whitney)."""
+        """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half
+        (Mann-Whitney)."""
         if not self.positives or not self.negatives:
             return None
         # Whole numbers up to the last step: no rounding. Their sum leaves 64 bits above some 4.3e9 pixels, so it is
@@ -48,7 +52,8 @@ class Ranking:
 
     @property
     def average_precision(self) -> float | None:
-        """Area under the precision-recall curve as a step function: sum of precision at each level times the recall it adds."""
+        """Area under the precision-recall curve as a step function: sum of precision at each level times the recall it
+        adds."""
         if not self.positives or not self.negatives:
             return None
         precision = self.true_positives / (self.true_positives + self.false_positives)
@@ -56,17 +61,19 @@ class Ranking:
 
     @property
     def f1_max(self) -> float | None:
-        """The best F1 any threshold reaches. It looks at the labels: a bound for comparison, not what a user will get."""
+        """The best F1 any threshold reaches. It looks at the labels: a bound for comparison, not what a user will
+        get."""
         if not self.positives or not self.negatives:
             return None
         return float(np.max(2 * self.true_positives / (self.true_positives + self.false_positives + self.positives)))
 
 
 def roc_curve(positive: np.ndarray, negative: np.ndarray, points: int = 200) -> list[list[float]]:
-    """The ROC curve from (0, 0) to (1, 1) as at most `points` rows [false-positive rate, true-positive rate, threshold], all finite.
+    """The ROC curve from (0, 0) to (1, 1) as at most `points` rows [false-positive rate, true-positive rate,
+    threshold], all finite.
 
-    A row holds the rates of the decision `score > threshold`. Points on a straight line are left out first; where more than `points` remain, they
-    are thinned evenly along the curve. Empty where a class is missing.
+    A row holds the rates of the decision `score > threshold`. Points on a straight line are left out first; where more
+    than `points` remain, they are thinned evenly along the curve. Empty where a class is missing.
     """
     positive, negative = np.ravel(positive).astype(np.float64), np.ravel(negative).astype(np.float64)
     if not positive.size or not negative.size:
@@ -148,7 +155,8 @@ class Confusion:
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa: agreement beyond what the class frequencies alone would give; None where these leave no room."""
+        """Cohen's kappa: agreement beyond what the class frequencies alone would give; None where these leave no
+        room."""
         found, truth = self.true_positive + self.false_positive, self.true_positive + self.false_negative
         # Both sides times total^2 keep the sums in whole numbers.
         chance = found * truth + (self.total - found) * (self.total - truth)

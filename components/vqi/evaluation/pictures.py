@@ -1,7 +1,7 @@
 """What a person looks at: heatmaps, outlines, boxes and panels over the original photograph, in its own geometry.
 
-numpy, Pillow and OpenCV alone: evaluation and torch-free prediction draw with the same code. Colours are safe for colour-blind eyes, and what is
-found differs from the truth by line style too.
+numpy, Pillow and OpenCV alone: evaluation and torch-free prediction draw with the same code. Colours are safe for
+colour-blind eyes, and what is found differs from the truth by line style too.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Box = tuple[int, int, int, int, float]
 class Example:
     """One scored photograph with what was found on it.
 
-    `image` is uint8 [H, W, 3]. `map` is float32 [H, W] in the geometry of `image`, NaN where the network saw nothing. `mask` is bool [H, W]
-    (True = defect) or None where no truth was drawn. `defect` is the defect type ("good" for normals). Above `level` lies what is marked as found;
-    None stands for the threshold of the picture's scale.
+    `image` is uint8 [H, W, 3]. `map` is float32 [H, W] in the geometry of `image`, NaN where the network saw nothing.
+    `mask` is bool [H, W] (True = defect) or None where no truth was drawn. `defect` is the defect type ("good" for
+    normals). Above `level` lies what is marked as found; None stands for the threshold of the picture's scale.
     """
 
     path: str
@@ -55,7 +55,8 @@ class Example:
         return None if self.label == "unknown" else self.label == self.decision
 
     def resized(self, largest: int, smallest: int = 1) -> Example:
-        """The same example with its longer side between `smallest` and `largest` pixels; the thinnest mask stays visible."""
+        """The same example with its longer side between `smallest` and `largest` pixels; the thinnest mask stays
+        visible."""
         import cv2
 
         height, width = self.image.shape[:2]
@@ -76,8 +77,9 @@ class Example:
 class Scale:
     """How map values become colours, the same for every picture of a run: `threshold` always takes the middle colour.
 
-    `floor` is the value of a pixel without any anomaly: 0 for distances, below it for logits and log-likelihoods. The colours reach from half of the
-    threshold's height above it to one and a half: below lies what is normal and stays transparent, above what needs no finer telling apart.
+    `floor` is the value of a pixel without any anomaly: 0 for distances, below it for logits and log-likelihoods. The
+    colours reach from half of the threshold's height above it to one and a half: below lies what is normal and stays
+    transparent, above what needs no finer telling apart.
     """
 
     threshold: float
@@ -95,8 +97,8 @@ class Scale:
 def colour_table() -> np.ndarray:
     """256 colours from dark violet over teal to bright yellow, uint8 [256, 3], in equal steps of perceived difference.
 
-    A path through Oklab (B. Ottosson, "A perceptual color space for image processing", 2020) with rising lightness, so that the order reads
-    without hue as well, re-spaced by its own length.
+    A path through Oklab (B. Ottosson, "A perceptual color space for image processing", 2020) with rising lightness, so
+    that the order reads without hue as well, re-spaced by its own length.
     """
     place = np.linspace(0, 1, 2048)
     lightness = 0.30 + 0.62 * place
@@ -106,9 +108,15 @@ def colour_table() -> np.ndarray:
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     even = np.linspace(0, length[-1], 256)
     lab = np.stack([np.interp(even, length, path[:, channel]) for channel in range(3)], axis=1)
-    cone = lab @ np.array([[1, 1, 1], [0.3963377774, -0.1055613458, -0.0894841775], [0.2158037573, -0.0638541728, -1.2914855480]])
+    cone = lab @ np.array(
+        [[1, 1, 1], [0.3963377774, -0.1055613458, -0.0894841775], [0.2158037573, -0.0638541728, -1.2914855480]]
+    )
     linear = cone**3 @ np.array(
-        [[4.0767416621, -1.2684380046, -0.0041960863], [-3.3077115913, 2.6097574011, -0.7034186147], [0.2309699292, -0.3413193965, 1.7076147010]]
+        [
+            [4.0767416621, -1.2684380046, -0.0041960863],
+            [-3.3077115913, 2.6097574011, -0.7034186147],
+            [0.2309699292, -0.3413193965, 1.7076147010],
+        ]
     )
     linear = np.clip(linear, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -118,7 +126,8 @@ def colour_table() -> np.ndarray:
 def heatmap(image: np.ndarray, values: np.ndarray, scale: Scale) -> np.ndarray:
     """The map laid over the photograph: uint8 [H, W, 3] and float32 [H, W] -> uint8 [H, W, 3].
 
-    Values well below the threshold are transparent, so that the part stays visible; what the network did not see is darkened.
+    Values well below the threshold are transparent, so that the part stays visible; what the network did not see is
+    darkened.
     """
     unseen = np.isnan(values)
     place = np.where(unseen, 0, scale.positions(values))
@@ -131,28 +140,39 @@ def heatmap(image: np.ndarray, values: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def outline(picture: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], dashed: bool = False) -> np.ndarray:
-    """A copy of `picture` with the border of `region` (bool [H, W]) drawn, on a dark casing that keeps it legible on any ground."""
+    """A copy of `picture` with the border of `region` (bool [H, W]) drawn, on a dark casing that keeps it legible on
+    any ground."""
     import cv2
 
     drawn = np.ascontiguousarray(picture).copy()
     width = max(2, round(max(picture.shape[:2]) / 220))
     borders, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    lines = [line for border in borders for line in (_dashes(border[:, 0], 5 * width, 4 * width) if dashed else [border[:, 0]])]
+    lines = [
+        line
+        for border in borders
+        for line in (_dashes(border[:, 0], 5 * width, 4 * width) if dashed else [border[:, 0]])
+    ]
     for ink, thickness in ((CASING, width + 2), (colour, width)):
         cv2.polylines(drawn, lines, not dashed, ink, thickness, cv2.LINE_AA)
     return drawn
 
 
 def _dashes(border: np.ndarray, dash: int, gap: int) -> list[np.ndarray]:
-    """A closed border [n, 2] cut into dashes of `dash` points with gaps of `gap`; a border shorter than one dash stays whole."""
+    """A closed border [n, 2] cut into dashes of `dash` points with gaps of `gap`; a border shorter than one dash stays
+    whole."""
     closed = np.concatenate([border, border[:1]])
-    return [closed[start : start + dash] for start in range(0, len(closed), dash + gap) if len(closed[start : start + dash]) > 1] or [closed]
+    return [
+        closed[start : start + dash]
+        for start in range(0, len(closed), dash + gap)
+        if len(closed[start : start + dash]) > 1
+    ] or [closed]
 
 
 def boxes(values: np.ndarray, threshold: float) -> list[Box]:
     """One box (x1, y1, x2, y2, score) a connected region of map values above `threshold`, highest score first.
 
-    Coordinates are pixel edges of the map given (x2 and y2 lie past the last pixel); the score is the region's highest value.
+    Coordinates are pixel edges of the map given (x2 and y2 lie past the last pixel); the score is the region's highest
+    value.
     """
     import cv2
 
@@ -189,7 +209,8 @@ def views(example: Example, scale: Scale) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:
-    """The views of an example side by side under small captions, uint8 [H, W, 3]; each view's longer side is at most `side` pixels."""
+    """The views of an example side by side under small captions, uint8 [H, W, 3]; each view's longer side is at most
+    `side` pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
     shown = list(views(example.resized(side, SMALLEST_SIDE), scale))
@@ -227,7 +248,8 @@ def safe_name(text: str, longest: int = 48) -> str:
 
 
 def picture_name(example: Example) -> Path:
-    """Where an example's picture goes, relative, without a suffix: ok or wrong (unlabelled: the decision), defect type, a readable unique name."""
+    """Where an example's picture goes, relative, without a suffix: ok or wrong (unlabelled: the decision), defect type,
+    a readable unique name."""
     verdict = {True: "ok", False: "wrong", None: example.decision}[example.right]
     kind = [] if example.label == "unknown" else [safe_name(part) for part in example.defect.split("/")[:4]]
     stem = example.path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
@@ -236,11 +258,15 @@ def picture_name(example: Example) -> Path:
     return Path(verdict, *kind, f"{safe_name(stem)}-{mark}")
 
 
-def save_picture(folder: Path, example: Example, pixel_threshold: float, *, floor: float = 0.0, side: int = SIDE, raw: bool = False) -> Path:
-    """Write an example's panel as PNG to `folder`/{ok,wrong}/<defect>/<name>.png and return its path; unlabelled ones go to {good,defect}/<name>.png.
+def save_picture(
+    folder: Path, example: Example, pixel_threshold: float, *, floor: float = 0.0, side: int = SIDE, raw: bool = False
+) -> Path:
+    """Write an example's panel as PNG to `folder`/{ok,wrong}/<defect>/<name>.png and return its path; unlabelled ones
+    go to {good,defect}/<name>.png.
 
-    `floor` is the map value of a pixel without anomaly (see Scale). `raw` also writes the map at its original size beside it, float32 TIFF
-    (`<name>.tiff`, NaN where the network saw nothing). Names that are not trusted never leave `folder`.
+    `floor` is the map value of a pixel without anomaly (see Scale). `raw` also writes the map at its original size
+    beside it, float32 TIFF (`<name>.tiff`, NaN where the network saw nothing). Names that are not trusted never leave
+    `folder`.
     """
     from PIL import Image
 

@@ -15,7 +15,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @dataclass(frozen=True)
 class Prediction:
-    """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map by the method's BoxRule."""
+    """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map by
+    the method's BoxRule."""
 
     path: str
     split: str
@@ -28,7 +29,8 @@ class Prediction:
 
 
 def predictions_csv(predictions: Iterable[Prediction]) -> str:
-    """The table as CSV with a header; scores with all their digits, boxes as JSON. A name that would run as a formula gets a leading apostrophe."""
+    """The table as CSV with a header; scores with all their digits, boxes as JSON. A name that would run as a formula
+    gets a leading apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

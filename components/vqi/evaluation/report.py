@@ -1,4 +1,5 @@
-"""The one page a person opens after a run: what was measured, at which threshold, and what it looks like. It needs nothing but itself."""
+"""The one page a person opens after a run: what was measured, at which threshold, and what it looks like. It needs
+nothing but itself."""
 
 from __future__ import annotations
 
@@ -40,8 +41,14 @@ METRICS = {
     "aupro_05": ("AUPRO 0.05", "the same up to 5 % false-positive pixels: finer outlines count more"),
 }
 MORE_METRICS = {
-    "classifier_accuracy": ("classifier's accuracy", "share of right decisions at the classifier's own boundary, score 0"),
-    "classifier_balanced_accuracy": ("classifier's balanced accuracy", "mean of the shares right among defects and among good parts there"),
+    "classifier_accuracy": (
+        "classifier's accuracy",
+        "share of right decisions at the classifier's own boundary, score 0",
+    ),
+    "classifier_balanced_accuracy": (
+        "classifier's balanced accuracy",
+        "mean of the shares right among defects and among good parts there",
+    ),
     "recall": ("recall", "share of defective images found at the threshold"),
     "precision": ("precision", "share of images judged defective that are"),
     "false_reject_rate": ("false-reject rate", "share of good test images rejected at the threshold"),
@@ -54,22 +61,30 @@ MORE_METRICS = {
     "pixel_kappa": ("pixel kappa", "agreement with the masks beyond chance"),
     "pixel_recall": ("pixel recall", "share of defect pixels found"),
 }
-RANDOM_WEIGHTS = "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product."
-NO_WEIGHTS = "No pretrained weights were used: features come from a fixed bank of oriented filters. Pretrained weights usually find more."
+RANDOM_WEIGHTS = (
+    "The backbone's weights are random: this run tests the machinery, and its numbers say nothing about the product."
+)
+NO_WEIGHTS = (
+    "No pretrained weights were used: features come from a fixed bank of oriented filters. Pretrained weights "
+    "usually find more."
+)
 
 
 class ExampleChooser:
-    """Keeps the few examples worth showing while scored images stream by; never holds more than some dozens, scaled down.
+    """Keeps the few examples worth showing while scored images stream by; never holds more than some dozens, scaled
+    down.
 
     Usage, for every scored sample::
 
-        if chooser.wants(label=sample.label, defect=sample.defect, score=score):   # cheap: before decoding and inverting the map
+        # Cheap: before decoding and inverting the map.
+        if chooser.wants(label=sample.label, defect=sample.defect, score=score):
             chooser.offer(Example(...))
         ...
         write_report(report, results, chooser.chosen())
 
-    Kept are the worst misses (defects passed, lowest score first; good parts rejected, highest first), the right decisions closest to the
-    threshold, typical right decisions of every defect type, and the highest-scored unlabelled images.
+    Kept are the worst misses (defects passed, lowest score first; good parts rejected, highest first), the right
+    decisions closest to the threshold, typical right decisions of every defect type, and the highest-scored unlabelled
+    images.
     """
 
     MISSED, REJECTED, CLOSE, UNLABELLED, TYPICAL, TYPES = 6, 5, 3, 4, 3, 32
@@ -98,10 +113,14 @@ class ExampleChooser:
                 heapq.heappop(heap)
 
     def chosen(self) -> list[Example]:
-        """The examples to show, at most `limit`: misses first, then close calls, then one typical of every defect type, then second ones."""
+        """The examples to show, at most `limit`: misses first, then close calls, then one typical of every defect type,
+        then second ones."""
 
         def best(group: str) -> list[Example]:
-            return [example for *_, example in sorted(self._groups.get(group, []), key=lambda entry: entry[:2], reverse=True)]
+            return [
+                example
+                for *_, example in sorted(self._groups.get(group, []), key=lambda entry: entry[:2], reverse=True)
+            ]
 
         typical = []
         for group in sorted(name for name in self._groups if name.startswith("typical/")):
@@ -223,8 +242,11 @@ def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tup
     return tiles + [(_number(metrics.get(key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")]
 
 
-def _metric_rows(names: Mapping[str, tuple[str, str]], metrics: Mapping[str, Any], notes: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Name, value and meaning of the metrics measured; where a value is missing, the reason a note gives stands for its meaning."""
+def _metric_rows(
+    names: Mapping[str, tuple[str, str]], metrics: Mapping[str, Any], notes: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of the metrics measured; where a value is missing, the reason a note gives stands for its
+    meaning."""
     rows = []
     for key, (name, meaning) in names.items():
         if key not in metrics:
@@ -251,7 +273,15 @@ def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     shown: list[tuple[str, ...]] = []
     for row in rows:
         found, defects, rejected, good = totals(row["confusion"])
-        shown.append((percent(row["rate"]), percent(row.get("rate_95")), f"{row['threshold']:.4g}", f"{found} / {defects}", f"{rejected} / {good}"))
+        shown.append(
+            (
+                percent(row["rate"]),
+                percent(row.get("rate_95")),
+                f"{row['threshold']:.4g}",
+                f"{found} / {defects}",
+                f"{rejected} / {good}",
+            )
+        )
     return shown
 
 
@@ -261,7 +291,8 @@ def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None
 
 
 def _defect_table(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Header and rows of the table of defect types, counts first, and good parts as the last row: the columns are whatever was measured."""
+    """Header and rows of the table of defect types, counts first, and good parts as the last row: the columns are
+    whatever was measured."""
     means = results.get("mean_scores") or {}
     types = {kind: {**row, "mean score": means.get(kind)} for kind, row in (results.get("per_defect") or {}).items()}
     if "good" in means and "good" not in types:
@@ -314,7 +345,10 @@ def _decisive(results: Mapping[str, Any], photograph: np.ndarray | None) -> dict
 
     small = Image.fromarray(photograph)
     small.thumbnail((SIDE, SIDE))
-    return {"address": data_uri(np.asarray(small), quality=80), "path": results["verdict"]["decisive"]["photographs"][0]}
+    return {
+        "address": data_uri(np.asarray(small), quality=80),
+        "path": results["verdict"]["decisive"]["photographs"][0],
+    }
 
 
 def _gradient() -> Markup:
@@ -327,5 +361,9 @@ def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
     if isinstance(value, (list, tuple)):
-        return " × ".join(map(_flat, value)) if value and all(isinstance(v, (int, float)) for v in value) else ", ".join(map(_flat, value)) or "–"
+        return (
+            " × ".join(map(_flat, value))
+            if value and all(isinstance(v, (int, float)) for v in value)
+            else ", ".join(map(_flat, value)) or "–"
+        )
     return "–" if value is None or value == "" else str(value)

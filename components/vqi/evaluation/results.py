@@ -1,4 +1,5 @@
-"""The content of `results.json`: every number of an evaluation, and a sentence for every number that could not be had."""
+"""The content of `results.json`: every number of an evaluation, and a sentence for every number that could not be
+had."""
 
 from __future__ import annotations
 
@@ -33,8 +34,11 @@ ROWS = (
 )
 
 
-def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, lost_regions: int = 0) -> dict[str, Any]:
-    """The measured part of results.json: `metrics`, `per_defect`, `mean_scores`, `counts`, `roc`, `histogram` and `notes`.
+def measured(
+    predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, lost_regions: int = 0
+) -> dict[str, Any]:
+    """The measured part of results.json: `metrics`, `per_defect`, `mean_scores`, `counts`, `roc`, `histogram` and
+    `notes`.
 
     `lost_regions` counts the regions of the masks that no pixel was left of. Images labelled unknown are counted and
     drawn in the histogram; no metric sees them.
@@ -45,7 +49,8 @@ def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: 
         "metrics": {**_image_metrics(good, defective, threshold.image), **_pixel_metrics(pixels, threshold.pixel)},
         "per_defect": {kind: _of_one_type(kind, predictions, good, pixels, threshold) for kind in types},
         "mean_scores": {
-            kind: float(np.mean(_scores(predictions, label, kind))) for label, kind in sorted({(r.label, r.defect) for r in predictions})
+            kind: float(np.mean(_scores(predictions, label, kind)))
+            for label, kind in sorted({(r.label, r.defect) for r in predictions})
         },
         "counts": {
             "test_images": len(predictions),
@@ -62,9 +67,11 @@ def measured(predictions: Sequence[Prediction], pixels: PixelScores, threshold: 
 
 
 def trade_off(predictions: Sequence[Prediction], calibration: Calibration) -> list[dict[str, Any]]:
-    """What other false-reject rates would do on the test split: a row a rate that the calibration can promise, its threshold and the decisions there.
+    """What other false-reject rates would do on the test split: a row a rate that the calibration can promise, its
+    threshold and the decisions there.
 
-    The thresholds still come from normals alone; the counts are for a person to weigh, not for choosing the best row and calling it measured.
+    The thresholds still come from normals alone; the counts are for a person to weigh, not for choosing the best row
+    and calling it measured.
     """
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
     return [choice(calibration, rate, good, defective) for rate in promised_rates(len(calibration.scores))]
@@ -76,13 +83,16 @@ def judged(predictions: Sequence[Prediction], calibration: Calibration, threshol
 
 
 def classified(predictions: Sequence[Prediction]) -> tuple[dict[str, float | None], str]:
-    """What a classifier decides by itself, defect (the positive class) where its score is above 0: metrics, and a sentence."""
+    """What a classifier decides by itself, defect (the positive class) where its score is above 0: metrics, and a
+    sentence."""
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
     confusion = Confusion.at(0.0, defective, good)
     metrics = {"classifier_accuracy": confusion.accuracy, "classifier_balanced_accuracy": confusion.balanced_accuracy}
     return metrics, (
-        f"By its own boundary (score 0) the classifier finds {confusion.true_positive} of {defective.size} defects and rejects "
-        f"{confusion.false_positive} of {good.size} good parts (classifier_accuracy, classifier_balanced_accuracy). All other decisions here are "
+        f"By its own boundary (score 0) the classifier finds {confusion.true_positive} of {defective.size} defects "
+        "and rejects "
+        f"{confusion.false_positive} of {good.size} good parts (classifier_accuracy, classifier_balanced_accuracy). "
+        "All other decisions here are "
         "made at the threshold in use."
     )
 
@@ -93,16 +103,22 @@ def outlier_notes(calibration: Calibration) -> list[str]:
     if not found:
         return []
     one = len(found) == 1
-    named = ", ".join(f"{path} ({score:.4g})" for path, score in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    named = ", ".join(f"{path} ({score:.4g})" for path, score in found[:5]) + (
+        f" and {len(found) - 5} more" if len(found) > 5 else ""
+    )
     return [
-        f"{len(found)} good photograph{'' if one else 's'} used for the threshold score{'s' if one else ''} far above all others: {named}. Look at "
-        f"{'it' if one else 'them'}: a defect or another camera set-up among the normals raises the threshold, and defects pass below it."
+        f"{len(found)} good photograph{'' if one else 's'} used for the threshold score{'s' if one else ''} far above "
+        f"all others: {named}. Look at "
+        f"{'it' if one else 'them'}: a defect or another camera set-up among the normals raises the threshold, and "
+        "defects pass below it."
     ]
 
 
 def _scores(predictions: Sequence[Prediction], label: str, defect: str | None = None) -> np.ndarray:
     """Image scores, float64 [n], of one label, and of one defect type where it is named."""
-    return np.array([row.score for row in predictions if row.label == label and defect in (None, row.defect)], dtype=np.float64)
+    return np.array(
+        [row.score for row in predictions if row.label == label and defect in (None, row.defect)], dtype=np.float64
+    )
 
 
 def _image_metrics(good: np.ndarray, defective: np.ndarray, threshold: float) -> dict[str, Any]:
@@ -134,8 +150,11 @@ def _pixel_metrics(pixels: PixelScores, threshold: float) -> dict[str, float | N
     }
 
 
-def _of_one_type(kind: str, predictions: Sequence[Prediction], good: np.ndarray, pixels: PixelScores, threshold: Threshold) -> dict[str, Any]:
-    """One defect type: image AUROC and recall of its images against all good ones, pixel metrics of its pixels against all good pixels."""
+def _of_one_type(
+    kind: str, predictions: Sequence[Prediction], good: np.ndarray, pixels: PixelScores, threshold: Threshold
+) -> dict[str, Any]:
+    """One defect type: image AUROC and recall of its images against all good ones, pixel metrics of its pixels against
+    all good pixels."""
     scores = _scores(predictions, "defect", kind)
     of_pixels = pixels.ranking_metrics(kind)
     return {
@@ -153,26 +172,41 @@ def _missing(good: np.ndarray, defective: np.ndarray, pixels: PixelScores) -> li
     notes = []
     ranked = "image_auroc, image_aupr, image_f1_max and balanced_accuracy are left out"
     if good.size and not defective.size:
-        notes.append(f"{ranked}: the test split holds no defective image, so only the rejection of good parts could be measured.")
+        notes.append(
+            f"{ranked}: the test split holds no defective image, so only the rejection of good parts could be measured."
+        )
     elif defective.size and not good.size:
         notes.append(f"{ranked}: the test split holds no good image, so only the finding of defects could be measured.")
     elif not good.size:
         notes.append(f"{ranked}: no test image is labelled good or defect.")
     if not pixels.regions:
-        reason = "no defective test image has a mask the network could see" if defective.size else "the test split holds no defective image"
-        notes.append(f"Pixel metrics (pixel_auroc, pixel_aupr, pixel_f1_max, aupro, aupro_05, pixel_iou, pixel_dice ...) are left out: {reason}.")
+        reason = (
+            "no defective test image has a mask the network could see"
+            if defective.size
+            else "the test split holds no defective image"
+        )
+        notes.append(
+            "Pixel metrics (pixel_auroc, pixel_aupr, pixel_f1_max, aupro, aupro_05, pixel_iou, pixel_dice ...) are "
+            f"left out: {reason}."
+        )
     return notes
 
 
 def table(results: dict[str, Any]) -> str:
     """The results for a terminal: the main metrics, what the threshold did, and a line a defect type."""
     metrics, threshold, confusion = results["metrics"], results["threshold"], results["metrics"]["confusion"]
-    lines = [f"{results['name']} · {results['method']} · {results['backbone']['name']} · weights: {results['weights']['label']}"]
+    lines = [
+        f"{results['name']} · {results['method']} · {results['backbone']['name']} · weights: "
+        f"{results['weights']['label']}"
+    ]
     lines += [f"  {printable(sentence)[:600]}" for sentence in results["verdict"]["text"]]
     lines += [f"  {name:<18}{_cell(metrics[name])}" for name in ROWS]
-    found, missed, rejected, passed = (confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative"))
+    found, missed, rejected, passed = (
+        confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative")
+    )
     lines.append(
-        f"  threshold {threshold['image']:.6g}: {found} of {found + missed} defects found, {rejected} of {rejected + passed} good parts rejected"
+        f"  threshold {threshold['image']:.6g}: {found} of {found + missed} defects found, {rejected} of "
+        f"{rejected + passed} good parts rejected"
     )
     if results["per_defect"]:
         kinds = {kind: printable(kind)[:32] for kind in results["per_defect"]}
@@ -180,7 +214,9 @@ def table(results: dict[str, Any]) -> str:
         columns = ("images", "image_auroc", "recall", "pixel_auroc", "aupro")
         lines.append("  " + "defect".ljust(max(width, 6)) + "".join(name.rjust(13) for name in columns))
         for kind, row in results["per_defect"].items():
-            lines.append("  " + kinds[kind].ljust(max(width, 6)) + "".join(_cell(row[name]).rjust(13) for name in columns))
+            lines.append(
+                "  " + kinds[kind].ljust(max(width, 6)) + "".join(_cell(row[name]).rjust(13) for name in columns)
+            )
     lines += [f"  note: {printable(note)[:400]}" for note in results["notes"]]
     return "\n".join(lines)
 

@@ -1,9 +1,10 @@
 """Thresholds from normals alone, with a bound on the share of good parts they reject (conformal prediction).
 
-Split: the scores of n normals the detector has not seen. A part is rejected where its score lies strictly above the k-th smallest of them,
-k = ceil((n + 1)(1 - rate)). If the normals of tomorrow come from where these came from (exchangeable), a good part is rejected with probability
-at most `rate`, for every detector and every n (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos et al., ECML
-2002). It needs k <= n: fewer than 1 / rate - 1 normals cannot promise that rate, and the smallest they can is 1 / (n + 1).
+Split: the scores of n normals the detector has not seen. A part is rejected where its score lies strictly above the
+k-th smallest of them, k = ceil((n + 1)(1 - rate)). If the normals of tomorrow come from where these came from
+(exchangeable), a good part is rejected with probability at most `rate`, for every detector and every n (Vovk,
+Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos et al., ECML 2002). It needs k <= n:
+fewer than 1 / rate - 1 normals cannot promise that rate, and the smallest they can is 1 / (n + 1).
 
 Cross: each training normal is scored by a refit it is not in (k folds), the scores are pooled and the same order
 statistic is taken; parts are then scored by the detector built from all normals (cross-conformal: Vovk, Ann. Math.
@@ -22,13 +23,14 @@ ACML 2012). Of refits that is an approximation: their 95 % quantile was .9 to 1.
 Either: the image threshold and the pixel threshold hold the rate one by one. A good part is rejected or gets a marked
 region more often, by at most both rates together; `either_rate` estimates it.
 
-Seen: the scores are those of images that the network itself was trained on. The same order statistic is taken, and nothing is promised.
+Seen: the scores are those of images that the network itself was trained on. The same order statistic is taken, and
+nothing is promised.
 
-Several photographs of one part are not exchangeable with those of a new part; parts are. So n counts parts (groups), and a
-part's score is the highest of its photographs': any function of a group that does not depend on their order keeps the groups
-exchangeable (Dunn, Wasserman, Ramdas, JASA 118, 2023; Lee, Barber, Willett, "Distribution-free inference with hierarchical
-data", JRSS B, 2025). The maximum promises most: a good part that is photographed as often as those were has any of its
-photographs rejected with at most `rate`, and so one photograph of it all the more rarely.
+Several photographs of one part are not exchangeable with those of a new part; parts are. So n counts parts (groups),
+and a part's score is the highest of its photographs': any function of a group that does not depend on their order keeps
+the groups exchangeable (Dunn, Wasserman, Ramdas, JASA 118, 2023; Lee, Barber, Willett, "Distribution-free inference
+with hierarchical data", JRSS B, 2025). The maximum promises most: a good part that is photographed as often as those
+were has any of its photographs rejected with at most `rate`, and so one photograph of it all the more rarely.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ from vqi.platform.errors import BadInput, RunFailed
 
 CALIBRATION = "calibration.json"
 NOTHING_PROMISED = (
-    "No false-reject rate is promised: the threshold comes from the {n} good photographs that the network was trained on, whose scores lie "
+    "No false-reject rate is promised: the threshold comes from the {n} good photographs that the network was trained "
+    "on, whose scores lie "
     "lower than those of new parts; hold some out (data.calibration_fraction=0.2) for a threshold that can be trusted."
 )
 # What a report compares the chosen rate with.
@@ -56,14 +59,15 @@ COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of normals that the scoring detector had not seen: an image score, its map's maximum and median an image, in the order of `paths`.
+    """Scores of normals that the scoring detector had not seen: an image score, its map's maximum and median an image,
+    in the order of `paths`.
 
-    One entry a part: of several photographs of it the highest score and maximum, and the middle of their medians; `paths` has
-    the one that scores highest. `images` counts the photographs, `parts` all good parts that were learnt from or held out
-    (0 = not known).
+    One entry a part: of several photographs of it the highest score and maximum, and the middle of their medians;
+    `paths` has the one that scores highest. `images` counts the photographs, `parts` all good parts that were learnt
+    from or held out (0 = not known).
 
-    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds; "seen": training normals of a
-    network that learnt from them.
+    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds;
+    "seen": training normals of a network that learnt from them.
     """
 
     kind: Literal["split", "cross", "seen"]
@@ -83,7 +87,8 @@ class Threshold:
     below `rate_95` with a chance of 95 %. `either_rate` is the estimated share of good parts that are rejected or get a
     marked region. All four are None where nothing is promised ("seen").
 
-    `floor` is where the colours of maps begin (see `pictures.Scale`): 0, or where a normal's map has its middle below 0, the median of those.
+    `floor` is where the colours of maps begin (see `pictures.Scale`): 0, or where a normal's map has its middle below
+    0, the median of those.
     """
 
     image: float
@@ -119,7 +124,9 @@ def read_calibration(index: Path) -> Calibration:
         parts = int(value.get("parts", 0))
         folds = None if folds is None else int(folds)
     except FileNotFoundError as error:
-        raise BadInput(f"{path} is missing, so there is no score to take a threshold from; run build_index again.") from error
+        raise BadInput(
+            f"{path} is missing, so there is no score to take a threshold from; run build_index again."
+        ) from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}: {error}); run build_index again.") from error
     if not scores:
@@ -129,7 +136,10 @@ def read_calibration(index: Path) -> Calibration:
         )
     for name, score, maximum, median in zip(paths, scores, maxima, medians, strict=True):
         if not all(map(math.isfinite, (score, maximum, median))):
-            raise RunFailed(f"The calibration image {name} has a score that is not finite ({score}, map {maximum}); check the image and the weights.")
+            raise RunFailed(
+                f"The calibration image {name} has a score that is not finite ({score}, map {maximum}); check the "
+                "image and the weights."
+            )
     return _by_part(Calibration(kind, folds, paths, scores, maxima, medians, len(paths), parts), groups)
 
 
@@ -144,18 +154,24 @@ def _by_part(calibration: Calibration, groups: Sequence[str]) -> Calibration:
         paths=tuple(calibration.paths[number] for number in highest),
         scores=tuple(calibration.scores[number] for number in highest),
         map_maxima=tuple(max(calibration.map_maxima[number] for number in numbers) for numbers in members.values()),
-        map_medians=tuple(statistics.median(calibration.map_medians[number] for number in numbers) for numbers in members.values()),
+        map_medians=tuple(
+            statistics.median(calibration.map_medians[number] for number in numbers) for numbers in members.values()
+        ),
     )
 
 
 def conformal_threshold(scores: Sequence[float], rate: float) -> tuple[float, float]:
-    """The threshold for decisions `score > threshold` and the false-reject rate it promises: `rate`, or 1 / (n + 1) where n is too small for it.
+    """The threshold for decisions `score > threshold` and the false-reject rate it promises: `rate`, or 1 / (n + 1)
+    where n is too small for it.
 
     Raises BadInput for a rate outside (0, 1) or no scores.
     """
     check_rate(rate)
     if not len(scores):
-        raise BadInput("There are no calibration scores to take a threshold from; hold out normals or use refits of the training normals.")
+        raise BadInput(
+            "There are no calibration scores to take a threshold from; hold out normals or use refits of the training "
+            "normals."
+        )
     n = len(scores)
     return sorted(scores)[threshold_rank(n, rate) - 1], max(rate, 1 / (n + 1))
 
@@ -164,7 +180,8 @@ def threshold_rank(n: int, rate: float) -> int:
     """Which of `n` calibration scores, counted from 1 at the lowest, is the threshold of a false-reject rate:
     ceil((n + 1)(1 - rate)), at most n.
     """
-    # As a fraction of the decimal the user wrote: in floating point (n + 1)(1 - rate) may land just above a whole number and skip a rank.
+    # As a fraction of the decimal the user wrote: in floating point (n + 1)(1 - rate) may land just above a whole
+    # number and skip a rank.
     return min(n, math.ceil((n + 1) * (1 - Fraction(str(rate)))))
 
 
@@ -178,7 +195,11 @@ def chance_above(n: int, rank: int, rate: float) -> float:
     if not 0 < rate < 1:
         return float(rate <= 0)
     logs = [
-        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(rate) + (n - j) * math.log1p(-rate)
+        math.lgamma(n + 1)
+        - math.lgamma(j + 1)
+        - math.lgamma(n - j + 1)
+        + j * math.log(rate)
+        + (n - j) * math.log1p(-rate)
         for j in range(n - rank + 1)
     ]
     return min(1.0, math.fsum(map(math.exp, logs)))
@@ -217,21 +238,37 @@ def either_rate(scores: Sequence[float], maxima: Sequence[float], rank: int) -> 
 def check_rate(rate: float) -> None:
     """Raises BadInput where `rate` is no false-reject rate."""
     if not 0 < rate < 1:
-        raise BadInput(f"threshold.false_reject_rate is {rate}; it must lie between 0 and 1 (0.01 = one good part in a hundred), both excluded.")
+        raise BadInput(
+            f"threshold.false_reject_rate is {rate}; it must lie between 0 and 1 (0.01 = one good part in a hundred), "
+            "both excluded."
+        )
 
 
 def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) -> Threshold:
     """Image and pixel thresholds for a false-reject rate.
 
-    The pixel threshold is the same construction on the maxima of the maps: a good part gets any marked pixel at all with at most that rate.
-    `marks_good`: whether regions are marked on parts judged good too (see BoxRule).
+    The pixel threshold is the same construction on the maxima of the maps: a good part gets any marked pixel at all
+    with at most that rate. `marks_good`: whether regions are marked on parts judged good too (see BoxRule).
     """
     image, promised = conformal_threshold(calibration.scores, rate)
     pixel, _ = conformal_threshold(calibration.map_maxima, rate)
     n = len(calibration.scores)
     floor = min(0.0, statistics.median(calibration.map_medians))
     if calibration.kind == "seen":
-        return Threshold(image, pixel, floor, "seen", rate, None, None, None, None, n, calibration.folds, NOTHING_PROMISED.format(n=n))
+        return Threshold(
+            image,
+            pixel,
+            floor,
+            "seen",
+            rate,
+            None,
+            None,
+            None,
+            None,
+            n,
+            calibration.folds,
+            NOTHING_PROMISED.format(n=n),
+        )
     rank = threshold_rank(n, rate)
     above, quantile = chance_above(n, rank, promised), rate_quantile(n, rank)
     # The rank may hold a lower rate than was asked for; both thresholds together are never said to do better than one
@@ -239,11 +276,25 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
     either = max(promised, either_rate(calibration.scores, calibration.map_maxima, rank)) if marks_good else promised
     sentences = [
         _guarantee(calibration, rate, promised),
-        f"That is an average over many choices of these photographs: of 100 such detectors about {100 * above:.0f} reject more than "
+        f"That is an average over many choices of these photographs: of 100 such detectors about {100 * above:.0f} "
+        "reject more than "
         f"{_percent(promised)}, and 95 less than {_percent(quantile)}.",
         *([_either(calibration.kind, promised, either)] if marks_good else []),
     ]
-    return Threshold(image, pixel, floor, calibration.kind, rate, promised, above, quantile, either, n, calibration.folds, " ".join(sentences))
+    return Threshold(
+        image,
+        pixel,
+        floor,
+        calibration.kind,
+        rate,
+        promised,
+        above,
+        quantile,
+        either,
+        n,
+        calibration.folds,
+        " ".join(sentences),
+    )
 
 
 def manual_threshold(calibration: Calibration, image: float) -> Threshold:
@@ -263,7 +314,9 @@ def manual_threshold(calibration: Calibration, image: float) -> Threshold:
     at_or_below = sum(score <= image for score in calibration.scores)
     promised = (n + 1 - at_or_below) / (n + 1)
     chosen = calibrate(calibration, min(promised, n / (n + 1)))
-    sentence = f"The threshold of {image:.6g} was set by hand, {at_or_below} of the {n} calibration scores lie at or below it"
+    sentence = (
+        f"The threshold of {image:.6g} was set by hand, {at_or_below} of the {n} calibration scores lie at or below it"
+    )
     if calibration.kind == "seen":
         sentence += ": no false-reject rate is promised, since the network was trained on the photographs they are of"
     elif not at_or_below:
@@ -305,19 +358,27 @@ def _same_rank(value: float, scores: Sequence[float], maxima: Sequence[float]) -
 
 
 def standing_out(calibration: Calibration) -> list[tuple[str, float]]:
-    """Calibration normals that score far above the others, as (path, score), highest first: often a defect that slipped in, or another camera set-up.
+    """Calibration normals that score far above the others, as (path, score), highest first: often a defect that slipped
+    in, or another camera set-up.
 
-    Far above: beyond Tukey's outer fence, the third quartile plus three times the interquartile range (Exploratory Data Analysis, 1977).
+    Far above: beyond Tukey's outer fence, the third quartile plus three times the interquartile range (Exploratory Data
+    Analysis, 1977).
     """
-    low, high = statistics.quantiles(calibration.scores, n=4, method="inclusive")[::2] if len(calibration.scores) > 3 else (0.0, math.inf)
+    low, high = (
+        statistics.quantiles(calibration.scores, n=4, method="inclusive")[::2]
+        if len(calibration.scores) > 3
+        else (0.0, math.inf)
+    )
     fence = high + 3 * (high - low)
     return sorted(
-        ((path, score) for path, score in zip(calibration.paths, calibration.scores, strict=True) if score > fence), key=lambda row: -row[1]
+        ((path, score) for path, score in zip(calibration.paths, calibration.scores, strict=True) if score > fence),
+        key=lambda row: -row[1],
     )
 
 
 def promised_rates(images: int) -> list[float]:
-    """The false-reject rates worth comparing that `images` calibration scores can promise, the smallest of all first."""
+    """The false-reject rates worth comparing that `images` calibration scores can promise, the smallest of all
+    first."""
     smallest = 1 / (images + 1)
     return [smallest, *(rate for rate in COMPARED_RATES if rate > smallest * 1.05)]
 
@@ -329,13 +390,16 @@ def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:
     what = "photographs" if one_each else f"parts ({calibration.images} photographs; a part counts once)"
     if calibration.kind == "split":
         sentence = (
-            f"At most {share} of good parts are rejected on average, guaranteed as long as they look like the {n} good {what} "
+            f"At most {share} of good parts are rejected on average, guaranteed as long as they look like the {n} "
+            f"good {what} "
             "that were held out of training to set the threshold"
         )
     else:
         sentence = (
-            f"About {share} of good parts are expected to be rejected: the threshold comes from all {n} good training {what}, each scored "
-            f"by one of {calibration.folds} refits that had not seen it; this is an estimate without an exact guarantee and may err to either side"
+            f"About {share} of good parts are expected to be rejected: the threshold comes from all {n} good training "
+            f"{what}, each scored "
+            f"by one of {calibration.folds} refits that had not seen it; this is an estimate without an exact "
+            "guarantee and may err to either side"
         )
     if promised > rate:
         needed = math.ceil(1 / Fraction(str(rate))) - 1
@@ -350,7 +414,8 @@ def _either(kind: Literal["split", "cross", "seen"], promised: float, either: fl
     """The rate of both thresholds together."""
     bound = f", and on average to no more than {_percent(min(1.0, 2 * promised))}" if kind == "split" else ""
     return (
-        f"Regions are marked above a threshold of their own with the same rate: one or the other, a rejection or a marked region, "
+        "Regions are marked above a threshold of their own with the same rate: one or the other, a rejection or a "
+        "marked region, "
         f"happens to about {_percent(either)} of good parts{bound}."
     )
 

@@ -32,7 +32,12 @@ def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, de
     first = outcome(confusion)
     choices = _choices(calibration, threshold, good, defective)
     decisive = _decisive(calibration, threshold, good, defective)
-    sentences = [first["sentence"], _promise(threshold), _neighbours(choices, threshold), _single(decisive, confusion, threshold)]
+    sentences = [
+        first["sentence"],
+        _promise(threshold),
+        _neighbours(choices, threshold),
+        _single(decisive, confusion, threshold),
+    ]
     sentences.append(_advice(decisive, confusion, threshold))
     return {**first, "text": [sentence for sentence in sentences if sentence], "choices": choices, "decisive": decisive}
 
@@ -40,7 +45,11 @@ def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, de
 def outcome(confusion: Mapping[str, int]) -> dict[str, Any]:
     """The result in one `sentence` of plain language, alone in `text`, and whether nothing went wrong (`fine`)."""
     found, defects, rejected, good = totals(confusion)
-    passed = "no good part was tested" if not good else f"{rejected or 'none'} of {good} good part{'s' * (good != 1)} would be rejected"
+    passed = (
+        "no good part was tested"
+        if not good
+        else f"{rejected or 'none'} of {good} good part{'s' * (good != 1)} would be rejected"
+    )
     caught = f"{'all' if found == defects else found or 'none'} of {defects} defective part{'s' * (defects != 1)}"
     if not defects and not good:
         sentence = "No labelled image was tested: how well this detector works is not known."
@@ -54,7 +63,12 @@ def outcome(confusion: Mapping[str, int]) -> dict[str, Any]:
 def totals(confusion: Mapping[str, int]) -> tuple[int, int, int, int]:
     """Defects found, all defects, good parts rejected, all good parts."""
     found, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
-    return found, found + (confusion.get("false_negative") or 0), rejected, rejected + (confusion.get("true_negative") or 0)
+    return (
+        found,
+        found + (confusion.get("false_negative") or 0),
+        rejected,
+        rejected + (confusion.get("true_negative") or 0),
+    )
 
 
 def percent(rate: float | None) -> str:
@@ -76,7 +90,9 @@ def choice(calibration: Calibration, rate: float, good: np.ndarray, defective: n
     }
 
 
-def _choices(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> list[dict[str, Any]]:
+def _choices(
+    calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray
+) -> list[dict[str, Any]]:
     """The threshold in use and its nearest neighbours, the strictest first: what to ask for (`rate`), what it
     promises, and its decisions.
     """
@@ -95,7 +111,9 @@ def _choices(calibration: Calibration, threshold: Threshold, good: np.ndarray, d
     return sorted(rows, key=lambda row: -row["threshold"])
 
 
-def _decisive(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> dict[str, Any] | None:
+def _decisive(
+    calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray
+) -> dict[str, Any] | None:
     """The threshold without one calibration photograph, where there are some that move it down: which those are,
     highest first, and what follows.
     """
@@ -104,7 +122,10 @@ def _decisive(calibration: Calibration, threshold: Threshold, good: np.ndarray, 
         return None
     order = sorted(range(n), key=lambda number: -calibration.scores[number])
     asked = max(threshold.requested_false_reject_rate, 1 / (n + 1))
-    above, above_without = n + 1 - threshold_rank(n, asked), n - threshold_rank(n - 1, threshold.requested_false_reject_rate)
+    above, above_without = (
+        n + 1 - threshold_rank(n, asked),
+        n - threshold_rank(n - 1, threshold.requested_false_reject_rate),
+    )
     # Of n - 1 the same number lies at or above the threshold: without one of these photographs it comes down to the
     # next; else it stays.
     without = calibration.scores[order[above]] if above_without == above and above < n else threshold.image
@@ -123,10 +144,16 @@ def _promise(threshold: Threshold) -> str:
         return "No share of rejected good parts is promised."
     rate = percent(threshold.false_reject_rate)
     if threshold.kind == "split":
-        share = f"On average at most {rate} of good parts are rejected, guaranteed for parts like those it was calibrated on"
+        share = (
+            f"On average at most {rate} of good parts are rejected, guaranteed for parts like those it was "
+            "calibrated on"
+        )
     else:
         share = f"About {rate} of good parts are expected to be rejected"
-    return f"{share}; this one detector may reject up to {percent(threshold.rate_95)}, by chance of the photographs (95 % certainty)."
+    return (
+        f"{share}; this one detector may reject up to {percent(threshold.rate_95)}, by chance of the photographs (95 "
+        "% certainty)."
+    )
 
 
 def _neighbours(choices: list[dict[str, Any]], threshold: Threshold) -> str:
@@ -137,13 +164,17 @@ def _neighbours(choices: list[dict[str, Any]], threshold: Threshold) -> str:
         return ""
     named = " and ".join(percent(row["rate"]) for row in others)
     if all(row["confusion"] == mine for row in others):
-        return f"{'A threshold' if len(others) == 1 else 'Thresholds'} for {named} would decide the same of these parts."
+        return (
+            f"{'A threshold' if len(others) == 1 else 'Thresholds'} for {named} would decide the same of these parts."
+        )
     parts = []
     for row in others:
         found, defects, rejected, good = totals(row["confusion"])
         done = [f"finds {found} of {defects}"] * bool(defects) + [f"rejects {rejected} of {good}"] * bool(good)
         parts.append(f"{percent(row['rate'])} {' and '.join(done)}")
-    promise = {"split": "guaranteed on average", "cross": "expected, not guaranteed", "seen": "not promised"}[threshold.kind]
+    promise = {"split": "guaranteed on average", "cross": "expected, not guaranteed", "seen": "not promised"}[
+        threshold.kind
+    ]
     return f"Nearest choices: a false-reject rate of {'; '.join(parts)} ({promise}; set threshold.false_reject_rate)."
 
 
@@ -156,7 +187,10 @@ def _single(decisive: Mapping[str, Any] | None, confusion: Mapping[str, int], th
         # No single one sets it; that any of several moves it is worth a sentence only where decisions hang on it.
         if not changed:
             return ""
-        who = f"without any one of the {decisive['count']} highest of {threshold.calibration_images} calibration photographs"
+        who = (
+            f"without any one of the {decisive['count']} highest of {threshold.calibration_images} calibration "
+            "photographs"
+        )
     else:
         who = f"without {decisive['photographs'][0]}"
     size = f"{decisive['threshold']:.4g} in place of {threshold.image:.4g}"
@@ -182,7 +216,8 @@ def _advice(decisive: Mapping[str, Any] | None, confusion: Mapping[str, int], th
     steps = []
     if decisive and decisive["count"] == 1 and _changed(confusion, decisive["confusion"]):
         steps.append(
-            "look at that photograph, and leave it out if the part is not good or was taken in another way (a good part that looks unusual stays)"
+            "look at that photograph, and leave it out if the part is not good or was taken in another way (a good "
+            "part that looks unusual stays)"
         )
     rate, promised = threshold.requested_false_reject_rate, threshold.false_reject_rate
     if promised is None:

@@ -13,12 +13,16 @@ from PIL import Image
 
 
 def render(template: str, package: str, **values: Any) -> str:
-    """Render `template` of `package`'s own folder; every value is escaped unless it is Markup. It may extend `page.html.jinja` of this package.
+    """Render `template` of `package`'s own folder; every value is escaped unless it is Markup. It may extend
+    `page.html.jinja` of this package.
 
-    The page runs no script and loads nothing from outside (its Content-Security-Policy forbids both): styles, SVG and `data:` pictures only.
+    The page runs no script and loads nothing from outside (its Content-Security-Policy forbids both): styles, SVG and
+    `data:` pictures only.
     """
     loader = ChoiceLoader([PackageLoader(package, ""), PackageLoader("vqi.pages", "")])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(template).render(**values)
+    return (
+        Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(template).render(**values)
+    )
 
 
 def data_uri(picture: np.ndarray, quality: int = 85) -> Markup:

@@ -1,6 +1,7 @@
 """Compiled sources (.pyc) that every process finds, whatever PYTHONDONTWRITEBYTECODE says.
 
-Where it is set, as in many containers and CI systems, packages that uv installed are never compiled, and every process compiles torch's sources anew.
+Where it is set, as in many containers and CI systems, packages that uv installed are never compiled, and every process
+compiles torch's sources anew.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ LARGE = ("torch", "torchvision", "sklearn", "mlflow", "onnx")
 
 
 def keep_bytecode(packages: Iterable[str] = LARGE) -> str:
-    """Let this process and those it starts keep what they compile, where the environment has nothing compiled; the folder it is kept in, or "".
+    """Let this process and those it starts keep what they compile, where the environment has nothing compiled; the
+    folder it is kept in, or "".
 
-    Nothing is done where the packages are compiled already, or where the environment names a folder of its own (PYTHONPYCACHEPREFIX) that may be
-    written. The folder is the user's own cache; what anybody else could write to is not used.
+    Nothing is done where the packages are compiled already, or where the environment names a folder of its own
+    (PYTHONPYCACHEPREFIX) that may be written. The folder is the user's own cache; what anybody else could write to is
+    not used.
     """
     if sys.pycache_prefix and not sys.dont_write_bytecode:
         return ""

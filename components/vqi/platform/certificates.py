@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# An optional ConfigMap is mounted here; without it the folder is empty, and so an environment variable set in the pod would name nothing.
+# An optional ConfigMap is mounted here; without it the folder is empty, and so an environment variable set in the pod
+# would name nothing.
 MOUNTED = Path("/etc/vqi/ca/ca.crt")
 # OpenSSL and httpx, requests (MLflow), boto3.
 VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")

@@ -16,7 +16,8 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always), images a batch.
+    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always),
+    images a batch.
 
     `cuda:0,1` names several devices: training runs one process on each, everything else uses the first.
     """
@@ -40,7 +41,8 @@ class Compute:
         return tuple(f"{kind}:{number.strip()}" for number in numbers.split(",")) if numbers else (kind,)
 
     def of_process(self, rank: int) -> Compute:
-        """What process `rank` of several runs on: the device of that place in the list, or the accelerator of that number."""
+        """What process `rank` of several runs on: the device of that place in the list, or the accelerator of that
+        number."""
         if len(self.devices) > 1:
             return replace(self, device=self.devices[rank % len(self.devices)])
         kind = str(torch_device(self))
@@ -53,11 +55,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("out of memory", "can't allocate memory")
+    )
 
 
 def torch_device(compute: Compute) -> torch.device:
-    """The torch device of `compute`, the first where several are named, checked to be there. Raises BadInput where it is not."""
+    """The torch device of `compute`, the first where several are named, checked to be there. Raises BadInput where it
+    is not."""
     import torch
 
     first = compute.devices[0]
@@ -69,8 +74,13 @@ def torch_device(compute: Compute) -> torch.device:
         try:
             import habana_frameworks.torch  # noqa: F401
         except ImportError as error:
-            raise BadInput("compute.device is hpu, but habana_frameworks is not installed; use the Gaudi image, or compute.device=cpu.") from error
+            raise BadInput(
+                "compute.device is hpu, but habana_frameworks is not installed; use the Gaudi image, or "
+                "compute.device=cpu."
+            ) from error
         return torch.device(first)
     if kind in ("cuda", "xpu") and not getattr(torch, kind).is_available():
-        raise BadInput(f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu.")
+        raise BadInput(
+            f"compute.device is {compute.device}, but torch finds no such device here; use compute.device=cpu."
+        )
     return torch.device(first)

@@ -22,9 +22,11 @@ from vqi.platform.system_errors import named
 
 @contextmanager
 def whole_folder(destination: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `destination` that replaces it when the block ends well, and vanishes when it does not.
+    """Yield a temporary folder beside `destination` that replaces it when the block ends well, and vanishes when it
+    does not.
 
-    An existing `destination` is kept until the new one is complete. KFP hands steps an output path that may already exist as an empty folder.
+    An existing `destination` is kept until the new one is complete. KFP hands steps an output path that may already
+    exist as an empty folder.
     """
     destination = Path(destination)
     with _parents(destination):
@@ -64,7 +66,8 @@ def write_whole(destination: Path, content: bytes | str) -> None:
 
 @contextmanager
 def _parents(destination: Path) -> Iterator[None]:
-    """Make the folders above `destination` that are missing; those that are still empty go again where the block fails."""
+    """Make the folders above `destination` that are missing; those that are still empty go again where the block
+    fails."""
     missing = [parent for parent in destination.parents if not os.path.lexists(parent)]
     try:
         with named(destination, destination.parent / f".{destination.name}."):
@@ -103,16 +106,21 @@ def check_writable(destination: Path) -> None:
 
 @contextmanager
 def locked(file: Path, seconds: float, what: str) -> Iterator[None]:
-    """Hold `file`, which is made where it is missing and stays, against other processes; the lock ends with the process.
+    """Hold `file`, which is made where it is missing and stays, against other processes; the lock ends with the
+    process.
 
-    Raises RunFailed where `what` is not free within `seconds`. A file system that has no locks (some network shares) is used without.
+    Raises RunFailed where `what` is not free within `seconds`. A file system that has no locks (some network shares) is
+    used without.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline = time.monotonic() + seconds
         while not _lock(handle):
             if time.monotonic() > deadline:
-                raise RunFailed(f"{what} is held by another process since {seconds:.0f} s (lock {file}); end that process, or start again later.")
+                raise RunFailed(
+                    f"{what} is held by another process since {seconds:.0f} s (lock {file}); end that process, or "
+                    "start again later."
+                )
             time.sleep(0.05)
         yield
     finally:

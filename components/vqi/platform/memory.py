@@ -11,7 +11,8 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes this process may still take: the machine's free memory, or what is left of the container's limit where that is less."""
+    """Bytes this process may still take: the machine's free memory, or what is left of the container's limit where that
+    is less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -19,7 +20,10 @@ def available_memory() -> int:
     except (OSError, StopIteration, ValueError):
         pass
     # Control groups v2 and v1.
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             free = min(free, int((GROUP / limit).read_text()) - int((GROUP / used).read_text()))
         except (OSError, ValueError):  # no such file outside a container, "max" where there is no limit

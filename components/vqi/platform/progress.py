@@ -11,10 +11,11 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Count of work done out of `total`, printed as `what 40/200 (20 %), 12 s left` every `every` seconds and at the end.
+    """Count of work done out of `total`, printed as `what 40/200 (20 %), 12 s left` every `every` seconds and at the
+    end.
 
-    `begun` units were done before: a run that resumes does not count them in its ETA. Written to standard error: standard output belongs to
-    results. Nothing is printed for work shorter than `every` seconds.
+    `begun` units were done before: a run that resumes does not count them in its ETA. Written to standard error:
+    standard output belongs to results. Nothing is printed for work shorter than `every` seconds.
     """
 
     def __init__(self, what: str, total: int, every: float = 5.0, begun: int = 0) -> None:
@@ -31,7 +32,11 @@ class Progress:
         self.printed = now
         left = (now - self.started) / max(self.done - self.begun, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / max(self.total, 1)
-        print(f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{', ' + note if note else ''}", file=sys.stderr, flush=True)
+        print(
+            f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{', ' + note if note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -1,7 +1,9 @@
-"""The proxy that the environment names for an address, with the meaning that the standard library and requests give to its variables.
+"""The proxy that the environment names for an address, with the meaning that the standard library and requests give to
+its variables.
 
-`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy` and the same in capitals; the small ones win, and an empty one means none. `no_proxy` lists, by
-commas: host names, which stand for all names below them, with a leading dot or without; HOST:PORT; addresses; networks (10.0.0.0/8); `*` for all.
+`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy` and the same in capitals; the small ones win, and an empty one
+means none. `no_proxy` lists, by commas: host names, which stand for all names below them, with a leading dot or
+without; HOST:PORT; addresses; networks (10.0.0.0/8); `*` for all.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy's address without credentials, the variable that names it, and the headers that it is sent, never shown."""
+    """A proxy's address without credentials, the variable that names it, and the headers that it is sent, never
+    shown."""
 
     url: str
     variable: str
@@ -34,10 +37,17 @@ class Proxy:
 
 
 def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy that requests for `url` go through, None for none. Raises BadInput where the environment names one that cannot be used."""
+    """The proxy that requests for `url` go through, None for none. Raises BadInput where the environment names one that
+    cannot be used."""
     parts = urlsplit(url)
-    variable = next((name for name in (_variable(f"{parts.scheme}_proxy", environ), _variable("all_proxy", environ)) if name), "")
-    if not variable or not parts.hostname or _bypassed(parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme, 0), environ):
+    variable = next(
+        (name for name in (_variable(f"{parts.scheme}_proxy", environ), _variable("all_proxy", environ)) if name), ""
+    )
+    if (
+        not variable
+        or not parts.hostname
+        or _bypassed(parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme, 0), environ)
+    ):
         return None
     text = environ[variable].strip()
     text = text if "://" in text else f"http://{text}"
@@ -48,7 +58,10 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
         usable = False
     if not usable:
         shown = re.sub(r"//.*@", "//...@", text)
-        raise BadInput(f"{variable} is {shown!r}; it must read http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy asks for them.")
+        raise BadInput(
+            f"{variable} is {shown!r}; it must read http://HOST:PORT, with USER:PASSWORD@ before the host where the "
+            "proxy asks for them."
+        )
     credentials, _, address = proxy.netloc.rpartition("@")
     headers = urllib3.make_headers(proxy_basic_auth=unquote(credentials)) if credentials else {}
     return Proxy(f"{proxy.scheme}://{address}", variable, headers)

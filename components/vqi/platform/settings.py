@@ -18,7 +18,8 @@ WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true o
 class Settings(BaseModel):
     """A section of the configuration: frozen, and an unknown key is an error. Each lives in the room that uses it.
 
-    A field states its type, bounds and description; `json_schema_extra` may add the `source` of its default, and `path` where it names a file or folder.
+    A field states its type, bounds and description; `json_schema_extra` may add the `source` of its default, and `path`
+    where it names a file or folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,7 +84,8 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 
 def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
-    """The least and the largest value of a field, None where there is none; whether they belong to the range `_range_words` says."""
+    """The least and the largest value of a field, None where there is none; whether they belong to the range
+    `_range_words` says."""
     low = high = None
     for rule in field.metadata:
         low = getattr(rule, "ge", getattr(rule, "gt", low))
@@ -101,10 +103,18 @@ def _range_words(field: FieldInfo) -> str:
     open_low = any(isinstance(rule, annotated_types.Gt) for rule in field.metadata)
     open_high = any(isinstance(rule, annotated_types.Lt) for rule in field.metadata)
     if low is None or high is None:
-        edge, value = ("above" if open_low else "at least", low) if high is None else ("below" if open_high else "at most", high)
+        edge, value = (
+            ("above" if open_low else "at least", low) if high is None else ("below" if open_high else "at most", high)
+        )
         return f"be {edge} {value:.15g}"
     excluded = (
-        ", both excluded" if open_low and open_high else f", {low:.15g} excluded" if open_low else f", {high:.15g} excluded" if open_high else ""
+        ", both excluded"
+        if open_low and open_high
+        else f", {low:.15g} excluded"
+        if open_low
+        else f", {high:.15g} excluded"
+        if open_high
+        else ""
     )
     return f"lie between {low:.15g} and {high:.15g}{excluded}"
 
@@ -138,4 +148,7 @@ def whole_numbers(kind: type[BaseModel], values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     integers = {name for name, field in kind.model_fields.items() if type_of(field) is int}
-    return {key: int(value) if key in integers and isinstance(value, float) and value.is_integer() else value for key, value in values.items()}
+    return {
+        key: int(value) if key in integers and isinstance(value, float) and value.is_integer() else value
+        for key, value in values.items()
+    }

@@ -1,4 +1,5 @@
-"""What the operating system refuses (a full disk, a read-only folder, too many open files) as one sentence for a person."""
+"""What the operating system refuses (a full disk, a read-only folder, too many open files) as one sentence for a
+person."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _FULL = {
     errno.EFBIG: "it is larger than the file system or a limit of this user allows",
 }
 _FILES = {errno.EMFILE, errno.ENFILE}
-# What was named cannot be used, and will not be the next time either: bad input. By error number: what is wrong, what to do.
+# What was named cannot be used, and will not be the next time either: bad input. By error number: what is wrong, what
+# to do.
 _REFUSED = {
     errno.EROFS: ("is on a read-only file system", "name a folder that can be written"),
     errno.EACCES: ("may not be opened or written by this user", "change its rights, or name another"),
@@ -30,18 +32,21 @@ _REFUSED = {
     errno.ENAMETOOLONG: ("has a longer name than the file system takes", "name a shorter one"),
     errno.ELOOP: ("is a link that leads to itself", "name what it should lead to"),
 }
-# Those of a write, which names no file. A refused connection names none either, and has nothing to do with what is being written.
+# Those of a write, which names no file. A refused connection names none either, and has nothing to do with what is
+# being written.
 _OF_WRITING = {*_FULL, errno.EIO, errno.EROFS}
 _LONGEST = 300
 
 
 def system_error(error: OSError) -> VqiError:
-    """The error for a person: BadInput (exit code 2) where what was named cannot be used, RunFailed (1) where the machine could not do it."""
+    """The error for a person: BadInput (exit code 2) where what was named cannot be used, RunFailed (1) where the
+    machine could not do it."""
     path = _path(error)
     if error.errno in _FULL:
         where = path or f"A file below {' or '.join(dict.fromkeys((os.getcwd(), tempfile.gettempdir())))}"
         return RunFailed(
-            f"{where} cannot be written: {_FULL[error.errno]}; free space, or name a folder on another disk (TMPDIR for temporary files)."
+            f"{where} cannot be written: {_FULL[error.errno]}; free space, or name a folder on another disk (TMPDIR "
+            "for temporary files)."
         )
     if error.errno in _FILES:
         where = f" ({path} could not be opened)" if path else ""
@@ -52,12 +57,15 @@ def system_error(error: OSError) -> VqiError:
     reason = _first_line(error.strerror or str(error)) or type(error).__name__
     if path:
         return RunFailed(f"{path} cannot be read or written ({reason}); see that its disk or server works.")
-    return RunFailed(f"The system refused a call ({reason}); see that the disk, the network and the limits of this user allow it.")
+    return RunFailed(
+        f"The system refused a call ({reason}); see that the disk, the network and the limits of this user allow it."
+    )
 
 
 @contextmanager
 def named(destination: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let an OSError of the block name `destination` where it names nothing (as a write to a full disk), or something that begins as `temporary`."""
+    """Let an OSError of the block name `destination` where it names nothing (as a write to a full disk), or something
+    that begins as `temporary`."""
     try:
         yield
     except OSError as error:
@@ -68,7 +76,8 @@ def named(destination: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def _path(error: OSError) -> str:
-    """The file that an error names, "" where it names none: two are named where something is moved, and the second is the one that is new."""
+    """The file that an error names, "" where it names none: two are named where something is moved, and the second is
+    the one that is new."""
     value = error.filename2 or error.filename
     return os.fsdecode(value) if isinstance(value, str | bytes) else ""
 

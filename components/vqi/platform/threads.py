@@ -1,7 +1,8 @@
 """How many threads a step may use: the container's CPU limit, not the number of cores of its node.
 
-Libraries ask the machine how many cores it has. In a container that may use 4 of 96 they start 96 threads, which the kernel then holds back for most
-of every 100 ms; so the limit is told to them before they load. Where there is none, nothing is set: their own choice (physical cores) is better.
+Libraries ask the machine how many cores it has. In a container that may use 4 of 96 they start 96 threads, which the
+kernel then holds back for most of every 100 ms; so the limit is told to them before they load. Where there is none,
+nothing is set: their own choice (physical cores) is better.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ OMP = "OMP_NUM_THREADS"
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """The CPUs this process may use: the least of affinity, cpuset and quota (rounded down: a part of a core is no place for a thread), at least 1.
+    """The CPUs this process may use: the least of affinity, cpuset and quota (rounded down: a part of a core is no
+    place for a thread), at least 1.
 
-    Quotas bind a group and all inside it, so the least of a nested path counts. `root` is the file system's; tests hand over another.
+    Quotas bind a group and all inside it, so the least of a nested path counts. `root` is the file system's; tests hand
+    over another.
     """
     limits = [_affinity()]
     for quota in _quotas(root):
@@ -28,7 +31,8 @@ def available_cpus(root: Path = Path("/")) -> int:
 
 
 def thread_limit(root: Path = Path("/")) -> int:
-    """Threads to tell a library that would ask the machine; 0 = no limit, let it choose. An OMP_NUM_THREADS that is set wins."""
+    """Threads to tell a library that would ask the machine; 0 = no limit, let it choose. An OMP_NUM_THREADS that is set
+    wins."""
     if told := _told():
         return told
     cpus = available_cpus(root)
@@ -41,7 +45,8 @@ def decoding_threads(most: int = 2, root: Path = Path("/")) -> int:
 
 
 def follow_cpu_limit(root: Path = Path("/")) -> int:
-    """Tell OpenMP and torch the limit of this container, before they load if need be; the number, 0 where nothing was set."""
+    """Tell OpenMP and torch the limit of this container, before they load if need be; the number, 0 where nothing was
+    set."""
     threads = thread_limit(root)
     if threads:
         os.environ[OMP] = str(threads)
@@ -70,14 +75,19 @@ def _groups(root: Path) -> dict[str, str]:
     except OSError:
         return {}
     parts = [line.split(":", 2) for line in lines]
-    return {controller: path for part in parts if len(part) == 3 for controller, path in [(name, part[2]) for name in part[1].split(",")]}
+    return {
+        controller: path
+        for part in parts
+        if len(part) == 3
+        for controller, path in [(name, part[2]) for name in part[1].split(",")]
+    }
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
     """The folders that may bind this process, innermost first.
 
-    A container usually sees its own group as the root of what is mounted, while /proc/self/cgroup may name it as the host does: what is not there is
-    passed over.
+    A container usually sees its own group as the root of what is mounted, while /proc/self/cgroup may name it as the
+    host does: what is not there is passed over.
     """
     groups, mounted = _groups(root), root / "sys/fs/cgroup"
     for key, names in (("", ("", "unified")), (controller, (controller, "cpu,cpuacct", "cpuacct,cpu", "cpu"))):

@@ -1,7 +1,8 @@
 """The one place torchvision is imported from.
 
-torchvision's wheel is linked against CUDA. Beside a CPU-only torch its operators cannot be loaded, and `import torchvision` dies with
-"operator torchvision::nms does not exist". Models, feature extraction and transforms need none of those operators: declaring their schemas is enough.
+torchvision's wheel is linked against CUDA. Beside a CPU-only torch its operators cannot be loaded, and `import
+torchvision` dies with "operator torchvision::nms does not exist". Models, feature extraction and transforms need none
+of those operators: declaring their schemas is enough.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _SCHEMAS = (
 
 @functools.cache
 def torchvision() -> ModuleType:
-    """torchvision, imported; where its operators cannot be loaded they stay undefined (`ops.nms`, `io` decoding), and everything else works.
+    """torchvision, imported; where its operators cannot be loaded they stay undefined (`ops.nms`, `io` decoding), and
+    everything else works.
 
     Raises RunFailed where it is not installed.
     """
@@ -48,7 +50,8 @@ def _operators_load(package: Path) -> bool:
 
 @functools.cache
 def _declare_operators() -> object:
-    """Declare the schemas torchvision looks up while it is imported; the library object must live as long as the process, so it is cached."""
+    """Declare the schemas torchvision looks up while it is imported; the library object must live as long as the
+    process, so it is cached."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")

@@ -1,4 +1,5 @@
-"""What surrounds every step: errors become one sentence and an exit code, and the step says how long it took and what memory it needed."""
+"""What surrounds every step: errors become one sentence and an exit code, and the step says how long it took and what
+memory it needed."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ class Step:
 
 @contextmanager
 def step(name: str) -> Iterator[Step]:
-    """Run a step's body. A VqiError or an OSError ends the process with its sentence on standard error and its exit code; anything else keeps
-    its traceback."""
+    """Run a step's body. A VqiError or an OSError ends the process with its sentence on standard error and its exit
+    code; anything else keeps its traceback."""
     started = time.monotonic()
     # Before the body imports what reads these.
     follow_cpu_limit()
@@ -53,7 +54,16 @@ def step(name: str) -> Iterator[Step]:
         failure = error if isinstance(error, VqiError) else system_error(error)
         print(printable(f"vqi {name}: {failure}"), file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):  # the disk may be what failed
-            _report(name, {"state": "failed", "error": str(failure), "exit_code": failure.exit_code, **_cost(started), "outputs": this.outputs})
+            _report(
+                name,
+                {
+                    "state": "failed",
+                    "error": str(failure),
+                    "exit_code": failure.exit_code,
+                    **_cost(started),
+                    "outputs": this.outputs,
+                },
+            )
         sys.exit(failure.exit_code)
     except MemoryError:
         sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"

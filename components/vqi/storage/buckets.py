@@ -1,7 +1,8 @@
-"""Buckets that must be there and how long their contents are kept, by plain S3 calls: `python -m vqi.storage.buckets FILE`.
+"""Buckets that must be there and how long their contents are kept, by plain S3 calls: `python -m vqi.storage.buckets
+FILE`.
 
-FILE is YAML, a list of buckets (manifests/base/buckets/config.yaml). Nothing is deleted here: the store does that by the rules it is given.
-Run again, it changes nothing where nothing is to be changed.
+FILE is YAML, a list of buckets (manifests/base/buckets/config.yaml). Nothing is deleted here: the store does that by
+the rules it is given. Run again, it changes nothing where nothing is to be changed.
 """
 
 from __future__ import annotations
@@ -67,11 +68,14 @@ def read_buckets(file: Path) -> list[Bucket]:
 
 
 def set_up(store: ObjectStore, bucket: Bucket) -> str:
-    """Make the bucket where it is missing and give it its rules; rules for what it does not name stay. Returns a line that says what was done."""
+    """Make the bucket where it is missing and give it its rules; rules for what it does not name stay. Returns a line
+    that says what was done."""
     done = ["made" if store.make_bucket(bucket.name) else "is there"]
     present = store.lifecycle(bucket.name)
     if present is None:
-        return _line(bucket, [*done, "the store offers no lifecycle rules: what lies in it is kept until somebody deletes it"])
+        return _line(
+            bucket, [*done, "the store offers no lifecycle rules: what lies in it is kept until somebody deletes it"]
+        )
     wanted = _rules(bucket)
     foreign = [rule for rule in present if not _is_ours(rule, wanted)]
     if _described(present) == _described(foreign + wanted):
@@ -104,12 +108,20 @@ def _rules(bucket: Bucket) -> list[Rule]:
     ]
     if days := bucket.abort_uploads_after_days:
         aborting = AbortIncompleteMultipartUpload(days_after_initiation=days)
-        rules.append(Rule(ENABLED, rule_filter=Filter(prefix=""), rule_id=f"{OURS}unfinished-uploads", abort_incomplete_multipart_upload=aborting))
+        rules.append(
+            Rule(
+                ENABLED,
+                rule_filter=Filter(prefix=""),
+                rule_id=f"{OURS}unfinished-uploads",
+                abort_incomplete_multipart_upload=aborting,
+            )
+        )
     return rules
 
 
 def _is_ours(rule: Rule, wanted: list[Rule]) -> bool:
-    """By its name; or, from a store that keeps no names, because it says something about a prefix that we say something about."""
+    """By its name; or, from a store that keeps no names, because it says something about a prefix that we say something
+    about."""
     return (rule.rule_id or "").startswith(OURS) or any(_scope(rule) == _scope(other) for other in wanted)
 
 
@@ -121,7 +133,13 @@ def _scope(rule: Rule) -> tuple[str, bool, bool]:
 
 def _described(rules: list[Rule]) -> set[tuple[object, ...]]:
     return {
-        (*_scope(rule), rule.status, rule.expiration.days if rule.expiration else None, rule.abort_incomplete_multipart_upload, rule.transition)
+        (
+            *_scope(rule),
+            rule.status,
+            rule.expiration.days if rule.expiration else None,
+            rule.abort_incomplete_multipart_upload,
+            rule.transition,
+        )
         for rule in rules
     }
 

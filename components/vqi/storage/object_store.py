@@ -1,6 +1,8 @@
-"""Any S3 store: addresses, listing, downloads and uploads that survive a bad network and are complete or not there at all.
+"""Any S3 store: addresses, listing, downloads and uploads that survive a bad network and are complete or not there at
+all.
 
-Endpoint, credentials and certificates come from the environment that other S3 tools read. Nothing here is particular to one server.
+Endpoint, credentials and certificates come from the environment that other S3 tools read. Nothing here is particular to
+one server.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Address:
     def __post_init__(self) -> None:
         # HTTP clients and gateways shorten such paths: another object than the one signed for would be asked for.
         if not {".", ".."}.isdisjoint(self.key.split("/")):
-            raise BadInput(f"{str(self)!r} has '.' or '..' as a part of its key, which HTTP cannot carry; rename the object.")
+            raise BadInput(
+                f"{str(self)!r} has '.' or '..' as a part of its key, which HTTP cannot carry; rename the object."
+            )
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -68,7 +72,8 @@ class Address:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object as the store lists it: its key, its size in bytes and its ETag without quotes ("" where there is none)."""
+    """An object as the store lists it: its key, its size in bytes and its ETag without quotes ("" where there is
+    none)."""
 
     key: str
     size: int
@@ -76,7 +81,8 @@ class StoredObject:
 
 
 class ObjectStore:
-    """A client of one S3 store; safe to use from several threads. What may pass is tried ATTEMPTS times in a row with growing pauses."""
+    """A client of one S3 store; safe to use from several threads. What may pass is tried ATTEMPTS times in a row with
+    growing pauses."""
 
     def __init__(self, client: Minio, endpoint: str, pause: float = FIRST_PAUSE) -> None:
         self._client, self.endpoint, self._pause = client, endpoint, pause
@@ -86,17 +92,19 @@ class ObjectStore:
     def from_environment(environ: Mapping[str, str] = os.environ) -> ObjectStore:
         """The store that the environment names.
 
-        Endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, MINIO_ENDPOINT or MLFLOW_S3_ENDPOINT_URL; without one, Amazon's of AWS_REGION.
-        Credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; MINIO_ACCESS_KEY, MINIO_SECRET_KEY; the AWS credentials file;
-        a web identity or container role. Certificates: AWS_CA_BUNDLE or SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto.
-        Raises BadInput where one is missing or malformed.
+        Endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, MINIO_ENDPOINT or MLFLOW_S3_ENDPOINT_URL; without one, Amazon's
+        of AWS_REGION. Credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; MINIO_ACCESS_KEY,
+        MINIO_SECRET_KEY; the AWS credentials file; a web identity or container role. Certificates: AWS_CA_BUNDLE or
+        SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto. Raises BadInput where one is missing or
+        malformed.
         """
         from vqi.storage.s3_client import client_from_environment
 
         return ObjectStore(*client_from_environment(environ, PARALLEL * PARALLEL_PARTS))
 
     def objects(self, address: Address) -> list[StoredObject]:
-        """The objects under `address` as a folder (its key itself is not among them), in the order of their keys; folder markers are left out."""
+        """The objects under `address` as a folder (its key itself is not among them), in the order of their keys;
+        folder markers are left out."""
         prefix = f"{address.key}/" if address.key else ""
         seen: list[StoredObject] = []
 
@@ -119,7 +127,8 @@ class ObjectStore:
         return found[0] if found else None
 
     def _stat(self, address: Address) -> tuple[StoredObject, str] | None:
-        """The object at `address` and the SHA-256 in its metadata ("" where there is none); None where there is no object."""
+        """The object at `address` and the SHA-256 in its metadata ("" where there is none); None where there is no
+        object."""
         from minio.error import S3Error
 
         try:
@@ -133,7 +142,8 @@ class ObjectStore:
         return StoredObject(address.key, item.size or 0, (item.etag or "").strip('"')), checksum
 
     def _ask_why(self, error: Exception, address: Address) -> None:
-        """The answer to a HEAD request has no body and cannot say why: ask with a request whose answer has one, which raises its own error."""
+        """The answer to a HEAD request has no body and cannot say why: ask with a request whose answer has one, which
+        raises its own error."""
         from vqi.storage.s3_answers import is_unsaid, status_and_code
 
         if is_unsaid(error):
@@ -147,8 +157,9 @@ class ObjectStore:
     def download_file(self, address: str | Address, destination: Path, sha256: str | None = None) -> Path:
         """Bring one object to `destination`, complete or not at all, and return that path.
 
-        An interrupted download goes on where it stopped, from a part file beside `destination`. The content is compared with the store's
-        own checksum and with `sha256` where it is given. Raises BadInput for a missing object, wrong credentials or another `sha256`.
+        An interrupted download goes on where it stopped, from a part file beside `destination`. The content is compared
+        with the store's own checksum and with `sha256` where it is given. Raises BadInput for a missing object, wrong
+        credentials or another `sha256`.
         """
         place = Address.parse(address) if isinstance(address, str) else address
         destination = Path(destination)
@@ -164,26 +175,33 @@ class ObjectStore:
         return destination
 
     def download_prefix(self, address: Address, cache: Path) -> dict[str, Path]:
-        """Bring every object under `address` into `cache`, several at once, and return the files by their names below the prefix.
+        """Bring every object under `address` into `cache`, several at once, and return the files by their names below
+        the prefix.
 
-        What is in the cache with the same ETag is not fetched again, so an interrupted call goes on where it stopped. Keys never become paths.
-        Raises BadInput where there is nothing under `address`.
+        What is in the cache with the same ETag is not fetched again, so an interrupted call goes on where it stopped.
+        Keys never become paths. Raises BadInput where there is nothing under `address`.
         """
         items = self.objects(address)
         if not items:
             self._check_bucket(address)
             raise BadInput(f"There are no objects under {address} in the store at {self.endpoint}.")
         with ThreadPoolExecutor(PARALLEL) as pool:
-            futures = {item.key: pool.submit(self.cached, Address(address.bucket, item.key), item, cache) for item in items}
+            futures = {
+                item.key: pool.submit(self.cached, Address(address.bucket, item.key), item, cache) for item in items
+            }
             try:
                 start = len(address.key) + 1 if address.key else 0
-                return {key[start:]: future.result() for key, future in tracked(futures.items(), f"download of {address}", len(futures))}
+                return {
+                    key[start:]: future.result()
+                    for key, future in tracked(futures.items(), f"download of {address}", len(futures))
+                }
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def cached(self, address: Address, item: StoredObject, cache: Path) -> Path:
-        """The file of an object in `cache`, fetched where this version of it is not there; other versions of it are removed."""
+        """The file of an object in `cache`, fetched where this version of it is not there; other versions of it are
+        removed."""
         folder = Path(cache) / hashlib.sha256(f"{self.endpoint}/{address}".encode()).hexdigest()
         file = folder / hashlib.sha256(f"{item.etag}/{item.size}".encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,24 +216,32 @@ class ObjectStore:
     def upload_file(self, file: Path, address: Address) -> None:
         """Store a file, with its SHA-256 in the object's metadata for those who download it.
 
-        When this returns the whole object is there: its size, checksum and ETag were asked for afterwards. A file larger than PART_SIZE goes in
-        parts, of which none is left behind where that fails. Raises BadInput for wrong credentials, a missing bucket or file; RunFailed for a
-        full store or one that does not answer.
+        When this returns the whole object is there: its size, checksum and ETag were asked for afterwards. A file
+        larger than PART_SIZE goes in parts, of which none is left behind where that fails. Raises BadInput for wrong
+        credentials, a missing bucket or file; RunFailed for a full store or one that does not answer.
         """
         try:
             checksum, size = sha256_of(file), Path(file).stat().st_size
         except OSError as error:
-            raise BadInput(f"The file {file} cannot be read ({error.strerror}), so it cannot be stored as {address}.") from error
+            raise BadInput(
+                f"The file {file} cannot be read ({error.strerror}), so it cannot be stored as {address}."
+            ) from error
         reason = ""
         for _ in range(UPLOADS):
-            etag = self._put(Path(file), address, size, checksum) if size <= PART_SIZE else self._put_in_parts(Path(file), address, size, checksum)
+            etag = (
+                self._put(Path(file), address, size, checksum)
+                if size <= PART_SIZE
+                else self._put_in_parts(Path(file), address, size, checksum)
+            )
             found = self._persistently(lambda: self._stat(address), address)
             reason = _difference(found, size, checksum, etag, Path(file))
             if not reason:
                 return
         if found and found[1] == checksum:
             self.remove(address)
-        raise RunFailed(f"{address} was sent {UPLOADS} times to the store at {self.endpoint}, which said yes, but {reason}.")
+        raise RunFailed(
+            f"{address} was sent {UPLOADS} times to the store at {self.endpoint}, which said yes, but {reason}."
+        )
 
     def _put(self, file: Path, address: Address, size: int, checksum: str) -> str:
         """Send a file in one piece; its ETag."""
@@ -224,20 +250,24 @@ class ObjectStore:
             with open(file, "rb") as content:
                 metadata: dict[str, str | list[str] | tuple[str]] = {"sha256": checksum}
                 return (
-                    self._client.put_object(address.bucket, address.key, content, size, metadata=metadata, part_size=max(PART_SIZE, 5 << 20)).etag
+                    self._client.put_object(
+                        address.bucket, address.key, content, size, metadata=metadata, part_size=max(PART_SIZE, 5 << 20)
+                    ).etag
                     or ""
                 )
 
         return self._persistently(sent, address, writing=True)
 
     def _put_in_parts(self, file: Path, address: Address, size: int, checksum: str) -> str:
-        """Send a file in parts, several at once, and put them together; the ETag of the whole, "" where that was not said."""
+        """Send a file in parts, several at once, and put them together; the ETag of the whole, "" where that was not
+        said."""
         from minio.datatypes import Part
         from minio.error import MinioException
 
         from vqi.storage.s3_answers import Incomplete, status_and_code
 
-        # The client's own upload begins anew with every part that fails, and leaves the parts behind where the store is away: its steps one by one.
+        # The client's own upload begins anew with every part that fails, and leaves the parts behind where the store is
+        # away: its steps one by one.
         client, bucket, key = self._client, address.bucket, address.key
         step = max(PART_SIZE, -(-size // MOST_PARTS))
         given_up = threading.Event()
@@ -248,7 +278,12 @@ class ObjectStore:
             with open(file, "rb") as content:
                 content.seek((number - 1) * step)
                 piece = content.read(step)
-            return Part(number, self._persistently(lambda: client._upload_part(bucket, key, piece, None, upload, number), address, writing=True))
+            return Part(
+                number,
+                self._persistently(
+                    lambda: client._upload_part(bucket, key, piece, None, upload, number), address, writing=True
+                ),
+            )
 
         def put_together() -> str:
             try:
@@ -263,7 +298,9 @@ class ObjectStore:
             return etag
 
         headers: dict[str, str | list[str] | tuple[str]] = {"x-amz-meta-sha256": checksum}
-        upload = self._persistently(lambda: client._create_multipart_upload(bucket, key, dict(headers)), address, writing=True)
+        upload = self._persistently(
+            lambda: client._create_multipart_upload(bucket, key, dict(headers)), address, writing=True
+        )
         try:
             with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
                 futures = [pool.submit(part, number + 1) for number in range(-(-size // step))]
@@ -281,17 +318,27 @@ class ObjectStore:
     def _abandon(self, bucket: str, key: str, upload: str) -> None:
         """Drop the parts of an upload, if the store can still be told; else its rule for incomplete uploads does."""
         with suppress(VqiError):
-            self._persistently(lambda: self._client._abort_multipart_upload(bucket, key, upload), Address(bucket, key), attempts=4)
+            self._persistently(
+                lambda: self._client._abort_multipart_upload(bucket, key, upload), Address(bucket, key), attempts=4
+            )
 
     def abandon_uploads(self, address: Address) -> int:
-        """Drop the parts that killed uploads to the object `address`, and to those under it as a folder, have left; how many uploads there were.
+        """Drop the parts that killed uploads to the object `address`, and to those under it as a folder, have left; how
+        many uploads there were.
 
-        Nothing is raised: some stores list unfinished uploads of a whole key only, some forbid it, and all can be told to drop old ones by a rule.
+        Nothing is raised: some stores list unfinished uploads of a whole key only, some forbid it, and all can be told
+        to drop old ones by a rule.
         """
         dropped = 0
         with suppress(VqiError):
             uploads = self._persistently(
-                lambda: self._client._list_multipart_uploads(address.bucket, prefix=address.key, encoding_type="url").uploads, address, attempts=4
+                lambda: (
+                    self._client._list_multipart_uploads(
+                        address.bucket, prefix=address.key, encoding_type="url"
+                    ).uploads
+                ),
+                address,
+                attempts=4,
             )
             for upload in uploads:
                 if upload.upload_id and upload.object_name and (upload.object_name + "/").startswith(address.key + "/"):
@@ -308,11 +355,16 @@ class ObjectStore:
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         keys = ["/".join(filter(None, (address.key, path.relative_to(folder).as_posix()))) for path in files]
         with ThreadPoolExecutor(PARALLEL) as pool:
-            for _ in tracked(pool.map(self.upload_file, files, [Address(address.bucket, key) for key in keys]), f"upload to {address}", len(files)):
+            for _ in tracked(
+                pool.map(self.upload_file, files, [Address(address.bucket, key) for key in keys]),
+                f"upload to {address}",
+                len(files),
+            ):
                 pass
 
     def make_bucket(self, name: str) -> bool:
-        """Make a bucket, and say whether it was missing. Raises BadInput for a name that somebody else has (Amazon's are global)."""
+        """Make a bucket, and say whether it was missing. Raises BadInput for a name that somebody else has (Amazon's
+        are global)."""
         from minio.error import S3Error
 
         address = Address(name, "")
@@ -326,7 +378,10 @@ class ObjectStore:
                 if error.code == "BucketAlreadyOwnedByYou":  # another was faster, or an answer was lost
                     return False
                 if error.code == "BucketAlreadyExists":
-                    raise BadInput(f"The bucket {name!r} in the store at {self.endpoint} belongs to somebody else; choose another name.") from error
+                    raise BadInput(
+                        f"The bucket {name!r} in the store at {self.endpoint} belongs to somebody else; choose "
+                        "another name."
+                    ) from error
                 raise
             return True
 
@@ -363,20 +418,28 @@ class ObjectStore:
         return self._persistently(told, Address(name, ""))
 
     def _bring(self, address: Address, item: StoredObject, destination: Path, sha256: str | None) -> None:
-        part = destination.with_name(f"{destination.name}.{hashlib.sha256(f'{address}/{item.etag}/{item.size}'.encode()).hexdigest()[:16]}.part")
+        part = destination.with_name(
+            f"{destination.name}.{hashlib.sha256(f'{address}/{item.etag}/{item.size}'.encode()).hexdigest()[:16]}.part"
+        )
         try:
-            self._persistently(lambda: self._continue(address, item, part), address, progress=lambda: part.stat().st_size if part.exists() else 0)
+            self._persistently(
+                lambda: self._continue(address, item, part),
+                address,
+                progress=lambda: part.stat().st_size if part.exists() else 0,
+            )
             if sha256 and (found := sha256_of(part)) != sha256:
                 part.unlink()
                 raise BadInput(
-                    f"{address} has SHA-256 {found}, not {sha256} as asked for; the object was changed or the checksum is of another file."
+                    f"{address} has SHA-256 {found}, not {sha256} as asked for; the object was changed or the "
+                    "checksum is of another file."
                 )
             os.replace(part, destination)
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
             raise RunFailed(
-                f"{address} cannot be written to {destination.parent} ({error.strerror}); make room there or name another folder."
+                f"{address} cannot be written to {destination.parent} ({error.strerror}); make room there or name "
+                "another folder."
             ) from error
 
     def _continue(self, address: Address, item: StoredObject, part: Path) -> None:
@@ -393,11 +456,14 @@ class ObjectStore:
                 headers = {"Range": f"bytes={have}-", "If-Match": f'"{item.etag}"'}
             response = self._client.get_object(address.bucket, address.key, request_headers=headers)
             try:
-                # Some servers answer a range with status 200, some ignore If-Match: the headers say what was really sent.
+                # Some servers answer a range with status 200, some ignore If-Match: the headers say what was really
+                # sent.
                 if (response.headers.get("ETag") or "").strip('"') != item.etag:
                     part.unlink(missing_ok=True)
                     raise BadInput(f"{address} was replaced while it was being downloaded; start again.")
-                continued = (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-") if have else False
+                continued = (
+                    (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-") if have else False
+                )
                 with open(part, "ab" if continued else "wb") as file:
                     # As it is stored: an object with a Content-Encoding would be unpacked on the way.
                     for piece in response.stream(PIECE, decode_content=False):
@@ -437,7 +503,8 @@ class ObjectStore:
     ) -> T:
         """The result of `operation`, tried again after what may pass; anything else becomes one sentence.
 
-        An attempt that brought `progress` further than ever counts as the first of its row: a large file may break off any number of times.
+        An attempt that brought `progress` further than ever counts as the first of its row: a large file may break off
+        any number of times.
         """
         from vqi.storage.s3_answers import ERRORS, Incomplete, asked_pause, explained, may_pass, reason_of
 
@@ -452,7 +519,10 @@ class ObjectStore:
                 furthest = max(furthest, progress())
                 if attempt >= limit:
                     verb = "be stored in" if writing else "be had from"
-                    raise RunFailed(f"{address} cannot {verb} the store at {self.endpoint} after {limit} attempts ({reason_of(error)}).") from error
+                    raise RunFailed(
+                        f"{address} cannot {verb} the store at {self.endpoint} after {limit} attempts "
+                        f"({reason_of(error)})."
+                    ) from error
                 pause = min(self._pause * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
                 pause = max(pause, asked_pause(error))
                 if attempt > 4:
@@ -465,11 +535,16 @@ class ObjectStore:
             if time.monotonic() - self._waiting_said < 30:
                 return
             self._waiting_said = time.monotonic()
-        print(f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.", file=sys.stderr, flush=True)
+        print(
+            f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def download_file(address: str, destination: Path, sha256: str | None = None) -> Path:
-    """Bring the object s3://... to `destination` from the store that the environment names (see ObjectStore.download_file)."""
+    """Bring the object s3://... to `destination` from the store that the environment names (see
+    ObjectStore.download_file)."""
     return ObjectStore.from_environment().download_file(Address.parse(address), destination, sha256)
 
 
@@ -485,7 +560,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _difference(found: tuple[StoredObject, str] | None, size: int, checksum: str, etag: str, file: Path) -> str:
-    """What distinguishes an object from the file that was sent, "" where nothing does. `checksum` and `etag`: what it should have."""
+    """What distinguishes an object from the file that was sent, "" where nothing does. `checksum` and `etag`: what it
+    should have."""
     if found is None:
         return "it is not there"
     stored, told = found
@@ -503,7 +579,8 @@ def _md5_of(file: Path) -> str:
 
 
 def _checksums_agree(part: Path, etag: str, received: Mapping[str, str]) -> bool:
-    """Whether a file has the checksums that came with it; an ETag is an MD5 unless the object came in parts or is encrypted by the store."""
+    """Whether a file has the checksums that came with it; an ETag is an MD5 unless the object came in parts or is
+    encrypted by the store."""
     if asked := received.get("x-amz-meta-sha256"):
         return sha256_of(part) == asked
     encrypted = any(key.startswith("x-amz-server-side-encryption") for key in received)

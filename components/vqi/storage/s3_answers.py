@@ -16,9 +16,30 @@ LONGEST_WAIT = 30.0
 # What the client and its HTTP library raise; ParseError where something other than a store answered.
 ERRORS = (MinioException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, ValueError, ParseError)
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidAccessKey", "AuthorizationHeaderMalformed"}
-_WRONG_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidTokenId", "InvalidClientTokenId", "TokenRefreshRequired"}
-_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "BucketQuotaExceeded", "StorageFull", "InsufficientStorage"}
-_REFUSED_NAMES = {"KeyTooLongError", "InvalidBucketName", "XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidObjectName", "InvalidURI"}
+_WRONG_TOKEN = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "InvalidTokenId",
+    "InvalidClientTokenId",
+    "TokenRefreshRequired",
+}
+_FULL = {
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "QuotaExceeded",
+    "BucketQuotaExceeded",
+    "StorageFull",
+    "InsufficientStorage",
+}
+_REFUSED_NAMES = {
+    "KeyTooLongError",
+    "InvalidBucketName",
+    "XMinioInvalidObjectName",
+    "XMinioInvalidResourceName",
+    "InvalidObjectName",
+    "InvalidURI",
+}
 _PASSING = {
     "SlowDown",
     "SlowDownRead",
@@ -35,7 +56,8 @@ _PASSING = {
     "BadDigest",
     "XAmzContentSHA256Mismatch",
 }
-# What servers answer to a call they do not offer or take for another (rules for a bucket: for making it), or to a rule they do not know.
+# What servers answer to a call they do not offer or take for another (rules for a bucket: for making it), or to a rule
+# they do not know.
 _NOT_OFFERED = {
     "NotImplemented",
     "MethodNotAllowed",
@@ -56,7 +78,8 @@ class Incomplete(Exception):
 def status_and_code(error: BaseException) -> tuple[int, str]:
     """HTTP status (0 where there was no answer) and S3 error code ("" where there was none) of what the client raised.
 
-    The client parses `application/xml` alone; servers that answer in `text/xml` have their code in the text of the error.
+    The client parses `application/xml` alone; servers that answer in `text/xml` have their code in the text of the
+    error.
     """
     if isinstance(error, S3Error):
         return error.response.status if error.response is not None else 0, re.sub(r"\W", "", error.code or "")[:60]
@@ -127,25 +150,43 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
             "write USER:PASSWORD@ before the host in HTTP_PROXY or HTTPS_PROXY, or name the store in NO_PROXY."
         )
     if refusal:
-        return RunFailed(f"The proxy does not connect to the store at {endpoint} ({refusal}); let it, or name the store in NO_PROXY.")
+        return RunFailed(
+            f"The proxy does not connect to the store at {endpoint} ({refusal}); let it, or name the store in NO_PROXY."
+        )
     if code in _FULL or status == 507:
         return RunFailed(
-            f"{store} is full, or the quota of {bucket!r} is reached ({code or status}): {address} was not stored; make room and start again."
+            f"{store} is full, or the quota of {bucket!r} is reached ({code or status}): {address} was not stored; "
+            "make room and start again."
         )
     if code == "RequestTimeTooSkewed":
-        return RunFailed(f"{store} refuses requests because its clock and this machine's differ too much ({code}); set the clock right.")
-    if region and (code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect") or status in (301, 307)):
-        return BadInput(f"{store} keeps {bucket!r} in the region {region!r} ({code or status}); set AWS_REGION={region}.")
+        return RunFailed(
+            f"{store} refuses requests because its clock and this machine's differ too much ({code}); set the clock "
+            "right."
+        )
+    if region and (
+        code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect")
+        or status in (301, 307)
+    ):
+        return BadInput(
+            f"{store} keeps {bucket!r} in the region {region!r} ({code or status}); set AWS_REGION={region}."
+        )
     if code in _WRONG_TOKEN:
         return BadInput(
-            f"{store} refuses the credentials ({code}): the session token has expired or is of other keys; set AWS_SESSION_TOKEN and its keys anew."
+            f"{store} refuses the credentials ({code}): the session token has expired or is of other keys; set "
+            "AWS_SESSION_TOKEN and its keys anew."
         )
     if code in _WRONG_CREDENTIALS:
         return BadInput(f"{store} refuses the credentials ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
     if code == "InvalidObjectState":
-        return BadInput(f"{address} is in an archive class of the store at {endpoint} ({code}); restore it there first.")
+        return BadInput(
+            f"{address} is in an archive class of the store at {endpoint} ({code}); restore it there first."
+        )
     if status == 403 or code == "AccessDenied":
-        what = "be written there, and that the bucket takes writes (a reached quota can close it)" if writing else "be read"
+        what = (
+            "be written there, and that the bucket takes writes (a reached quota can close it)"
+            if writing
+            else "be read"
+        )
         return BadInput(f"{store} denies access to {address}; check the credentials and what may {what}.")
     if code in _REFUSED_NAMES:
         return BadInput(f"{store} refuses the name {address} ({code}); choose another.")
@@ -159,8 +200,12 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
         if re.search(r"WRONG_VERSION_NUMBER|HTTP_REQUEST", str(error)):
             return BadInput(f"{store} speaks plain HTTP; write its address with http://.")
         if "Hostname mismatch" in str(error) or "IP address mismatch" in str(error):
-            return RunFailed(f"The certificate of the store at {endpoint} is not for this host name; use the name that it is for.")
-        return RunFailed(f"The certificate of the store at {endpoint} is not trusted; name its authority's file in AWS_CA_BUNDLE.")
+            return RunFailed(
+                f"The certificate of the store at {endpoint} is not for this host name; use the name that it is for."
+            )
+        return RunFailed(
+            f"The certificate of the store at {endpoint} is not trusted; name its authority's file in AWS_CA_BUNDLE."
+        )
     if status == 400 and "HTTPS server" in str(error):
         return BadInput(f"{store} speaks HTTPS; write its address with https://.")
     reason = code or status or (str(error).splitlines() or [type(error).__name__])[0][:200]

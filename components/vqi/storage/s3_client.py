@@ -29,8 +29,9 @@ ADDRESSING_STYLE = "AWS_S3_ADDRESSING_STYLE"
 
 
 class SteadyPool(urllib3.PoolManager):
-    """Sends what is large in pieces: a socket's patience is for all that one call sends, so a part sent whole had to be through within
-    CONNECT_SECONDS, and over a slow line none ever was. Each request goes through the proxy that the environment names for its address."""
+    """Sends what is large in pieces: a socket's patience is for all that one call sends, so a part sent whole had to be
+    through within CONNECT_SECONDS, and over a slow line none ever was. Each request goes through the proxy that the
+    environment names for its address."""
 
     def __init__(self, environ: Mapping[str, str], **options: Any) -> None:
         super().__init__(**options)
@@ -65,7 +66,10 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     endpoint = next((environ[key] for key in ENDPOINTS if environ.get(key)), None)
     if endpoint is None and not region:
-        raise BadInput(f"No object store is named; set {ENDPOINTS[0]} (for example http://minio:9000), or AWS_REGION for Amazon S3.")
+        raise BadInput(
+            f"No object store is named; set {ENDPOINTS[0]} (for example http://minio:9000), or AWS_REGION for Amazon "
+            "S3."
+        )
     endpoint = endpoint or f"https://s3.{region}.amazonaws.com"
     parts = urlsplit(endpoint)
     shown = _without_password(endpoint)
@@ -73,12 +77,15 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
         raise BadInput(f"The object store's address {shown!r} must read http://host:port or https://host:port.")
     if parts.path.strip("/"):
         raise BadInput(
-            f"The object store's address {shown!r} must read http://host:port or https://host:port, without the path {parts.path!r}: "
+            f"The object store's address {shown!r} must read http://host:port or https://host:port, without the path "
+            f"{parts.path!r}: "
             "an S3 store is spoken to at the root of its host."
         )
     style = environ.get(ADDRESSING_STYLE) or "auto"
     if style not in ("auto", "path", "virtual"):
-        raise BadInput(f"{ADDRESSING_STYLE} is {style!r}; it must be path (host/bucket), virtual (bucket.host) or auto.")
+        raise BadInput(
+            f"{ADDRESSING_STYLE} is {style!r}; it must be path (host/bucket), virtual (bucket.host) or auto."
+        )
     pool = SteadyPool(
         environ,
         num_pools=4,
@@ -92,7 +99,11 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
     try:
         proxy_of(endpoint, environ)  # one that cannot be used is an error here, not one of the first request
         client = Minio(
-            parts.netloc, secure=parts.scheme == "https", region=region or "us-east-1", credentials=_credentials(environ), http_client=pool
+            parts.netloc,
+            secure=parts.scheme == "https",
+            region=region or "us-east-1",
+            credentials=_credentials(environ),
+            http_client=pool,
         )
     except ValueError as error:
         raise BadInput(f"The object store's address {shown!r} cannot be used ({error}).") from error
@@ -106,18 +117,29 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
 def _credentials(environ: Mapping[str, str]) -> Provider:
     for key, secret in (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")):
         if environ.get(key) and environ.get(secret):
-            return StaticProvider(environ[key], environ[secret], (environ.get("AWS_SESSION_TOKEN") or None) if key.startswith("AWS") else None)
+            return StaticProvider(
+                environ[key],
+                environ[secret],
+                (environ.get("AWS_SESSION_TOKEN") or None) if key.startswith("AWS") else None,
+            )
         if environ.get(key) or environ.get(secret):
             raise BadInput(f"Only one of {key} and {secret} is set; the object store needs both.")
-    if any(environ.get(f"AWS_{way}") for way in ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI")):
+    if any(
+        environ.get(f"AWS_{way}")
+        for way in ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI")
+    ):
         retries = urllib3.Retry(total=5, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-        return IamAwsProvider(http_client=SteadyPool(environ, retries=retries, timeout=timeout, ca_certs=_certificates(environ)))
+        return IamAwsProvider(
+            http_client=SteadyPool(environ, retries=retries, timeout=timeout, ca_certs=_certificates(environ))
+        )
     stored = AWSConfigProvider(environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE"))
     try:
         stored.retrieve()
     except (ValueError, configparser.Error) as error:
-        raise BadInput("No credentials for the object store are set; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from error
+        raise BadInput(
+            "No credentials for the object store are set; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from error
     return stored
 
 

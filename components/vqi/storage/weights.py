@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 Kind = Literal["imagenet", "file", "s3", "random", "none"]
 RANDOM_LABEL = "random weights (for tests only)"
-# What trainers put before a network's own names, also several of them (`module.encoder.`): DataParallel, MoCo's query encoder, SimSiam and others.
+# What trainers put before a network's own names, also several of them (`module.encoder.`): DataParallel, MoCo's query
+# encoder, SimSiam and others.
 PREFIXES = ("module.", "encoder_q.", "backbone.", "encoder.", "model.")
 
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where a network's weights came from, as reports show it. `sha256` is that of the weights file, empty where there is none."""
+    """Where a network's weights came from, as reports show it. `sha256` is that of the weights file, empty where there
+    is none."""
 
     kind: Kind
     label: str
@@ -32,19 +34,28 @@ class WeightsOrigin:
 
 
 def load_weights(network: str, weights: str, sha256: str = "") -> tuple[dict[str, Tensor], WeightsOrigin]:
-    """The state dict that `weights` names (`imagenet`, a file path or an `s3://` address) for torchvision's `network`, and its origin.
+    """The state dict that `weights` names (`imagenet`, a file path or an `s3://` address) for torchvision's `network`,
+    and its origin.
 
     Raises BadInput where it cannot be had, does not have the `sha256` asked for, or is no plain state dict.
     """
     if weights == "imagenet":
         path, label = _imagenet_file(network)
         return _read(path, weights, sha256, "backbone.sha256"), WeightsOrigin("imagenet", label, sha256_of(path))
-    return load_stored(weights, sha256, "backbone.weights", "backbone.sha256", "give imagenet, a file, an s3:// address, or random (for tests)")
+    return load_stored(
+        weights,
+        sha256,
+        "backbone.weights",
+        "backbone.sha256",
+        "give imagenet, a file, an s3:// address, or random (for tests)",
+    )
 
 
-def load_stored(weights: str, sha256: str, setting: str, sha256_setting: str, advice: str) -> tuple[dict[str, Tensor], WeightsOrigin]:
-    """The state dict of a file or an `s3://` address, and its origin. `setting` and `sha256_setting` are what errors call the two, `advice` what they
-    advise where there is no such file.
+def load_stored(
+    weights: str, sha256: str, setting: str, sha256_setting: str, advice: str
+) -> tuple[dict[str, Tensor], WeightsOrigin]:
+    """The state dict of a file or an `s3://` address, and its origin. `setting` and `sha256_setting` are what errors
+    call the two, `advice` what they advise where there is no such file.
 
     Raises BadInput as `load_weights` does.
     """
@@ -76,7 +87,9 @@ def _imagenet_file(network: str) -> tuple[Path, str]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _impatient_sockets():
-                torch.hub.download_url_to_file(chosen.url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
+                torch.hub.download_url_to_file(
+                    chosen.url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
+                )
         except (OSError, RuntimeError) as error:
             raise BadInput(
                 f"The ImageNet weights of {network} cannot be downloaded here ({error}); "
@@ -101,19 +114,30 @@ def _read(path: Path, name: str, sha256: str, setting: str) -> dict[str, Tensor]
     if sha256:
         found = sha256_of(path)
         if found != sha256.lower():
-            raise BadInput(f"The weights {name} have sha256 {found}, not {sha256} as {setting} says; check the file or the setting.")
+            raise BadInput(
+                f"The weights {name} have sha256 {found}, not {sha256} as {setting} says; check the file or the "
+                "setting."
+            )
     import torch
     from safetensors.torch import load_file
 
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # both raise whatever the bytes make them meet
-        raise BadInput(f"The weights {name} cannot be read as a plain state dict ({type(error).__name__}); save them with safetensors.") from error
+        raise BadInput(
+            f"The weights {name} cannot be read as a plain state dict ({type(error).__name__}); save them with "
+            "safetensors."
+        ) from error
     return _state_dict(content, name)
 
 
 def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
-    """The mapping of names to tensors in a checkpoint, unwrapped from `state_dict` or `model`, and from DataParallel's `module.`."""
+    """The mapping of names to tensors in a checkpoint, unwrapped from `state_dict` or `model`, and from DataParallel's
+    `module.`."""
     import torch
 
     for wrapper in ("state_dict", "model"):
@@ -121,14 +145,19 @@ def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping):
         raise BadInput(f"The weights {name} hold a {type(content).__name__}, not a state dict (names and tensors).")
-    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    tensors = {
+        key.removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise BadInput(f"The weights {name} hold no tensors; they are no state dict.")
     return tensors
 
 
 def without_prefix(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """The part of `state` that lies under one chain of PREFIXES, or under none, without it: the one under which most of the names `wanted` are found.
+    """The part of `state` that lies under one chain of PREFIXES, or under none, without it: the one under which most of
+    the names `wanted` are found.
 
     The shorter chain is taken where several hold as many; where none holds any, all of `state` comes back.
     """
@@ -138,5 +167,8 @@ def without_prefix(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict
         while prefix := next((prefix for prefix in PREFIXES if key.startswith(chain + prefix)), ""):
             chain += prefix
             chains.add(chain)
-    chosen = max(sorted(chains, key=lambda chain: (len(chain), chain)), key=lambda chain: sum(chain + name in state for name in wanted))
+    chosen = max(
+        sorted(chains, key=lambda chain: (len(chain), chain)),
+        key=lambda chain: sum(chain + name in state for name in wanted),
+    )
     return {key.removeprefix(chosen): tensor for key, tensor in state.items() if key.startswith(chosen)}

@@ -1,4 +1,5 @@
-"""What a method costs on this machine: measured for a few seconds on random images, with random weights, and extrapolated."""
+"""What a method costs on this machine: measured for a few seconds on random images, with random weights, and
+extrapolated."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What is learnt by gradient: `steps` of `batch_size` images each, `milliseconds` a step, taken from steps of `measured_batch` images."""
+    """What is learnt by gradient: `steps` of `batch_size` images each, `milliseconds` a step, taken from steps of
+    `measured_batch` images."""
 
     name: str
     batch_size: int
@@ -49,8 +51,9 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """`latency_ms`: one image, scored alone. `trainings`: the default budget on `images` photographs, one after the other. `index_seconds`: embedding
-    them and building the index (0 where there is none). Everything in torch and float32; an exported graph is usually faster.
+    """`latency_ms`: one image, scored alone. `trainings`: the default budget on `images` photographs, one after the
+    other. `index_seconds`: embedding them and building the index (0 where there is none). Everything in torch and
+    float32; an exported graph is usually faster.
     """
 
     device: str
@@ -73,7 +76,9 @@ class Cost:
         return asdict(self) | {"hours": self.hours}
 
 
-def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettings, size: tuple[int, int], compute: Compute) -> Cost:
+def measure_cost(
+    method: str, settings: dict[str, Any], backbone: BackboneSettings, size: tuple[int, int], compute: Compute
+) -> Cost:
     """The cost of `method` here; the backbone's weights are drawn at random, so none are needed.
 
     Raises BadInput where the method cannot be made with this backbone and size.
@@ -85,7 +90,9 @@ def measure_cost(method: str, settings: dict[str, Any], backbone: BackboneSettin
     latency = _median_seconds(lambda: _scored(detector, images[:1]))
     supervised = settings_class(method).supervised
     budget = settings_class(method).budget
-    trainings = () if budget is None else tuple(_trainings("training", cast(Learner, detector), budget, images, supervised))
+    trainings = (
+        () if budget is None else tuple(_trainings("training", cast(Learner, detector), budget, images, supervised))
+    )
     network: Any = detector.backbone
     return Cost(
         device=str(detector.device),
@@ -130,7 +137,8 @@ def _trainings(name: str, learner: Learner, budget: Budget, images: Tensor, supe
 
 
 def _training_cost(name: str, learner: Learner, budget: Budget, images: Tensor, supervised: bool) -> TrainingCost:
-    """Steps of two images, and of more while those are quick, up to the budget's own; a step's time is taken to grow with its images."""
+    """Steps of two images, and of more while those are quick, up to the budget's own; a step's time is taken to grow
+    with its images."""
     epoch = steps_per_epoch(IMAGES, budget.batch_size)
     schedule = Schedule(TrainSettings().steps(budget, epoch), epoch, budget.batch_size)
     learner.prepare(_Batches(images))
@@ -151,7 +159,8 @@ def _training_cost(name: str, learner: Learner, budget: Budget, images: Tensor, 
 
 
 def _step(learner: Learner, optimisation: Optimisation, images: Tensor, labels: Tensor | None) -> float:
-    """One step as the loop takes it, in float32; seconds. Mini-batches are learnt from for as long as there is time, and the others are counted."""
+    """One step as the loop takes it, in float32; seconds. Mini-batches are learnt from for as long as there is time,
+    and the others are counted."""
     device = next(learner.parameters()).device
     started = time.perf_counter()
     with torch.no_grad():
@@ -175,7 +184,8 @@ def _step(learner: Learner, optimisation: Optimisation, images: Tensor, labels: 
 
 
 def _median_seconds(call: Callable[[], float | None]) -> float:
-    """The median time of calls made for SECONDS, without the first one where there is time for more; a call may say itself how long it took."""
+    """The median time of calls made for SECONDS, without the first one where there is time for more; a call may say
+    itself how long it took."""
     taken: list[float] = []
     begun = time.perf_counter()
     while not taken or time.perf_counter() - begun < SECONDS:

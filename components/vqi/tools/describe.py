@@ -15,7 +15,8 @@ Kind = Literal["memory", "trained", "supervised"]
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its type in words, its default, its closed range or its choices, what it means and where its default comes from."""
+    """One setting: its type in words, its default, its closed range or its choices, what it means and where its default
+    comes from."""
 
     name: str
     type: str
@@ -34,13 +35,18 @@ class Setting:
         if self.low is None and self.high is None:
             return self.type
         low, high = ("" if value is None else f"{value:.15g}" for value in (self.low, self.high))
-        return f"{self.type}, {low} to {high}" if low and high else f"{self.type}, {'at least ' + low if low else 'at most ' + high}"
+        return (
+            f"{self.type}, {low} to {high}"
+            if low and high
+            else f"{self.type}, {'at least ' + low if low else 'at most ' + high}"
+        )
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method: what it is, whose it is, how it learns and what can be set. `kind`: `memory` methods fit an index to the normals and learn nothing
-    by gradient, `trained` ones do, `supervised` ones learn from labelled defects too. `extra_images` names the setting that further images come from.
+    """A method: what it is, whose it is, how it learns and what can be set. `kind`: `memory` methods fit an index to
+    the normals and learn nothing by gradient, `trained` ones do, `supervised` ones learn from labelled defects too.
+    `extra_images` names the setting that further images come from.
     """
 
     name: str

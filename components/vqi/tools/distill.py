@@ -56,18 +56,30 @@ def distill(
     teacher: Path,
     budgets: TrainSettings | None = None,
 ) -> dict[str, Any]:
-    """Write the teacher's weights to `teacher` (safetensors) and, beside it with the suffix .json, how they came about; returns the latter.
+    """Write the teacher's weights to `teacher` (safetensors) and, beside it with the suffix .json, how they came about;
+    returns the latter.
 
-    `source`: a folder, archive or s3:// prefix of pictures of anything, the more varied the better. `settings`: efficient_ad's, of which the model's
-    size, its channels and the steps count. Raises BadInput where there are no pictures, or the backbone or its weights cannot be used; RunFailed
-    where training broke off.
+    `source`: a folder, archive or s3:// prefix of pictures of anything, the more varied the better. `settings`:
+    efficient_ad's, of which the model's size, its channels and the steps count. Raises BadInput where there are no
+    pictures, or the backbone or its weights cannot be used; RunFailed where training broke off.
     """
     if teacher.suffix != ".safetensors":
         raise BadInput(f"The teacher is to be written to {teacher.name!r}; name a file that ends in .safetensors.")
-    task = Task(source, {**settings, "teacher": ""}, backbone, geometry, compute, seed, Path(teacher), budgets or TrainSettings())
+    task = Task(
+        source,
+        {**settings, "teacher": ""},
+        backbone,
+        geometry,
+        compute,
+        seed,
+        Path(teacher),
+        budgets or TrainSettings(),
+    )
     if task.budgets.processes == 1:
         return learn(Group(), task)
-    create(METHOD, task.settings, backbone, geometry.input_size, seed)  # what is wrong is said once, here, and not by every process
+    create(
+        METHOD, task.settings, backbone, geometry.input_size, seed
+    )  # what is wrong is said once, here, and not by every process
     return launch(task.budgets.processes, learn, task)
 
 
@@ -75,7 +87,10 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
     """Distil in this process, one of `group`; rank 0 writes the files."""
     compute = task.compute.of_process(group.rank) if group.size > 1 else task.compute
     with contextmanager(source_images)(task.source, task.geometry, "the source") as images:
-        detector = to_device(cast(EfficientAd, create(METHOD, task.settings, task.backbone, task.geometry.input_size, task.seed)), compute)
+        detector = to_device(
+            cast(EfficientAd, create(METHOD, task.settings, task.backbone, task.geometry.input_size, task.seed)),
+            compute,
+        )
         first = detector.pretraining()
         assert first is not None
         loop = Loop(
@@ -86,7 +101,9 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
             budget=first.budget,
             compute=compute,
             seed=task.seed,
-            checkpoints=_checkpoints(detector, task, len(images)) if group.rank == 0 or task.budgets.checkpoints else None,
+            checkpoints=_checkpoints(detector, task, len(images))
+            if group.rank == 0 or task.budgets.checkpoints
+            else None,
             group=group,
         )
         training = loop.run(_Batches(images, compute.batch_size))

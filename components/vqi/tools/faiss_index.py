@@ -1,4 +1,5 @@
-"""A memory bank as a faiss index, for other tools. Ours search by one matrix product, which is as fast (docs/benchmarks.md), and do not read it."""
+"""A memory bank as a faiss index, for other tools. Ours search by one matrix product, which is as fast
+(docs/benchmarks.md), and do not read it."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ INDEX_TENSORS, MEMORY_BANK = "index.safetensors", "memory_bank"
 
 
 def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
-    """Write the memory bank of a bundle, or of an index artefact, to the file `out` as a faiss IndexFlatL2; returns its vectors and their length.
+    """Write the memory bank of a bundle, or of an index artefact, to the file `out` as a faiss IndexFlatL2; returns its
+    vectors and their length.
 
-    Searching it gives squared Euclidean distances. Raises BadInput where `source` has no memory bank (only patchcore has one).
+    Searching it gives squared Euclidean distances. Raises BadInput where `source` has no memory bank (only patchcore
+    has one).
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -29,7 +32,10 @@ def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
 
     file = Path(source) / INDEX_TENSORS
     if not file.is_file():
-        raise BadInput(f"{source} holds no {INDEX_TENSORS}; give the folder of a bundle or of an index whose method keeps a memory bank.")
+        raise BadInput(
+            f"{source} holds no {INDEX_TENSORS}; give the folder of a bundle or of an index whose method keeps a "
+            "memory bank."
+        )
     try:
         bank = load_file(file).get(MEMORY_BANK)
     except (SafetensorError, OSError) as error:

@@ -36,11 +36,21 @@ class Preview:
     sentence: str
 
 
-def preview(*, dataset: Path, method: str, settings: dict[str, Any], backbone: BackboneSettings, geometry: Geometry, seed: int, out: Path) -> Preview:
-    """Write the contact sheet of `method` to the PNG `out`: a row a photograph, a column a view. Views read no weights, so none are loaded.
+def preview(
+    *,
+    dataset: Path,
+    method: str,
+    settings: dict[str, Any],
+    backbone: BackboneSettings,
+    geometry: Geometry,
+    seed: int,
+    out: Path,
+) -> Preview:
+    """Write the contact sheet of `method` to the PNG `out`: a row a photograph, a column a view. Views read no weights,
+    so none are loaded.
 
-    The photographs are chosen by `seed`, normals that are trained on; for a supervised method half of them are labelled defects.
-    Raises BadInput where there are none, or the method cannot be made with these settings.
+    The photographs are chosen by `seed`, normals that are trained on; for a supervised method half of them are labelled
+    defects. Raises BadInput where there are none, or the method cannot be made with these settings.
     """
     kind, opened = settings_class(method), Dataset(dataset)
     samples = _chosen(opened, kind.supervised, seed)
@@ -49,21 +59,31 @@ def preview(*, dataset: Path, method: str, settings: dict[str, Any], backbone: B
     views: Views = {}
     if kind.budget is not None:
         with ExitStack() as around:
-            learner = cast(Learner, create(method, settings, replace(backbone, weights="random", sha256=""), geometry.input_size, seed))
+            learner = cast(
+                Learner,
+                create(method, settings, replace(backbone, weights="random", sha256=""), geometry.input_size, seed),
+            )
             if kind.extra_images and (source := str(settings.get(kind.extra_images, ""))):
                 key = f"method.settings.{kind.extra_images}"
                 learner.extra = around.enter_context(contextmanager(source_images)(source, geometry, key))
             views = learner.views(images, labels, generator(seed, "preview", 0))
-    shown = {name: values for name, values in views.items() if _is_picture(values, len(images)) and not torch.equal(values, images)}
+    shown = {
+        name: values
+        for name, values in views.items()
+        if _is_picture(values, len(images)) and not torch.equal(values, images)
+    }
     columns = {"photograph": _pictures(images)} | {name: _pictures(values) for name, values in shown.items()}
     words: list[Literal["good", "defect"]] = ["defect" if sample.label == "defect" else "good" for sample in samples]
-    sheet = contact_sheet(f"What {method} learns from", columns, [sample.path for sample in samples], words if kind.supervised else None)
+    sheet = contact_sheet(
+        f"What {method} learns from", columns, [sample.path for sample in samples], words if kind.supervised else None
+    )
     _write_png(out, sheet)
     return Preview(tuple(columns), _sentence(method, kind.budget is not None, views, shown))
 
 
 def _chosen(dataset: Dataset, supervised: bool, seed: int) -> list[Sample]:
-    """IMAGES samples to learn from (fewer where there are fewer), the same for the same seed, in the manifest's order."""
+    """IMAGES samples to learn from (fewer where there are fewer), the same for the same seed, in the manifest's
+    order."""
     normals = dataset.samples("train", "good")
     if not supervised:
         return _some(normals, IMAGES, seed)
@@ -72,7 +92,8 @@ def _chosen(dataset: Dataset, supervised: bool, seed: int) -> list[Sample]:
     if not defects:
         raise BadInput(
             f"The Dataset {dataset.manifest.name!r} has no labelled defects to learn from; "
-            "the source needs photographs of defects among its test photographs, and data.labelled_fraction must not be 0."
+            "the source needs photographs of defects among its test photographs, and data.labelled_fraction must not "
+            "be 0."
         )
     return [*_some(normals, IMAGES // 2, seed), *_some(defects, IMAGES // 2, seed)]
 

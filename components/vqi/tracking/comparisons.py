@@ -43,7 +43,8 @@ class TrialRun:
 
 
 class Comparison:
-    """The MLflow run of a comparison. Every call raises RunFailed with one sentence where the server does not answer or refuses."""
+    """The MLflow run of a comparison. Every call raises RunFailed with one sentence where the server does not answer or
+    refuses."""
 
     def __init__(self, address: str, run_id: str) -> None:
         self.address, self.run_id = address, run_id
@@ -53,7 +54,9 @@ class Comparison:
         """A new run named `name`, found again by `key`. Raises BadInput where no address is given."""
         address = _needed(uri)
         with tracking_client(address) as client:
-            run = client.create_run(experiment_id(client, experiment, create=True), run_name=name, tags={COMPARISON: key})
+            run = client.create_run(
+                experiment_id(client, experiment, create=True), run_name=name, tags={COMPARISON: key}
+            )
             return Comparison(address, run.info.run_id)
 
     @staticmethod
@@ -73,14 +76,18 @@ class Comparison:
         """What was planned. Raises RunFailed where it was not stored."""
         planned = self.read_json(self.run_id, TRIALS)
         if not isinstance(planned, list):
-            raise RunFailed(f"The comparison {self.run_id} in MLflow does not hold its {TRIALS}; look at its first step.")
+            raise RunFailed(
+                f"The comparison {self.run_id} in MLflow does not hold its {TRIALS}; look at its first step."
+            )
         return planned
 
     def trial_runs(self) -> dict[str, TrialRun]:
         """The finished run of each trial, the latest where a trial was run again."""
         with tracking_client(self.address) as client:
             experiment = client.get_run(self.run_id).info.experiment_id
-            runs = _search(client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_TRIALS)
+            runs = _search(
+                client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_TRIALS
+            )
             found = [TrialRun(run.info.run_id, run.data.tags.get(TRIAL, ""), dict(run.data.metrics)) for run in runs]
         return {trial.trial: trial for trial in reversed(found)}
 
@@ -117,7 +124,10 @@ class Comparison:
 def _needed(uri: str) -> str:
     address = tracking_address(uri)
     if not address:
-        raise BadInput("The trials of a comparison are gathered through MLflow, and no address is given; set tracking_uri or MLFLOW_TRACKING_URI.")
+        raise BadInput(
+            "The trials of a comparison are gathered through MLflow, and no address is given; set tracking_uri or "
+            "MLFLOW_TRACKING_URI."
+        )
     return address
 
 

@@ -1,4 +1,5 @@
-"""Tracking of runs in MLflow: a sqlite file by default, a server by its address. MLflow is imported only where a run is tracked."""
+"""Tracking of runs in MLflow: a sqlite file by default, a server by its address. MLflow is imported only where a run is
+tracked."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
-# MLflow's own seven retries with a growing pause and a patience of two minutes keep a step waiting for a quarter of an hour.
+# MLflow's own seven retries with a growing pause and a patience of two minutes keep a step waiting for a quarter of an
+# hour.
 FIRST_CONTACT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "7",
@@ -40,11 +42,13 @@ COMMIT = "VQI_COMMIT"
 
 
 def tracking_address(uri: str) -> str:
-    """Where runs are tracked: `uri`, else MLFLOW_TRACKING_URI, else '' (nowhere). Raises BadInput for an address of no known kind."""
+    """Where runs are tracked: `uri`, else MLFLOW_TRACKING_URI, else '' (nowhere). Raises BadInput for an address of no
+    known kind."""
     address = uri.strip() or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if address and address.split(":", 1)[0].split("+")[0] not in SCHEMES:
         raise BadInput(
-            f"tracking.uri is {shown_address(address)!r}; it must be sqlite:///FILE, or the address of an MLflow server (http://HOST:PORT), or empty."
+            f"tracking.uri is {shown_address(address)!r}; it must be sqlite:///FILE, or the address of an MLflow "
+            "server (http://HOST:PORT), or empty."
         )
     return address
 
@@ -58,7 +62,8 @@ def shown_address(address: str) -> str:
 
 
 def check_tracking(uri: str, experiment: str) -> None:
-    """See that runs can be tracked there, before hours are spent on one. Nothing is written on a server; a sqlite file is made where it is missing.
+    """See that runs can be tracked there, before hours are spent on one. Nothing is written on a server; a sqlite file
+    is made where it is missing.
 
     Raises BadInput for an address of no known kind, RunFailed within some 20 s where nothing answers.
     """
@@ -80,12 +85,12 @@ def track_run(
     artifacts: Sequence[Path],
     run_id: str = "",
 ) -> str | None:
-    """Record one finished run (`run_id`: one that `open_run` began) and return its id; None where no address is given (`uri` empty and no
-    MLFLOW_TRACKING_URI).
+    """Record one finished run (`run_id`: one that `open_run` began) and return its id; None where no address is given
+    (`uri` empty and no MLFLOW_TRACKING_URI).
 
-    Metrics that are not finite numbers are left out. `artifacts` are files or folders, copied to the run's artefact store. Where it cannot be
-    completed the run is marked FAILED, if the server can still be told. Raises BadInput for an address of no known kind, RunFailed where the server
-    does not answer (within some 20 s) or refuses.
+    Metrics that are not finite numbers are left out. `artifacts` are files or folders, copied to the run's artefact
+    store. Where it cannot be completed the run is marked FAILED, if the server can still be told. Raises BadInput for
+    an address of no known kind, RunFailed where the server does not answer (within some 20 s) or refuses.
     """
     address = tracking_address(uri)
     if not address:
@@ -97,7 +102,9 @@ def track_run(
             for key, text in texts.items():
                 client.set_tag(run_id, key, text)
         else:
-            run_id = client.create_run(experiment_id(client, experiment, create=True), run_name=run_name, tags=texts).info.run_id
+            run_id = client.create_run(
+                experiment_id(client, experiment, create=True), run_name=run_name, tags=texts
+            ).info.run_id
         try:
             _record(client, run_id, parameters, metrics)
             for path in artifacts:
@@ -111,7 +118,8 @@ def track_run(
 
 
 def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Add metrics to a run that was recorded before; nothing is done without an address or a run. Raises as `track_run` does."""
+    """Add metrics to a run that was recorded before; nothing is done without an address or a run. Raises as `track_run`
+    does."""
     address = tracking_address(uri)
     if address and run_id:
         with tracking_client(address) as client, _short_patience():
@@ -128,7 +136,8 @@ def tracking_client(address: str) -> Iterator[MlflowClient]:
 class OpenRun:
     """A run that goes on: points of its curves are recorded as they come.
 
-    A server that goes away must not end a night of training: points are kept and tried again with the next ones, and it is said once.
+    A server that goes away must not end a night of training: points are kept and tried again with the next ones, and it
+    is said once.
     """
 
     def __init__(self, client: MlflowClient, address: str, run_id: str) -> None:
@@ -141,14 +150,22 @@ class OpenRun:
         from mlflow.entities import Metric
 
         now, step = time.time_ns() // 1_000_000, int(point["step"])
-        self._waiting += [Metric(f"train.{key}", value, now, step) for key, value in point.items() if key != "step" and math.isfinite(value)]
+        self._waiting += [
+            Metric(f"train.{key}", value, now, step)
+            for key, value in point.items()
+            if key != "step" and math.isfinite(value)
+        ]
         try:
             with _quiet(), _short_patience(), _one_sentence(self.address):
                 self.client.log_batch(self.run_id, metrics=self._waiting[:1000])
             self._waiting, self._silent = self._waiting[1000:], False
         except RunFailed as error:
             if not self._silent:
-                print(f"{error} Training goes on; its losses will be tracked when it answers again.", file=sys.stderr, flush=True)
+                print(
+                    f"{error} Training goes on; its losses will be tracked when it answers again.",
+                    file=sys.stderr,
+                    flush=True,
+                )
             self._silent = True
 
     def fail(self) -> None:
@@ -169,7 +186,8 @@ def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
 
 
 def _store(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Copy a file or folder to the run's artefacts. boto3 tries again what a store refuses, but not where a TLS connection broke."""
+    """Copy a file or folder to the run's artefacts. boto3 tries again what a store refuses, but not where a TLS
+    connection broke."""
     for pause in (1.0, 3.0, 0.0):
         try:
             if path.is_dir():
@@ -194,7 +212,8 @@ def _still_there(client: MlflowClient, run_id: str) -> bool:
 
 
 def code_version() -> str:
-    """The version of this package, with the commit where it is known: VQI_COMMIT (set in images), else the checkout the package lies in."""
+    """The version of this package, with the commit where it is known: VQI_COMMIT (set in images), else the checkout the
+    package lies in."""
     try:
         number = version("vqi")
     except PackageNotFoundError:
@@ -209,7 +228,11 @@ def _checkout_commit() -> str:
         return ""
     try:
         found = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, timeout=5, check=True
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""
@@ -239,7 +262,9 @@ def _client(address: str) -> MlflowClient:
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
-        raise BadInput("tracking.uri is set, but mlflow is not installed; install vqi[tracking], or leave tracking.uri empty.") from error
+        raise BadInput(
+            "tracking.uri is set, but mlflow is not installed; install vqi[tracking], or leave tracking.uri empty."
+        ) from error
     if not address.startswith("sqlite"):
         return MlflowClient(tracking_uri=address)
     file = _sqlite_file(address)
@@ -247,7 +272,8 @@ def _client(address: str) -> MlflowClient:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise system_error(error) from error
-    # MLflow makes the tables of a new database, and brings those of an old one up to date, without minding others who do the same.
+    # MLflow makes the tables of a new database, and brings those of an old one up to date, without minding others who
+    # do the same.
     with locked(file.with_name(f".{file.name}.lock"), LONGEST_CREATION, f"The MLflow database {file}"):
         client = MlflowClient(tracking_uri=address)
         client.search_experiments(max_results=1)  # tables are made by the first call
@@ -259,7 +285,8 @@ def _sqlite_file(address: str) -> Path:
 
 
 def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
-    """The id of the experiment, '' where it is not there and not to be created. The first contact with a server: it is given little time."""
+    """The id of the experiment, '' where it is not there and not to be created. The first contact with a server: it is
+    given little time."""
     from mlflow.exceptions import MlflowException
 
     with _short_patience():
@@ -277,7 +304,9 @@ def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
     if found is None:
         return ""
     if found.lifecycle_stage != "active":
-        raise BadInput(f"The MLflow experiment {name!r} was deleted; restore it, or set tracking.experiment to another name.")
+        raise BadInput(
+            f"The MLflow experiment {name!r} was deleted; restore it, or set tracking.experiment to another name."
+        )
     return found.experiment_id
 
 
@@ -295,7 +324,8 @@ def _short_patience() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the migration notes of a new sqlite file and the retry warnings that would come before our own sentence."""
+    """Without the migration notes of a new sqlite file and the retry warnings that would come before our own
+    sentence."""
     with contextlib.suppress(ImportError):  # said where it is needed
         import mlflow  # noqa: F401  sets its loggers' levels when it is imported, over those of below
 
@@ -331,5 +361,6 @@ def _one_sentence(address: str) -> Iterator[None]:
         if address.startswith("sqlite"):
             advice = "see that its folder can be written and its disk has room, or name another file in tracking.uri"
         raise RunFailed(
-            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}, or leave tracking.uri empty."
+            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}, or "
+            "leave tracking.uri empty."
         ) from error

@@ -1,4 +1,5 @@
-"""Whether an MLflow server answers at an address, asked without MLflow: the first step's image has none, and needs none for this."""
+"""Whether an MLflow server answers at an address, asked without MLflow: the first step's image has none, and needs none
+for this."""
 
 from __future__ import annotations
 
@@ -17,12 +18,16 @@ TRIES, PAUSE_SECONDS, ANSWER_SECONDS = 2, 3.0, 5.0
 _LONGEST_REASON, _LONGEST_ADDRESS = 54, 64
 
 
-def check_server(address: str, experiment: str, environ: Mapping[str, str] = os.environ, pause: float = PAUSE_SECONDS) -> None:
-    """See that an MLflow server answers at an http(s) `address` within some 20 s; nothing is done for other addresses. Nothing is written there.
+def check_server(
+    address: str, experiment: str, environ: Mapping[str, str] = os.environ, pause: float = PAUSE_SECONDS
+) -> None:
+    """See that an MLflow server answers at an http(s) `address` within some 20 s; nothing is done for other addresses.
+    Nothing is written there.
 
-    Proxies, certificates and credentials are those that MLflow's own client would use. A server that refuses the request (401, 403)
-    passes: MLflow's client may have other ways to sign in. Raises RunFailed where nothing answers, BadInput where what answers is not an
-    MLflow server, or where the experiment was deleted. The sentences have fewer than 200 characters: a cluster's pages cut longer ones off.
+    Proxies, certificates and credentials are those that MLflow's own client would use. A server that refuses the
+    request (401, 403) passes: MLflow's client may have other ways to sign in. Raises RunFailed where nothing answers,
+    BadInput where what answers is not an MLflow server, or where the experiment was deleted. The sentences have fewer
+    than 200 characters: a cluster's pages cut longer ones off.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https"):
@@ -48,9 +53,15 @@ def _judge(status: int, body: bytes, shown: str, experiment: str) -> None:
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or not {"experiment", "error_code"} & set(answer):
-        raise BadInput(f"What answers at {shown} (status {status}) is not an MLflow server; set tracking.uri to one's address, or leave it empty.")
+        raise BadInput(
+            f"What answers at {shown} (status {status}) is not an MLflow server; set tracking.uri to one's address, "
+            "or leave it empty."
+        )
     if answer.get("experiment", {}).get("lifecycle_stage") == "deleted":
-        raise BadInput(f"The MLflow experiment {experiment[:60]!r} was deleted; restore it, or set tracking.experiment to another name.")
+        raise BadInput(
+            f"The MLflow experiment {experiment[:60]!r} was deleted; restore it, or set tracking.experiment to "
+            "another name."
+        )
 
 
 def _answer(url: str, user: str, password: str, environ: Mapping[str, str]) -> tuple[int, bytes, str]:
@@ -79,14 +90,20 @@ def _answer(url: str, user: str, password: str, environ: Mapping[str, str]) -> t
 
 def _reason(error: Exception) -> str:
     """What happened, without the objects that urllib3 writes into its messages."""
-    text = re.sub(r"^\w+\(.*?\): |Failed to establish a new connection: |\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    text = (
+        re.sub(r"^\w+\(.*?\): |Failed to establish a new connection: |\[Errno -?\d+\] ", "", str(error))
+        or type(error).__name__
+    )
     return (text.splitlines() or [""])[0][:_LONGEST_REASON]
 
 
 def _credentials(user: str, password: str, environ: Mapping[str, str]) -> dict[str, str]:
     import urllib3
 
-    user, password = environ.get("MLFLOW_TRACKING_USERNAME") or user, environ.get("MLFLOW_TRACKING_PASSWORD") or password
+    user, password = (
+        environ.get("MLFLOW_TRACKING_USERNAME") or user,
+        environ.get("MLFLOW_TRACKING_PASSWORD") or password,
+    )
     if user:
         return dict(urllib3.make_headers(basic_auth=f"{user}:{password}"))
     token = environ.get("MLFLOW_TRACKING_TOKEN")

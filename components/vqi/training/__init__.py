@@ -1,1 +1,2 @@
-"""The one training loop: order, budgets, precision, devices, checkpoints and progress for everything that learns by gradient."""
+"""The one training loop: order, budgets, precision, devices, checkpoints and progress for everything that learns by
+gradient."""

@@ -1,4 +1,5 @@
-"""The largest batch that fits: two small steps are tried, and memory is taken to grow with the batch in a straight line."""
+"""The largest batch that fits: two small steps are tried, and memory is taken to grow with the batch in a straight
+line."""
 
 from __future__ import annotations
 
@@ -34,7 +35,11 @@ def largest_batch(learner: Learner, images: TrainingImages, device: torch.device
     size = 1
     while 2 * size <= min(fitting, LARGEST_BATCH, len(images)):
         size *= 2
-    print(f"batch size {size}: an image takes about {each / 2**20:.0f} MiB of {free / 2**20:.0f} that are free", file=sys.stderr, flush=True)
+    print(
+        f"batch size {size}: an image takes about {each / 2**20:.0f} MiB of {free / 2**20:.0f} that are free",
+        file=sys.stderr,
+        flush=True,
+    )
     return size
 
 
@@ -64,7 +69,9 @@ def _reset_peak(device: torch.device) -> float:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is held now
     except OSError as error:
-        raise RunFailed("The batch size cannot be found here: the memory of a step cannot be watched; set train.batch_size.") from error
+        raise RunFailed(
+            "The batch size cannot be found here: the memory of a step cannot be watched; set train.batch_size."
+        ) from error
     return _resident("VmRSS")
 
 

@@ -1,7 +1,9 @@
-"""Checkpoints: the last few and the best, each a folder that appears complete or not at all, in a folder or under an s3:// prefix.
+"""Checkpoints: the last few and the best, each a folder that appears complete or not at all, in a folder or under an
+s3:// prefix.
 
-`tensors.safetensors` holds the learner's state, the optimiser's moments and what was observed; `state.json` the numbers beside them and the hash of
-the tensors. Nothing is pickled. In an object store `state.json` is written last, so that an upload that was cut short is not taken for a checkpoint.
+`tensors.safetensors` holds the learner's state, the optimiser's moments and what was observed; `state.json` the numbers
+beside them and the hash of the tensors. Nothing is pickled. In an object store `state.json` is written last, so that an
+upload that was cut short is not taken for a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ class Checkpoint:
 
 
 def identity(facts: dict[str, Any]) -> str:
-    """A name for the run that checkpoints belong to: whatever makes the weights what they are. Another seed or another set never resumes it."""
+    """A name for the run that checkpoints belong to: whatever makes the weights what they are. Another seed or another
+    set never resumes it."""
     return hashlib.sha256(canonical_json(facts)).hexdigest()[:20]
 
 
 class Checkpoints:
-    """The checkpoints of one run below `address` (a folder or an s3:// prefix), the last `keep` of them and the best."""
+    """The checkpoints of one run below `address` (a folder or an s3:// prefix), the last `keep` of them and the
+    best."""
 
     def __init__(self, address: str, run: str, keep: int) -> None:
         self.keep, self.store, self.prefix = keep, None, None
@@ -56,7 +60,9 @@ class Checkpoints:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise BadInput(f"train.checkpoints is {address!r}, where no folder can be made ({error.strerror}); name another.") from error
+                raise BadInput(
+                    f"train.checkpoints is {address!r}, where no folder can be made ({error.strerror}); name another."
+                ) from error
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; damaged ones are passed over with a word.
@@ -78,14 +84,17 @@ class Checkpoints:
 
         Raises RunFailed where it cannot be written, BadInput where an object store refuses it.
         """
-        # The best first: killed in between, the run resumes before this step and writes both again. The other way round it would miss its best.
+        # The best first: killed in between, the run resumes before this step and writes both again. The other way round
+        # it would miss its best.
         for name in (["best"] if best else []) + [f"step-{checkpoint.step:09d}"]:
             try:
                 self._write(name, checkpoint)
             except OSError as error:
                 raise RunFailed(f"The checkpoint {self.shown}/{name} cannot be written ({error.strerror}).") from error
         folders = self._folders()
-        whole = sorted(name for name, files in folders.items() if name.startswith("step-") and files >= {TENSORS, STATE})
+        whole = sorted(
+            name for name, files in folders.items() if name.startswith("step-") and files >= {TENSORS, STATE}
+        )
         parts = [name for name, files in folders.items() if not files >= {TENSORS, STATE}]
         for name in whole[: -self.keep] + parts:
             self._remove(name)
@@ -138,8 +147,14 @@ class Checkpoints:
 
         with whole_folder(self.folder / name) as folder:
             # Clones: safetensors refuses tensors that share memory.
-            save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in checkpoint.tensors.items()}, folder / TENSORS)
-            write_json(folder / STATE, {**checkpoint.state, "step": checkpoint.step, "tensors_sha256": sha256_of(folder / TENSORS)})
+            save_file(
+                {key: tensor.detach().cpu().contiguous().clone() for key, tensor in checkpoint.tensors.items()},
+                folder / TENSORS,
+            )
+            write_json(
+                folder / STATE,
+                {**checkpoint.state, "step": checkpoint.step, "tensors_sha256": sha256_of(folder / TENSORS)},
+            )
 
     def _read(self, name: str) -> Checkpoint | None:
         from safetensors.torch import load_file
@@ -156,7 +171,11 @@ class Checkpoints:
         except VqiError:
             raise
         except Exception as error:
-            print(f"the checkpoint {self.shown}/{name} cannot be read ({error}); an older one is taken", file=sys.stderr, flush=True)
+            print(
+                f"the checkpoint {self.shown}/{name} cannot be read ({error}); an older one is taken",
+                file=sys.stderr,
+                flush=True,
+            )
             return None
         finally:
             if self.store:
@@ -191,5 +210,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor],
     state: dict[int, dict[str, Any]] = {}
     for key, entry in [*tensors.items(), *plain["numbers"].items()]:
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = in_layout_of(parameters[int(number)], entry) if isinstance(entry, Tensor) else entry
+        state.setdefault(int(number), {})[name] = (
+            in_layout_of(parameters[int(number)], entry) if isinstance(entry, Tensor) else entry
+        )
     optimiser.load_state_dict({"state": state, "param_groups": plain["groups"]})

@@ -1,4 +1,5 @@
-"""Stratified cross-validation of a supervised learner: every labelled image is scored by one that did not learn from it."""
+"""Stratified cross-validation of a supervised learner: every labelled image is scored by one that did not learn from
+it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ GOOD = "good"
 
 
 class Fold(NamedTuple):
-    """The images left out of one training, by number, and the scores, float32 [n], of what was trained on the others."""
+    """The images left out of one training, by number, and the scores, float32 [n], of what was trained on the
+    others."""
 
     numbers: list[int]
     scores: Tensor
@@ -45,10 +47,11 @@ class Chosen:
 
 
 def stratified_folds(strata: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
-    """The numbers of `strata` in `folds`, whole `groups` (the group of each), dealt like cards, one stratum after the other.
+    """The numbers of `strata` in `folds`, whole `groups` (the group of each), dealt like cards, one stratum after the
+    other.
 
-    Of the groups of each stratum, of all defects, and in all, folds differ by one at most. A group with a defect counts as its
-    first defect's type.
+    Of the groups of each stratum, of all defects, and in all, folds differ by one at most. A group with a defect counts
+    as its first defect's type.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for number, group in enumerate(groups):
@@ -82,12 +85,13 @@ def cross_validated(
     checkpoints: Callable[[int], Checkpoints | None] = lambda fold: None,
     group: Group | None = None,
 ) -> list[Fold]:
-    """Train a new detector of `make` on all folds but one, for each, with one budget, and score the one that was left out.
+    """Train a new detector of `make` on all folds but one, for each, with one budget, and score the one that was left
+    out.
 
-    `strata`: what each image is (its defect type, or good); `groups`: the part it shows. `normals` and `stopping` are the same
-    for every fold, as the loop takes them: no learner may learn labels from them. `checkpoints` of a fold (from 0) let it
-    resume; a fold that is done is not trained again. The processes of `group` train every fold together, and each of them
-    scores it.
+    `strata`: what each image is (its defect type, or good); `groups`: the part it shows. `normals` and `stopping` are
+    the same for every fold, as the loop takes them: no learner may learn labels from them. `checkpoints` of a fold
+    (from 0) let it resume; a fold that is done is not trained again. The processes of `group` train every fold
+    together, and each of them scores it.
     """
     done = []
     for number, left_out in enumerate(stratified_folds(strata, groups, folds, seed)):

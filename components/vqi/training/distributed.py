@@ -1,8 +1,8 @@
 """Several processes that train one network: torch's own launcher, and the few collective operations the loop needs.
 
-Every process makes the views of the whole batch and learns from its part of it, so that random numbers are those of a single process; gradients are
-summed with each part's share of the batch as its weight, and batch normalisation takes its statistics over all parts. The result is that of a single
-process up to the order of floating-point sums.
+Every process makes the views of the whole batch and learns from its part of it, so that random numbers are those of a
+single process; gradients are summed with each part's share of the batch as its weight, and batch normalisation takes
+its statistics over all parts. The result is that of a single process up to the order of floating-point sums.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Group:
         if self.size > 1 and gradients:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             torch.distributed.all_reduce(flat)
-            for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            for gradient, summed in zip(
+                gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+            ):
                 gradient.copy_(summed.view_as(gradient))
 
     def sum(self, value: Tensor) -> Tensor:
@@ -54,14 +56,16 @@ class Group:
 
 
 def synchronise_batch_norm(module: nn.Module) -> None:
-    """Make every batch normalisation of `module` take its statistics over all processes, in place. torch's own does so on CUDA only."""
+    """Make every batch normalisation of `module` take its statistics over all processes, in place. torch's own does so
+    on CUDA only."""
     for part in module.modules():
         if isinstance(part, _BatchNorm):
             part.forward = _SynchronisedForward(part)  # type: ignore[method-assign, assignment]
 
 
 class _SynchronisedForward:
-    """The forward pass of a batch normalisation in training mode, its mean and variance over the positions of all processes."""
+    """The forward pass of a batch normalisation in training mode, its mean and variance over the positions of all
+    processes."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         self.norm = norm
@@ -69,7 +73,9 @@ class _SynchronisedForward:
     def __call__(self, values: Tensor) -> Tensor:
         norm = self.norm
         if not norm.training:
-            return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+            return F.batch_norm(
+                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+            )
         axes = [axis for axis in range(values.ndim) if axis != 1]
         shape = [1, -1] + [1] * (values.ndim - 2)
         count = torch.tensor([float(values.numel() // values.shape[1])], device=values.device)
@@ -91,7 +97,8 @@ class _SynchronisedForward:
 
 
 class _Summed(torch.autograd.Function):
-    """A sum over the processes. Every process's loss depends on every process's summand, so gradients are summed likewise."""
+    """A sum over the processes. Every process's loss depends on every process's summand, so gradients are summed
+    likewise."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -109,8 +116,9 @@ class _Summed(torch.autograd.Function):
 def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Run `work(group, *arguments)` in `processes` processes on this machine and return what rank 0 returned.
 
-    `work` is a function of a module and everything handed over can be pickled. Raises what the first process that failed raised where that is an
-    error of ours, RunFailed where it is not, or where this process is told to stop: the others are told then too.
+    `work` is a function of a module and everything handed over can be pickled. Raises what the first process that
+    failed raised where that is an error of ours, RunFailed where it is not, or where this process is told to stop: the
+    others are told then too.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -144,7 +152,11 @@ def _first(error: Any, processes: int) -> VqiError:
     text = str(message.get("message", message) if isinstance(message, dict) else message)
     name, _, sentence = text.partition(": ")
     kind = {kind.__name__: kind for kind in (BadInput, RunFailed, GateRefused)}.get(name)
-    return kind(sentence) if kind else RunFailed(f"One of {processes} processes ended badly ({text.splitlines()[0]}); its log is above.")
+    return (
+        kind(sentence)
+        if kind
+        else RunFailed(f"One of {processes} processes ended badly ({text.splitlines()[0]}); its log is above.")
+    )
 
 
 def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -152,6 +164,7 @@ def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend)
     done = work(Group(torch.distributed.get_rank(), torch.distributed.get_world_size()), *arguments)
-    # Not where it raised: the others, waiting for this one, would fail before its error is written down, and theirs would be taken for the cause.
+    # Not where it raised: the others, waiting for this one, would fail before its error is written down, and theirs
+    # would be taken for the cause.
     torch.distributed.destroy_process_group()
     return done

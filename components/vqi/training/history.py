@@ -11,7 +11,8 @@ POINTS = 400
 
 
 class History:
-    """Means of every loss over stretches of `stretch` steps. What is not yet a whole stretch is kept too, so that a resumed run records the same."""
+    """Means of every loss over stretches of `stretch` steps. What is not yet a whole stretch is kept too, so that a
+    resumed run records the same."""
 
     def __init__(self, steps: int, state: dict[str, Any] | None = None) -> None:
         self.stretch = max(1, -(-steps // POINTS))
@@ -44,4 +45,8 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"points": self.points, "count": self.count, "sums": {name: value.item() for name, value in self.sums.items()} | self._carried}
+        return {
+            "points": self.points,
+            "count": self.count,
+            "sums": {name: value.item() for name, value in self.sums.items()} | self._carried,
+        }

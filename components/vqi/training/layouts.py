@@ -1,8 +1,9 @@
 """Gradients and moments in the memory layout of their parameters.
 
-torch's fused optimisers on a CPU go through the memory of a parameter, its gradient and its moments side by side and never look at strides: where
-one of them is contiguous and another channels-last, every weight is moved by another one's gradient, and nothing says so (torch 2.13). Autograd
-keeps gradients in their parameter's layout by itself; a file does not keep a layout at all.
+torch's fused optimisers on a CPU go through the memory of a parameter, its gradient and its moments side by side and
+never look at strides: where one of them is contiguous and another channels-last, every weight is moved by another one's
+gradient, and nothing says so (torch 2.13). Autograd keeps gradients in their parameter's layout by itself; a file does
+not keep a layout at all.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ STEPS_BETWEEN_CHECKS = 10
 
 @dataclass(frozen=True)
 class Training:
-    """How a run went. `stopped` says what ended it: the budget that ran out (steps, seconds), patience, or the learner itself (satisfied).
+    """How a run went. `stopped` says what ended it: the budget that ran out (steps, seconds), patience, or the learner
+    itself (satisfied).
 
     `points`: the history, means of every loss over stretches of steps. `best_step`: that of the smallest held-out loss;
     the last one where nothing is held out. `tracked`: what `observe` returned at the first epoch's end.
@@ -70,7 +71,8 @@ class Training:
 
 @dataclass
 class _Position:
-    """Where a run stands: what a checkpoint holds beside the learner and the optimiser. `ended`: what ended it for good before its budget did."""
+    """Where a run stands: what a checkpoint holds beside the learner and the optimiser. `ended`: what ended it for good
+    before its budget did."""
 
     step: int = 0
     batch_size: int = 0
@@ -85,8 +87,9 @@ class _Position:
 
 
 class Loop:
-    """One run of one learner. `record` is told every point of the history (with MLflow in mind), `observe` looks at the learner at the first epoch's
-    end. `stopping`: held-out images whose loss decides what is best and when patience is over. `run` holds the checkpoints, or None.
+    """One run of one learner. `record` is told every point of the history (with MLflow in mind), `observe` looks at the
+    learner at the first epoch's end. `stopping`: held-out images whose loss decides what is best and when patience is
+    over. `run` holds the checkpoints, or None.
     """
 
     def __init__(
@@ -120,11 +123,11 @@ class Loop:
         self.kept = False
 
     def run(self, normals: ImageBatches, tuning: ImageBatches | None = None) -> Training:
-        """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare` takes;
-        `finish` takes `tuning`, or `normals` where it is None.
+        """Train to the end of the budget, from the last checkpoint where there is one. `normals` are what `prepare`
+        takes; `finish` takes `tuning`, or `normals` where it is None.
 
-        Raises RunFailed where the loss is no longer a number, memory does not suffice for one image, or SIGTERM or SIGINT came: the checkpoint is
-        written then, and the same call resumes.
+        Raises RunFailed where the loss is no longer a number, memory does not suffice for one image, or SIGTERM or
+        SIGINT came: the checkpoint is written then, and the same call resumes.
         """
         found = self.checkpoints.latest() if self.checkpoints else None
         self.kept = found is not None
@@ -188,13 +191,17 @@ class Loop:
             size = largest_batch(self.learner, self.images, self.device, self.seed)
         size = min(size, len(self.images))
         if size < self.group.size:
-            raise RunFailed(f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or raise train.batch_size.")
+            raise RunFailed(
+                f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or raise "
+                "train.batch_size."
+            )
         self.position.batch_size = size
         epoch = steps_per_epoch(len(self.images), size)
         return Schedule(self.settings.steps(self.budget, epoch), epoch, size)
 
     def _learn(self) -> tuple[str, float, float, int]:
-        """Steps until the end: what stopped them, seconds waited for data, seconds in all, images seen (both since this process began)."""
+        """Steps until the end: what stopped them, seconds waited for data, seconds in all, images seen (both since this
+        process began)."""
         position, schedule = self.position, self.schedule
         if ended := position.ended or ("seconds" if self._out_of_time() else ""):
             return ended, 0.0, 0.0, 0
@@ -232,11 +239,17 @@ class Loop:
                 saved = time.monotonic()
             seconds = time.monotonic() - begun
             if interrupted:
-                where = f"its checkpoint is in {self.checkpoints.shown} and the same run resumes from it" if self.checkpoints else "none is kept"
+                where = (
+                    f"its checkpoint is in {self.checkpoints.shown} and the same run resumes from it"
+                    if self.checkpoints
+                    else "none is kept"
+                )
                 raise RunFailed(f"{self.name} was told to stop at step {step + 1} of {schedule.steps}; {where}.")
             if stopping:
                 break
-            note = ", ".join(f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items())
+            note = ", ".join(
+                f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items()
+            )
             progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
         return stopped, prefetcher.waited, time.monotonic() - begun, images
 
@@ -276,7 +289,8 @@ class Loop:
         return self.learner.views(self.images.load(numbers), labels, generator(self.seed, "views", step))
 
     def _step(self, step: int, views: Views) -> int:
-        """Learn from a batch: one optimiser step, or one for each mini_batch the learner cuts it into. The number of images in it."""
+        """Learn from a batch: one optimiser step, or one for each mini_batch the learner cuts it into. The number of
+        images in it."""
         rate = self.optimisation.factor(self._scheduled(step))
         for group in self.optimisation.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
@@ -293,7 +307,8 @@ class Loop:
         return len(next(iter(views.values())))
 
     def _update(self, seed: int, views: Views) -> dict[str, Tensor]:
-        """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt from in more micro-batches."""
+        """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt
+        from in more micro-batches."""
         length = len(next(iter(views.values())))
         while True:
             try:
@@ -306,14 +321,17 @@ class Loop:
         self.group.sum_gradients(self.learner.parameters())
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
-            torch.nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.optimisation.clip)
+            torch.nn.utils.clip_grad_norm_(
+                [p for p in self.learner.parameters() if p.grad is not None], self.optimisation.clip
+            )
         lay_out_gradients(self.optimisation.optimiser)
         self.scaler.step(self.optimisation.optimiser)
         self.scaler.update()
         return losses
 
     def _gradients(self, seed: int, views: Views, images: int) -> dict[str, Tensor]:
-        """Gradients of the mean loss over the batch, added up micro_batch by micro_batch; this process's share of every loss."""
+        """Gradients of the mean loss over the batch, added up micro_batch by micro_batch; this process's share of every
+        loss."""
         torch.manual_seed(seed)
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         part = self.group.part(images)
@@ -321,7 +339,9 @@ class Loop:
         totals: dict[str, Tensor] = {}
         for micro_batch in range(min(self.position.micro_batches, mine)):
             micro_batches = min(self.position.micro_batches, mine)
-            span = slice(part.start + micro_batch * mine // micro_batches, part.start + (micro_batch + 1) * mine // micro_batches)
+            span = slice(
+                part.start + micro_batch * mine // micro_batches, part.start + (micro_batch + 1) * mine // micro_batches
+            )
             inputs = {name: values[span].to(self.device, non_blocking=True) for name, values in views.items()}
             with _autocast(self.device, self.compute.precision):
                 losses = self.learner.loss(inputs)
@@ -341,7 +361,8 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         print(
-            f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.micro_batches} micro-batches",
+            f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.micro_batches} "
+            "micro-batches",
             file=sys.stderr,
             flush=True,
         )
@@ -349,9 +370,14 @@ class Loop:
     def _check_finite(self, losses: dict[str, float]) -> None:
         wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
         if wrong:
-            kept = f"the last good checkpoint is in {self.checkpoints.shown}" if self.checkpoints else "no checkpoint was kept"
+            kept = (
+                f"the last good checkpoint is in {self.checkpoints.shown}"
+                if self.checkpoints
+                else "no checkpoint was kept"
+            )
             raise RunFailed(
-                f"The {wrong} of {self.name} is {losses[wrong]} near step {self.position.step + 1}, so it learns no more; {kept}; "
+                f"The {wrong} of {self.name} is {losses[wrong]} near step {self.position.step + 1}, so it learns no "
+                f"more; {kept}; "
                 "lower the method's learning rate, or use compute.precision=float32."
             )
 
@@ -363,16 +389,24 @@ class Loop:
             with torch.no_grad():
                 self.tracked = self.track()
             self.learner.train()
-        value = self._held_out_loss() if self.stopping is not None else position.epoch_loss / max(position.epoch_steps, 1)
+        value = (
+            self._held_out_loss() if self.stopping is not None else position.epoch_loss / max(position.epoch_steps, 1)
+        )
         position.epoch_loss, position.epoch_steps = 0.0, 0
         better = value < position.best
         if better:
             position.best, position.best_step, position.epochs_without_better = value, position.step, 0
         else:
             position.epochs_without_better += 1
-        if self.stopping is not None and self.settings.patience and position.epochs_without_better >= self.settings.patience:
+        if (
+            self.stopping is not None
+            and self.settings.patience
+            and position.epochs_without_better >= self.settings.patience
+        ):
             return better, "patience"
-        return better and self.stopping is not None, "satisfied" if self.group.any(self.learner.satisfied(), self.device) else ""
+        return better and self.stopping is not None, "satisfied" if self.group.any(
+            self.learner.satisfied(), self.device
+        ) else ""
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -397,19 +431,24 @@ class Loop:
     def _save(self, best: bool, needed: bool) -> None:
         """A checkpoint of a state whose every number is finite.
 
-        A store that took one before and is full or away now does not end a night of training, unless this one is `needed`: it is said, and the next
-        checkpoint is tried in its time.
+        A store that took one before and is full or away now does not end a night of training, unless this one is
+        `needed`: it is said, and the next checkpoint is tried in its time.
         """
         if self.checkpoints is None or self.group.rank:
             return
         self._check_finite(self.history.means() if self.history.count else {})
         tensors = {f"learner.{name}": value for name, value in self._changing().items()}
         if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
-            raise RunFailed(f"A weight of {self.name} is no longer finite at step {self.position.step}; lower the method's learning rate.")
+            raise RunFailed(
+                f"A weight of {self.name} is no longer finite at step {self.position.step}; lower the method's "
+                "learning rate."
+            )
         moments, plain = optimiser_state(self.optimisation.optimiser)
         tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
         tensors |= {f"tracked.{name}": value for name, value in self.tracked.items()}
-        state = {"position": vars(self.position) | {"best": None if math.isinf(self.position.best) else self.position.best}}
+        state = {
+            "position": vars(self.position) | {"best": None if math.isinf(self.position.best) else self.position.best}
+        }
         state |= {"history": self.history.state(), "optimiser": plain, "scaler": self.scaler.state_dict()}
         try:
             self.checkpoints.save(Checkpoint(self.position.step, tensors, state), best)
@@ -420,7 +459,11 @@ class Loop:
             print(f"{error} Learning goes on; the next checkpoint is tried in its time.", file=sys.stderr, flush=True)
 
     def _changing(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.learner.state_dict().items() if not name.startswith(self.learner.unchanged)}
+        return {
+            name: value
+            for name, value in self.learner.state_dict().items()
+            if not name.startswith(self.learner.unchanged)
+        }
 
     def _restore(self, found: Checkpoint) -> None:
         state = found.state
@@ -432,7 +475,11 @@ class Loop:
         self.history = History(self.schedule.steps, state["history"])
         self.tracked = _below("tracked.", found.tensors)
         assert self.checkpoints is not None
-        print(f"{self.name}: resumed at step {found.step} of {self.schedule.steps} from {self.checkpoints.shown}", file=sys.stderr, flush=True)
+        print(
+            f"{self.name}: resumed at step {found.step} of {self.schedule.steps} from {self.checkpoints.shown}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _load_learner(self, tensors: dict[str, Tensor]) -> None:
         self.learner.load_state_dict(self.learner.state_dict() | _below("learner.", tensors))
@@ -460,4 +507,6 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, dtype=getattr(torch, precision) if precision != "float32" else None, enabled=precision != "float32")
+    return torch.autocast(
+        device.type, dtype=getattr(torch, precision) if precision != "float32" else None, enabled=precision != "float32"
+    )

@@ -1,4 +1,5 @@
-"""Which images a step sees, and its random numbers: functions of the seed and the step alone, so that a run resumes anywhere without any state."""
+"""Which images a step sees, and its random numbers: functions of the seed and the step alone, so that a run resumes
+anywhere without any state."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def generator(seed: int, purpose: str, step: int) -> torch.Generator:
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Steps that one pass takes. A last batch of one image is left out where batches are larger: batch normalisation has no variance for it."""
+    """Steps that one pass takes. A last batch of one image is left out where batches are larger: batch normalisation
+    has no variance for it."""
     full, rest = divmod(images, batch_size)
     return full + (rest > 1 or (rest == 1 and batch_size == 1) or full == 0)
 

@@ -17,14 +17,21 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """`make(step)` for step in [first, last), `depth` of them ahead of the consumer. `waited` is how long the consumer stood still, seconds.
+    """`make(step)` for step in [first, last), `depth` of them ahead of the consumer. `waited` is how long the consumer
+    stood still, seconds.
 
-    Decoding and tensor operations leave the interpreter's lock, so the threads overlap with the step; one thread of torch's own each, or they would
-    take the step's cores.
+    Decoding and tensor operations leave the interpreter's lock, so the threads overlap with the step; one thread of
+    torch's own each, or they would take the step's cores.
     """
 
     def __init__(self, make: Callable[[int], T], first: int, last: int, depth: int = 3, threads: int = 0) -> None:
-        self.make, self.first, self.last, self.depth, self.threads = make, first, last, depth, threads or decoding_threads()
+        self.make, self.first, self.last, self.depth, self.threads = (
+            make,
+            first,
+            last,
+            depth,
+            threads or decoding_threads(),
+        )
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[T]:
@@ -44,7 +51,8 @@ class Prefetcher(Generic[T]):
                     future.cancel()
 
     def _prepare(self, pool: ThreadPoolExecutor) -> None:
-        """Give every thread one thread of torch's own, while nothing is computed anywhere: setting it resets what the whole process shares."""
+        """Give every thread one thread of torch's own, while nothing is computed anywhere: setting it resets what the
+        whole process shares."""
         threads, ready = torch.get_num_threads(), Barrier(self.threads + 1)
 
         def prepare() -> None:

@@ -26,11 +26,13 @@ class HasBudget(Protocol):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Budgets are met where the first of them runs out; 0 is no limit, and where neither steps nor epochs are given the method's own budget holds.
+    """Budgets are met where the first of them runs out; 0 is no limit, and where neither steps nor epochs are given the
+    method's own budget holds.
 
-    `batch_size`: images a step on all devices together; 0 = the method's own, -1 = the largest that fits. `checkpoints`: a folder or an s3://
-    prefix, '' = none are kept. `keep`: how many of the last ones stay. `patience`: epochs without a better loss on held-out normals before training
-    stops, 0 = no early stop. `processes`: how many share the work, on one device each (or on the CPU).
+    `batch_size`: images a step on all devices together; 0 = the method's own, -1 = the largest that fits.
+    `checkpoints`: a folder or an s3:// prefix, '' = none are kept. `keep`: how many of the last ones stay. `patience`:
+    epochs without a better loss on held-out normals before training stops, 0 = no early stop. `processes`: how many
+    share the work, on one device each (or on the CPU).
     """
 
     max_steps: int = 0
@@ -56,7 +58,8 @@ class TrainSettings:
                 raise BadInput(f"train.{name} is {value}; it must lie between {low} and {high}.")
 
     def kept_at(self, default: str, name: str) -> TrainSettings:
-        """These, with checkpoints kept below `default` where no other place is named; `name` sorts them for people, runs never share one anyway."""
+        """These, with checkpoints kept below `default` where no other place is named; `name` sorts them for people,
+        runs never share one anyway."""
         return self if self.checkpoints or not default else replace(self, checkpoints=f"{default.rstrip('/')}/{name}")
 
     def steps(self, budget: HasBudget, steps_per_epoch: int) -> int:
@@ -67,7 +70,8 @@ class TrainSettings:
         return min(limits) if limits else budget.steps or budget.epochs * steps_per_epoch
 
     def of_first(self, budget: HasBudget) -> TrainSettings:
-        """The limits of a training that comes before the method's own: its own budget within these, and at most half of the time."""
+        """The limits of a training that comes before the method's own: its own budget within these, and at most half of
+        the time."""
         steps = min(self.max_steps, budget.steps) if self.max_steps else budget.steps
         return replace(self, max_steps=steps, max_seconds=self.max_seconds / 2)
 

@@ -1,4 +1,5 @@
-"""Which categories changed: their catalog entry since a git revision, or entry and photographs since they were last trained well."""
+"""Which categories changed: their catalog entry since a git revision, or entry and photographs since they were last
+trained well."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ from vqi_pipelines.catalog import catalog_folders
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What a category was when it was last trained: its entry, and its photographs as the store lists them ("" where they are in none)."""
+    """What a category was when it was last trained: its entry, and its photographs as the store lists them ("" where
+    they are in none)."""
 
     entry: str
     data: str
 
 
 def fingerprints(category: Category) -> Fingerprints:
-    """A category as it is now. Listing is enough: an object that changes gets another ETag. Raises what the store's listing raises."""
+    """A category as it is now. Listing is enough: an object that changes gets another ETag. Raises what the store's
+    listing raises."""
     data = ""
     if category.data.source.startswith("s3://"):
         address = Address.parse(category.data.source)
@@ -37,23 +40,39 @@ def fingerprints(category: Category) -> Fingerprints:
 
 
 def entries_changed_since(revision: str) -> set[str]:
-    """The categories whose file in the catalog differs from the git revision's. Raises BadInput where git cannot tell."""
+    """The categories whose file in the catalog differs from the git revision's. Raises BadInput where git cannot
+    tell."""
     changed: set[str] = set()
     for folder in catalog_folders():
-        command = ["git", "-C", str(folder), "diff", "--name-only", "--relative", "--end-of-options", revision, "--", "."]
+        command = [
+            "git",
+            "-C",
+            str(folder),
+            "diff",
+            "--name-only",
+            "--relative",
+            "--end-of-options",
+            revision,
+            "--",
+            ".",
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BadInput(f"git cannot say what changed since {revision!r} ({error}).") from error
         if done.returncode:
             said = " ".join(done.stderr.split("\n")[0].split()).removeprefix("fatal: ")
-            raise BadInput(f"git cannot say what changed since {revision!r} in {folder} ({said}); a shallow clone lacks it: fetch it first.")
+            raise BadInput(
+                f"git cannot say what changed since {revision!r} in {folder} ({said}); a shallow clone lacks it: "
+                "fetch it first."
+            )
         changed |= {Path(line).stem for line in done.stdout.splitlines() if line.endswith(".yaml")}
     return changed
 
 
 def why(name: str, now: Fingerprints, before: dict[str, Fingerprints] | None, edited: set[str] | None) -> str:
-    """Why a category is due, "" where it is not. `before` is the state of earlier runs, `edited` what git says; None where not asked."""
+    """Why a category is due, "" where it is not. `before` is the state of earlier runs, `edited` what git says; None
+    where not asked."""
     if edited is not None and name in edited:
         return "entry edited"
     if before is None:
@@ -65,7 +84,8 @@ def why(name: str, now: Fingerprints, before: dict[str, Fingerprints] | None, ed
 
 
 def read_state(place: str) -> dict[str, Fingerprints]:
-    """The state of earlier runs from a file or s3:// address; empty where there is none yet. Raises BadInput for anything else there."""
+    """The state of earlier runs from a file or s3:// address; empty where there is none yet. Raises BadInput for
+    anything else there."""
     try:
         if place.startswith("s3://"):
             store = ObjectStore.from_environment()

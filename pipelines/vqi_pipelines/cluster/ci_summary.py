@@ -14,7 +14,8 @@ SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "A
 
 @dataclass
 class Trained:
-    """One category of a CI run; `result` is None where it was refused before it began, or only looked at (`--dry-run`)."""
+    """One category of a CI run; `result` is None where it was refused before it began, or only looked at
+    (`--dry-run`)."""
 
     category: str
     why: str
@@ -36,9 +37,12 @@ def requirements(given: list[str]) -> dict[str, float]:
 
 
 def shortfall(metrics: dict[str, float], wanted: dict[str, float]) -> str:
-    """The sentence of a candidate that is not good enough, "" for one that is. A metric that is not known is not good enough."""
+    """The sentence of a candidate that is not good enough, "" for one that is. A metric that is not known is not good
+    enough."""
     missed = [
-        f"{name} is {metrics[name]:.4f}, below {least:g}" if name in metrics else f"{name} is not known (asked for: {least:g})"
+        f"{name} is {metrics[name]:.4f}, below {least:g}"
+        if name in metrics
+        else f"{name} is not known (asked for: {least:g})"
         for name, least in wanted.items()
         if metrics.get(name, float("-inf")) < least
     ]
@@ -57,7 +61,9 @@ def markdown(trained: list[Trained], unchanged: list[str]) -> str:
     if trained:
         lines += [f"| category | why | result | {' | '.join(SHOWN.values())} | run |", "|---" * (4 + len(SHOWN)) + "|"]
     for each in trained:
-        result = {0: "trained" if each.result else "due", 2: "bad input", 3: "refused by a gate"}.get(each.exit_code, "failed")
+        result = {0: "trained" if each.result else "due", 2: "bad input", 3: "refused by a gate"}.get(
+            each.exit_code, "failed"
+        )
         figures = [f"{each.metrics[name]:.4f}" if name in each.metrics else "" for name in SHOWN]
         run = ""
         if each.result:

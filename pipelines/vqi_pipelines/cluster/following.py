@@ -1,4 +1,5 @@
-"""Following a run to its end: what changes is told, what stops it for good is recognised, and how it ended is an exit code."""
+"""Following a run to its end: what changes is told, what stops it for good is recognised, and how it ended is an exit
+code."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
 EVERY_SECONDS = 3.0
-# An image that cannot be pulled is tried again by the kubelet for ever: a registry that is away for a moment is given this long.
+# An image that cannot be pulled is tried again by the kubelet for ever: a registry that is away for a moment is given
+# this long.
 PULL_SECONDS = 90.0
 # A server that is restarted or upgraded is waited for: the run does not need it to go on.
 OUTAGE_SECONDS = 900.0
 # KFP tells a run's end a little before it tells how the last steps ended.
 STEPS_SECONDS = 20.0
 STALE = (
-    "KFP does not tell how the last steps went; how the run ended is right. Ask again in a minute; where it stays so, Argo has compressed the "
+    "KFP does not tell how the last steps went; how the run ended is right. Ask again in a minute; where it stays so, "
+    "Argo has compressed the "
     "run's record, as it does above 1 MB, and KFP 2.17 does not read it then."
 )
 
@@ -51,9 +54,15 @@ class RunResult:
 
 
 def follow(
-    server: Server, run_id: str, logs: Logs, say: Callable[[str], None], timeout: float | None = None, now: Callable[[], float] = time.monotonic
+    server: Server,
+    run_id: str,
+    logs: Logs,
+    say: Callable[[str], None],
+    timeout: float | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> RunResult:
-    """Wait for a run and tell every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image that cannot be pulled."""
+    """Wait for a run and tell every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image
+    that cannot be pulled."""
     until = None if timeout is None else now() + timeout
     told: dict[str, str] = {}
     troubles = _Troubles(logs.kubernetes, logs.namespace, run_id, now)
@@ -74,7 +83,11 @@ def follow(
                 say(f"  {name}: {line}")
         if run.state in OVER:
             over = now() if over is None else over
-            if all(step.state in OVER for step in steps) or now() - over > STEPS_SECONDS or (until is not None and now() > until):
+            if (
+                all(step.state in OVER for step in steps)
+                or now() - over > STEPS_SECONDS
+                or (until is not None and now() > until)
+            ):
                 return read_result(server, run, logs)
             time.sleep(EVERY_SECONDS)
             continue
@@ -83,7 +96,10 @@ def follow(
         if stuck := troubles.hopeless():
             raise BadInput(f"{stuck} The run is left as it is; `vqi terminate {run_id}` ends it.")
         if until is not None and now() > until:
-            raise RunFailed(f"The run {run_id} is not over after {timeout:.0f} s; it goes on. Follow it with `vqi runs {run_id} --wait`.")
+            raise RunFailed(
+                f"The run {run_id} is not over after {timeout:.0f} s; it goes on. Follow it with `vqi runs {run_id} "
+                "--wait`."
+            )
         time.sleep(EVERY_SECONDS)
 
 
@@ -96,7 +112,11 @@ def progress(steps: Iterable[Step]) -> dict[str, str]:
     for name, group in groups.items():
         if len(group) == 1:
             only = group[0]
-            seconds = f" in {only.seconds:.0f} s" if only.state == "SUCCEEDED" and only.seconds is not None and not only.cached else ""
+            seconds = (
+                f" in {only.seconds:.0f} s"
+                if only.state == "SUCCEEDED" and only.seconds is not None and not only.cached
+                else ""
+            )
             lines[name] = ("succeeded (from the cache)" if only.cached else only.state.lower()) + seconds
         else:
             counts = Counter(step.state.lower() for step in group)
@@ -107,7 +127,9 @@ def progress(steps: Iterable[Step]) -> dict[str, str]:
 def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     """How a run that is over ended: its metrics, or the sentence and exit code of the step that failed."""
     steps = steps_of(run)
-    result = RunResult(run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps))
+    result = RunResult(
+        run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps)
+    )
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
     # One trial's figures would pass for those of all.
     measuring = "compare" if "plan-trials" in result.steps else "evaluate"
@@ -128,10 +150,15 @@ def _why(run: V2beta1Run, steps: list[Step], logs: Logs) -> VqiError:
     if run.state == "CANCELED":
         return RunFailed(f"The run {run.run_id} was terminated.")
     # The first that failed: what holds it failed after it.
-    for step in sorted((step for step in steps if step.state == "FAILED"), key=lambda step: (not step.pods, step.ended is None, step.ended)):
+    for step in sorted(
+        (step for step in steps if step.state == "FAILED"),
+        key=lambda step: (not step.pods, step.ended is None, step.ended),
+    ):
         return failure(step.name, logs.of(run.run_id, step))
     said = run.error.message if run.error else ""
-    return RunFailed(f"The run {run.run_id} ended {run.state.lower()} before a step began{f': {printable(said)}' if said else ''}.")
+    return RunFailed(
+        f"The run {run.run_id} ended {run.state.lower()} before a step began{f': {printable(said)}' if said else ''}."
+    )
 
 
 class _Troubles:
@@ -145,7 +172,9 @@ class _Troubles:
         if self._kubernetes is None or not self._namespace:
             return []
         try:
-            current = {printable(pod.trouble) for pod in self._kubernetes.pods(self._namespace, self._run_id) if pod.trouble}
+            current = {
+                printable(pod.trouble) for pod in self._kubernetes.pods(self._namespace, self._run_id) if pod.trouble
+            }
         except NotAllowed:
             self._kubernetes = None
             return []

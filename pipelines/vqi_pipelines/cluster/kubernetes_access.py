@@ -1,4 +1,5 @@
-"""What the Kubernetes API tells of a run's namespace: nodes, secrets, pods and their logs. All of it is optional: many may submit and not look."""
+"""What the Kubernetes API tells of a run's namespace: nodes, secrets, pods and their logs. All of it is optional: many
+may submit and not look."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of a run. `step` is "" for KFP's own (drivers); `trouble` is one sentence where the pod waits for a person."""
+    """A pod of a run. `step` is "" for KFP's own (drivers); `trouble` is one sentence where the pod waits for a
+    person."""
 
     name: str
     step: str
@@ -53,7 +55,8 @@ class Kubernetes:
 
     @staticmethod
     def reach(context: str = "") -> Kubernetes | None:
-        """The cluster of the kubeconfig's `context`, or else of this pod, or else of the kubeconfig; None where there is none. Nothing is asked."""
+        """The cluster of the kubeconfig's `context`, or else of this pod, or else of the kubeconfig; None where there
+        is none. Nothing is asked."""
         from kubernetes import client as k8s
         from kubernetes import config
 
@@ -71,13 +74,17 @@ class Kubernetes:
         return Kubernetes(k8s.ApiClient(configuration))
 
     def has_service(self, namespace: str, name: str) -> bool:
-        """Whether a Service with pods behind it is there, not a mere alias; an account that may not look is given the benefit of the doubt."""
+        """Whether a Service with pods behind it is there, not a mere alias; an account that may not look is given the
+        benefit of the doubt."""
         from kubernetes.client import ApiException
 
         try:
             with _asked():
                 try:
-                    return self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT).spec.type != "ExternalName"
+                    return (
+                        self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT).spec.type
+                        != "ExternalName"
+                    )
                 except ApiException as error:
                     if error.status == 404:
                         return False
@@ -114,24 +121,38 @@ class Kubernetes:
         for node in listed:
             ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or [])
             if ready and not node.spec.unschedulable:
-                taints = tuple({"key": t.key, "value": t.value or "", "effect": t.effect} for t in node.spec.taints or [])
-                found.append(Node(node.metadata.name, node.metadata.labels or {}, node.status.allocatable or {}, taints))
+                taints = tuple(
+                    {"key": t.key, "value": t.value or "", "effect": t.effect} for t in node.spec.taints or []
+                )
+                found.append(
+                    Node(node.metadata.name, node.metadata.labels or {}, node.status.allocatable or {}, taints)
+                )
         return found
 
     def pods(self, namespace: str, run_id: str) -> list[Pod]:
         """The pods of a run, in the order they were made. Raises NotAllowed."""
         with _asked():
-            listed = self._core.list_namespaced_pod(namespace, label_selector=f"{RUN_LABEL}={run_id}", _request_timeout=TIMEOUT).items
+            listed = self._core.list_namespaced_pod(
+                namespace, label_selector=f"{RUN_LABEL}={run_id}", _request_timeout=TIMEOUT
+            ).items
         listed.sort(key=lambda pod: (pod.metadata.creation_timestamp is not None, pod.metadata.creation_timestamp))
         return [
-            Pod(pod.metadata.name, step := _step(pod), pod.status.phase or "", str(pod.metadata.creation_timestamp or ""), _trouble(pod, step))
+            Pod(
+                pod.metadata.name,
+                step := _step(pod),
+                pod.status.phase or "",
+                str(pod.metadata.creation_timestamp or ""),
+                _trouble(pod, step),
+            )
             for pod in listed
         ]
 
     def log(self, namespace: str, pod: str) -> str:
         """What a pod's main container printed. Raises NotAllowed."""
         with _asked():
-            response = self._core.read_namespaced_pod_log(pod, namespace, container="main", _preload_content=False, _request_timeout=TIMEOUT)
+            response = self._core.read_namespaced_pod_log(
+                pod, namespace, container="main", _preload_content=False, _request_timeout=TIMEOUT
+            )
             return response.data.decode("utf-8", "replace")
 
     def _there(self, operation: Any, *arguments: str) -> bool:
@@ -176,7 +197,8 @@ def _trouble(pod: Any, step: str) -> str:
         if waiting and waiting.reason in PULLING:
             return (
                 f"The image {status.image} of {who} cannot be had by its node ({waiting.reason}); "
-                "push it where the nodes pull from, or name where it is with VQI_IMAGES and VQI_IMAGE_TAG and submit again."
+                "push it where the nodes pull from, or name where it is with VQI_IMAGES and VQI_IMAGE_TAG and submit "
+                "again."
             )
         if waiting and waiting.reason in ("CreateContainerConfigError", "CreateContainerError"):
             return f"The container of {who} cannot be made ({waiting.reason}: {_line(waiting.message)})."

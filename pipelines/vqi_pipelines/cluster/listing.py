@@ -29,10 +29,14 @@ def list_runs(server: Server, last: int, category: str = "", state: str = "", ex
     kept: list[V2beta1Run] = []
     token = ""
     while True:
-        listed = server.call(server.runs.run_service_list_runs, page_size=PAGE, page_token=token, sort_by="created_at desc", **options)
+        listed = server.call(
+            server.runs.run_service_list_runs, page_size=PAGE, page_token=token, sort_by="created_at desc", **options
+        )
         for run in listed.runs or []:
             parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
-            if (not category or parameters.get("name") == category) and (not state or (run.state or "").lower() == state.lower()):
+            if (not category or parameters.get("name") == category) and (
+                not state or (run.state or "").lower() == state.lower()
+            ):
                 kept.append(run)
         token = listed.next_page_token or ""
         if len(kept) >= last or not token:

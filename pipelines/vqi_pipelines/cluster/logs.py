@@ -70,7 +70,9 @@ def failure(step: str, log: str) -> VqiError:
     if not log:
         return RunFailed(f"{step} failed, and its log cannot be had any more.")
     lines = [line.strip() for line in log.splitlines() if line.strip() and not re.match(r"[IWEF]\d{4} ", line)]
-    return RunFailed(f"{step} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}")
+    return RunFailed(
+        f"{step} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}"
+    )
 
 
 def _not_kept(step: str, launcher: str) -> RunFailed:
@@ -95,11 +97,14 @@ def metrics(log: str) -> dict[str, float]:
         logged = held["metrics" if "metrics" in held else "means"]["artifacts"][0]["metadata"]
     except (ValueError, KeyError, IndexError, TypeError):
         return {}
-    return {name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    return {
+        name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
 
 
 def chosen_step(steps: list[Step], name: str) -> Step:
-    """The step that a person named (`build_index` and `build-index` are the same). Raises BadInput for one that the run does not have."""
+    """The step that a person named (`build_index` and `build-index` are the same). Raises BadInput for one that the run
+    does not have."""
     wanted = name.replace("_", "-")
     for step in reversed(steps):
         if step.name == wanted:

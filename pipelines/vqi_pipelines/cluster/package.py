@@ -1,4 +1,5 @@
-"""A compiled package as it is uploaded: fresh or refused, named by its content, described for the person at the form."""
+"""A compiled package as it is uploaded: fresh or refused, named by its content, described for the person at the
+form."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from vqi.placement import STEP_TABLE
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.compiling import PACKAGES, package_text
 
-# `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does; those of placed steps are in a task's JSON.
+# `registry/path/STEP:TAG` or `STEP@DIGEST`, which say where a package runs and not what it does; those of placed steps
+# are in a task's JSON.
 _STEPS = "|".join(sorted({step.image for step in STEP_TABLE} | {"predict"}))
 IMAGE = re.compile(rf"[\w.:/-]+/(?:{_STEPS})(?:-gaudi)?(?::[\w.-]+|@sha256:[0-9a-f]{{64}})")
 
@@ -62,7 +64,8 @@ class Package:
         return sorted(set(IMAGE.findall(json.dumps(self.spec))))
 
     def default(self, name: str) -> Any:
-        """What a parameter is where nothing is given, as its type writes it: the compiler makes a float of every number."""
+        """What a parameter is where nothing is given, as its type writes it: the compiler makes a float of every
+        number."""
         value = self.inputs[name].get("defaultValue", "")
         return int(value) if self.inputs[name]["parameterType"] == "NUMBER_INTEGER" and value != "" else value
 
@@ -71,20 +74,31 @@ class Package:
         return [str(value) for value in self.inputs.get(name, {}).get("literals", [])]
 
     def description(self) -> str:
-        """Markdown: what the pipeline does, and a line for every parameter, since KFP's form shows names and nothing else."""
-        lines = [str(self.spec["pipelineInfo"].get("description", "")).strip(), "", "| parameter | means | default |", "|---|---|---|"]
+        """Markdown: what the pipeline does, and a line for every parameter, since KFP's form shows names and nothing
+        else."""
+        lines = [
+            str(self.spec["pipelineInfo"].get("description", "")).strip(),
+            "",
+            "| parameter | means | default |",
+            "|---|---|---|",
+        ]
         help_texts = _help_texts()
         for name in sorted(self.inputs):
             default = self.default(name)
             allowed = self.choices(name)
             means = help_texts.get(name, "") + (f" ({', '.join(allowed)})" if 0 < len(allowed) <= 6 else "")
             lines.append(f"| `{name}` | {_cell(means)} | {f'`{_cell(default)}`' if default != '' else ''} |")
-        lines += ["", f"vqi {version('vqi')}, package {self.version}. Images: {', '.join(f'`{image}`' for image in self.images)}."]
+        lines += [
+            "",
+            f"vqi {version('vqi')}, package {self.version}. Images: "
+            f"{', '.join(f'`{image}`' for image in self.images)}.",
+        ]
         return "\n".join(lines)
 
 
 def load_package(pipeline: str = "train_category", file: Path | None = None) -> Package:
-    """The package of a pipeline: the file named, else the one of the checkout, else compiled now (so always where VQI_IMAGES names a registry).
+    """The package of a pipeline: the file named, else the one of the checkout, else compiled now (so always where
+    VQI_IMAGES names a registry).
 
     Raises BadInput for a file that is missing, is no package, or is older than the code.
     """
@@ -101,13 +115,19 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
         package = Package(text)
         package.pipeline, package.steps, package.images  # noqa: B018 each raises where this is no package
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"The package {file} cannot be read ({getattr(error, 'strerror', None) or 'not text'}); `vqi compile` writes it.") from error
+        raise BadInput(
+            f"The package {file} cannot be read ({getattr(error, 'strerror', None) or 'not text'}); `vqi compile` "
+            "writes it."
+        ) from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise BadInput(f"{file} is no compiled pipeline; `vqi compile` writes one.") from error
     if text != current and _without_images(text) != _without_images(current):
         raise BadInput(f"The package {file} is older than the code, or was edited; run `vqi compile` and submit again.")
     if chosen and text != current:
-        raise BadInput(f"The package {file} names other images than VQI_IMAGES and VQI_IMAGE_TAG do; run `vqi compile` with them set.")
+        raise BadInput(
+            f"The package {file} names other images than VQI_IMAGES and VQI_IMAGE_TAG do; run `vqi compile` with them "
+            "set."
+        )
     return package
 
 
@@ -133,7 +153,9 @@ def _help_texts() -> dict[str, str]:
     found = {"name": "name of the product category", "seed": "of everything random"}
     for section, field in Category.model_fields.items():
         if isinstance(field.default, BaseModel):
-            found.update({f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()})
+            found.update(
+                {f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()}
+            )
         elif field.description:
             found.setdefault(section, field.description)
     return found

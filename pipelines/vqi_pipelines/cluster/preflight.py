@@ -1,4 +1,5 @@
-"""What can be known before a run is submitted, each finding one clear sentence: a mistake stops the submission, a doubt is told."""
+"""What can be known before a run is submitted, each finding one clear sentence: a mistake stops the submission, a doubt
+is told."""
 
 from __future__ import annotations
 
@@ -36,28 +37,40 @@ def check_server(server: Server, doubt: Doubt) -> None:
         return
     number = (int(found[1]), int(found[2]))
     if number[0] != TRIED[0]:
-        raise BadInput(f"The KFP at {server.host} is version {version}; {TRIED[0]}.x is needed (--no-preflight submits nevertheless).")
+        raise BadInput(
+            f"The KFP at {server.host} is version {version}; {TRIED[0]}.x is needed (--no-preflight submits "
+            "nevertheless)."
+        )
     if number < TRIED:
-        doubt(f"The KFP at {server.host} is version {version}, older than {TRIED[0]}.{TRIED[1]}, which this was tried with.")
+        doubt(
+            f"The KFP at {server.host} is version {version}, older than {TRIED[0]}.{TRIED[1]}, which this was tried "
+            "with."
+        )
 
 
 def check_data(category: Category, doubt: Doubt, environ: Mapping[str, str] = os.environ) -> None:
     """Photographs and weights are where a pod can read them, as far as that can be seen from here."""
     source, weights = category.data.source, category.backbone.weights
     if not source:
-        raise BadInput("data.source is empty; name s3://bucket/prefix, for example with --set data.source=s3://photographs/flange.")
+        raise BadInput(
+            "data.source is empty; name s3://bucket/prefix, for example with --set data.source=s3://photographs/flange."
+        )
     named = {"data.source": source}
     if category.backbone.name != "filterbank" and weights not in ("imagenet", "random"):
         named["backbone.weights"] = weights
     elif category.backbone.name != "filterbank" and weights == "imagenet":
-        doubt("backbone.weights is imagenet: the pods of train download it, which needs a way out of the cluster; s3://bucket/file needs none.")
+        doubt(
+            "backbone.weights is imagenet: the pods of train download it, which needs a way out of the cluster; "
+            "s3://bucket/file needs none."
+        )
     named |= {f"method.settings.{name}": path for name, path in category.method_paths.items()}
     if category.train.checkpoints:
         named["train.checkpoints"] = category.train.checkpoints
     for key, place in named.items():
         if "://" not in place:
             raise BadInput(
-                f"{key} is {place!r}, a path of a machine, which no pod of the cluster can read; put it in a store and name s3://bucket/..."
+                f"{key} is {place!r}, a path of a machine, which no pod of the cluster can read; put it in a store "
+                "and name s3://bucket/..."
             )
     stored = {key: Address.parse(place) for key, place in named.items() if place.startswith("s3://")}
     if not stored:
@@ -68,7 +81,10 @@ def check_data(category: Category, doubt: Doubt, environ: Mapping[str, str] = os
         doubt(f"Whether {' and '.join(stored)} can be read was not checked from here: {error}")
         return
     if not _answers(store.endpoint):
-        doubt(f"Whether {' and '.join(stored)} can be read was not checked: the store at {store.endpoint} does not answer from here.")
+        doubt(
+            f"Whether {' and '.join(stored)} can be read was not checked: the store at {store.endpoint} does not "
+            "answer from here."
+        )
         return
     for key, address in stored.items():
         try:
@@ -84,11 +100,17 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
     """The run's namespace has what KFP and the steps take from it."""
     try:
         if not kubernetes.has_namespace(namespace):
-            raise BadInput(f"There is no namespace {namespace!r} in the cluster; name the one that runs happen in with --namespace.")
+            raise BadInput(
+                f"There is no namespace {namespace!r} in the cluster; name the one that runs happen in with "
+                "--namespace."
+            )
     except NotAllowed:
         pass  # namespaces are the cluster's; what is in ours may still be seen
     account = "default-editor" if multi_user else SERVICE_ACCOUNT_OF_RUNS
-    stored = any(place.startswith("s3://") for place in (category.data.source, category.backbone.weights, category.train.checkpoints))
+    stored = any(
+        place.startswith("s3://")
+        for place in (category.data.source, category.backbone.weights, category.train.checkpoints)
+    )
     wanted: list[tuple[Callable[[str, str], Any], str, str, str]] = [
         (kubernetes.config_map, "ConfigMap", KFP_CONFIG, "KFP's launcher reads where artefacts go from it"),
         (kubernetes.has_secret, "Secret", KFP_SECRET, "KFP reads and writes artefacts with it"),
@@ -101,14 +123,16 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
         try:
             if look(namespace, name) in (None, False):
                 raise BadInput(
-                    f"The namespace {namespace} has no {kind} {name} ({why}); make it as docs/cluster.md says, or submit with --no-preflight."
+                    f"The namespace {namespace} has no {kind} {name} ({why}); make it as docs/cluster.md says, or "
+                    "submit with --no-preflight."
                 )
         except NotAllowed as error:
             doubt(f"Whether the namespace {namespace} has the {kind} {name} was not checked: {error}.")
 
 
 def check_nodes(kubernetes: Kubernetes, placements: Mapping[str, StepPlacement], pool: str, doubt: Doubt) -> None:
-    """For every step there is a node that could take it, were it empty. What other pods hold of it now is the scheduler's affair."""
+    """For every step there is a node that could take it, were it empty. What other pods hold of it now is the
+    scheduler's affair."""
     try:
         nodes = kubernetes.nodes()
     except NotAllowed as error:
@@ -127,7 +151,8 @@ def check_nodes(kubernetes: Kubernetes, placements: Mapping[str, StepPlacement],
         if all(reasons.values()):
             counted = Counter(reasons.values())
             raise BadInput(
-                f"No node of the cluster can take {step}: {'; '.join(f'{count} of {len(nodes)} {reason}' for reason, count in counted.items())}."
+                f"No node of the cluster can take {step}: "
+                f"{'; '.join(f'{count} of {len(nodes)} {reason}' for reason, count in counted.items())}."
             )
 
 
@@ -136,11 +161,15 @@ def refusal(node: Node, placement: StepPlacement) -> str:
     for key, value in placement.node_selector.items():
         if node.labels.get(key) != value:
             return f"without the label {key}={value}"
-    terms = placement.node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    terms = placement.node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get(
+        "nodeSelectorTerms", []
+    )
     if terms and not any(all(_matches(node, rule) for rule in term["matchExpressions"]) for term in terms):
         return "kept for other steps by their labels"
     for taint in node.taints:
-        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(toleration, taint) for toleration in placement.tolerations):
+        if taint["effect"] != "PreferNoSchedule" and not any(
+            _tolerates(toleration, taint) for toleration in placement.tolerations
+        ):
             return f"with the taint {taint['key']}"
     wanted = {"cpu": placement.cpu_request, "memory": placement.memory}
     if placement.accelerator:
@@ -160,7 +189,12 @@ def quantity(text: str) -> Decimal:
 
 def _matches(node: Node, rule: Mapping[str, Any]) -> bool:
     value, values = node.labels.get(rule["key"]), rule.get("values", [])
-    return {"In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None}[rule["operator"]]
+    return {
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }[rule["operator"]]
 
 
 def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
@@ -171,7 +205,9 @@ def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
 def _answers(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), timeout=PROBE_SECONDS):
+        with socket.create_connection(
+            (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), timeout=PROBE_SECONDS
+        ):
             return True
     except OSError:
         return False

@@ -1,4 +1,5 @@
-"""Recurring runs. KFP's cron has six fields, the second first, in the time zone of its scheduler (UTC unless its administrator chose another)."""
+"""Recurring runs. KFP's cron has six fields, the second first, in the time zone of its scheduler (UTC unless its
+administrator chose another)."""
 
 from __future__ import annotations
 
@@ -14,9 +15,19 @@ from vqi_pipelines.cluster.submitting import Uploaded, experiment
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun
 
-FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 6))
+FIELDS = (
+    ("second", 0, 59),
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of the month", 1, 31),
+    ("month", 1, 12),
+    ("day of the week", 0, 6),
+)
 NAMES = {
-    "month": {name: i + 1 for i, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"))},
+    "month": {
+        name: i + 1
+        for i, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"))
+    },
     "day of the week": {name: i for i, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))},
 }
 SHORTHANDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
@@ -35,7 +46,8 @@ def cron(text: str) -> str:
         fields = ["0", *fields]
     if len(fields) != 6:
         raise BadInput(
-            f"--cron {text!r} has {len(fields)} fields; write five (minute hour day month weekday), or six with the second first: '0 0 2 * * *'."
+            f"--cron {text!r} has {len(fields)} fields; write five (minute hour day month weekday), or six with the "
+            "second first: '0 0 2 * * *'."
         )
     for field, (name, low, high) in zip(fields, FIELDS, strict=True):
         for part in field.split(","):
@@ -54,17 +66,23 @@ def make(
     catch_up: bool = False,
     service_account: str = "",
 ) -> V2beta1RecurringRun:
-    """A recurring run of an uploaded version. Raises BadInput where there is one of that name: two would do everything twice."""
+    """A recurring run of an uploaded version. Raises BadInput where there is one of that name: two would do everything
+    twice."""
     import kfp_server_api as api
 
     if any(item.display_name == name for item in listed(server)):
-        raise BadInput(f"There is a schedule {name!r} already; delete it with `vqi schedule --delete {name}`, or give --name another.")
+        raise BadInput(
+            f"There is a schedule {name!r} already; delete it with `vqi schedule --delete {name}`, or give --name "
+            "another."
+        )
     new = api.V2beta1RecurringRun(
         display_name=name,
         description=f"{values.get('name', '')}: {values.get('method_name', '')}, package {uploaded.name}",
         experiment_id=experiment(server, experiment_name).experiment_id,
         namespace=server.namespace or None,
-        pipeline_version_reference=api.V2beta1PipelineVersionReference(pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id),
+        pipeline_version_reference=api.V2beta1PipelineVersionReference(
+            pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id
+        ),
         runtime_config=api.V2beta1RuntimeConfig(parameters=dict(values)),
         trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=when)),
         mode=api.RecurringRunMode.ENABLE,
@@ -86,7 +104,11 @@ def listed(server: Server) -> list[V2beta1RecurringRun]:
     token = ""
     while True:
         page = server.call(
-            server.schedules.recurring_run_service_list_recurring_runs, page_size=100, page_token=token, sort_by="created_at desc", **options
+            server.schedules.recurring_run_service_list_recurring_runs,
+            page_size=100,
+            page_token=token,
+            sort_by="created_at desc",
+            **options,
         )
         found += page.recurring_runs or []
         token = page.next_page_token or ""
@@ -117,11 +139,13 @@ def resume(server: Server, identity: str) -> None:
 def delete(server: Server, identity: str) -> None:
     """The schedule goes, its finished runs stay. One that is gone by then is deleted.
 
-    Raises BadInput while a run that it began goes on: Kubernetes takes that run's pods away with the schedule, and KFP shows it as running for ever.
+    Raises BadInput while a run that it began goes on: Kubernetes takes that run's pods away with the schedule, and KFP
+    shows it as running for ever.
     """
     if going := _under_way(server, identity):
         raise BadInput(
-            f"The run {going} that the schedule began goes on, and would be lost with it; `vqi schedule --pause {identity}` stops new ones, "
+            f"The run {going} that the schedule began goes on, and would be lost with it; `vqi schedule --pause "
+            f"{identity}` stops new ones, "
             f"delete it when `vqi runs {going}` is over."
         )
     server.find(server.schedules.recurring_run_service_delete_recurring_run, identity)
@@ -130,7 +154,9 @@ def delete(server: Server, identity: str) -> None:
 def _under_way(server: Server, identity: str) -> str:
     """A run of the schedule among the server's newest that is not over, "" where there is none."""
     options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
-    newest = server.call(server.runs.run_service_list_runs, page_size=100, sort_by="created_at desc", **options).runs or []
+    newest = (
+        server.call(server.runs.run_service_list_runs, page_size=100, sort_by="created_at desc", **options).runs or []
+    )
     return next((run.run_id for run in newest if run.recurring_run_id == identity and run.state not in OVER), "")
 
 
@@ -142,7 +168,9 @@ def _check(part: str, name: str, low: int, high: int, text: str) -> None:
         return
     first, dash, last = span.partition("-")
     numbers = [_number(value, name) for value in ([first, last] if dash else [first])]
-    if any(number is None for number in numbers) or not all(low <= number <= high for number in numbers if number is not None):
+    if any(number is None for number in numbers) or not all(
+        low <= number <= high for number in numbers if number is not None
+    ):
         raise BadInput(f"--cron {text!r}: the {name} is {part!r}; it must be {low} to {high}, a range, a list or *.")
     if dash and numbers[0] > numbers[1]:  # type: ignore[operator]
         raise BadInput(f"--cron {text!r}: the range {span!r} of the {name} ends before it begins.")

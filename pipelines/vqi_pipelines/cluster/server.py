@@ -1,5 +1,5 @@
-"""A Kubeflow Pipelines server as it is reached: host and credentials the way kfp.Client takes them, calls that survive a bad network, one sentence
-for whatever goes wrong."""
+"""A Kubeflow Pipelines server as it is reached: host and credentials the way kfp.Client takes them, calls that survive
+a bad network, one sentence for whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-# What a gateway says of a server that is away for a moment. 500 is also what KFP says of some mistakes: tried again, but not for long.
+# What a gateway says of a server that is away for a moment. 500 is also what KFP says of some mistakes: tried again,
+# but not for long.
 PASSING, PERHAPS_PASSING = (429, 502, 503, 504), (500,)
 SERVICE = "ml-pipeline"
 KFP_NAMESPACES = ("kubeflow", "vqi")
@@ -43,7 +44,8 @@ PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 class Access:
     """Where the server is and who asks. What is empty comes from the environment, as kfp.Client's own defaults do.
 
-    `namespace` is where runs happen; `server_namespace` is where KFP itself is, which matters only where no host is given.
+    `namespace` is where runs happen; `server_namespace` is where KFP itself is, which matters only where no host is
+    given.
     """
 
     host: str = ""
@@ -81,14 +83,30 @@ class NotThere(BadInput):
 
 
 class Server:
-    """A KFP API server; `runs`, `pipelines`, `uploads`, `experiments` and `schedules` are the services of kfp_server_api, used through `call`."""
+    """A KFP API server; `runs`, `pipelines`, `uploads`, `experiments` and `schedules` are the services of
+    kfp_server_api, used through `call`."""
 
-    def __init__(self, client: ApiClient, host: str, ui: str, namespace: str, home: str = "", say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        host: str,
+        ui: str,
+        namespace: str,
+        home: str = "",
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         import kfp_server_api as api
 
         # Repeating is done here, where it is known whether a request may be made twice.
         client.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        self.client, self.host, self.ui, self.asked_namespace, self.home, self._say = client, host, ui, namespace, home, say
+        self.client, self.host, self.ui, self.asked_namespace, self.home, self._say = (
+            client,
+            host,
+            ui,
+            namespace,
+            home,
+            say,
+        )
         self.runs, self.pipelines = api.RunServiceApi(client), api.PipelineServiceApi(client)
         self.uploads, self.experiments = api.PipelineUploadServiceApi(client), api.ExperimentServiceApi(client)
         self.schedules = api.RecurringRunServiceApi(client)
@@ -102,11 +120,14 @@ class Server:
                 answer = self.call(self._raw, "/apis/v2beta1/healthz")
             except NotThere as error:
                 raise BadInput(
-                    f"What answers at {self.host} does not speak KFP's v2beta1 API: an older KFP (2.x is needed), or something else; check --host."
+                    f"What answers at {self.host} does not speak KFP's v2beta1 API: an older KFP (2.x is needed), or "
+                    "something else; check --host."
                 ) from error
             value = _json(answer)
             if not isinstance(value, dict) or not {"multi_user", "tag_name", "commit_sha"} & set(value):
-                raise self._no_kfp("it sent " + (f"a page that begins {printable(answer[:40])!r}" if answer else "nothing"))
+                raise self._no_kfp(
+                    "it sent " + (f"a page that begins {printable(answer[:40])!r}" if answer else "nothing")
+                )
             tag = str(value.get("tag_name") or "")
             self._health = Health("" if tag == "unknown" else tag, bool(value.get("multi_user")))
         return self._health
@@ -117,11 +138,14 @@ class Server:
         if not self.health().multi_user:
             return ""
         if not self.asked_namespace:
-            raise BadInput(f"The KFP at {self.host} serves several teams; name yours with --namespace (or KF_PIPELINES_NAMESPACE).")
+            raise BadInput(
+                f"The KFP at {self.host} serves several teams; name yours with --namespace (or KF_PIPELINES_NAMESPACE)."
+            )
         return self.asked_namespace
 
     def run_namespace(self, kubernetes: Kubernetes | None) -> str:
-        """The namespace that pods of runs are in: the team's, or the one that KFP starts them in; "" where that cannot be known."""
+        """The namespace that pods of runs are in: the team's, or the one that KFP starts them in; "" where that cannot
+        be known."""
         from vqi_pipelines.cluster.kubernetes_access import NotAllowed
 
         if self.health().multi_user or self.asked_namespace:
@@ -138,11 +162,13 @@ class Server:
         """What a plain GET of `path` sends, for the few addresses that kfp_server_api does not know."""
         return self.call(self._raw, path)
 
-    def call(self, operation: Callable[..., T], *arguments: Any, made: Callable[[], T | None] | None = None, **options: Any) -> T:
+    def call(
+        self, operation: Callable[..., T], *arguments: Any, made: Callable[[], T | None] | None = None, **options: Any
+    ) -> T:
         """The answer of a service's method, asked again after what may pass.
 
-        A request that makes something is given `made`, which looks for it: an answer that was lost on its way must not make it twice.
-        Raises BadInput for what the asker can mend and RunFailed for a server that stays away.
+        A request that makes something is given `made`, which looks for it: an answer that was lost on its way must not
+        make it twice. Raises BadInput for what the asker can mend and RunFailed for a server that stays away.
         """
         import kfp_server_api as api
         import urllib3
@@ -188,7 +214,9 @@ class Server:
         return f"{self.ui}/#/runs/details/{run_id}" if self.ui else ""
 
     def _raw(self, path: str, **options: Any) -> str:
-        response = self.client.call_api(path, "GET", _preload_content=False, _return_http_data_only=True, auth_settings=["Bearer"], **options)
+        response = self.client.call_api(
+            path, "GET", _preload_content=False, _return_http_data_only=True, auth_settings=["Bearer"], **options
+        )
         return response.data.decode("utf-8", "replace")
 
     def _check_content(self) -> None:
@@ -199,19 +227,34 @@ class Server:
             raise self._no_kfp("it sent a web page")
 
     def _no_kfp(self, what: str) -> BadInput:
-        return BadInput(f"What answers at {self.host} is no KFP API server ({what}); check --host, and the credentials if that is a login page.")
+        return BadInput(
+            f"What answers at {self.host} is no KFP API server ({what}); check --host, and the credentials if that is "
+            "a login page."
+        )
 
     def _unreachable(self, error: Exception) -> BadInput | RunFailed:
         reason = getattr(error, "reason", None) or error
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify failed" in str(error):
-            return BadInput(f"The certificate of {self.host} is not trusted; name its authority's file with --ca-cert (or SSL_CERT_FILE).")
+            return BadInput(
+                f"The certificate of {self.host} is not trusted; name its authority's file with --ca-cert (or "
+                "SSL_CERT_FILE)."
+            )
         if "SSL" in type(reason).__name__ or "ssl" in str(reason).lower():
-            return BadInput(f"{self.host} does not speak TLS as asked ({_first_line(reason)}); write http:// or https:// as the server does.")
+            return BadInput(
+                f"{self.host} does not speak TLS as asked ({_first_line(reason)}); write http:// or https:// as the "
+                "server does."
+            )
         kind = RunFailed if self._met else BadInput
         if "NameResolution" in type(reason).__name__:
-            return kind(f"There is no host {urlsplit(self.host).hostname!r} (its name cannot be resolved); check --host (or KF_PIPELINES_ENDPOINT).")
+            return kind(
+                f"There is no host {urlsplit(self.host).hostname!r} (its name cannot be resolved); check --host (or "
+                "KF_PIPELINES_ENDPOINT)."
+            )
         after = "" if _permanent(error) else f" after {ATTEMPTS} attempts"
-        return kind(f"No KFP server answers at {self.host}{after} ({_first_line(reason)}); check --host (or KF_PIPELINES_ENDPOINT) and the network.")
+        return kind(
+            f"No KFP server answers at {self.host}{after} ({_first_line(reason)}); check --host (or "
+            "KF_PIPELINES_ENDPOINT) and the network."
+        )
 
     def _explained(self, error: ApiException) -> BadInput | RunFailed:
         said = said_by(error)
@@ -219,21 +262,29 @@ class Server:
             return self._unreachable(error)
         if error.status == 401:
             return BadInput(
-                f"{self.host} refuses the credentials (401): the token is missing, has expired or is for another audience; "
+                f"{self.host} refuses the credentials (401): the token is missing, has expired or is for another "
+                "audience; "
                 "make a new one and name its file with --token-file (or KF_PIPELINES_SA_TOKEN_PATH)."
             )
         if error.status == 403:
-            return BadInput(f"{self.host} does not allow this to whoever asks (403{said}); check --namespace and the account's rights there.")
+            return BadInput(
+                f"{self.host} does not allow this to whoever asks (403{said}); check --namespace and the account's "
+                "rights there."
+            )
         if error.status == 404:
             return NotThere(f"{self.host} has no such thing (404{said}); check the name, --namespace and --host.")
         if error.status in PASSING:
-            return RunFailed(f"{self.host} stays unavailable (status {error.status} {ATTEMPTS} times); try again when it is well.")
+            return RunFailed(
+                f"{self.host} stays unavailable (status {error.status} {ATTEMPTS} times); try again when it is well."
+            )
         if error.status in PERHAPS_PASSING:
             return RunFailed(f"{self.host} failed over the request (status {error.status}{said}).")
         return BadInput(f"{self.host} refuses the request ({error.status}{said}).")
 
 
-def connect(access: Access, say: Callable[[str], None] = lambda line: None, environ: Mapping[str, str] = os.environ) -> Server:
+def connect(
+    access: Access, say: Callable[[str], None] = lambda line: None, environ: Mapping[str, str] = os.environ
+) -> Server:
     """The server that the options and the environment name; nothing is asked of it yet.
 
     Without a host: inside a cluster its Service, else through the API server of the kubeconfig, as kfp.Client does.
@@ -271,10 +322,14 @@ def connect(access: Access, say: Callable[[str], None] = lambda line: None, envi
             cookies=environ.get("VQI_KFP_COOKIE") or None,
             ssl_ca_cert=access.ca_cert or None,
             kube_context=access.kube_context or None,
-            credentials=kfp_client.ServiceAccountTokenVolumeCredentials(access.token_file) if access.token_file and not token else None,
+            credentials=kfp_client.ServiceAccountTokenVolumeCredentials(access.token_file)
+            if access.token_file and not token
+            else None,
         )
     api_client = client._run_api.api_client
-    for name, _, value in (line.partition(":") for line in environ.get("VQI_KFP_HEADERS", "").splitlines() if line.strip()):
+    for name, _, value in (
+        line.partition(":") for line in environ.get("VQI_KFP_HEADERS", "").splitlines() if line.strip()
+    ):
         api_client.set_default_header(name.strip(), value.strip())
     address = api_client.configuration.host.rstrip("/")
     api_client.configuration.host = address
@@ -288,7 +343,11 @@ def connect(access: Access, say: Callable[[str], None] = lambda line: None, envi
 def said_by(error: ApiException) -> str:
     """What a server gave as its reason: ": text", one line, fit for a terminal; "" where it gave none."""
     value = _json(error.body or "")
-    text = str(value.get("message") or value.get("error") or value.get("error_message") or "") if isinstance(value, dict) else ""
+    text = (
+        str(value.get("message") or value.get("error") or value.get("error_message") or "")
+        if isinstance(value, dict)
+        else ""
+    )
     text = " ".join(text.split())
     return f": {printable(text[:300]).rstrip('.')}" if text else ""
 
@@ -297,13 +356,18 @@ def _without_host(access: Access) -> tuple[str, str]:
     """The host and namespace of the KFP in this cluster, or "" and the namespace in that of the kubeconfig."""
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
 
-    wanted = [access.server_namespace] if access.server_namespace else [name for name in (access.namespace, *KFP_NAMESPACES) if name]
+    wanted = (
+        [access.server_namespace]
+        if access.server_namespace
+        else [name for name in (access.namespace, *KFP_NAMESPACES) if name]
+    )
     if (SERVICE_ACCOUNT / "token").is_file() and not access.kube_context:
         return f"http://{SERVICE}.{access.server_namespace or 'kubeflow'}.svc.cluster.local:8888", wanted[0]
     reached = Kubernetes.reach(access.kube_context)
     if reached is None:
         raise BadInput(
-            "No KFP server is named; give --host (or KF_PIPELINES_ENDPOINT), or a KUBECONFIG of the cluster it runs in, "
+            "No KFP server is named; give --host (or KF_PIPELINES_ENDPOINT), or a KUBECONFIG of the cluster it runs "
+            "in, "
             f"or open a way to it: kubectl port-forward -n kubeflow svc/{SERVICE}-ui 8080:80 and --host http://localhost:8080."
         )
     for name in dict.fromkeys(wanted):
@@ -323,7 +387,12 @@ def _own_namespace() -> str:
 
 def _permanent(error: Exception) -> bool:
     text = str(error)
-    return "CERTIFICATE_VERIFY_FAILED" in text or "WRONG_VERSION_NUMBER" in text or "record layer failure" in text or "No scheme" in text
+    return (
+        "CERTIFICATE_VERIFY_FAILED" in text
+        or "WRONG_VERSION_NUMBER" in text
+        or "record layer failure" in text
+        or "No scheme" in text
+    )
 
 
 def _shown(address: str) -> str:

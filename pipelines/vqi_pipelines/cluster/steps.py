@@ -36,8 +36,9 @@ class Step:
 def steps_of(run: V2beta1Run) -> list[Step]:
     """The steps that have begun, in the order they began.
 
-    A task is the node beside a `-driver`; what runs in it is an `executor`, which is skipped where the cache had the result. KFP 2.17 tells no
-    node's own id, so an executor is known by the second it began in. Where Argo retries, each node has attempts, `train(0)`, beside it.
+    A task is the node beside a `-driver`; what runs in it is an `executor`, which is skipped where the cache had the
+    result. KFP 2.17 tells no node's own id, so an executor is known by the second it began in. Where Argo retries, each
+    node has attempts, `train(0)`, beside it.
     """
     details = (run.run_details.task_details if run.run_details else None) or []
     nodes = [task for task in details if task.display_name and task.state and not ATTEMPT.search(task.display_name)]
@@ -48,13 +49,18 @@ def steps_of(run: V2beta1Run) -> list[Step]:
             continue
         executors = [node for node in nodes if node.display_name == "executor" and node.start_time == task.start_time]
         pods = tuple(pod for executor in executors for pod in _pods(executor))
-        cached = bool(executors) and all(executor.state in ("SKIPPED", "OMITTED") for executor in executors) and task.state == "SUCCEEDED"
+        cached = (
+            bool(executors)
+            and all(executor.state in ("SKIPPED", "OMITTED") for executor in executors)
+            and task.state == "SUCCEEDED"
+        )
         found.append(Step(task.display_name, task.state, _past(task.start_time), _past(task.end_time), pods, cached))
     return sorted(found, key=lambda step: (step.started is None, step.started))
 
 
 def _pods(executor: V2beta1PipelineTaskDetail) -> list[str]:
-    """What the pods of an executor may be named: an attempt's id is the workflow's name and a hash, its pod has the template's name between them."""
+    """What the pods of an executor may be named: an attempt's id is the workflow's name and a hash, its pod has the
+    template's name between them."""
     attempts = [child.pod_name.rpartition("-") for child in executor.child_tasks or [] if child.pod_name]
     own = [executor.pod_name] if executor.pod_name else []
     return own + [f"{workflow}-{template}-{number}" for workflow, _, number in attempts for template in TEMPLATES]

@@ -55,7 +55,11 @@ def find_version(server: Server, pipeline_id: str, name: str) -> V2beta1Pipeline
     token = ""
     while True:
         listed = server.call(
-            server.pipelines.pipeline_service_list_pipeline_versions, pipeline_id, page_size=PAGE, page_token=token, sort_by="created_at desc"
+            server.pipelines.pipeline_service_list_pipeline_versions,
+            pipeline_id,
+            page_size=PAGE,
+            page_token=token,
+            sort_by="created_at desc",
         )
         for found in listed.pipeline_versions or []:
             if name in (found.display_name, found.name):
@@ -93,7 +97,8 @@ def experiment(server: Server, name: str) -> V2beta1Experiment:
 
 
 def run_values(package: Package, category: Category) -> dict[str, Any]:
-    """Every parameter of the package: the category's where it has one, else the package's default. A clone in the UI shows only what was given.
+    """Every parameter of the package: the category's where it has one, else the package's default. A clone in the UI
+    shows only what was given.
 
     Raises BadInput for a value that the package does not allow, and for a parameter that nothing gives a value.
     """
@@ -116,7 +121,13 @@ def run_name(values: Mapping[str, Any], now: datetime | None = None) -> str:
     """A name that says what the run is of, when it was asked for, and is no other run's."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
     pool = values.get("pool", "any")
-    parts = [str(values.get("name", "run")), str(values.get("method_name", "")), "" if pool == "any" else str(pool), stamp, secrets.token_hex(2)]
+    parts = [
+        str(values.get("name", "run")),
+        str(values.get("method_name", "")),
+        "" if pool == "any" else str(pool),
+        stamp,
+        secrets.token_hex(2),
+    ]
     return "-".join(part for part in parts if part)
 
 
@@ -129,7 +140,8 @@ def start(
     service_account: str = "",
     pipeline_root: str = "",
 ) -> V2beta1Run:
-    """Start one run of an uploaded version. Asked again after a lost answer it does not start two: its name is its own."""
+    """Start one run of an uploaded version. Asked again after a lost answer it does not start two: its name is its
+    own."""
     import kfp_server_api as api
 
     name = name or run_name(values)
@@ -138,27 +150,37 @@ def start(
         display_name=name,
         description=_described(values, uploaded),
         experiment_id=experiment_id,
-        pipeline_version_reference=api.V2beta1PipelineVersionReference(pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id),
+        pipeline_version_reference=api.V2beta1PipelineVersionReference(
+            pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id
+        ),
         runtime_config=api.V2beta1RuntimeConfig(parameters=dict(values), pipeline_root=pipeline_root or None),
         service_account=service_account or None,
     )
 
     def found() -> V2beta1Run | None:
-        listed = server.call(server.runs.run_service_list_runs, experiment_id=experiment_id, page_size=20, sort_by="created_at desc")
+        listed = server.call(
+            server.runs.run_service_list_runs, experiment_id=experiment_id, page_size=20, sort_by="created_at desc"
+        )
         return next((item for item in listed.runs or [] if item.display_name == name), None)
 
     return server.call(server.runs.run_service_create_run, run, made=found)
 
 
 def _make_pipeline(server: Server, package: Package) -> V2beta1Pipeline:
-    """The pipeline without a version: uploading one would also make a version that is named after the pipeline and says nothing."""
+    """The pipeline without a version: uploading one would also make a version that is named after the pipeline and says
+    nothing."""
     import kfp_server_api as api
 
     new = api.V2beta1Pipeline(
-        name=package.pipeline, display_name=package.pipeline, description=package.description(), namespace=server.namespace or None
+        name=package.pipeline,
+        display_name=package.pipeline,
+        description=package.description(),
+        namespace=server.namespace or None,
     )
     try:
-        return server.call(server.pipelines.pipeline_service_create_pipeline, new, made=lambda: find_pipeline(server, package.pipeline))
+        return server.call(
+            server.pipelines.pipeline_service_create_pipeline, new, made=lambda: find_pipeline(server, package.pipeline)
+        )
     except VqiError:
         # Somebody else made it in between.
         if there := find_pipeline(server, package.pipeline):

@@ -13,10 +13,12 @@ def check(
     source: Annotated[str, typer.Argument(help="Folder, tar or zip file, or s3://bucket/prefix.")],
     out: Annotated[Path, typer.Option(help="Folder for verdict.json and check.html.")] = Path("dataset-check"),
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value of a category, such as data.layout=folders or image.size=[256,256].")
+        list[str] | None,
+        typer.Option("--set", help="path=value of a category, such as data.layout=folders or image.size=[256,256]."),
     ] = None,
 ) -> None:
-    """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not pass."""
+    """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not
+    pass."""
     from vqi.platform.printing import printable
     from vqi.steps.check_dataset.step import check_dataset
     from vqi.steps.ingest.step import ingest
@@ -58,5 +60,7 @@ def check(
             )
         finally:
             if (out / "verdict.json").is_file():
-                typer.echo(f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}")
+                typer.echo(
+                    f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}"
+                )
     typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")

@@ -24,21 +24,37 @@ if TYPE_CHECKING:
 @options.takes_connection
 def ci(
     connection: options.Connection,
-    since: Annotated[str, typer.Option(help="Git revision: categories whose catalog file differs from it are due.")] = "",
-    state: Annotated[str, typer.Option(help="File or s3:// object kept between calls: categories whose entry or photographs changed are due.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Git revision: categories whose catalog file differs from it are due.")
+    ] = "",
+    state: Annotated[
+        str,
+        typer.Option(
+            help="File or s3:// object kept between calls: categories whose entry or photographs changed are due."
+        ),
+    ] = "",
     all_: Annotated[bool, typer.Option("--all", help="Every category of the catalog is due.")] = False,
     category: Annotated[list[str] | None, typer.Option(help="Look at this category alone; may be repeated.")] = None,
-    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")] = None,
-    require: Annotated[list[str] | None, typer.Option(help="metric=least, such as image_auroc=0.95; below it the gate says no (3).")] = None,
+    pool: Annotated[
+        str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+    ] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help="metric=least, such as image_auroc=0.95; below it the gate says no (3).")
+    ] = None,
     at_once: Annotated[int, typer.Option(min=1, max=100, help="How many runs may go on at once.")] = 4,
     timeout: Annotated[float, typer.Option(help="Seconds that one run is waited for.")] = 6 * 3600.0,
-    summary: Annotated[Path | None, typer.Option(help="Markdown file for the summary; $GITHUB_STEP_SUMMARY gets it as well.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="Markdown file for the summary; $GITHUB_STEP_SUMMARY gets it as well.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due and submit nothing.")] = False,
     package: options.PackageFile = None,
     experiment: options.Experiment = "vqi",
 ) -> None:
-    """Submit the categories that changed, wait for them, gate them, and leave a summary. Exit code 3 where only gates said no."""
+    """Submit the categories that changed, wait for them, gate them, and leave a summary. Exit code 3 where only gates
+    said no."""
     from vqi.platform.errors import BadInput
     from vqi_pipelines.catalog import category_names, load_category
     from vqi_pipelines.cluster import changes, ci_summary
@@ -55,7 +71,10 @@ def ci(
     before = changes.read_state(state) if state else None
     now = {name: changes.fingerprints(each) for name, each in chosen.items()} if state else {}
     nothing = changes.Fingerprints("", "")
-    due = {name: changes.why(name, now.get(name, nothing), before, edited) or ("asked for" if all_ else "") for name in names}
+    due = {
+        name: changes.why(name, now.get(name, nothing), before, edited) or ("asked for" if all_ else "")
+        for name in names
+    }
     unchanged = [name for name in names if not due[name]]
     for name in names:
         say(f"{printable(name)}: {due[name] or 'unchanged'}")
@@ -88,8 +107,11 @@ def ci(
         raise typer.Exit(code)
 
 
-def _begun(server: Server, kubernetes: Kubernetes | None, package: Package, category: Category, experiment: str, each: Trained) -> str:
-    """The id of a category's run, "" where it was refused; one that is refused does not keep the others from being trained."""
+def _begun(
+    server: Server, kubernetes: Kubernetes | None, package: Package, category: Category, experiment: str, each: Trained
+) -> str:
+    """The id of a category's run, "" where it was refused; one that is refused does not keep the others from being
+    trained."""
     from vqi.platform.errors import VqiError
     from vqi_pipelines.cluster.submitting import run_values, start, upload
     from vqi_pipelines.commands.submit import preflight
@@ -105,14 +127,22 @@ def _begun(server: Server, kubernetes: Kubernetes | None, package: Package, cate
     return run.run_id
 
 
-def _ended(server: Server, kubernetes: Kubernetes | None, each: Trained, run_id: str, timeout: float, wanted: dict[str, float]) -> Trained:
+def _ended(
+    server: Server, kubernetes: Kubernetes | None, each: Trained, run_id: str, timeout: float, wanted: dict[str, float]
+) -> Trained:
     """Wait for a run and gate what it made."""
     from vqi.platform.errors import GateRefused, VqiError
     from vqi_pipelines.cluster.ci_summary import shortfall
     from vqi_pipelines.cluster.following import follow
 
     try:
-        result = follow(server, run_id, options.logs(server, kubernetes), lambda line: say(f"{printable(each.category)} {line.strip()}"), timeout)
+        result = follow(
+            server,
+            run_id,
+            options.logs(server, kubernetes),
+            lambda line: say(f"{printable(each.category)} {line.strip()}"),
+            timeout,
+        )
         each.result, each.metrics, each.error, each.exit_code = result, result.metrics, result.error, result.exit_code
         if not each.exit_code and (missed := shortfall(result.metrics, wanted)):
             raise GateRefused(f"It is not good enough: {missed}.")

@@ -25,7 +25,9 @@ Experiment = Annotated[
         help="KFP experiment that the run is listed under.",
     ),
 ]
-PackageFile = Annotated[Path | None, typer.Option("--package", help="Compiled package; else the checkout's, or compiled now.")]
+PackageFile = Annotated[
+    Path | None, typer.Option("--package", help="Compiled package; else the checkout's, or compiled now.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 
@@ -36,29 +38,52 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Connection:
-    """How a command gets to KFP and to the cluster that it runs in. Each field is an option of every command that `takes_connection`."""
+    """How a command gets to KFP and to the cluster that it runs in. Each field is an option of every command that
+    `takes_connection`."""
 
     host: Annotated[
         str,
-        typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG."),
+        typer.Option(
+            "--host",
+            envvar="KF_PIPELINES_ENDPOINT",
+            help="KFP's address, such as http://localhost:8080; else the cluster of KUBECONFIG.",
+        ),
     ] = ""
-    namespace: Annotated[str, typer.Option("--namespace", "-n", envvar="KF_PIPELINES_NAMESPACE", help="Namespace that runs happen in.")] = ""
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", envvar="KF_PIPELINES_NAMESPACE", help="Namespace that runs happen in.")
+    ] = ""
     server_namespace: Annotated[
-        str, typer.Option("--server-namespace", help="Namespace KFP itself is in, where there is no --host; kubeflow or --namespace.")
+        str,
+        typer.Option(
+            "--server-namespace", help="Namespace KFP itself is in, where there is no --host; kubeflow or --namespace."
+        ),
     ] = ""
     token_file: Annotated[
         str,
-        typer.Option("--token-file", envvar="KF_PIPELINES_SA_TOKEN_PATH", help="File of a service account's token, read anew for each request."),
+        typer.Option(
+            "--token-file",
+            envvar="KF_PIPELINES_SA_TOKEN_PATH",
+            help="File of a service account's token, read anew for each request.",
+        ),
     ] = ""
-    ca_cert: Annotated[str, typer.Option("--ca-cert", help="File of the authorities that KFP's certificate comes from; else SSL_CERT_FILE.")] = ""
-    kube_context: Annotated[str, typer.Option("--kube-context", help="Context of the kubeconfig; else its current one.")] = ""
+    ca_cert: Annotated[
+        str,
+        typer.Option(
+            "--ca-cert", help="File of the authorities that KFP's certificate comes from; else SSL_CERT_FILE."
+        ),
+    ] = ""
+    kube_context: Annotated[
+        str, typer.Option("--kube-context", help="Context of the kubeconfig; else its current one.")
+    ] = ""
 
     def reach(self) -> tuple[Server, Kubernetes | None]:
         """The KFP server, and the cluster it runs in where that may be inspected."""
         from vqi_pipelines.cluster.kubernetes_access import Kubernetes
         from vqi_pipelines.cluster.server import Access, connect
 
-        access = Access(self.host, self.namespace, self.server_namespace, self.token_file, self.ca_cert, self.kube_context)
+        access = Access(
+            self.host, self.namespace, self.server_namespace, self.token_file, self.ca_cert, self.kube_context
+        )
         return connect(access, say), Kubernetes.reach(self.kube_context)
 
 

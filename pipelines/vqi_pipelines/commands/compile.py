@@ -10,7 +10,9 @@ import typer
 
 def compile_command(
     out: Annotated[Path, typer.Option(help="Folder the packages are written to.")] = Path("pipelines/compiled"),
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a package is missing or stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a package is missing or stale.")
+    ] = False,
 ) -> None:
     """Compile the pipelines into packages."""
     import warnings

@@ -10,15 +10,22 @@ from typing import Annotated, Any
 import typer
 
 NO_WEIGHTS = (
-    "ImageNet weights could not be downloaded here, so the demo runs on the weightless filterbank; give --weights FILE for the real backbone."
+    "ImageNet weights could not be downloaded here, so the demo runs on the weightless filterbank; give --weights "
+    "FILE for the real backbone."
 )
 
 
 def demo(
-    data: Annotated[str, typer.Option(help="Photographs of your own: folder, archive or s3://...; empty = parts rendered here.")] = "",
-    weights: Annotated[str, typer.Option(help="A ResNet-18 weights file; empty = torchvision's download, else the filterbank.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Photographs of your own: folder, archive or s3://...; empty = parts rendered here.")
+    ] = "",
+    weights: Annotated[
+        str, typer.Option(help="A ResNet-18 weights file; empty = torchvision's download, else the filterbank.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder for the rendered parts and the runs.")] = Path("demo"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
 ) -> None:
     """Render parts with defects, run the whole DAG on them, and print where the report is."""
     from vqi.category import Category
@@ -52,6 +59,7 @@ def _rendered(out: Path) -> Path:
 
 
 def _imagenet_at_hand() -> bool:
-    """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which alone loads torch."""
+    """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which
+    alone loads torch."""
     asked = "from vqi.storage.weights import load_weights; load_weights('resnet18', 'imagenet')"
     return subprocess.run([sys.executable, "-c", asked], capture_output=True).returncode == 0

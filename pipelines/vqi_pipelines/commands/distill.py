@@ -9,14 +9,26 @@ import typer
 
 
 def distill(
-    source: Annotated[str, typer.Argument(help="Pictures of anything, the more varied the better: folder, tar or zip file, or s3://bucket/prefix.")],
-    out: Annotated[Path, typer.Option(help="The weights file to write; a .json beside it says how it came about.")] = Path("teacher.safetensors"),
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Pictures of anything, the more varied the better: folder, tar or zip file, or s3://bucket/prefix."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The weights file to write; a .json beside it says how it came about.")
+    ] = Path("teacher.safetensors"),
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="path=value: backbone.*, image.size, train.*, compute.*, seed, method.settings.model_size and the like."),
+        typer.Option(
+            "--set",
+            help="path=value: backbone.*, image.size, train.*, compute.*, seed, method.settings.model_size and the "
+            "like.",
+        ),
     ] = None,
 ) -> None:
-    """Distil a backbone into a teacher for efficient_ad, to be given as method.settings.teacher. Budgets and checkpoints are those of a training."""
+    """Distil a backbone into a teacher for efficient_ad, to be given as method.settings.teacher. Budgets and
+    checkpoints are those of a training."""
     from vqi.platform.files import check_writable
     from vqi.platform.printing import printable
     from vqi.tools.distill import distill as run
@@ -36,7 +48,11 @@ def distill(
     )
     training = notes["training"]
     typer.echo(
-        f"{training['steps']} steps of {training['batch_size']} images in {training['seconds']:.0f} s, of {notes['images']} pictures; "
+        f"{training['steps']} steps of {training['batch_size']} images in {training['seconds']:.0f} s, of "
+        f"{notes['images']} pictures; "
         f"loss {training['points'][0]['loss']:.3f} at first, {training['points'][-1]['loss']:.3f} at last."
     )
-    typer.echo(f"Teacher: {printable(str(out))}\nUse it: --set method.settings.teacher={printable(str(out))}\nsha256: {notes['sha256']}")
+    typer.echo(
+        f"Teacher: {printable(str(out))}\nUse it: --set method.settings.teacher={printable(str(out))}\nsha256: "
+        f"{notes['sha256']}"
+    )

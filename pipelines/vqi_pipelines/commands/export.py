@@ -17,7 +17,9 @@ class IndexFormat(StrEnum):
 
 def export(
     bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported, or an index artefact.")],
-    index: Annotated[IndexFormat, typer.Option("--index", help="Write the memory bank in this format.")] = IndexFormat.FAISS,
+    index: Annotated[
+        IndexFormat, typer.Option("--index", help="Write the memory bank in this format.")
+    ] = IndexFormat.FAISS,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("memory_bank.faiss"),
 ) -> None:
     """Write the memory bank of a bundle as a faiss index, for tools that search one. Distances in it are squared."""

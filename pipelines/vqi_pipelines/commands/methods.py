@@ -14,15 +14,24 @@ WIDTH = 100
 
 
 def methods(
-    name: Annotated[str, typer.Argument(help="A method, to see its settings and what it costs here; none: list them all.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")] = False,
+    name: Annotated[
+        str, typer.Argument(help="A method, to see its settings and what it costs here; none: list them all.")
+    ] = "",
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")
+    ] = False,
     cost: Annotated[bool, typer.Option(help="Measure for some seconds what the method costs on this machine.")] = True,
-    size: Annotated[str, typer.Option(help="Image size that the cost is measured at: a side, or height,width.")] = "256",
-    backbone: Annotated[str, typer.Option(help="Network that the cost is measured with (random weights).")] = "resnet18",
+    size: Annotated[
+        str, typer.Option(help="Image size that the cost is measured at: a side, or height,width.")
+    ] = "256",
+    backbone: Annotated[
+        str, typer.Option(help="Network that the cost is measured with (random weights).")
+    ] = "resnet18",
     layers: Annotated[str, typer.Option(help="Its nodes, by commas; empty = the method's own.")] = "",
     device: Annotated[str, typer.Option(help="Where the cost is measured: auto, cpu, cuda, xpu or hpu.")] = "auto",
 ) -> None:
-    """List the methods, or describe one: its settings, where their defaults come from, and what it costs on this machine."""
+    """List the methods, or describe one: its settings, where their defaults come from, and what it costs on this
+    machine."""
     import json
 
     from vqi.tools.describe import describe, describe_all
@@ -62,7 +71,9 @@ def _measured(name: str, size: str, backbone: str, layers: str, device: str) -> 
     category = Category.parse(values, "The options")
     from vqi.tools.cost import measure_cost
 
-    return measure_cost(name, category.settings, category.backbone_settings, category.geometry.input_size, category.placement)
+    return measure_cost(
+        name, category.settings, category.backbone_settings, category.geometry.input_size, category.placement
+    )
 
 
 def _row(method: Method) -> dict[str, Any]:
@@ -86,7 +97,11 @@ def _about(method: Method) -> list[str]:
         "trained": "trained: learns from normals alone",
         "supervised": "supervised: learns from normals and labelled defects",
     }
-    facts = [("Paper", method.paper), ("Kind", kinds[method.kind]), ("Budget", f"{_budget(method)} (train.max_steps, train.max_epochs)")]
+    facts = [
+        ("Paper", method.paper),
+        ("Kind", kinds[method.kind]),
+        ("Budget", f"{_budget(method)} (train.max_steps, train.max_epochs)"),
+    ]
     if method.kind == "memory":
         facts.pop()
     if not method.uses_backbone:
@@ -99,9 +114,16 @@ def _about(method: Method) -> list[str]:
     lines += ["", "Settings, --set method.settings.NAME=VALUE:"]
     for setting in method.settings:
         lines += ["", f"  {setting.name} = {_written(setting.default)}    ({setting.allowed})"]
-        lines += textwrap.wrap(f"{setting.meaning[0].upper()}{setting.meaning[1:]}.", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += textwrap.wrap(
+            f"{setting.meaning[0].upper()}{setting.meaning[1:]}.",
+            WIDTH,
+            initial_indent=" " * 6,
+            subsequent_indent=" " * 6,
+        )
         if setting.source:
-            lines += textwrap.wrap(f"Source: {setting.source}.", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines += textwrap.wrap(
+                f"Source: {setting.source}.", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
     return lines
 
 
@@ -127,7 +149,10 @@ def _cost_lines(method: Method, cost: Cost) -> list[str]:
     if cost.index_seconds:
         lines.append(f"  index              {_time(cost.index_seconds)}, extrapolated from fewer images")
     lines.append(f"  in all             {_time(3600 * cost.hours)} from {cost.images} photographs to a detector")
-    lines.append("Whatever else this machine did meanwhile is in these numbers; an exported bundle scores faster than torch as a rule.")
+    lines.append(
+        "Whatever else this machine did meanwhile is in these numbers; an exported bundle scores faster than torch as "
+        "a rule."
+    )
     return lines
 
 

@@ -19,25 +19,46 @@ if TYPE_CHECKING:
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
-    images: Annotated[list[str], typer.Argument(help="Photographs: files, folders (searched through), or patterns such as 'line1/*.png'.")],
-    out: Annotated[Path, typer.Option(help="Folder for predictions.json, predictions.csv and pictures; replaces earlier ones.")] = Path(
-        "predictions"
-    ),
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Photographs: files, folders (searched through), or patterns such as 'line1/*.png'."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for predictions.json, predictions.csv and pictures; replaces earlier ones.")
+    ] = Path("predictions"),
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")
+    ] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")] = 0,
-    batch: Annotated[int, typer.Option(help="Images a batch; 0: as many as fit the bundle's memory bound, at most 8.")] = 0,
+    batch: Annotated[
+        int, typer.Option(help="Images a batch; 0: as many as fit the bundle's memory bound, at most 8.")
+    ] = 0,
     false_reject_rate: Annotated[
-        float | None, typer.Option(help="Share of good parts that may be rejected, in place of the one the bundle was exported with.")
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be rejected, in place of the one the bundle was exported with."
+        ),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Image threshold, set by hand; what it promises is printed.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Image threshold, set by hand; what it promises is printed.")
+    ] = None,
     implausible: Annotated[
-        str, typer.Option(help="A photograph that cannot be one of the set: refuse (decision implausible, exit code 2) or score.")
+        str,
+        typer.Option(
+            help="A photograph that cannot be one of the set: refuse (decision implausible, exit code 2) or score."
+        ),
     ] = "refuse",
     pictures: Annotated[bool, typer.Option(help="Write a picture for every image.")] = True,
-    maps: Annotated[bool, typer.Option("--maps", help="Write every anomaly map at the photograph's size: float32 TIFF.")] = False,
-    masks: Annotated[bool, typer.Option("--masks", help="Write what is marked at the photograph's size: PNG, 0 and 255.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Write every anomaly map at the photograph's size: float32 TIFF.")
+    ] = False,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write what is marked at the photograph's size: PNG, 0 and 255.")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
 ) -> None:
     """Predict defects on photographs with an exported bundle.
 
@@ -96,8 +117,9 @@ def predict(
 
 
 def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable]]:
-    """The files that paths, folders and patterns name, each once, in order; and what is not inspected: what named nothing, what was passed over in
-    folders though it may be a photograph, and later pages of files. `out` is never searched.
+    """The files that paths, folders and patterns name, each once, in order; and what is not inspected: what named
+    nothing, what was passed over in folders though it may be a photograph, and later pages of files. `out` is never
+    searched.
 
     Raises BadInput where nothing at all was found.
     """
@@ -131,7 +153,10 @@ def _passed_over(path: Path) -> str:
     if name.endswith(ARCHIVES):
         return f"{path} was passed over: photographs in archives are not inspected; unpack it."
     if not name.endswith(SUFFIXES):
-        return f"{path} was passed over: it is a picture, but its name does not end like one's ({', '.join(SUFFIXES)}); rename it."
+        return (
+            f"{path} was passed over: it is a picture, but its name does not end like one's ({', '.join(SUFFIXES)}); "
+            "rename it."
+        )
     return ""
 
 
@@ -145,7 +170,9 @@ def _later_pages(files: Iterable[Path]) -> dict[str, str]:
             pages = count_pages(file)
             if pages > 1:
                 which = "page 2" if pages == 2 else f"pages 2 to {pages}"
-                said[f"{path}, {which}"] = f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
+                said[f"{path}, {which}"] = (
+                    f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
+                )
     return said
 
 
@@ -160,13 +187,16 @@ def _named(pattern: str, out: Path) -> Iterator[Path]:
 
 
 def _pictures_under(folder: str, out: Path) -> Iterator[Path]:
-    """What may be photographs below a folder, also of kinds that are not read. Links to folders are followed, but for those to a folder above."""
+    """What may be photographs below a folder, also of kinds that are not read. Links to folders are followed, but for
+    those to a folder above."""
     from vqi.dataset.archives import SUFFIXES as ARCHIVES
     from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
 
     suffixes = (*SUFFIXES, *OTHER_PICTURES, *ARCHIVES)
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_left(Path(parent, name), out))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _is_left(Path(parent, name), out)
+        )
         for name in sorted(names):
             path = Path(parent, name)
             if not name.startswith(".") and (name.rstrip().lower().endswith(suffixes) or _begins_like_a_picture(path)):

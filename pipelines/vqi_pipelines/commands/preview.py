@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 def preview(
     method: Annotated[str, typer.Argument(help="A method (vqi methods lists them).")],
-    category: Annotated[str, typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...).")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
+    category: Annotated[
+        str,
+        typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...)."),
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The PNG file; by default preview-METHOD.png.")] = None,
 ) -> None:
-    """Show what a method learns from: its views of eight photographs of a category, as a PNG. Nothing is trained and no weights are needed."""
+    """Show what a method learns from: its views of eight photographs of a category, as a PNG. Nothing is trained and no
+    weights are needed."""
     from vqi.platform.printing import printable
     from vqi.steps.ingest.step import ingest
     from vqi.tools.preview import preview as write_preview
@@ -56,7 +62,8 @@ def preview(
 
 
 def of_method(category: str, method: str, overrides: list[str]) -> Category:
-    """The category with `method` in its own one's place; settings of another method that the category holds do not count.
+    """The category with `method` in its own one's place; settings of another method that the category holds do not
+    count.
 
     Raises BadInput where the category has no source, or for what `load_category` raises it.
     """
@@ -67,5 +74,8 @@ def of_method(category: str, method: str, overrides: list[str]) -> Category:
     own = load_category(category, elsewhere).method.name == method
     chosen = load_category(category, [*([] if own else ["method.settings={}"]), *overrides, f"method.name={method}"])
     if not chosen.data.source:
-        raise BadInput("data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set data.source=FOLDER.")
+        raise BadInput(
+            "data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set "
+            "data.source=FOLDER."
+        )
     return chosen

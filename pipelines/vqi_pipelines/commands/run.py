@@ -22,12 +22,24 @@ class Runner(StrEnum):
 
 def run(
     category: Annotated[
-        str, typer.Option(help="A category of the catalog, a category file, or a new name; else the name of --set data.source=...")
+        str,
+        typer.Option(
+            help="A category of the catalog, a category file, or a new name; else the name of --set data.source=..."
+        ),
     ] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that runs are kept in, each in a folder of its own, with their MLflow database.")] = Path("runs"),
-    runner: Annotated[Runner, typer.Option(help="What a step is: a process here, or a container (images/README.md).")] = Runner.SUBPROCESS,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder that runs are kept in, each in a folder of its own, with their MLflow database."),
+    ] = Path("runs"),
+    runner: Annotated[
+        Runner, typer.Option(help="What a step is: a process here, or a container (images/README.md).")
+    ] = Runner.SUBPROCESS,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
 ) -> None:
     """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
     from vqi_pipelines.catalog import load_category

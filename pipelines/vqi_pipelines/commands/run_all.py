@@ -10,13 +10,23 @@ import typer
 
 
 def run_all_command(
-    category: Annotated[list[str] | None, typer.Option(help="A category of the catalog, or a category file; may be repeated.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="A category of the catalog, or a category file; may be repeated.")
+    ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Every category of the catalog.")] = False,
-    method: Annotated[list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs and comparisons; what is finished in it is not run again.")] = Path("runs"),
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the runs and comparisons; what is finished in it is not run again.")
+    ] = Path("runs"),
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Runs at a time.")] = 1,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
 ) -> None:
     """Run every category with every method, and compare them; a run that fails is listed and the others go on."""
     import json

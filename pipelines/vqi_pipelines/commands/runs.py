@@ -18,17 +18,26 @@ if TYPE_CHECKING:
 
     from vqi_pipelines.cluster.server import Server
 
-RunId = Annotated[str, typer.Argument(help="The run's id, or the beginning of its id or name that no other recent run has.")]
+RunId = Annotated[
+    str, typer.Argument(help="The run's id, or the beginning of its id or name that no other recent run has.")
+]
 
 
 @options.takes_connection
 def runs(
     connection: options.Connection,
-    run: Annotated[str, typer.Argument(help="One run (id, or the beginning of its id or name): its steps and metrics. Without it: a list.")] = "",
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="One run (id, or the beginning of its id or name): its steps and metrics. Without it: a list."
+        ),
+    ] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays.")] = None,
     category: Annotated[str, typer.Option(help="Only runs of this category.")] = "",
-    state: Annotated[str, typer.Option(help="Only runs in this state: pending, running, succeeded, failed, canceled.")] = "",
+    state: Annotated[
+        str, typer.Option(help="Only runs in this state: pending, running, succeeded, failed, canceled.")
+    ] = "",
     last: Annotated[int, typer.Option(min=1, max=500, help="How many at most, the newest first.")] = 20,
     experiment: Annotated[str, typer.Option(help="Only runs of this KFP experiment.")] = "",
     json_output: options.Json = False,
@@ -47,7 +56,13 @@ def runs(
         elif found.state in OVER:
             ended = read_result(server, found, logs)
         else:
-            ended = RunResult(found.run_id, found.display_name, found.state or "PENDING", server.run_link(found.run_id), progress(steps_of(found)))
+            ended = RunResult(
+                found.run_id,
+                found.display_name,
+                found.state or "PENDING",
+                server.run_link(found.run_id),
+                progress(steps_of(found)),
+            )
         if not json_output and not wait:
             print(f"{printable(ended.name)}: {ended.state.lower()}")
             for name, line in ended.steps.items():
@@ -76,10 +91,14 @@ def logs(
     found = the_run(server, run)
     chosen = chosen_step(steps_of(found), step)
     if chosen.cached:
-        raise RunFailed(f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log it is.")
+        raise RunFailed(
+            f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log it is."
+        )
     text = options.logs(server, kubernetes).of(found.run_id, chosen)
     if not text:
-        raise RunFailed(f"The log of {chosen.name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it.")
+        raise RunFailed(
+            f"The log of {chosen.name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it."
+        )
     for line in text.splitlines():
         print(printable(line.replace("\t", "    ")))
 
@@ -115,7 +134,10 @@ def retry(
     server, kubernetes = connection.reach()
     found = the_run(server, run)
     if found.state not in ("FAILED", "CANCELED"):
-        raise BadInput(f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can be retried.")
+        raise BadInput(
+            f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can "
+            "be retried."
+        )
 
     def begun() -> object | None:
         now = server.call(server.runs.run_service_get_run, found.run_id)
@@ -128,7 +150,8 @@ def retry(
 
 
 def the_run(server: Server, wanted: str) -> V2beta1Run:
-    """The run that a person named by its id, or by how its id or its name begins. Raises BadInput where that is none or several."""
+    """The run that a person named by its id, or by how its id or its name begins. Raises BadInput where that is none or
+    several."""
     import re
 
     from vqi.platform.errors import BadInput
@@ -139,13 +162,21 @@ def the_run(server: Server, wanted: str) -> V2beta1Run:
         if found := server.find(server.runs.run_service_get_run, wanted):
             return found
         raise BadInput(f"{server.host} has no run {wanted}; `vqi runs` lists them.")
-    near = [run for run in list_runs(server, 200) if run.run_id.startswith(wanted) or (run.display_name or "").startswith(wanted)]
+    near = [
+        run
+        for run in list_runs(server, 200)
+        if run.run_id.startswith(wanted) or (run.display_name or "").startswith(wanted)
+    ]
     exact = [run for run in near if run.display_name == wanted]
     if len(exact or near) == 1:
         return server.call(server.runs.run_service_get_run, (exact or near)[0].run_id)
     if not near:
-        raise BadInput(f"None of the last 200 runs has an id or a name that begins with {wanted!r}; `vqi runs` lists them.")
-    raise BadInput(f"{len(near)} runs begin with {wanted!r}, such as {near[0].run_id} and {near[1].run_id}; write more of it.")
+        raise BadInput(
+            f"None of the last 200 runs has an id or a name that begins with {wanted!r}; `vqi runs` lists them."
+        )
+    raise BadInput(
+        f"{len(near)} runs begin with {wanted!r}, such as {near[0].run_id} and {near[1].run_id}; write more of it."
+    )
 
 
 def _row(run: V2beta1Run) -> dict[str, Any]:

@@ -19,18 +19,33 @@ if TYPE_CHECKING:
 def schedule(
     connection: options.Connection,
     category: Annotated[str, typer.Option(help="Category to run at every time of --cron.")] = "",
-    cron: Annotated[str, typer.Option(help="When: '0 2 * * *' (minute hour day month weekday), six fields with the second first, or @daily.")] = "",
-    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
+    cron: Annotated[
+        str,
+        typer.Option(
+            help="When: '0 2 * * *' (minute hour day month weekday), six fields with the second first, or @daily."
+        ),
+    ] = "",
+    pool: Annotated[
+        str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the schedule; else the category's and the method's.")] = "",
     concurrent: Annotated[int, typer.Option(min=1, max=10, help="How many of its runs may go on at once.")] = 1,
-    catch_up: Annotated[bool, typer.Option("--catch-up", help="After an outage run every time that was missed, not only the next.")] = False,
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="After an outage run every time that was missed, not only the next.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the schedules.")] = False,
     pause: Annotated[str, typer.Option(help="Pause a schedule (its id or name).")] = "",
     resume: Annotated[str, typer.Option(help="Go on with a paused schedule (its id or name).")] = "",
     delete: Annotated[str, typer.Option(help="Delete a schedule (its id or name); its runs stay.")] = "",
-    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Do not look at server, namespace, nodes and data first.")] = False,
-    service_account: Annotated[str, typer.Option(help="Service account of the runs' pods; else KFP's own choice.")] = "",
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Do not look at server, namespace, nodes and data first.")
+    ] = False,
+    service_account: Annotated[
+        str, typer.Option(help="Service account of the runs' pods; else KFP's own choice.")
+    ] = "",
     package: options.PackageFile = None,
     experiment: options.Experiment = "vqi",
     json_output: options.Json = False,
@@ -51,7 +66,11 @@ def schedule(
         if list_:
             _show(schedules.listed(server), json_output)
             return
-        changes = ((pause, schedules.pause, "paused"), (resume, schedules.resume, "resumed"), (delete, schedules.delete, "deleted"))
+        changes = (
+            (pause, schedules.pause, "paused"),
+            (resume, schedules.resume, "resumed"),
+            (delete, schedules.delete, "deleted"),
+        )
         wanted, change, done = next(each for each in changes if each[0])
         found = schedules.find(server, wanted)
         change(server, found.recurring_run_id)

@@ -23,15 +23,30 @@ if TYPE_CHECKING:
 def submit(
     connection: options.Connection,
     category: Annotated[
-        str, typer.Option(help="A category of the catalog, a category file, or a new name; else the name of --set data.source=...")
+        str,
+        typer.Option(
+            help="A category of the catalog, a category file, or a new name; else the name of --set data.source=..."
+        ),
     ] = "",
-    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")] = False,
+    pool: Annotated[
+        str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays; the run goes on after.")] = None,
-    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")] = False,
-    service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
-    pipeline_root: Annotated[str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")] = "",
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")
+    ] = False,
+    service_account: Annotated[
+        str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")
+    ] = "",
+    pipeline_root: Annotated[
+        str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")
+    ] = "",
     package: options.PackageFile = None,
     experiment: options.Experiment = "vqi",
     json_output: options.Json = False,
@@ -63,7 +78,8 @@ def submit(
 
 
 def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
-    """Look at everything a run needs before it is submitted. Raises BadInput for what is wrong; what could not be seen is said."""
+    """Look at everything a run needs before it is submitted. Raises BadInput for what is wrong; what could not be seen
+    is said."""
     from vqi_pipelines.cluster import preflight as checks
 
     def doubt(sentence: str) -> None:
@@ -86,7 +102,10 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
     try:
         return follow(server, run_id, logs, say, timeout)
     except KeyboardInterrupt:
-        say(f"The run {run_id} goes on. Follow it with `vqi runs {run_id} --wait`, end it with `vqi terminate {run_id}`.")
+        say(
+            f"The run {run_id} goes on. Follow it with `vqi runs {run_id} --wait`, end it with `vqi terminate "
+            f"{run_id}`."
+        )
         raise typer.Exit(130) from None
 
 

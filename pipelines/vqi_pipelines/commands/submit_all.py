@@ -14,16 +14,32 @@ from vqi_pipelines.commands.cluster_options import say
 @options.takes_connection
 def submit_all_command(
     connection: options.Connection,
-    category: Annotated[list[str] | None, typer.Option(help="A category of the catalog, or a category file; may be repeated.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="A category of the catalog, or a category file; may be repeated.")
+    ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Every category of the catalog.")] = False,
-    method: Annotated[list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")] = None,
-    pool: Annotated[str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")
+    ] = None,
+    pool: Annotated[
+        str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that --wait stays; the run goes on after.")] = None,
-    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")] = False,
-    service_account: Annotated[str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")] = "",
-    pipeline_root: Annotated[str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")] = "",
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Submit without looking at server, namespace, nodes and data first.")
+    ] = False,
+    service_account: Annotated[
+        str, typer.Option(help="Service account of the run's pods; else KFP's own choice.")
+    ] = "",
+    pipeline_root: Annotated[
+        str, typer.Option(help="Where artefacts go; else what the namespace's kfp-launcher says.")
+    ] = "",
     package: options.PackageFile = None,
     experiment: options.Experiment = "vqi",
     json_output: options.Json = False,
@@ -41,13 +57,20 @@ def submit_all_command(
     server, kubernetes = connection.reach()
     if not no_preflight:
         # What trials share is looked at once.
-        looked_at = {(trial.category.data.source, trial.category.backbone.weights, trial.category.pool): trial.category for trial in trials}
+        looked_at = {
+            (trial.category.data.source, trial.category.backbone.weights, trial.category.pool): trial.category
+            for trial in trials
+        }
         for one in looked_at.values():
             submit.preflight(server, kubernetes, one)
     uploaded = upload(server, compiled)
     say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
-    name = run_name({"name": "all" if all_of_them else "-".join(dict.fromkeys(trial.category.name for trial in trials))[:60]})
-    run = start(server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root)
+    name = run_name(
+        {"name": "all" if all_of_them else "-".join(dict.fromkeys(trial.category.name for trial in trials))[:60]}
+    )
+    run = start(
+        server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root
+    )
     say(f"Started {printable(run.display_name)}: {run.run_id}, {len(trials)} trials")
     if link := server.run_link(run.run_id):
         say(f"See it at {link}")

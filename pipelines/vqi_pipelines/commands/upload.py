@@ -31,9 +31,20 @@ def upload(
     made = []
     for each in packages:
         uploaded = upload_package(server, each)
-        made.append({"pipeline": each.pipeline, "version": uploaded.name, "version_id": uploaded.version_id, "new": uploaded.new})
+        made.append(
+            {
+                "pipeline": each.pipeline,
+                "version": uploaded.name,
+                "version_id": uploaded.version_id,
+                "new": uploaded.new,
+            }
+        )
         if not json_output:
-            link = f" {server.ui}/#/pipelines/details/{uploaded.pipeline_id}/version/{uploaded.version_id}" if server.ui else ""
+            link = (
+                f" {server.ui}/#/pipelines/details/{uploaded.pipeline_id}/version/{uploaded.version_id}"
+                if server.ui
+                else ""
+            )
             typer.echo(f"{each.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}{link}")
     if json_output:
         typer.echo(json.dumps(made, indent=2))

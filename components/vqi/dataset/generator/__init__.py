@@ -1,6 +1,8 @@
-"""A procedural data set: photographs of machined flanges, faultless and defective, with exact masks; no download, no licence.
+"""A procedural data set: photographs of machined flanges, faultless and defective, with exact masks; no download, no
+licence.
 
-Every picture is drawn from its own random stream, so that the same seed gives the same bytes and asking for more pictures changes none.
+Every picture is drawn from its own random stream, so that the same seed gives the same bytes and asking for more
+pictures changes none.
 """
 
 from __future__ import annotations
@@ -21,16 +23,23 @@ _TRAIN, _TEST = 0, 1
 _FIRST_DEFECT = 2
 
 
-def generate(folder: Path, *, seed: int, normals: int, test_normals: int, defects_each: int, size: tuple[int, int]) -> None:
-    """Write a data set in MVTec's layout: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png`.
+def generate(
+    folder: Path, *, seed: int, normals: int, test_normals: int, defects_each: int, size: tuple[int, int]
+) -> None:
+    """Write a data set in MVTec's layout: `train/good`, `test/good`, `test/<defect>`,
+    `ground_truth/<defect>/<stem>_mask.png`.
 
-    `defects_each` pictures of every type in DEFECTS; `size` is (height, width). `folder` appears complete, replacing what was there.
-    Raises BadInput where a count is negative, nothing normal is asked for or `size` is too small to show a defect.
+    `defects_each` pictures of every type in DEFECTS; `size` is (height, width). `folder` appears complete, replacing
+    what was there. Raises BadInput where a count is negative, nothing normal is asked for or `size` is too small to
+    show a defect.
     """
     if seed < 0 or normals < 1 or min(test_normals, defects_each) < 0:
         raise BadInput("A generated set needs a seed of at least 0, one normal image or more, and no negative count.")
     if min(size) < 96 or max(size) > 4096:
-        raise BadInput(f"A generated picture of {size[1]} x {size[0]} pixels shows no defects well; both sides must lie between 96 and 4096.")
+        raise BadInput(
+            f"A generated picture of {size[1]} x {size[0]} pixels shows no defects well; both sides must lie between "
+            "96 and 4096."
+        )
     progress = Progress("rendering", normals + test_normals + defects_each * len(DEFECTS))
     with whole_folder(folder) as out:
         for name, stream, count in (("train/good", _TRAIN, normals), ("test/good", _TEST, test_normals)):
@@ -45,8 +54,11 @@ def generate(folder: Path, *, seed: int, normals: int, test_normals: int, defect
                 progress.advance()
 
 
-def render(size: tuple[int, int], seed: int, stream: int, number: int, defect: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One picture, uint8 [H, W, 3], and its mask, bool [H, W]. With and without a defect the same numbers show the same part and scene."""
+def render(
+    size: tuple[int, int], seed: int, stream: int, number: int, defect: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """One picture, uint8 [H, W, 3], and its mask, bool [H, W]. With and without a defect the same numbers show the same
+    part and scene."""
     pose, scene, fault = (np.random.default_rng([seed, stream, number, purpose]) for purpose in range(3))
     part = place(size, pose)
     mask = DEFECTS[defect](part, fault) if defect else np.zeros(size, dtype=bool)

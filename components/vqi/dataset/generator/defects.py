@@ -1,4 +1,5 @@
-"""What goes wrong with a flange. Each defect changes the part and returns its mask, bool [H, W]: the pixels a person would mark."""
+"""What goes wrong with a flange. Each defect changes the part and returns its mask, bool [H, W]: the pixels a person
+would mark."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ def scratch(part: Part, rng: np.random.Generator) -> np.ndarray:
     steps = np.linspace(0, 1, 60)
     heading = towards + bend * steps
     reach = part.radius * rng.uniform(0.3, 0.65) / len(steps)
-    path = np.column_stack([start[0] + np.cumsum(np.cos(heading)) * reach, start[1] + np.cumsum(np.sin(heading)) * reach])
+    path = np.column_stack(
+        [start[0] + np.cumsum(np.cos(heading)) * reach, start[1] + np.cumsum(np.sin(heading)) * reach]
+    )
     distance = np.full(part.size, np.inf, dtype=np.float32)
     for x, y in path:
         distance = np.minimum(distance, part.distance_to(x, y))
@@ -46,7 +49,11 @@ def stain(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Oil or corrosion: a blot of warm tint with a darker border, dull."""
     reach = part.radius * rng.uniform(0.10, 0.20)
     x, y = _on_face(part, rng)
-    out = part.distance_to(x, y) / reach + 0.26 * smooth_noise(rng, part.size, 13) + 0.07 * smooth_noise(rng, part.size, 50)
+    out = (
+        part.distance_to(x, y) / reach
+        + 0.26 * smooth_noise(rng, part.size, 13)
+        + 0.07 * smooth_noise(rng, part.size, 50)
+    )
     body = np.clip((1.1 - out) * 3.5, 0, 1)
     border = np.exp(-0.5 * ((out - 0.9) / 0.1) ** 2)
     strength = rng.uniform(0.16, 0.34)
@@ -68,7 +75,9 @@ def chipped_edge(part: Part, rng: np.random.Generator) -> np.ndarray:
     before = part.solid
     slope = part.radius * CHAMFER
     torn = (before < 0.5) & (ragged < slope)
-    part.relief -= (np.clip(slope - ragged, 0, slope) * 0.5 * (1 + 0.5 * smooth_noise(rng, part.size, 60))).astype(np.float32)
+    part.relief -= (np.clip(slope - ragged, 0, slope) * 0.5 * (1 + 0.5 * smooth_noise(rng, part.size, 60))).astype(
+        np.float32
+    )
     part.solid = np.maximum(before, -ragged).astype(np.float32)
     return torn
 

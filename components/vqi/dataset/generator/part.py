@@ -1,4 +1,5 @@
-"""A machined flange as a camera above the line would see it: geometry as signed distances, shading from the surface's slope.
+"""A machined flange as a camera above the line would see it: geometry as signed distances, shading from the surface's
+slope.
 
 Images are float32 in [0, 1] until the camera; lengths are pixels; arrays are [H, W] unless said otherwise.
 """
@@ -21,8 +22,9 @@ MAT = np.array([0.15, 0.17, 0.19], dtype=np.float32)
 class Part:
     """One flange before the camera. Defects change it, then `photograph` shows it.
 
-    `x`, `y` are pixels from the centre in the part's own (rotated) frame; `solid` is the signed distance to the metal's edge, negative inside;
-    `relief` is height added to the face, in pixels; `tint` [H, W, 3] multiplies the metal's colour; `gloss` multiplies its highlights.
+    `x`, `y` are pixels from the centre in the part's own (rotated) frame; `solid` is the signed distance to the metal's
+    edge, negative inside; `relief` is height added to the face, in pixels; `tint` [H, W, 3] multiplies the metal's
+    colour; `gloss` multiplies its highlights.
     """
 
     x: np.ndarray
@@ -50,7 +52,8 @@ def bolt_hole(part: Part, number: int) -> tuple[float, float]:
 
 
 def place(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) -> Part:
-    """A faultless flange laid under the camera of (height, width) pixels: off centre, turned and scaled a little, as a fixture would let it.
+    """A faultless flange laid under the camera of (height, width) pixels: off centre, turned and scaled a little, as a
+    fixture would let it.
 
     `play` scales all three: 0.03 is a precise fixture, within half a pixel of 1024.
     """
@@ -61,9 +64,14 @@ def place(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) ->
     angle = float(np.deg2rad(play * rng.uniform(-4, 4)))
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     dx, dy = columns - np.float32(centre_x), rows - np.float32(centre_y)
-    x, y = dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle)), dy * np.float32(np.cos(angle)) - dx * np.float32(np.sin(angle))
+    x, y = (
+        dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle)),
+        dy * np.float32(np.cos(angle)) - dx * np.float32(np.sin(angle)),
+    )
     flat = np.zeros(size, dtype=np.float32)
-    part = Part(x, y, angle, radius, flat, flat.copy(), np.ones((*size, 3), dtype=np.float32), np.ones(size, dtype=np.float32))
+    part = Part(
+        x, y, angle, radius, flat, flat.copy(), np.ones((*size, 3), dtype=np.float32), np.ones(size, dtype=np.float32)
+    )
     from_centre = np.hypot(x, y)
     part.solid = np.maximum(from_centre - radius, radius * BORE - from_centre)
     for number in range(BOLT_HOLES):
@@ -75,7 +83,8 @@ def place(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) ->
 
 
 def photograph(part: Part, rng: np.random.Generator) -> np.ndarray:
-    """The picture of a part, uint8 [H, W, 3]: turning marks, a light from the upper left, shadow, uneven exposure and sensor noise."""
+    """The picture of a part, uint8 [H, W, 3]: turning marks, a light from the upper left, shadow, uneven exposure and
+    sensor noise."""
     cover = np.clip(0.5 - part.solid, 0, 1)[..., None]
     metal = _metal(part, rng)
     mat = _mat(part, rng)

@@ -7,14 +7,23 @@ from collections.abc import Iterable, Sequence
 
 from vqi.dataset.layouts import folders, mvtec
 from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem
-from vqi.dataset.layouts.names import GOOD_FOLDERS, is_bad_folder, is_good_folder, is_role_folder, normalised, part_in_name
+from vqi.dataset.layouts.names import (
+    GOOD_FOLDERS,
+    is_bad_folder,
+    is_good_folder,
+    is_role_folder,
+    normalised,
+    part_in_name,
+)
 from vqi.platform.errors import BadInput, closest
 
 LAYOUTS = ("auto", "mvtec", "folders")
 _READERS = {"mvtec": mvtec, "folders": folders}
 
 
-def read_layout(names: Iterable[str], layout: str, mask_suffix: str, source_name: str = "", source_notes: Sequence[str] = ()) -> Reading:
+def read_layout(
+    names: Iterable[str], layout: str, mask_suffix: str, source_name: str = "", source_notes: Sequence[str] = ()
+) -> Reading:
     """The photographs among the files of a source, by one of LAYOUTS.
 
     `names` are '/'-separated paths, `source_name` is what the source is called, `source_notes` say what it left out.
@@ -26,7 +35,10 @@ def read_layout(names: Iterable[str], layout: str, mask_suffix: str, source_name
     if layout not in LAYOUTS:
         raise BadInput(f"data.layout is {layout!r}.{closest(layout, list(LAYOUTS))}")
     if "/" in mask_suffix or "\\" in mask_suffix:
-        raise BadInput(f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such as '_mask'.")
+        raise BadInput(
+            f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such "
+            "as '_mask'."
+        )
     listing, mask_suffix = Listing.of(names), normalised(mask_suffix)
     if not listing.paths:
         raise BadInput(" ".join((_no_images(listing), *source_notes)))
@@ -36,7 +48,11 @@ def read_layout(names: Iterable[str], layout: str, mask_suffix: str, source_name
         _check_flat(listing, mask_suffix, source_name)
     reading = _READERS[chosen].read(listing, mask_suffix)
     doubtful = _doubtful(reading.photographs, chosen, named=layout != "auto")
-    return Reading(reading.photographs, (*doubtful, *_twins(reading.photographs), *reading.notes, *source_notes, *passed_over), reading.top)
+    return Reading(
+        reading.photographs,
+        (*doubtful, *_twins(reading.photographs), *reading.notes, *source_notes, *passed_over),
+        reading.top,
+    )
 
 
 def _no_images(listing: Listing) -> str:
@@ -69,13 +85,17 @@ def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
         raise BadInput(f"The source holds several sets ({examples(several)}); give the folder of one of them.")
     if several and len(tops) > 1:
         rest = examples([top for top in tops if top != several[0]])
-        raise BadInput(f"The source holds a set in {several[0]} and something else beside it ({rest}); give the folder {several[0]} alone.")
+        raise BadInput(
+            f"The source holds a set in {several[0]} and something else beside it ({rest}); give the folder "
+            f"{several[0]} alone."
+        )
     if layout != "auto":
         fitting = [name for name, reader in _READERS.items() if inner.folders() and reader.matches(inner)]
         raise BadInput(_READERS[layout].why_not(inner) + (f" data.layout={fitting[0]} fits it." if fitting else ""))
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"
     raise BadInput(
-        f"The layout of the source cannot be told: neither train/good (mvtec) nor a folder of normals ({', '.join(GOOD_FOLDERS)}) is there, {seen}."
+        "The layout of the source cannot be told: neither train/good (mvtec) nor a folder of normals "
+        f"({', '.join(GOOD_FOLDERS)}) is there, {seen}."
     )
 
 
@@ -90,8 +110,10 @@ def _check_flat(listing: Listing, mask_suffix: str, source_name: str) -> None:
         reasons.append(f"the source is called {source_name}")
     if reasons:
         raise BadInput(
-            f"Are all {counted(len(listing.paths), 'image')} of the source good parts? It has no folders that say so, and {'; '.join(reasons)}. "
-            "Put the good parts into a folder good and the others into a folder for each type of defect; if all are good, put all into good."
+            f"Are all {counted(len(listing.paths), 'image')} of the source good parts? It has no folders that say so, "
+            f"and {'; '.join(reasons)}. "
+            "Put the good parts into a folder good and the others into a folder for each type of defect; if all are "
+            "good, put all into good."
         )
 
 
@@ -101,15 +123,23 @@ def _doubtful(photographs: Iterable[Photograph], layout: str, named: bool) -> li
     `named`: the layout was asked for, and takes folders at their word. Raises BadInput where it was not and other names
     speak of a good part: then the names tell the two from each other.
     """
-    said = {photograph.path: part_in_name(_below_good(photograph.path)) for photograph in photographs if photograph.label == "good"}
+    said = {
+        photograph.path: part_in_name(_below_good(photograph.path))
+        for photograph in photographs
+        if photograph.label == "good"
+    }
     bad = [path for path in said if said[path] == "bad"]
     good = [path for path in said if said[path] == "good"]
     if not bad:
         return []
-    which = f"{len(bad)} of {counted(len(said), 'photograph')} in folders of good parts have names that speak of a defect ({examples(bad)})"
+    which = (
+        f"{len(bad)} of {counted(len(said), 'photograph')} in folders of good parts have names that speak of a "
+        f"defect ({examples(bad)})"
+    )
     if good and not named:
         raise BadInput(
-            f"{which}, others of a good part ({examples(good, 1)}); move the defective ones to a folder of their defect type, or set "
+            f"{which}, others of a good part ({examples(good, 1)}); move the defective ones to a folder of their "
+            "defect type, or set "
             f"data.layout={layout} where all are good parts."
         )
     return [f"{which}: they are taken as good parts, as their folder says."]
@@ -125,7 +155,8 @@ def _twins(photographs: Iterable[Photograph]) -> list[str]:
     if not twins:
         return []
     return [
-        f"{counted(len(twins), 'name')} in a folder for two files or more, all taken as photographs ({', '.join(sorted(twins[0]))}); "
+        f"{counted(len(twins), 'name')} in a folder for two files or more, all taken as photographs "
+        f"({', '.join(sorted(twins[0]))}); "
         "where one is a mask, give it a folder ground_truth or the mask suffix."
     ]
 

@@ -33,7 +33,10 @@ def matches(listing: Listing) -> bool:
 def why_not(listing: Listing) -> str:
     """The sentence for a source that does not match."""
     normals = ", ".join(GOOD_FOLDERS)
-    return f"The source has no folder of normal photographs ({normals}), as layout folders needs; it has {examples(listing.folders())}."
+    return (
+        f"The source has no folder of normal photographs ({normals}), as layout folders needs; it has "
+        f"{examples(listing.folders())}."
+    )
 
 
 def read(listing: Listing, mask_suffix: str) -> Reading:
@@ -46,7 +49,8 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
     splits = [folder for folder in listing.folders() if is_split_folder(folder)]
     if splits:
         raise BadInput(
-            f"The source holds {examples(splits)} beside a folder of normals: as layout folders reads it, what lies there would be a defect type; "
+            f"The source holds {examples(splits)} beside a folder of normals: as layout folders reads it, what lies "
+            "there would be a defect type; "
             "put the normals into train/good for layout mvtec, or take the folders of splits out."
         )
     mask_paths, paths = separate_masks(listing.paths, mask_suffix)
@@ -67,7 +71,11 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
 
 
 def _all(number: int) -> str:
-    return "the only photograph is taken as a good part" if number == 1 else f"all {number} photographs are taken as good parts"
+    return (
+        "the only photograph is taken as a good part"
+        if number == 1
+        else f"all {number} photographs are taken as good parts"
+    )
 
 
 def is_flat(listing: Listing) -> bool:
@@ -102,10 +110,16 @@ def _reasons(listing: Listing, mask_suffix: str) -> Iterator[str]:
         yield f"{counted(len(twins), 'name')} come twice, as a photograph and its mask may ({', '.join(twins[0])})"
     beside = [name for name in listing.others if name.lower().endswith(_ANNOTATIONS) and _is_annotation(name, stems)]
     if beside:
-        yield f"there {'is a file' if len(beside) == 1 else f'are {len(beside)} files'} that may say which are defective ({examples(beside)})"
+        yield (
+            f"there {'is a file' if len(beside) == 1 else f'are {len(beside)} files'} that may say which are "
+            f"defective ({examples(beside)})"
+        )
     backslashes = [path for path in listing.paths if "\\" in path]
     if backslashes:
-        yield f"{counted(len(backslashes), 'name')} hold backslashes, as folders do that a tool unpacked wrongly ({examples(backslashes, 1)})"
+        yield (
+            f"{counted(len(backslashes), 'name')} hold backslashes, as folders do that a tool unpacked wrongly "
+            f"({examples(backslashes, 1)})"
+        )
 
 
 def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -118,7 +132,11 @@ def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
 def _is_annotation(name: str, stems: dict[str, list[str]]) -> bool:
     stem = parent_and_stem(name)[1]
     # "0.png.json" is as common as "0.json".
-    return stem.casefold() in stems or re.sub(r"\.\w+$", "", stem).casefold() in stems or not _TABLE_WORDS.isdisjoint(words(name))
+    return (
+        stem.casefold() in stems
+        or re.sub(r"\.\w+$", "", stem).casefold() in stems
+        or not _TABLE_WORDS.isdisjoint(words(name))
+    )
 
 
 def _beginnings(paths: list[str]) -> str:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
-from vqi.dataset.layouts.names import UNKNOWN_FOLDERS, folder_key, is_good_folder, is_image_folder, is_mask_folder, is_role_folder
+from vqi.dataset.layouts.names import (
+    UNKNOWN_FOLDERS,
+    folder_key,
+    is_good_folder,
+    is_image_folder,
+    is_mask_folder,
+    is_role_folder,
+)
 from vqi.dataset.manifest import Label, Split
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".txz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zst")
@@ -78,7 +85,8 @@ class Listing:
             )
         if self.archives:
             notes.append(
-                f"{counted(len(self.archives), 'archive')} inside the source left out ({examples(self.archives)}); unpack what belongs to it."
+                f"{counted(len(self.archives), 'archive')} inside the source left out ({examples(self.archives)}); "
+                "unpack what belongs to it."
             )
         if self.hidden:
             notes.append(f"{counted(self.hidden, 'hidden file')} left out.")

@@ -14,7 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vqi.dataset.layouts.listing import Photograph, counted, examples, parent_and_stem
-from vqi.dataset.layouts.names import VALIDATION_FOLDERS, folder_key, is_image_folder, is_mask_folder, is_mask_word, is_split_folder
+from vqi.dataset.layouts.names import (
+    VALIDATION_FOLDERS,
+    folder_key,
+    is_image_folder,
+    is_mask_folder,
+    is_mask_word,
+    is_split_folder,
+)
 from vqi.dataset.manifest import Label
 
 _NUMBER = r"[\s_.-]*\(?\d*\)?$"
@@ -68,7 +75,10 @@ def _mirrored_folder(folder: str, folders: set[str], stems: Mapping[str, set[str
         beside = (
             name
             for name in _without_mask_word(part)
-            if any(f"{parent}/{name}".lstrip("/").casefold() in folders or name.casefold() in stems.get(parent, ()) for parent in parents)
+            if any(
+                f"{parent}/{name}".lstrip("/").casefold() in folders or name.casefold() in stems.get(parent, ())
+                for parent in parents
+            )
         )
         mirrored.append(next(beside, part))
     return "/".join(mirrored)
@@ -140,7 +150,9 @@ def assign_masks(masks: Mapping[str, str], photographs: Mapping[str, Label], suf
             continue
         # What has no suffix beside a mask that has one may be a copy of the photograph.
         beside = {parent_and_stem(mask)[0] for mask in named[owner]}
-        chosen[owner] = _one_of_each_name([*named[owner], *(mask for mask in bare[owner] if parent_and_stem(mask)[0] not in beside)])
+        chosen[owner] = _one_of_each_name(
+            [*named[owner], *(mask for mask in bare[owner] if parent_and_stem(mask)[0] not in beside)]
+        )
         spare.update(set(found) - set(chosen[owner]))
     used = {mask for of_one in chosen.values() for mask in of_one}
     return Masked(chosen, tuple(_notes(chosen, lonely, sorted(unlabelled - used), sorted(spare - used))))
@@ -154,7 +166,9 @@ def _one_of_each_name(masks: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(by_name.values()))
 
 
-def _notes(chosen: Mapping[str, tuple[str, ...]], lonely: list[str], unlabelled: list[str], spare: list[str]) -> Iterator[str]:
+def _notes(
+    chosen: Mapping[str, tuple[str, ...]], lonely: list[str], unlabelled: list[str], spare: list[str]
+) -> Iterator[str]:
     several = [photograph for photograph, masks in chosen.items() if len(masks) > 1]
     if several:
         first = f"{several[0]}: {examples(chosen[several[0]])}"
@@ -162,9 +176,15 @@ def _notes(chosen: Mapping[str, tuple[str, ...]], lonely: list[str], unlabelled:
     if lonely:
         yield f"{counted(len(lonely), 'mask')} left out: no defect photograph of that name ({examples(lonely)})."
     if unlabelled:
-        yield f"{counted(len(unlabelled), 'mask')} left out: of photographs in no defect's folder ({examples(unlabelled)})."
+        yield (
+            f"{counted(len(unlabelled), 'mask')} left out: of photographs in no defect's folder "
+            f"({examples(unlabelled)})."
+        )
     if spare:
-        yield f"{counted(len(spare), 'mask')} left out: the photograph has others, with the suffix or as PNG ({examples(spare)})."
+        yield (
+            f"{counted(len(spare), 'mask')} left out: the photograph has others, with the suffix or as PNG "
+            f"({examples(spare)})."
+        )
 
 
 # Photographs of one folder, or of several, by their stems without case.
@@ -209,7 +229,8 @@ class _Photographs:
                     return found[0], True
         if key and mirrored:
             return [], False
-        # A folder that mirrors none: the only photograph of the name, below the mask folder's own where that is a split's.
+        # A folder that mirrors none: the only photograph of the name, below the mask folder's own where that is a
+        # split's.
         for name in (parts[0], stem) if parts else (stem,):
             paths, has_suffix = self._by_name(self._all, name) or ([], False)
             paths = [path for path in paths if not split or _split_and_folder(parent_and_stem(path)[0])[0] == split]

@@ -24,7 +24,10 @@ def matches(listing: Listing) -> bool:
 def why_not(listing: Listing) -> str:
     """The sentence for a source that does not match."""
     seen = f"it has {examples(listing.folders())}" if listing.folders() else "it has no folders"
-    return f"The source has no photographs in train/good (or train/{', train/'.join(GOOD_FOLDERS[1:])}), as layout mvtec needs; {seen}."
+    return (
+        f"The source has no photographs in train/good (or train/{', train/'.join(GOOD_FOLDERS[1:])}), as layout "
+        f"mvtec needs; {seen}."
+    )
 
 
 def read(listing: Listing, mask_suffix: str) -> Reading:
@@ -49,17 +52,23 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
     masked = assign_masks(mask_paths, {photograph.path: photograph.label for photograph in photographs}, mask_suffix)
     notes = list(masked.notes)
     if abnormal_train:
-        notes.append(f"{counted(len(abnormal_train), 'photograph')} in train/ outside train/good left out: only normals are trained on.")
+        notes.append(
+            f"{counted(len(abnormal_train), 'photograph')} in train/ outside train/good left out: only normals are "
+            "trained on."
+        )
     if outside:
         notes.append(
-            f"{counted(outside.total(), 'image file')} outside train/, test/, validation/ and ground_truth/ left out ({examples(sorted(outside))})."
+            f"{counted(outside.total(), 'image file')} outside train/, test/, validation/ and ground_truth/ left out "
+            f"({examples(sorted(outside))})."
         )
     return Reading(masked.given_to(photographs), tuple(notes), listing.top)
 
 
 def _split(folder: str) -> Split | None:
     key = folder_key(folder)
-    return "train" if key == "train" else "test" if key == "test" else "validation" if key in VALIDATION_FOLDERS else None
+    return (
+        "train" if key == "train" else "test" if key == "test" else "validation" if key in VALIDATION_FOLDERS else None
+    )
 
 
 def _is_train_normal(path: str) -> bool:

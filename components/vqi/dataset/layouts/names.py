@@ -12,7 +12,8 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Whole words of a name, without accents, in lower case: English first, then what lines write in German, French, Spanish, Italian, Chinese, Japanese.
+# Whole words of a name, without accents, in lower case: English first, then what lines write in German, French,
+# Spanish, Italian, Chinese, Japanese.
 GOOD_WORDS = _set(
     """
     good ok okay normal normals nominal pass passed accept accepted
@@ -21,8 +22,10 @@ GOOD_WORDS = _set(
 )
 BAD_WORDS = _set(
     """
-    ng nok nogood notgood notok bad ko def defect defects defective anom anomaly anomalies anomalous abnormal fail fails failed failure
-    fault faults faulty reject rejects rejected scrap flaw flaws flawed damage damaged broken scratch scratches scratched
+    ng nok nogood notgood notok bad ko def defect defects defective anom anomaly anomalies anomalous abnormal
+    fail fails failed failure
+    fault faults faulty reject rejects rejected scrap flaw flaws flawed damage damaged broken
+    scratch scratches scratched
     dent dents dented crack cracks cracked stain stains stained nonconforming
     nio schlecht schlechtteil schlechtteile defekt defekte fehler fehlerhaft ausschuss kratzer riss risse beschadigt
     defaut defauts defectueux mauvais rebut defecto defectos defectuoso malo difetto difetti difettoso scarto
@@ -33,7 +36,9 @@ _NOT = _set("n no not non without ohne kein keine nicht sans sin senza")
 _FREE = _set("free frei less")
 
 GOOD_FOLDERS = ("good", "normal", "normals", "ok", "nominal", "pass")
-_GOOD_FOLDERS = GOOD_WORDS | _set("goodparts goodpart okparts okteile nodefect nodefects defectfree anomalyfree nondefective")
+_GOOD_FOLDERS = GOOD_WORDS | _set(
+    "goodparts goodpart okparts okteile nodefect nodefects defectfree anomalyfree nondefective"
+)
 UNKNOWN_FOLDERS = ("unknown",)
 VALIDATION_FOLDERS = ("val", "valid", "validation")
 # Folders that only say that pictures lie in them: neither a split nor a defect type.
@@ -60,7 +65,11 @@ def folder_key(part: str) -> str:
 def words(name: str) -> list[str]:
     """The words of a name: runs of letters in lower case without accents; single letters that follow one another are
     one word ("n.i.O.": nio)."""
-    plain = name if name.isascii() else "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    plain = (
+        name
+        if name.isascii()
+        else "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    )
     found: list[str] = []
     single = False
     for run in re.findall(r"[^\W\d_]+", plain.casefold()):

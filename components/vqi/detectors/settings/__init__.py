@@ -1,7 +1,8 @@
 """Every method's settings: typed, strict, documented in one module each, readable without torch.
 
-A method is a module of this package that defines a MethodSettings, or an entry point of the group `vqi.methods` of any installed package, which names
-one (docs/extending.md). Configuration, command line, catalog and the KFP drop-down find both here.
+A method is a module of this package that defines a MethodSettings, or an entry point of the group `vqi.methods` of any
+installed package, which names one (docs/extending.md). Configuration, command line, catalog and the KFP drop-down find
+both here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from vqi.detectors.settings.fields import Budget, MethodSettings
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.settings import extra_of, read_settings
 
-__all__ = ["SETTINGS", "BackboneSettings", "Budget", "MethodSettings", "local_paths", "method_names", "parse_settings", "settings_class"]
+__all__ = [
+    "SETTINGS",
+    "BackboneSettings",
+    "Budget",
+    "MethodSettings",
+    "local_paths",
+    "method_names",
+    "parse_settings",
+    "settings_class",
+]
 
 ENTRY_POINTS = "vqi.methods"
 
@@ -37,7 +47,9 @@ def discover_methods() -> dict[str, type[MethodSettings]]:
         try:
             kind = point.load()
         except Exception as error:  # whatever a foreign package raises as it is imported
-            raise BadInput(f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or remove its package.") from error
+            raise BadInput(
+                f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or remove its package."
+            ) from error
         if not (inspect.isclass(kind) and issubclass(kind, MethodSettings)):
             raise BadInput(f"{where} does not name a MethodSettings; mend or remove its package.")
         if kinds.setdefault(kind.method, kind) is not kind:
@@ -61,7 +73,8 @@ def settings_class(method: str) -> type[MethodSettings]:
 
 
 def parse_settings(method: str, values: dict[str, Any]) -> Any:
-    """The settings of `method` from plain values, strictly: unknown keys, wrong types and values out of range are BadInput with a hint."""
+    """The settings of `method` from plain values, strictly: unknown keys, wrong types and values out of range are
+    BadInput with a hint."""
     return read_settings(settings_class(method), values, "method.settings.", method)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class BackboneSettings:
     """Which network the features come from.
 
-    `name`: a torchvision model or `filterbank`. `weights`: `imagenet` (torchvision's own download), a file path, an `s3://` address, or `random`
-    (seeded; for tests only). `sha256` of the weights file, checked where given. `layers`: node names; empty = the method's own default.
-    `mean`, `std`: the normalisation the weights were trained with, of RGB in [0, 1].
+    `name`: a torchvision model or `filterbank`. `weights`: `imagenet` (torchvision's own download), a file path, an
+    `s3://` address, or `random` (seeded; for tests only). `sha256` of the weights file, checked where given. `layers`:
+    node names; empty = the method's own default. `mean`, `std`: the normalisation the weights were trained with, of RGB
+    in [0, 1].
     """
 
     name: str = "resnet18"

@@ -16,17 +16,23 @@ class DfmSettings(MethodSettings):
     detector: ClassVar[str] = "vqi.detectors.dfm:Dfm"
     summary: ClassVar[str] = "a linear subspace of normal features"
     paper: ClassVar[str] = (
-        'Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", arXiv 1909.11786'
+        'Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", '
+        "arXiv 1909.11786"
     )
 
     variance: float = Field(
-        0.99, ge=0.01, le=1.0, description="share of the variance the principal components keep", json_schema_extra={"source": "Intel; anomalib .97"}
+        0.99,
+        ge=0.01,
+        le=1.0,
+        description="share of the variance the principal components keep",
+        json_schema_extra={"source": "Intel; anomalib .97"},
     )
     pool: int = Field(
         2,
         ge=1,
         le=64,
-        description="average pooling of the feature map before it is flattened; a grid it does not divide gets smaller, equal ones",
+        description="average pooling of the feature map before it is flattened; a grid it does not divide gets "
+        "smaller, equal ones",
         json_schema_extra={"source": "Intel; anomalib 4"},
     )
     localisation: Literal["error", "patch"] = Field(

@@ -23,13 +23,15 @@ class Budget:
 
 
 class MethodSettings(Settings):
-    """Base of every method's settings, whose class states what the method is. Types are strict: text that holds a number is not a number.
+    """Base of every method's settings, whose class states what the method is. Types are strict: text that holds a
+    number is not a number.
 
-    `detector` names its Detector, `module:Class`. `budget` is None for methods that learn nothing by gradient. `supervised` methods train on
-    labelled defects too. `extra_images` names the setting that holds a source of further images (textures, penalty images), '' where there is none.
-    `tunes_on_normals`: whether the end of training computes something that scores depend on from normals
-    (`Learner.finish`), which takes normals of its own: others than it learnt from, and others than set the threshold.
-    Methods that read no pretrained network set `uses_backbone = False`: what the configuration names as backbone is then neither needed nor loaded.
+    `detector` names its Detector, `module:Class`. `budget` is None for methods that learn nothing by gradient.
+    `supervised` methods train on labelled defects too. `extra_images` names the setting that holds a source of further
+    images (textures, penalty images), '' where there is none. `tunes_on_normals`: whether the end of training computes
+    something that scores depend on from normals (`Learner.finish`), which takes normals of its own: others than it
+    learnt from, and others than set the threshold. Methods that read no pretrained network set `uses_backbone = False`:
+    what the configuration names as backbone is then neither needed nor loaded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

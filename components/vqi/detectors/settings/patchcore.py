@@ -49,7 +49,8 @@ class PatchcoreSettings(MethodSettings):
         128,
         ge=0,
         le=4096,
-        description="dimensions of the random projection that the coreset of longer patches is chosen on (see WORTH_PROJECTING); 0 = none",
+        description="dimensions of the random projection that the coreset of longer patches is chosen on (see "
+        "WORTH_PROJECTING); 0 = none",
         json_schema_extra={"source": "paper, section 3.2: a random projection"},
     )
     smoothing: float = Field(
@@ -63,7 +64,8 @@ class PatchcoreSettings(MethodSettings):
         0.0,
         ge=0.0,
         le=1e9,
-        description="time budget of all coresets of a build, seconds, those of refits for the threshold included, an equal "
+        description="time budget of all coresets of a build, seconds, those of refits for the threshold included, an "
+        "equal "
         "share each; 0 = none; what is chosen by then is the bank",
         json_schema_extra={"source": "ours"},
     )

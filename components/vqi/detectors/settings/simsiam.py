@@ -35,21 +35,52 @@ class SimsiamSettings(DfmSettings):
     )
     normalisation: Literal["normals", "batch"] = Field(
         "normals",
-        description="statistics of the backbone's batch normalisation as it learns: those of the normals throughout, or each batch's",
+        description="statistics of the backbone's batch normalisation as it learns: those of the normals throughout, "
+        "or each batch's",
         json_schema_extra={"source": "measured on rendered parts; paper: batch"},
     )
-    momentum: float = Field(0.9, ge=0.0, le=0.999, description="momentum of the gradient descent", json_schema_extra={"source": "paper, section 3"})
-    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="decay of the weights", json_schema_extra={"source": "paper, section 3"})
-    projection: int = Field(
-        2048, ge=8, le=8192, description="width of the projector and of its output", json_schema_extra={"source": "paper, section 3; Intel 1000"}
+    momentum: float = Field(
+        0.9,
+        ge=0.0,
+        le=0.999,
+        description="momentum of the gradient descent",
+        json_schema_extra={"source": "paper, section 3"},
     )
-    bottleneck: int = Field(512, ge=2, le=8192, description="width inside the predictor", json_schema_extra={"source": "paper, section 3; Intel 250"})
+    weight_decay: float = Field(
+        1e-4, ge=0.0, le=1.0, description="decay of the weights", json_schema_extra={"source": "paper, section 3"}
+    )
+    projection: int = Field(
+        2048,
+        ge=8,
+        le=8192,
+        description="width of the projector and of its output",
+        json_schema_extra={"source": "paper, section 3; Intel 1000"},
+    )
+    bottleneck: int = Field(
+        512,
+        ge=2,
+        le=8192,
+        description="width inside the predictor",
+        json_schema_extra={"source": "paper, section 3; Intel 250"},
+    )
     smallest_crop: float = Field(
-        0.2, ge=0.01, le=1.0, description="smallest share of the image that a view shows", json_schema_extra={"source": "paper, section 3"}
+        0.2,
+        ge=0.01,
+        le=1.0,
+        description="smallest share of the image that a view shows",
+        json_schema_extra={"source": "paper, section 3"},
     )
     jitter: float = Field(
-        0.1, ge=0.0, le=1.0, description="brightness, contrast and saturation vary by this share", json_schema_extra={"source": "Intel; paper .4"}
+        0.1,
+        ge=0.0,
+        le=1.0,
+        description="brightness, contrast and saturation vary by this share",
+        json_schema_extra={"source": "Intel; paper .4"},
     )
     hue: float = Field(
-        0.1, ge=0.0, le=0.5, description="the hue varies by this share of the circle", json_schema_extra={"source": "paper, section 3"}
+        0.1,
+        ge=0.0,
+        le=0.5,
+        description="the hue varies by this share of the circle",
+        json_schema_extra={"source": "paper, section 3"},
     )

@@ -23,11 +23,14 @@ class VggCamSettings(MethodSettings):
         0.77,
         ge=0.0,
         le=1.0,
-        description="share of the trunk's convolutions, from the image on, that stay as they came; of VGG-16's 13 the last 3 learn, of ResNet-18's layer4; "
+        description="share of the trunk's convolutions, from the image on, that stay as they came; of VGG-16's 13 the "
+        "last 3 learn, of ResNet-18's layer4; "
         "1 = only the linear layer learns",
         json_schema_extra={"source": "Visual-Inspection: the first 23 layers of VGG-16 are frozen"},
     )
-    learning_rate: float = Field(1e-4, ge=1e-8, le=1.0, description="of Adam", json_schema_extra={"source": "Visual-Inspection"})
+    learning_rate: float = Field(
+        1e-4, ge=1e-8, le=1.0, description="of Adam", json_schema_extra={"source": "Visual-Inspection"}
+    )
     defect_weight: float = Field(
         3.0,
         ge=0.01,
@@ -39,20 +42,23 @@ class VggCamSettings(MethodSettings):
         0.98,
         ge=0.5,
         le=1.0,
-        description="training stops after an epoch in which a larger share of the photographs was classified rightly as they were learnt from; 1 = never",
+        description="training stops after an epoch in which a larger share of the photographs was classified rightly "
+        "as they were learnt from; 1 = never",
         json_schema_extra={"source": "Visual-Inspection"},
     )
     folds: int = Field(
         0,
         ge=0,
         le=20,
-        description="folds of a stratified cross-validation on the training photographs, recorded beside the network; each trains one more network; 0 = none",
+        description="folds of a stratified cross-validation on the training photographs, recorded beside the network; "
+        "each trains one more network; 0 = none",
         json_schema_extra={"source": "Visual-Inspection offers 5"},
     )
     box_fraction: float = Field(
         0.7,
         ge=0.01,
         le=0.99,
-        description="of a photograph judged defective, one box for each connected region above this fraction of its map's maximum",
+        description="of a photograph judged defective, one box for each connected region above this fraction of its "
+        "map's maximum",
         json_schema_extra={"source": "Visual-Inspection"},
     )

@@ -15,7 +15,8 @@ def build_index(
     compute_device: str,
     compute_precision: str,
 ):
-    """Build what normals are compared with: memory bank, Gaussians or PCA; and score the normals that thresholds come from."""
+    """Build what normals are compared with: memory bank, Gaussians or PCA; and score the normals that thresholds come
+    from."""
     from vqi.steps.running import step
 
     with step("build_index") as this:
@@ -25,7 +26,11 @@ def build_index(
         from vqi.steps.build_index.step import build_index as run
 
         category = Category.from_parameters(
-            {"compute_batch_size": compute_batch_size, "compute_device": compute_device, "compute_precision": compute_precision}
+            {
+                "compute_batch_size": compute_batch_size,
+                "compute_device": compute_device,
+                "compute_precision": compute_precision,
+            }
         )
         this.outputs["index"] = index.path
         run(dataset=Path(dataset.path), network=Path(network.path), compute=category.placement, index=Path(index.path))

@@ -1,4 +1,5 @@
-"""build_index: what normal looks like (memory bank, Gaussians, subspace), and the scores of normals it was not built from."""
+"""build_index: what normal looks like (memory bank, Gaussians, subspace), and the scores of normals it was not built
+from."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ CALIBRATION = "calibration.json"
 def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
-    Calibration scores come from the calibration split where there is one, or the normals that train held out, else from refits: each train normal
-    scored by an index that no photograph of its part is in. Where the network itself was trained on all of them, or on other
-    photographs of their parts, they are marked as seen: they promise nothing. Each score names its group: what is promised
-    counts groups.
-    Raises BadInput where the network was trained on another Dataset, or there are too few normals.
+    Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
+    refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
+    trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
+    score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
+    Dataset, or there are too few normals.
     """
     opened = Dataset(dataset)
     notes = read_network_notes(network)["notes"]
@@ -48,27 +49,41 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     unseen = [sample for sample in held_out if sample.group_key not in learnt]
     if len(unseen) < len(held_out):
         print(
-            f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show parts that "
+            f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show "
+            "parts that "
             f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}",
             file=sys.stderr,
             flush=True,
         )
     promised, held_out = bool(unseen), unseen or held_out
     # Features are worth keeping only where refits will ask for them again.
-    embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {}))
+    embeddings = Embeddings(
+        detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {})
+    )
     detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
     detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
     if held_out:
         folds, samples = None, held_out
-        scores = list(scored(detector, detector.embedded(TensorBatches(opened, held_out, geometry, compute.batch_size)), detector.index))
+        scores = list(
+            scored(
+                detector,
+                detector.embedded(TensorBatches(opened, held_out, geometry, compute.batch_size)),
+                detector.index,
+            )
+        )
     elif training and not detector.index:
-        folds, samples, scores = None, normals, list(scored(detector, embeddings.of(range(len(normals))), detector.index))
+        folds, samples, scores = (
+            None,
+            normals,
+            list(scored(detector, embeddings.of(range(len(normals))), detector.index)),
+        )
     else:
         samples = normals
         folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
     kind = "split" if promised else "seen" if held_out or training else "cross"
     images: list[dict[str, Any]] = [
-        {"path": sample.path, "group": sample.group_key} | score._asdict() for sample, score in zip(samples, scores, strict=True)
+        {"path": sample.path, "group": sample.group_key} | score._asdict()
+        for sample, score in zip(samples, scores, strict=True)
     ]
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))

@@ -43,5 +43,7 @@ def check_dataset(
     for line in (*result.contents, *(f"{finding.severity}: {finding.sentence}" for finding in result.findings)):
         say(line)
     if not result.check_pass:
-        raise BadInput(f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in {page}.")
+        raise BadInput(
+            f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in {page}."
+        )
     return result

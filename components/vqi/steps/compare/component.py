@@ -26,6 +26,8 @@ def compare(
         from vqi.steps.compare.step import flat_metrics
 
         this.outputs["comparison"] = comparison.path
-        summary = gathered(key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path))
+        summary = gathered(
+            key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path)
+        )
         for name, value in flat_metrics(summary).items():
             means.log_metric(name, value)

@@ -1,4 +1,5 @@
-"""The page of a comparison: every trial in one table, means per method, ROC curves laid over each other, the same photographs by every method."""
+"""The page of a comparison: every trial in one table, means per method, ROC curves laid over each other, the same
+photographs by every method."""
 
 from __future__ import annotations
 
@@ -29,7 +30,13 @@ def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
         complete=sum(trial_result.complete for trial_result in trial_results),
         trials=len(trial_results),
         means=_mean_rows(means),
-        uneven=len({frozenset(trial.category for trial in trial_results if trial.results and trial.label == mean.label) for mean in means}) > 1,
+        uneven=len(
+            {
+                frozenset(trial.category for trial in trial_results if trial.results and trial.label == mean.label)
+                for mean in means
+            }
+        )
+        > 1,
         categories=[_category(name, trials, labels) for name, trials in by_category(trial_results).items()],
     )
 
@@ -74,6 +81,14 @@ def _photographs(trials: list[TrialResult]) -> list[dict[str, Any]]:
             if not all(PICTURE.match(str(example.get(name, ""))) for name in ("photograph", "heatmap")):
                 continue
             path = str(example.get("path", ""))
-            row = rows.setdefault(path, {"path": path, "defect": example.get("defect", ""), "photograph": Markup(example["photograph"]), "maps": []})
+            row = rows.setdefault(
+                path,
+                {
+                    "path": path,
+                    "defect": example.get("defect", ""),
+                    "photograph": Markup(example["photograph"]),
+                    "maps": [],
+                },
+            )
             row["maps"].append((trial.label, Markup(example["heatmap"]), str(example.get("decision", ""))))
     return list(rows.values())

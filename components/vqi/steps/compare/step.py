@@ -24,9 +24,11 @@ NOT_EXPORTED = "it was evaluated, but no bundle was exported"
 
 
 def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> dict[str, Any]:
-    """Write `page` of the comparison that plan_trials began under `key`, complete its MLflow run, and return its summary.
+    """Write `page` of the comparison that plan_trials began under `key`, complete its MLflow run, and return its
+    summary.
 
-    A trial that left nothing is listed as failed. Raises RunFailed where the comparison was never begun or MLflow does not answer.
+    A trial that left nothing is listed as failed. Raises RunFailed where the comparison was never begun or MLflow does
+    not answer.
     """
     comparison = Comparison.find(tracking_uri, experiment, key)
     if comparison is None:
@@ -40,7 +42,9 @@ def gather(comparison: Comparison) -> list[TrialResult]:
     return [_trial_result(comparison, planned, runs.get(str(planned["trial"]))) for planned in comparison.read_trials()]
 
 
-def write_comparison(title: str, trial_results: Sequence[TrialResult], page: Path, comparison: Comparison | None) -> dict[str, Any]:
+def write_comparison(
+    title: str, trial_results: Sequence[TrialResult], page: Path, comparison: Comparison | None
+) -> dict[str, Any]:
     """Write the page, print the table, complete the comparison's MLflow run where there is one; returns the summary."""
     write_whole(page, comparison_page(title, trial_results))
     print(comparison_table(trial_results), file=sys.stderr, flush=True)
@@ -65,8 +69,16 @@ def summarise(trial_results: Sequence[TrialResult]) -> dict[str, Any]:
 
 def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:
     """The means by names that MLflow and KFP both take, with the counts of trials."""
-    named = {label: "".join(c if (c.isascii() and c.isalnum()) or c in "_-. " else " " for c in label)[:120].strip() for label in summary["means"]}
-    means = {f"{named[label]}/{name}": round(row[name], 6) for label, row in summary["means"].items() for name in FIGURES if name in row}
+    named = {
+        label: "".join(c if (c.isascii() and c.isalnum()) or c in "_-. " else " " for c in label)[:120].strip()
+        for label in summary["means"]
+    }
+    means = {
+        f"{named[label]}/{name}": round(row[name], 6)
+        for label, row in summary["means"].items()
+        for name in FIGURES
+        if name in row
+    }
     return {"trials": float(len(summary["trials"])), "failed": float(summary["failed"]), **means}
 
 

@@ -25,12 +25,17 @@ def comparison_table(trial_results: Sequence[TrialResult]) -> str:
     lines = [head]
     for name, trials in by_category(trial_results).items():
         lines.append(printable(name))
-        lines += [f"  {_short(trial.label):{width}}{_cells(trial.figures)}{'' if trial.complete else '  !'}" for trial in trials]
+        lines += [
+            f"  {_short(trial.label):{width}}{_cells(trial.figures)}{'' if trial.complete else '  !'}"
+            for trial in trials
+        ]
     means = method_means(trial_results)
     if means:
         lines.append("mean of each method")
         lines += [f"  {_short(mean.label):{width}}{_cells(mean.means)}  of {mean.trials}" for mean in means]
-    lines += [printable(f"! {trial.category}, {trial.label}: {trial.reason}") for trial in trial_results if not trial.complete]
+    lines += [
+        printable(f"! {trial.category}, {trial.label}: {trial.reason}") for trial in trial_results if not trial.complete
+    ]
     return "\n".join(lines)
 
 

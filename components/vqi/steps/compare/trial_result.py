@@ -1,4 +1,5 @@
-"""What came of each trial of a comparison, as numbers side by side. What is read here was stored by other steps and is not trusted to be whole."""
+"""What came of each trial of a comparison, as numbers side by side. What is read here was stored by other steps and is
+not trusted to be whole."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-# Name, what a person is told, how it is written, and whether more is better. The names are short: the table must fit KFP's panel.
+# Name, what a person is told, how it is written, and whether more is better. The names are short: the table must fit
+# KFP's panel.
 FIGURES: dict[str, tuple[str, str, bool]] = {
     "image_auroc": ("image AUROC", "{:.4f}", True),
     "pixel_auroc": ("pixel AUROC", "{:.4f}", True),
@@ -25,8 +27,8 @@ FIGURES: dict[str, tuple[str, str, bool]] = {
 class TrialResult:
     """One trial.
 
-    `results` is its results.json, empty where it never came to an evaluation; `costs` are those of FIGURES that depend on machine and day;
-    `reason` says in a sentence why something is missing.
+    `results` is its results.json, empty where it never came to an evaluation; `costs` are those of FIGURES that depend
+    on machine and day; `reason` says in a sentence why something is missing.
     """
 
     trial: str
@@ -54,7 +56,9 @@ class TrialResult:
         """Points (good parts rejected, defects found) of its ROC; none where the set has one label alone."""
         points = self.results.get("roc")
         pairs = [point[:2] for point in points if isinstance(point, list)] if isinstance(points, list) else []
-        return [(float(x), float(y)) for x, y in (pair for pair in pairs if len(pair) == 2) if _number(x) and _number(y)]
+        return [
+            (float(x), float(y)) for x, y in (pair for pair in pairs if len(pair) == 2) if _number(x) and _number(y)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         said = {name: getattr(self, name) for name in ("trial", "category", "method", "label", "reason", "run_id")}
@@ -64,7 +68,8 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class MethodMean:
-    """Means of one method over the categories it was measured on; `counts` says over how many trials each mean was taken."""
+    """Means of one method over the categories it was measured on; `counts` says over how many trials each mean was
+    taken."""
 
     label: str
     trials: int
@@ -82,7 +87,11 @@ def method_means(trial_results: Iterable[TrialResult]) -> list[MethodMean]:
     for label, figures in by_label.items():
         values = {name: [row[name] for row in figures if name in row] for name in FIGURES}
         there = {name: column for name, column in values.items() if column}
-        rows.append(MethodMean(label, len(figures), {n: fmean(c) for n, c in there.items()}, {n: len(c) for n, c in there.items()}))
+        rows.append(
+            MethodMean(
+                label, len(figures), {n: fmean(c) for n, c in there.items()}, {n: len(c) for n, c in there.items()}
+            )
+        )
     return rows
 
 

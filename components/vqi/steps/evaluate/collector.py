@@ -23,13 +23,15 @@ from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.memory import announce
 
-# Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to see what right looks like.
+# Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to
+# see what right looks like.
 PICTURES_WRONG, PICTURES_RIGHT = 100, 8
 COMPARED, COMPARED_SIDE = 3, 200
 
 
 def compared_photographs(samples: list[Sample]) -> set[str]:
-    """The photographs that comparisons show, the same for every method: one of each of the first defect types, with a mask where there is one."""
+    """The photographs that comparisons show, the same for every method: one of each of the first defect types, with a
+    mask where there is one."""
     first: dict[str, Sample] = {}
     for sample in sorted((s for s in samples if s.label == "defect"), key=lambda s: (s.defect, not s.masks, s.path)):
         first.setdefault(sample.defect, sample)
@@ -37,13 +39,19 @@ def compared_photographs(samples: list[Sample]) -> set[str]:
 
 
 class Collector:
-    """What is kept of the scored images as they stream by: a row each, good and defect pixels, a few examples, and what was left out and why."""
+    """What is kept of the scored images as they stream by: a row each, good and defect pixels, a few examples, and what
+    was left out and why."""
 
-    def __init__(self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule) -> None:
+    def __init__(
+        self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule
+    ) -> None:
         self.data, self.geometry, self.threshold, self.box_rule = data, geometry, threshold, box_rule
         height, width = geometry.input_size
         measured_images = sum(sample.label == "good" or bool(sample.masks) for sample in samples)
-        announce(f"evaluate: map values of {measured_images} images of {height} x {width}", 4 * measured_images * height * width)
+        announce(
+            f"evaluate: map values of {measured_images} images of {height} x {width}",
+            4 * measured_images * height * width,
+        )
         self.pixels = PixelScores(measured_images * height * width)
         self.predictions: list[Prediction] = []
         self.chooser = ExampleChooser(threshold.image)
@@ -57,7 +65,8 @@ class Collector:
         """One scored image with its map, float32 [h, w] in the network's geometry."""
         if not (np.isfinite(score) and np.isfinite(values).all()):
             raise RunFailed(
-                f"The detector's score or map of {sample.path} is not finite (score {score}); check the image, the weights and compute.precision."
+                f"The detector's score or map of {sample.path} is not finite (score {score}); check the image, the "
+                "weights and compute.precision."
             )
         decision = "defect" if score > self.threshold.image else "good"
         original = (sample.height, sample.width)
@@ -72,7 +81,9 @@ class Collector:
         level = math.inf if laid is None else self.box_rule.level(laid, decision, self.threshold.pixel)
         found = [] if laid is None else boxes(laid, level)
         self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
-        self.predictions.append(Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(found)))
+        self.predictions.append(
+            Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(found))
+        )
         if laid is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
             example = Example(sample.path, sample.label, sample.defect, score, decision, image, laid, mask, level)  # type: ignore[arg-type]
@@ -87,20 +98,26 @@ class Collector:
         """What a comparison shows of one photograph: as data addresses, so that all of them are one file."""
         shown = dict(views(example.resized(COMPARED_SIDE), Scale(self.threshold.pixel, self.threshold.floor)))
         said = {name: getattr(example, name) for name in ("path", "label", "defect", "decision", "score")}
-        return {**said, "photograph": data_uri(shown.get("truth", shown["image"]), quality=75), "heatmap": data_uri(shown["heatmap"], quality=75)}
+        return {
+            **said,
+            "photograph": data_uri(shown.get("truth", shown["image"]), quality=75),
+            "heatmap": data_uri(shown["heatmap"], quality=75),
+        }
 
     def _mask(self, sample: Sample) -> np.ndarray | None:
         """The mask, bool [H, W] of the original; None where there is none."""
         mask = self.data.mask(sample)
         if mask is not None and mask.shape != (sample.height, sample.width):
             raise BadInput(
-                f"The mask {sample.masks[0].path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image {sample.path} "
+                f"The mask {sample.masks[0].path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image "
+                f"{sample.path} "
                 f"{sample.width} x {sample.height}; draw it at the image's size."
             )
         return mask
 
     def _measure(self, sample: Sample, values: np.ndarray, mask: np.ndarray | None) -> None:
-        """Count the map's pixels where the truth about them is known, in the network's geometry; remember what could not be counted."""
+        """Count the map's pixels where the truth about them is known, in the network's geometry; remember what could
+        not be counted."""
         if sample.label == "unknown":
             return
         if sample.label == "good":
@@ -110,7 +127,9 @@ class Collector:
         else:
             if self.geometry.crop or self.geometry.region:
                 # A pixel that no map value falls on lies outside what the network saw.
-                unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
+                unseen = int(
+                    np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask)
+                )
                 self.left_out["unseen pixels"] += unseen
                 self.left_out["unseen images"] += unseen > 0
             labels, regions = label_regions(mask)
@@ -135,38 +154,56 @@ class Collector:
         if self.low_maps:
             judged = sum(row.decision == "defect" for row in self.predictions)
             sentences.append(
-                f"Of {judged} photograph(s) judged defective {self.low_maps} {'has' if self.low_maps == 1 else 'have'} no map value above the pixel "
-                "threshold: the image score and the map are two measures, with a threshold each. Their highest regions are boxed, with a score below "
+                f"Of {judged} photograph(s) judged defective {self.low_maps} "
+                f"{'has' if self.low_maps == 1 else 'have'} no map value above the pixel "
+                "threshold: the image score and the map are two measures, with a threshold each. Their highest "
+                "regions are boxed, with a score below "
                 "the pixel threshold."
             )
         if bare := sum(row.decision == "defect" and not row.boxes for row in self.predictions):
-            sentences.append(f"{bare} photograph(s) judged defective {'carries' if bare == 1 else 'carry'} no box: the map has no value above 0.")
+            sentences.append(
+                f"{bare} photograph(s) judged defective {'carries' if bare == 1 else 'carry'} no box: the map has no "
+                "value above 0."
+            )
         if self.pixels.regions:
             sentences.append(
-                f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the masks as drawn and brought "
-                "there by the nearest pixel; those of one defect type set its pixels against all good pixels of the test split."
+                f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the "
+                "masks as drawn and brought "
+                "there by the nearest pixel; those of one defect type set its pixels against all good pixels of the "
+                "test split."
             )
         if self.left_out["regions"]:
             lost, one = self.left_out["regions"], self.left_out["regions"] == 1
             sentences.append(
-                f"{lost} of {self.pixels.regions + lost} defect regions {'is' if one else 'are'} not measurable and in no pixel metric: smaller "
-                f"than a pixel of the network's input of {height} x {width}, or outside what the network sees; a larger image.size shows small ones."
+                f"{lost} of {self.pixels.regions + lost} defect regions {'is' if one else 'are'} not measurable and "
+                "in no pixel metric: smaller "
+                f"than a pixel of the network's input of {height} x {width}, or outside what the network sees; a "
+                "larger image.size shows small ones."
             )
         for reason in ("without a mask", "with an empty mask", "with a mask that no input pixel falls on"):
             if self.left_out[reason]:
-                sentences.append(f"{self.left_out[reason]} defective test image(s) {reason} are left out of the pixel metrics.")
+                sentences.append(
+                    f"{self.left_out[reason]} defective test image(s) {reason} are left out of the pixel metrics."
+                )
         if self.left_out["unseen pixels"]:
             sentences.append(
-                f"{self.left_out['unseen pixels']} defect pixels of {self.left_out['unseen images']} image(s) lie outside what the network sees "
+                f"{self.left_out['unseen pixels']} defect pixels of {self.left_out['unseen images']} image(s) lie "
+                "outside what the network sees "
                 "and are in no pixel metric; make image.crop or image.region larger where defects can lie there."
             )
         unknown = sum(row.label == "unknown" for row in self.predictions)
         if unknown:
-            sentences.append(f"{unknown} test image(s) of unknown label are scored and listed, and counted in no metric.")
-        hidden = sum(max(0, count - (PICTURES_RIGHT if kind == "right" else PICTURES_WRONG)) for (kind, *_), count in self.drawn.items())
+            sentences.append(
+                f"{unknown} test image(s) of unknown label are scored and listed, and counted in no metric."
+            )
+        hidden = sum(
+            max(0, count - (PICTURES_RIGHT if kind == "right" else PICTURES_WRONG))
+            for (kind, *_), count in self.drawn.items()
+        )
         if hidden:
             sentences.append(
-                f"{PICTURES}/ holds up to {PICTURES_RIGHT} images a type that were judged rightly and up to {PICTURES_WRONG} that were not; "
+                f"{PICTURES}/ holds up to {PICTURES_RIGHT} images a type that were judged rightly and up to "
+                f"{PICTURES_WRONG} that were not; "
                 f"{hidden} more are in {PREDICTIONS} alone."
             )
         return sentences

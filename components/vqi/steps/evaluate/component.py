@@ -24,7 +24,9 @@ def evaluate(
     tracking_uri: str,
 ):
     """Choose the threshold from normals alone, measure on the test split, and write the report a person opens."""
-    parameters = {key: value for key, value in locals().items() if key.startswith(("compute_", "threshold_", "tracking_"))}
+    parameters = {
+        key: value for key, value in locals().items() if key.startswith(("compute_", "threshold_", "tracking_"))
+    }
     from vqi.steps.running import step
 
     with step("evaluate") as this:
@@ -47,7 +49,11 @@ def evaluate(
             experiment=category.tracking.experiment,
             comparison=category.tracking.comparison,
             # From the artefacts, not from this run: what came from the cache cost what it cost when it was made.
-            seconds={made: artefact.metadata["seconds"] for made, artefact in costly.items() if "seconds" in artefact.metadata},
+            seconds={
+                made: artefact.metadata["seconds"]
+                for made, artefact in costly.items()
+                if "seconds" in artefact.metadata
+            },
             evaluation=Path(evaluation.path),
             report=Path(report.path),
         )

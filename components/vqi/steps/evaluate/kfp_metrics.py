@@ -1,4 +1,5 @@
-"""Results for KFP's own artefact types: finite values only (NaN and infinities crash a step: kubeflow/pipelines#12227), at most 200 ROC points."""
+"""Results for KFP's own artefact types: finite values only (NaN and infinities crash a step: kubeflow/pipelines#12227),
+at most 200 ROC points."""
 
 from __future__ import annotations
 
@@ -11,7 +12,11 @@ ROC_POINTS = 200
 def finite_metrics(results: dict[str, Any]) -> dict[str, float]:
     """The metrics that are finite numbers, and the threshold; rounded to six decimals, as KFP's table cuts them."""
     values = {**results["metrics"], "threshold": results["threshold"]["image"]}
-    return {name: round(value, 6) for name, value in values.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+    return {
+        name: round(value, 6)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def log_metrics(artefact: Any, results: dict[str, Any]) -> None:
@@ -21,7 +26,8 @@ def log_metrics(artefact: Any, results: dict[str, Any]) -> None:
 
 
 def log_classification(artefact: Any, results: dict[str, Any]) -> None:
-    """Log the ROC (finite points, thinned evenly, ends kept) and the confusion matrix to a `dsl.ClassificationMetrics` artefact.
+    """Log the ROC (finite points, thinned evenly, ends kept) and the confusion matrix to a `dsl.ClassificationMetrics`
+    artefact.
 
     A set with normals alone, or defects alone, has neither; the artefact then stays empty.
     """
@@ -34,5 +40,8 @@ def log_classification(artefact: Any, results: dict[str, Any]) -> None:
     if confusion:
         artefact.log_confusion_matrix(
             ["good", "defect"],
-            [[confusion["true_negative"], confusion["false_positive"]], [confusion["false_negative"], confusion["true_positive"]]],
+            [
+                [confusion["true_negative"], confusion["false_positive"]],
+                [confusion["false_negative"], confusion["true_positive"]],
+            ],
         )

@@ -1,4 +1,5 @@
-"""What the train step left for the report: the history of the losses, and maps of a few images from the first epoch and the last."""
+"""What the train step left for the report: the history of the losses, and maps of a few images from the first epoch and
+the last."""
 
 from __future__ import annotations
 
@@ -32,5 +33,9 @@ def learning(network: Path, notes: dict[str, Any], data: Dataset, geometry: Geom
         maps, samples = load_file(file), {sample.path: sample for sample in data.samples()}
         for number, path in enumerate(record["tracked"]):
             if path in samples:
-                tracked.append(TrackedImage(path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]))
+                tracked.append(
+                    TrackedImage(
+                        path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]
+                    )
+                )
     return Learning(record, tracked)

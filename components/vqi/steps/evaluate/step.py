@@ -1,4 +1,5 @@
-"""Evaluate a detector on the test split: thresholds from normals alone, metrics, pictures, report, and a record in MLflow."""
+"""Evaluate a detector on the test split: thresholds from normals alone, metrics, pictures, report, and a record in
+MLflow."""
 
 from __future__ import annotations
 
@@ -22,7 +23,19 @@ from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.report import write_report
-from vqi.evaluation.results import EXAMPLES, FORMAT, PICTURES, PREDICTIONS, RESULTS, classified, judged, measured, outlier_notes, table, trade_off
+from vqi.evaluation.results import (
+    EXAMPLES,
+    FORMAT,
+    PICTURES,
+    PREDICTIONS,
+    RESULTS,
+    classified,
+    judged,
+    measured,
+    outlier_notes,
+    table,
+    trade_off,
+)
 from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
@@ -64,12 +77,14 @@ def evaluate(
     comparison: str = "",
     seconds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`; returns the results.
+    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`;
+    returns the results.
 
-    `comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps before this one took, for the record.
-    Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is scored;
-    where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after them.
-    Raises BadInput for unusable input, RunFailed where a score is not finite.
+    `comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps before this
+    one took, for the record. Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see
+    PixelScores). Tracking is checked before anything is scored; where it breaks later, `evaluation` and `report` are
+    complete all the same and RunFailed is raised after them. Raises BadInput for unusable input, RunFailed where a
+    score is not finite.
     """
     started = time.monotonic()
     check_rate(false_reject_rate)
@@ -80,7 +95,10 @@ def evaluate(
     threshold = calibrate(calibration, false_reject_rate, box_rule.marks_good)
     samples = data.samples("test")
     if not samples:
-        raise BadInput(f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add test images.")
+        raise BadInput(
+            f"The data set {data.manifest.name!r} has an empty test split, so there is nothing to evaluate on; add "
+            "test images."
+        )
     check_tracking(tracking_uri, experiment)
 
     collector = Collector(data, samples, geometry, threshold, box_rule)
@@ -93,7 +111,11 @@ def evaluate(
         write_json(folder / EXAMPLES, collector.examples)
         write_whole(folder / PREDICTIONS, predictions_csv(collector.predictions).encode("utf-8", "backslashreplace"))
         write_report(
-            report, results, collector.chooser.chosen(), learning(network, notes["notes"], data, geometry), _decisive_photograph(results, data)
+            report,
+            results,
+            collector.chooser.chosen(),
+            learning(network, notes["notes"], data, geometry),
+            _decisive_photograph(results, data),
         )
 
     print(table(results), file=sys.stderr, flush=True)
@@ -102,7 +124,12 @@ def evaluate(
         experiment=experiment,
         run_name=f"{results['name']} {results['method']}",
         parameters=_parameters(results, compute),
-        metrics={**results["metrics"], "threshold_image": threshold.image, "threshold_pixel": threshold.pixel, **_cost(seconds, started)},
+        metrics={
+            **results["metrics"],
+            "threshold_image": threshold.image,
+            "threshold_pixel": threshold.pixel,
+            **_cost(seconds, started),
+        },
         tags={
             "vqi.category": results["name"],
             "vqi.dataset_fingerprint": results["dataset_fingerprint"],
@@ -114,13 +141,22 @@ def evaluate(
         run_id=notes["notes"].get("training", {}).get("run_id", ""),
     )
     if run_id:
-        results["tracking"] = {"uri": shown_address(tracking_address(tracking_uri)), "experiment": experiment, "run_id": run_id}
+        results["tracking"] = {
+            "uri": shown_address(tracking_address(tracking_uri)),
+            "experiment": experiment,
+            "run_id": run_id,
+        }
         write_json(evaluation / RESULTS, results)
     return results
 
 
 def _results(
-    data: Dataset, notes: dict[str, Any], calibration: Calibration, threshold: Threshold, collector: Collector, compute: Compute
+    data: Dataset,
+    notes: dict[str, Any],
+    calibration: Calibration,
+    threshold: Threshold,
+    collector: Collector,
+    compute: Compute,
 ) -> dict[str, Any]:
     found = measured(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
     found["counts"] |= {
@@ -138,7 +174,8 @@ def _results(
     trained_on = notes["notes"].get("dataset_fingerprint")
     if trained_on and trained_on != data.manifest.fingerprint:
         found["notes"].append(
-            f"The network was made from another data set ({trained_on[:12]}) than the one measured here ({data.manifest.fingerprint[:12]}): "
+            f"The network was made from another data set ({trained_on[:12]}) than the one measured here "
+            f"({data.manifest.fingerprint[:12]}): "
             "the promise about good parts holds for parts like those it was calibrated on."
         )
     return {
@@ -158,7 +195,13 @@ def _results(
         "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
         **found,
         "trade_off": trade_off(collector.predictions, calibration),
-        "notes": [*outlier_notes(calibration), *found["notes"], *collector.notes(), *few_labelled(data.manifest), *data.manifest.notes],
+        "notes": [
+            *outlier_notes(calibration),
+            *found["notes"],
+            *collector.notes(),
+            *few_labelled(data.manifest),
+            *data.manifest.notes,
+        ],
         "versions": _versions(),
     }
 
@@ -205,7 +248,11 @@ def _parameters(results: dict[str, Any], compute: Compute) -> dict[str, Any]:
         "threshold.false_reject_rate": threshold["requested_false_reject_rate"],
         "compute.device": compute.device,
         "compute.precision": compute.precision,
-        **{f"train.{key}": value for key, value in results["training"].items() if key in ("steps", "epochs", "batch_size", "processes", "stopped")},
+        **{
+            f"train.{key}": value
+            for key, value in results["training"].items()
+            if key in ("steps", "epochs", "batch_size", "processes", "stopped")
+        },
         "seed": results["seed"],
         "dataset.name": results["name"],
         "dataset.fingerprint": results["dataset_fingerprint"],

@@ -53,13 +53,21 @@ PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", 
 
 
 def export(
-    *, dataset: Path, network: Path, index: Path, evaluation: Path, tolerance: float, bundle: Path, tracking_uri: str = ""
+    *,
+    dataset: Path,
+    network: Path,
+    index: Path,
+    evaluation: Path,
+    tolerance: float,
+    bundle: Path,
+    tracking_uri: str = "",
 ) -> dict[str, float]:
-    """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it was trained.
+    """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it
+    was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one.
-    `tolerance` is the largest deviation the parity gate lets pass (formula: vqi.deployment.parity).
-    Raises BadInput where the artefacts do not belong together, GateRefused where the gate says no: then nothing is written.
+    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `tolerance` is the
+    largest deviation the parity gate lets pass (formula: vqi.deployment.parity). Raises BadInput where the artefacts do
+    not belong together, GateRefused where the gate says no: then nothing is written.
     """
     import torch
 
@@ -70,13 +78,20 @@ def export(
     results = read_results(evaluation)
     notes = read_network_notes(network)
     if results["dataset_fingerprint"] != data.manifest.fingerprint:
-        raise BadInput(f"The evaluation {evaluation} was made with another Dataset than {dataset}; evaluate with this one.")
+        raise BadInput(
+            f"The evaluation {evaluation} was made with another Dataset than {dataset}; evaluate with this one."
+        )
     for part in ("method", "settings", "backbone", "weights", "seed"):
         if results[part] != notes[part]:
-            raise BadInput(f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate this one.")
+            raise BadInput(
+                f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate "
+                "this one."
+            )
     calibration = thresholds.read_calibration(index)
     if len(calibration.scores) != results["threshold"]["calibration_images"]:
-        raise BadInput(f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again.")
+        raise BadInput(
+            f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again."
+        )
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
     plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
@@ -86,10 +101,15 @@ def export(
         images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
         with torch.inference_mode():
             parts = [detector(torch.from_numpy(image[None])) for image in images]
-            reference = (torch.cat([part.image for part in parts]).numpy(), torch.cat([part.map for part in parts]).numpy())
+            reference = (
+                torch.cat([part.image for part in parts]).numpy(),
+                torch.cat([part.map for part in parts]).numpy(),
+            )
             shift = None
             if results["precision"] != "float32":
-                calibrated = to_device(detector, Compute("cpu", results["precision"]))(torch.from_numpy(images)).image.numpy()
+                calibrated = to_device(detector, Compute("cpu", results["precision"]))(
+                    torch.from_numpy(images)
+                ).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
         sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
         graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
@@ -102,10 +122,17 @@ def export(
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
         costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
     if shift is not None:
-        print(f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this float32 bundle", file=sys.stderr)
+        print(
+            f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this "
+            "float32 bundle",
+            file=sys.stderr,
+        )
     worst = max(max(deviation.score, deviation.map) for deviation in measured)
     print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
-    print(f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}", file=sys.stderr)
+    print(
+        f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
+        file=sys.stderr,
+    )
     try:
         add_to_run(tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
     except VqiError as error:  # the bundle is made; a record can be done without
@@ -114,7 +141,8 @@ def export(
 
 
 def latency_ms(graph: GraphRuntime, image: np.ndarray) -> float:
-    """Milliseconds that one image, float32 [3, h, w], takes alone on this machine: the median of some runs after a warm-up."""
+    """Milliseconds that one image, float32 [3, h, w], takes alone on this machine: the median of some runs after a
+    warm-up."""
     seconds = []
     for _ in range(WARM_UP + TIMED):
         started = time.perf_counter()
@@ -134,9 +162,13 @@ def read_results(evaluation: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         if results["format"] != RESULTS_FORMAT:
-            raise BadInput(f"{path} has format {results['format']!r}, this version reads {RESULTS_FORMAT!r}; evaluate again.")
+            raise BadInput(
+                f"{path} has format {results['format']!r}, this version reads {RESULTS_FORMAT!r}; evaluate again."
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is no readable result of an evaluation ({type(error).__name__}); evaluate again.") from error
+        raise BadInput(
+            f"{path} is no readable result of an evaluation ({type(error).__name__}); evaluate again."
+        ) from error
     return results
 
 
@@ -147,11 +179,18 @@ def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
     normals = data.samples(("train", "labelled", "calibration", "validation"), "good")
     chosen = [normals[number] for number in evenly_chosen(len(normals))]
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        rows = list(tracked(pool.map(lambda sample: _statistics(data, sample, geometry), chosen), "export: image statistics", len(chosen)))
+        rows = list(
+            tracked(
+                pool.map(lambda sample: _statistics(data, sample, geometry), chosen),
+                "export: image statistics",
+                len(chosen),
+            )
+        )
     rate = false_alarm_rate(rows)
     ranges = {name: RangeEntry(**asdict(limit)) for name, limit in plausible_ranges(rows).items()}
     print(
-        f"plausible photographs are like {len(rows)} of the {len(normals)} good ones: about {100 * rate:.2g} % of good photographs, or fewer, "
+        f"plausible photographs are like {len(rows)} of the {len(normals)} good ones: about {100 * rate:.2g} % of "
+        "good photographs, or fewer, "
         "are expected outside",
         file=sys.stderr,
     )
@@ -184,7 +223,9 @@ def _sidecar(
         weights=Weights(**notes["weights"]),
         seed=notes["seed"],
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
-        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=GeometryEntry(**geometry.to_dict())),
+        preprocessing=Preprocessing(
+            decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=GeometryEntry(**geometry.to_dict())
+        ),
         graph=graph,
         thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"], floor=threshold["floor"]),
         boxes=Boxes(**results.get("boxes", {})),
@@ -199,7 +240,9 @@ def _sidecar(
             guarantee=threshold["guarantee"],
             scores=[
                 CalibrationScore(score=score, map_max=maximum, map_median=median)
-                for score, maximum, median in zip(calibration.scores, calibration.map_maxima, calibration.map_medians, strict=True)
+                for score, maximum, median in zip(
+                    calibration.scores, calibration.map_maxima, calibration.map_medians, strict=True
+                )
             ],
         ),
         plausibility=plausibility,

@@ -26,8 +26,8 @@ def ingest(
 ) -> NamedTuple("Outputs", [("fingerprint", str)]):  # type: ignore[valid-type]
     """Bring the photographs in, once: shards, a manifest, splits, and the fingerprint that later steps are cached by.
 
-    The method counts for two things: supervised ones learn from a share of the test photographs, and what trains holds normals out for the threshold
-    where others take refits. The false-reject rate says how many that takes.
+    The method counts for two things: supervised ones learn from a share of the test photographs, and what trains holds
+    normals out for the threshold where others take refits. The false-reject rate says how many that takes.
     """
     parameters = {key: value for key, value in locals().items() if key != "dataset"}
     from vqi.steps.running import step

@@ -22,7 +22,14 @@ from vqi.dataset.masks import decide_meaning
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 from vqi.dataset.shards import ShardWriter
 from vqi.dataset.sources import open_source
-from vqi.dataset.splits import TEST_FRACTION, held_out, held_out_by_type, joined, plan_calibration, resolve_labelled_fraction
+from vqi.dataset.splits import (
+    TEST_FRACTION,
+    held_out,
+    held_out_by_type,
+    joined,
+    plan_calibration,
+    resolve_labelled_fraction,
+)
 from vqi.dataset.white_level import WHITE_LEVELS, WhiteLevel
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
@@ -31,8 +38,8 @@ from vqi.platform.threads import decoding_threads
 
 # A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
 MAX_FILE_BYTES = 1 << 30
-# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are no copies: the
-# parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
+# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are no
+# copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
 MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
 
 
@@ -48,7 +55,8 @@ class _Stored:
 
 @dataclass
 class _Intake:
-    """What became of the files: those stored, by path; photographs left out as damaged, with the reason; what the wide ones reach."""
+    """What became of the files: those stored, by path; photographs left out as damaged, with the reason; what the wide
+    ones reach."""
 
     stored: dict[str, _Stored] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
@@ -76,18 +84,17 @@ def ingest(
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
     `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training
-    normals held out for thresholds; None lets their number decide, the `false_reject_rate` that is asked for, and whether
-    the method `trains` (`plan_calibration`). `labelled_fraction` is the share of the layout's test photographs, of every
-    defect type and of the good ones alike, that supervised methods learn from. Photographs with the same bytes, near copies
-    and photographs of one part stay together in every split; `group` is a regular expression that names the part a
-    photograph shows (`part_of`). `white_level` is the value of white in files with more than 8 bits a channel (None:
-    decided from the normals); the dataset check refuses a photograph of more than `max_megapixels`. Up to `skip_damaged`
-    photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check names all that are
-    damaged. `say` is given every note of the manifest as soon as it is known: those that decide what is learnt come
-    before any photograph is read.
-    The same content and seed give the same bytes, whatever the source.
-    Raises BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left out; RunFailed where it
-    cannot be reached or the disk is full.
+    normals held out for thresholds; None lets their number decide, the `false_reject_rate` that is asked for, and
+    whether the method `trains` (`plan_calibration`). `labelled_fraction` is the share of the layout's test photographs,
+    of every defect type and of the good ones alike, that supervised methods learn from. Photographs with the same
+    bytes, near copies and photographs of one part stay together in every split; `group` is a regular expression that
+    names the part a photograph shows (`part_of`). `white_level` is the value of white in files with more than 8 bits a
+    channel (None: decided from the normals); the dataset check refuses a photograph of more than `max_megapixels`. Up
+    to `skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
+    names all that are damaged. `say` is given every note of the manifest as soon as it is known: those that decide what
+    is learnt come before any photograph is read. The same content and seed give the same bytes, whatever the source.
+    Raises BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left
+    out; RunFailed where it cannot be reached or the disk is full.
     """
     decoding = Decoding(white_level or WHITE_LEVELS[-1], max_megapixels * 1_000_000)
     plan_calibration(0, false_reject_rate, trains, calibration_fraction)
@@ -97,24 +104,48 @@ def ingest(
             reading = read_layout(origin.files, layout, mask_suffix, origin.name, origin.notes)
             for note in reading.notes:
                 say(note)
-            if not any(photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs):
+            if not any(
+                photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs
+            ):
                 raise BadInput(f"The source {source} holds no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
-            intake = _write_shards(photographs, origin.files, reading.top, folder, decoding, white_level is None, skip_damaged)
+            intake = _write_shards(
+                photographs, origin.files, reading.top, folder, decoding, white_level is None, skip_damaged
+            )
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
-            if not any(photograph.label == "good" and photograph.split in (None, "train") for photograph in photographs):
+            if not any(
+                photograph.label == "good" and photograph.split in (None, "train") for photograph in photographs
+            ):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
             masks = sorted({path for photograph in photographs for path in photograph.masks})
-            meaning, stated_masks = decide_meaning(masks, lambda path: _content(origin.files[reading.top + path], path), decoding.max_pixels)
-            stated_white = f"White is {white_level} in photographs with more than 8 bits a channel, as image.white_level says." if white_level else ""
+            meaning, stated_masks = decide_meaning(
+                masks, lambda path: _content(origin.files[reading.top + path], path), decoding.max_pixels
+            )
+            stated_white = (
+                f"White is {white_level} in photographs with more than 8 bits a channel, as image.white_level says."
+                if white_level
+                else ""
+            )
             if white_level is None:
                 chosen, stated_white = intake.white.decide()
                 decoding = replace(decoding, white_level=chosen)
-            notes = (*reading.notes, *filter(None, (_left_out(intake.damaged, skip_damaged), stated_masks, stated_white)))
-            alike = _near_copies([p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding)
+            notes = (
+                *reading.notes,
+                *filter(None, (_left_out(intake.damaged, skip_damaged), stated_masks, stated_white)),
+            )
+            alike = _near_copies(
+                [p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding
+            )
             grouping = _grouped(photographs, intake.stored, alike, group, labelled_fraction)
             samples, fraction, dealt = _split(
-                photographs, intake.stored, grouping, calibration_fraction, labelled_fraction, seed, false_reject_rate, trains
+                photographs,
+                intake.stored,
+                grouping,
+                calibration_fraction,
+                labelled_fraction,
+                seed,
+                false_reject_rate,
+                trains,
             )
             notes = (*notes, *grouping.notes, *dealt)
             manifest = Manifest(name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning)
@@ -124,15 +155,25 @@ def ingest(
             return manifest
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunFailed(f"The disk is full while the photographs of {source} are brought in; free space or choose another folder.") from error
+            raise RunFailed(
+                f"The disk is full while the photographs of {source} are brought in; free space or choose another "
+                "folder."
+            ) from error
         reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
         raise RunFailed(f"The photographs of {source} cannot be brought in: {reason}.") from error
 
 
 def _write_shards(
-    photographs: list[Photograph], files: Mapping[str, Path], top: str, folder: Path, decoding: Decoding, find_white: bool, skip_damaged: int
+    photographs: list[Photograph],
+    files: Mapping[str, Path],
+    top: str,
+    folder: Path,
+    decoding: Decoding,
+    find_white: bool,
+    skip_damaged: int,
 ) -> _Intake:
-    """Photographs in order, each with its masks after it. `find_white` looks into the normals with more than 8 bits a channel."""
+    """Photographs in order, each with its masks after it. `find_white` looks into the normals with more than 8 bits a
+    channel."""
     intake = _Intake()
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
@@ -143,22 +184,32 @@ def _write_shards(
                 continue
             for path, content in contents.items():
                 header = _header(content, path)
-                intake.stored[path] = _Stored(hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height)
-                if find_white and header.wide and path == photograph.path and photograph.label == "good" and photograph.split in (None, "train"):
+                intake.stored[path] = _Stored(
+                    hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height
+                )
+                if (
+                    find_white
+                    and header.wide
+                    and path == photograph.path
+                    and photograph.label == "good"
+                    and photograph.split in (None, "train")
+                ):
                     # The dataset check names what cannot be decoded, with everything else that is wrong.
                     with suppress(BadInput):
                         intake.white.add(content, path, header.white, decoding.max_pixels)
     if len(intake.damaged) > skip_damaged:
         reasons = " ".join(list(intake.damaged.values())[:3])
         raise BadInput(
-            f"{counted(len(intake.damaged), 'photograph')} cannot be decoded, more than the {skip_damaged} of data.skip_damaged "
+            f"{counted(len(intake.damaged), 'photograph')} cannot be decoded, more than the {skip_damaged} of "
+            "data.skip_damaged "
             f"({examples(list(intake.damaged), 20)}); mend them or take them out. {reasons}"
         )
     return intake
 
 
 def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Decoding) -> str:
-    """Why a photograph or a mask of it cannot be decoded; "" where they can, or are refused for their size, which no decoding mends."""
+    """Why a photograph or a mask of it cannot be decoded; "" where they can, or are refused for their size, which no
+    decoding mends."""
     try:
         for path, content in contents.items():
             header = read_header(content, path)
@@ -183,7 +234,8 @@ def _left_out(damaged: Mapping[str, str], skip_damaged: int) -> str:
 
 
 def part_of(path: str, group: str) -> str:
-    """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches nothing or is empty."""
+    """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches
+    nothing or is empty."""
     match = re.search(group, path) if group else None
     return (match[1 if match.re.groups else 0] or "") if match else ""
 
@@ -197,7 +249,8 @@ def _content(file: Path, path: str) -> bytes:
 
 
 def _header(content: bytes, path: str) -> Header:
-    """The header, with zeros for the size of what is not a readable image: the dataset check names it with everything else that is wrong."""
+    """The header, with zeros for the size of what is not a readable image: the dataset check names it with everything
+    else that is wrong."""
     try:
         return read_header(content, path)
     except BadInput:
@@ -211,8 +264,11 @@ def _is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def _near_copies(photographs: Sequence[Photograph], files: Mapping[str, Path], top: str, decoding: Decoding) -> list[tuple[str, str]]:
-    """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the check names it."""
+def _near_copies(
+    photographs: Sequence[Photograph], files: Mapping[str, Path], top: str, decoding: Decoding
+) -> list[tuple[str, str]]:
+    """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
+    check names it."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
@@ -226,13 +282,16 @@ def _near_copies(photographs: Sequence[Photograph], files: Mapping[str, Path], t
     known = [(photograph.path, *one) for photograph, one in zip(photographs, read_ones, strict=True) if one]
     if len(known) < 2:
         return []
-    pairs = near_duplicates(np.stack([pattern for _, pattern, _ in known]), np.array([aspect for _, _, aspect in known]))
+    pairs = near_duplicates(
+        np.stack([pattern for _, pattern, _ in known]), np.array([aspect for _, _, aspect in known])
+    )
     return [(known[first][0], known[second][0]) for first, second in pairs]
 
 
 @dataclass(frozen=True)
 class _Grouping:
-    """`keys`: the group of each photograph by path, named by content alone; `names`: as the manifest names it, "" = a group of its own."""
+    """`keys`: the group of each photograph by path, named by content alone; `names`: as the manifest names it, "" = a
+    group of its own."""
 
     keys: dict[str, str]
     names: dict[str, str]
@@ -240,9 +299,14 @@ class _Grouping:
 
 
 def _grouped(
-    photographs: Sequence[Photograph], stored: Mapping[str, _Stored], alike: list[tuple[str, str]], group: str, labelled_fraction: float
+    photographs: Sequence[Photograph],
+    stored: Mapping[str, _Stored],
+    alike: list[tuple[str, str]],
+    group: str,
+    labelled_fraction: float,
 ) -> _Grouping:
-    """Which photographs stay together: those with the same bytes, those of one part by name (`part_of`), and near copies.
+    """Which photographs stay together: those with the same bytes, those of one part by name (`part_of`), and near
+    copies.
 
     Where names tell two near copies to be of different parts, the names are believed.
     """
@@ -255,9 +319,15 @@ def _grouped(
     named = [members for part, members in by_part.items() if part]
     notes = []
     if group and named:
-        notes.append(f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by data.group; photographs of one stay together.")
+        notes.append(
+            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by data.group; photographs of "
+            "one stay together."
+        )
         if unnamed := len(by_part.get("", ())):
-            notes.append(f"data.group matches nothing in the paths of {counted(unnamed, 'photograph')}; each counts as a part of its own.")
+            notes.append(
+                f"data.group matches nothing in the paths of {counted(unnamed, 'photograph')}; each counts as a part "
+                "of its own."
+            )
     elif group:
         notes.append("data.group matches nothing in any path, so every photograph counts as a part of its own.")
     pairs = [(numbers[one], numbers[other]) for one, other in alike]
@@ -268,14 +338,17 @@ def _grouped(
     left = compared - len(distinct)
     if largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS:
         notes.append(
-            f"{largest} of {compared} photographs are so alike that copies cannot be told from like parts, so that each counts as a part of "
-            "its own; where a part was photographed more than once, name it with data.group, or the threshold promises nothing."
+            f"{largest} of {compared} photographs are so alike that copies cannot be told from like parts, so that "
+            "each counts as a part of "
+            "its own; where a part was photographed more than once, name it with data.group, or the threshold "
+            "promises nothing."
         )
         pairs = []
     elif distinct:
         tied = groups(distinct)
         notes.append(
-            f"{sum(map(len, tied))} photographs are near copies of others ({counted(len(tied), 'group')}): copies stay together in every split and "
+            f"{sum(map(len, tied))} photographs are near copies of others ({counted(len(tied), 'group')}): copies "
+            "stay together in every split and "
             "count as one part for the threshold."
         )
     keys = joined(hashes, [*named, *pairs])
@@ -300,7 +373,8 @@ def _split(
     false_reject_rate: float,
     trains: bool,
 ) -> tuple[tuple[Sample, ...], float, tuple[str, ...]]:
-    """Every photograph with its split and group, the share of normals held out for thresholds, and what was decided, in sentences."""
+    """Every photograph with its split and group, the share of normals held out for thresholds, and what was decided, in
+    sentences."""
     notes = []
     keys = grouping.keys
     splits: dict[str, Split] = {photograph.path: photograph.split for photograph in photographs if photograph.split}
@@ -309,16 +383,23 @@ def _split(
         test = held_out(unsplit, TEST_FRACTION, seed, "test")
         splits.update({path: "test" if path in test else "train" for path in unsplit})
         notes.append(
-            f"The layout has no split of its own: {len(test)} of {counted(len(unsplit), 'normal')} are kept for test, chosen by seed {seed}."
+            f"The layout has no split of its own: {len(test)} of {counted(len(unsplit), 'normal')} are kept for test, "
+            f"chosen by seed {seed}."
         )
     train = {path: keys[path] for path, split in splits.items() if split == "train"}
     plan = plan_calibration(len(set(train.values())), false_reject_rate, trains, calibration_fraction)
     calibration = held_out(train, plan.fraction, seed, "calibration")
     splits.update(dict.fromkeys(calibration, "calibration"))
     if calibration:
-        notes.append(f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by seed {seed}.")
+        notes.append(
+            f"{len(calibration)} of {counted(len(train), 'training normal')} are held out for thresholds, chosen by "
+            f"seed {seed}."
+        )
     else:
-        where = {"split": "train holds a fifth of them out for the threshold", "cross": "the threshold comes from refits"}
+        where = {
+            "split": "train holds a fifth of them out for the threshold",
+            "cross": "the threshold comes from refits",
+        }
         rest = where.get(plan.kind, "none is held out, so that the threshold promises nothing")
         notes.append(f"All {counted(len(train), 'training normal')} stay together: {rest}.")
     # Normals that no layout split are split already: what is theirs to learn from is in train.
@@ -330,7 +411,10 @@ def _split(
     splits.update(dict.fromkeys(labelled, "labelled"))
     if labelled:
         of_all = counted(sum(map(len, tested.values())), "labelled test photograph")
-        notes.append(f"{len(labelled)} of {of_all} are learnt from and not tested on, the same share of every type, chosen by seed {seed}.")
+        notes.append(
+            f"{len(labelled)} of {of_all} are learnt from and not tested on, the same share of every type, chosen by "
+            f"seed {seed}."
+        )
     samples = []
     for photograph in photographs:
         image = stored[photograph.path]

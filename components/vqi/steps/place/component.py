@@ -85,10 +85,12 @@ def place(
         ("export_memory", str),
     ],
 ):
-    """Say where every other step runs and what it is given there (vqi.placement), for their tasks to read when they start.
+    """Say where every other step runs and what it is given there (vqi.placement), for their tasks to read when they
+    start.
 
-    It takes every parameter of the run to check them all here, in the first step, so that a slip in KFP's form costs seconds. `images` maps each step
-    that has variants to them, as JSON: names are those the package was compiled with, not what this container's environment would make of them.
+    It takes every parameter of the run to check them all here, in the first step, so that a slip in KFP's form costs
+    seconds. `images` maps each step that has variants to them, as JSON: names are those the package was compiled with,
+    not what this container's environment would make of them.
     """
     parameters = {key: value for key, value in locals().items() if key != "images"}
     from vqi.steps.running import step

@@ -16,8 +16,9 @@ from vqi.tracking.server import check_server
 def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The outputs of the step, by name and in the order of its face; and a few words for a person on standard error.
 
-    `images` maps each step that touches the device to its image by variant ("" and "gaudi"). Raises BadInput or RunFailed where runs
-    cannot be tracked at the address of the category: some methods meet the tracking server only after everything was computed.
+    `images` maps each step that touches the device to its image by variant ("" and "gaudi"). Raises BadInput or
+    RunFailed where runs cannot be tracked at the address of the category: some methods meet the tracking server only
+    after everything was computed.
     """
     check_server(tracking_address(category.tracking.uri), category.tracking.experiment)
     placements = category.step_placements
@@ -38,7 +39,11 @@ def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[s
         }
     for step in CONFIGURABLE:
         placement = placements[step]
-        outputs |= {f"{step}_cpu_request": placement.cpu_request, f"{step}_cpu": placement.cpu, f"{step}_memory": placement.memory}
+        outputs |= {
+            f"{step}_cpu_request": placement.cpu_request,
+            f"{step}_cpu": placement.cpu,
+            f"{step}_memory": placement.memory,
+        }
     _tell(category, placements)
     return outputs
 
@@ -47,9 +52,21 @@ def _tell(category: Category, placements: Mapping[str, StepPlacement]) -> None:
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         for step in CONFIGURABLE:
             placement = placements[step]
-            nodes = placement.node_selector.get("vqi/pool") or "any, rather no Gaudi" if step in DEVICE_STEPS else "any but Gaudi"
+            nodes = (
+                placement.node_selector.get("vqi/pool") or "any, rather no Gaudi"
+                if step in DEVICE_STEPS
+                else "any but Gaudi"
+            )
             extra = f", {placement.accelerators} {placement.accelerator}" if placement.accelerator else ""
-            print(f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}", file=sys.stderr, flush=True)
+            print(
+                f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}",
+                file=sys.stderr,
+                flush=True,
+            )
     elif category.pool != "any" or category.resources:
         device = placements["train"].device
-        print(f"no cluster here: of pool and resources only the device is taken, which is {device}", file=sys.stderr, flush=True)
+        print(
+            f"no cluster here: of pool and resources only the device is taken, which is {device}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,4 +1,5 @@
-"""From what a person fills in to the trials of a comparison: categories x methods x settings, each trial the whole set of parameters of one run."""
+"""From what a person fills in to the trials of a comparison: categories x methods x settings, each trial the whole set
+of parameters of one run."""
 
 from __future__ import annotations
 
@@ -32,18 +33,21 @@ class Trial:
             "category": self.category.name,
             "method": self.category.method.name,
             "label": self.label,
-            "parameters": {key: value for key, value in self.category.parameters().items() if key not in OF_THE_COMPARISON},
+            "parameters": {
+                key: value for key, value in self.category.parameters().items() if key not in OF_THE_COMPARISON
+            },
         }
 
 
 def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "any") -> list[Trial]:
-    """The trials of a comparison, from text as it is typed into a form. All of it is JSON (or YAML, which JSON is a part of).
+    """The trials of a comparison, from text as it is typed into a form. All of it is JSON (or YAML, which JSON is a
+    part of).
 
-    `categories`: a list of objects, each the parameters of one category: `[{"name": "cap", "data_source": "s3://photos/cap"}]`.
-    `methods`: names by commas, or a list of names and of objects: `[{"method_name": "patchcore", "method_settings": {"coreset_ratio": 0.1}}]`;
-    `method_settings` may be a list of settings to try one after the other. Empty: each category's own method.
-    `common`: parameters for every trial, which a category overrides, which a method overrides. What nobody names has its default.
-    `pool`: of the trials that name none.
+    `categories`: a list of objects, each the parameters of one category: `[{"name": "cap", "data_source":
+    "s3://photos/cap"}]`. `methods`: names by commas, or a list of names and of objects: `[{"method_name": "patchcore",
+    "method_settings": {"coreset_ratio": 0.1}}]`; `method_settings` may be a list of settings to try one after the
+    other. Empty: each category's own method. `common`: parameters for every trial, which a category overrides, which a
+    method overrides. What nobody names has its default. `pool`: of the trials that name none.
 
     Raises BadInput with one sentence: which entry is wrong, and how.
     """
@@ -51,7 +55,9 @@ def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "an
     trials: list[Trial] = []
     named = _listed(categories, "categories")
     if not named:
-        raise BadInput('categories is empty; fill in a list of objects, such as [{"name": "cap", "data_source": "s3://photos/cap"}].')
+        raise BadInput(
+            'categories is empty; fill in a list of objects, such as [{"name": "cap", "data_source": "s3://photos/cap"}].'
+        )
     for number, entry in enumerate(named, start=1):
         own = {**shared, **_parameters(entry, f"categories, entry {number}")}
         for where, chosen in _variants(methods):
@@ -59,7 +65,8 @@ def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "an
             trials.append(_trial(own, chosen, where))
     if len(trials) > MOST_TRIALS:
         raise BadInput(
-            f"{len(named)} categories make {len(trials)} trials, and a comparison holds {MOST_TRIALS}; name fewer, or make several comparisons."
+            f"{len(named)} categories make {len(trials)} trials, and a comparison holds {MOST_TRIALS}; name fewer, or "
+            "make several comparisons."
         )
     return _marked(trials)
 
@@ -89,7 +96,9 @@ def _trial(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Trial:
     changed = chosen.get("method_name", own.get("method_name")) != own.get("method_name", Category().method.name)
     if changed and "method_settings" not in chosen:
         values.pop("method_settings", None)  # they are another method's
-    values = {name: canonical_json(value).decode() if isinstance(value, Mapping) else value for name, value in values.items()}
+    values = {
+        name: canonical_json(value).decode() if isinstance(value, Mapping) else value for name, value in values.items()
+    }
     try:
         category = Category.from_parameters(values)
     except BadInput as error:
@@ -105,20 +114,32 @@ def _marked(trials: list[Trial]) -> list[Trial]:
     for number, trial in enumerate(trials, start=1):
         same = seen.setdefault(canonical_json(trial.entry()["parameters"]), number)
         if same != number:
-            raise BadInput(f"Trials {same} and {number} ({trial.category.name}, {trial.category.method.name}) are the same run; name it once.")
+            raise BadInput(
+                f"Trials {same} and {number} ({trial.category.name}, {trial.category.method.name}) are the same run; "
+                "name it once."
+            )
     width = len(str(len(trials)))
-    return [Trial(f"{number:0{width}}", trial.category, _label(trial, trials)) for number, trial in enumerate(trials, start=1)]
+    return [
+        Trial(f"{number:0{width}}", trial.category, _label(trial, trials))
+        for number, trial in enumerate(trials, start=1)
+    ]
 
 
 def _label(trial: Trial, trials: list[Trial]) -> str:
     """The method, and where the category has it several times, what differs."""
-    method, rivals = trial.category.method.name, [other.entry()["parameters"] for other in trials if other.category.name == trial.category.name]
+    method, rivals = (
+        trial.category.method.name,
+        [other.entry()["parameters"] for other in trials if other.category.name == trial.category.name],
+    )
     rivals = [other for other in rivals if other["method_name"] == method]
     own = trial.entry()["parameters"]
     differing = [key for key in own if key != "method_settings" and any(other[key] != own[key] for other in rivals)]
     told = [f"{key}={own[key]}" for key in differing]
     if any(other["method_settings"] != own["method_settings"] for other in rivals):
-        told.insert(0, ", ".join(f"{key}={value}" for key, value in trial.category.method.settings.items()) or "default settings")
+        told.insert(
+            0,
+            ", ".join(f"{key}={value}" for key, value in trial.category.method.settings.items()) or "default settings",
+        )
     return f"{method} ({'; '.join(told)})" if told else method
 
 

@@ -37,7 +37,8 @@ def train(
     train_patience: int,
     train_processes: int,
 ):
-    """Learn the network from normals (supervised methods: from labelled images too); methods with a frozen backbone prepare and store it."""
+    """Learn the network from normals (supervised methods: from labelled images too); methods with a frozen backbone
+    prepare and store it."""
     parameters = {key: value for key, value in locals().items() if key not in ("dataset", "network", "fingerprint")}
     from vqi.steps.running import step
 

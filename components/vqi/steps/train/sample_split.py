@@ -15,8 +15,8 @@ from vqi.training.settings import TrainSettings
 
 # Held out for early stopping, so that the calibration normals have no say in which weights are taken.
 STOPPING_FRACTION = 0.1
-# Held out for what a method computes from normals at the end of its training (`tunes_on_normals`), such as the scales of its maps: a
-# threshold is promised for scores that its own normals had no say in.
+# Held out for what a method computes from normals at the end of its training (`tunes_on_normals`), such as the scales
+# of its maps: a threshold is promised for scores that its own normals had no say in.
 TUNING_FRACTION = 0.1
 # With fewer parts to learn from none is held out for that.
 FEWEST_FOR_TUNING = 20
@@ -24,10 +24,10 @@ FEWEST_FOR_TUNING = 20
 
 @dataclass(frozen=True)
 class SampleSplit:
-    """`learned` are trained on, `normals` are the good train images and are what an index is built from, `held_out` set the
-    threshold, `stopping` decide when to stop (some of every type that is learnt), `tuning` are what the method's last
-    computations take in place of what it learnt from (empty: those), `tracked` are test images whose maps are drawn and
-    decide nothing. Photographs of one group are all in one of them.
+    """`learned` are trained on, `normals` are the good train images and are what an index is built from, `held_out` set
+    the threshold, `stopping` decide when to stop (some of every type that is learnt), `tuning` are what the method's
+    last computations take in place of what it learnt from (empty: those), `tracked` are test images whose maps are
+    drawn and decide nothing. Photographs of one group are all in one of them.
     """
 
     learned: list[Sample]
@@ -38,7 +38,9 @@ class SampleSplit:
     tracked: list[Sample]
 
 
-def split_samples(dataset: Dataset, method: str, budgets: TrainSettings, calibration_fraction: float | None, seed: int) -> SampleSplit:
+def split_samples(
+    dataset: Dataset, method: str, budgets: TrainSettings, calibration_fraction: float | None, seed: int
+) -> SampleSplit:
     """Who learns from what. Raises BadInput where a supervised method has no labelled defects."""
     normals, calibration = dataset.samples("train", "good"), dataset.samples("calibration", "good")
     if not calibration and calibration_fraction is None:
@@ -51,8 +53,10 @@ def split_samples(dataset: Dataset, method: str, budgets: TrainSettings, calibra
         labelled = [sample for sample in dataset.samples("labelled") if sample.label != "unknown"]
         if not any(sample.label == "defect" for sample in labelled):
             raise BadInput(
-                f"{method} learns from labelled defects, and the Dataset {dataset.manifest.name!r} has none in its labelled "
-                "split; set data.labelled_fraction (0.8, for example) so that ingest moves a part of the test images there."
+                f"{method} learns from labelled defects, and the Dataset {dataset.manifest.name!r} has none in its "
+                "labelled "
+                "split; set data.labelled_fraction (0.8, for example) so that ingest moves a part of the test images "
+                "there."
             )
         learned = learned + labelled
     chosen = held_out_by_type(_by_type(learned), STOPPING_FRACTION, seed, "stopping") if budgets.patience else set()
@@ -67,12 +71,15 @@ def split_samples(dataset: Dataset, method: str, budgets: TrainSettings, calibra
 def few_for_tuning(method: str) -> str:
     """What is given up where there are too few normals to tune with others than those learnt from."""
     return (
-        f"{method}: fewer than {FEWEST_FOR_TUNING} good parts to learn from, so that none is held out for the scales of its maps: "
+        f"{method}: fewer than {FEWEST_FOR_TUNING} good parts to learn from, so that none is held out for the scales "
+        "of its maps: "
         "these come from what it has learnt, and weigh its maps less well. What the threshold promises is not touched."
     )
 
 
-def _split_off(samples: Sequence[Sample], fraction: float, seed: int, purpose: str) -> tuple[list[Sample], list[Sample]]:
+def _split_off(
+    samples: Sequence[Sample], fraction: float, seed: int, purpose: str
+) -> tuple[list[Sample], list[Sample]]:
     """What stays of `samples`, and the `fraction` of their groups that is held out for `purpose`."""
     chosen = held_out({sample.path: sample.group_key for sample in samples}, fraction, seed, purpose)
     return [s for s in samples if s.path not in chosen], [s for s in samples if s.path in chosen]

@@ -1,4 +1,5 @@
-"""train: prepare the network and store it. Methods with a frozen backbone store it as it came; the others learn here."""
+"""train: prepare the network and store it. Methods with a frozen backbone store it as it came; the others learn
+here."""
 
 from __future__ import annotations
 
@@ -29,7 +30,12 @@ from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.steps.evaluate.learning import TRACKED
-from vqi.steps.train.cross_validation import Photographs, check_folds, cross_validation_record, cross_validation_sentence
+from vqi.steps.train.cross_validation import (
+    Photographs,
+    check_folds,
+    cross_validation_record,
+    cross_validation_sentence,
+)
 from vqi.steps.train.sample_split import SampleSplit, few_for_tuning, split_samples
 from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
@@ -75,16 +81,20 @@ def train(
     tracking_uri: str = "",
     experiment: str = "vqi",
 ) -> dict[str, Any]:
-    """Write the network artefact of `method` to `network`; returns what was learnt and how ({} where nothing is learnt by gradient).
+    """Write the network artefact of `method` to `network`; returns what was learnt and how ({} where nothing is learnt
+    by gradient).
 
-    Where the Dataset has no calibration split and `calibration_fraction` is None, a fifth of the normals is held out of training here, for the
-    threshold; 0 trains on all of them. Losses go to MLflow as steps go by. Raises BadInput where there are no normals, or the settings, the network
-    or its weights cannot be used; RunFailed where training broke off (a checkpoint that was asked for is then there to resume from).
+    Where the Dataset has no calibration split and `calibration_fraction` is None, a fifth of the normals is held out of
+    training here, for the threshold; 0 trains on all of them. Losses go to MLflow as steps go by. Raises BadInput where
+    there are no normals, or the settings, the network or its weights cannot be used; RunFailed where training broke off
+    (a checkpoint that was asked for is then there to resume from).
     """
     opened = Dataset(dataset)
     normals = opened.samples("train", "good")
     if not normals:
-        raise BadInput(f"The Dataset {opened.manifest.name!r} has no normal images to train on; its train split is empty.")
+        raise BadInput(
+            f"The Dataset {opened.manifest.name!r} has no normal images to train on; its train split is empty."
+        )
     if settings_class(method).budget is None:
         detector = to_device(create(method, settings, backbone, geometry.input_size, seed), compute)
         notes = _notes(opened, geometry, compute)
@@ -108,7 +118,9 @@ def train(
     check_tracking(tracking_uri, experiment)
     if job.budgets.processes == 1:
         return learn(Group(), job)
-    create(method, settings, backbone, geometry.input_size, seed)  # what is wrong is said once, here, and not by every process
+    create(
+        method, settings, backbone, geometry.input_size, seed
+    )  # what is wrong is said once, here, and not by every process
     return launch(job.budgets.processes, learn, job)
 
 
@@ -137,7 +149,9 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
         normals = _batches(dataset, split.normals, job)
         budgets, first, earlier = job.budgets, learner.pretraining(), {}
         if folds:
-            earlier["cross_validation"] = _cross_validation(group, job, compute, folds, photographs, images, stopping, normals, kept)
+            earlier["cross_validation"] = _cross_validation(
+                group, job, compute, folds, photographs, images, stopping, normals, kept
+            )
         if first:
             # A run that resumes finds this job at its end, or where it broke off.
             before = Loop(
@@ -194,7 +208,8 @@ def _cross_validation(
     normals: TensorBatches,
     checkpoints: Callable[[str], Checkpoints | None],
 ) -> dict[str, Any]:
-    """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what each had not learnt from."""
+    """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what
+    each had not learnt from."""
     found = cross_validated(
         lambda: cast(TrainedDetector, to_device(_created(job), compute)),
         Chosen(images, photographs.numbers),
@@ -229,7 +244,8 @@ class _TrackedImages:
             self.normals = TensorBatches(dataset, few, geometry, 8)
 
     def maps(self) -> dict[str, Tensor]:
-        """float32 [k, h, w] by the name "maps"; {} where there is nothing to look at. Where a method has an index, it is of few normals."""
+        """float32 [k, h, w] by the name "maps"; {} where there is nothing to look at. Where a method has an index, it
+        is of few normals."""
         if self.images is None or self.normals is None:
             return {}
         index = self.detector.fit(self.detector.embedded(self.normals), len(self.normals))
@@ -239,7 +255,13 @@ class _TrackedImages:
 
 
 def _save(
-    detector: Detector, training: Training, tracked: _TrackedImages, split: SampleSplit, record: dict[str, Any], job: TrainingJob, dataset: Dataset
+    detector: Detector,
+    training: Training,
+    tracked: _TrackedImages,
+    split: SampleSplit,
+    record: dict[str, Any],
+    job: TrainingJob,
+    dataset: Dataset,
 ) -> None:
     from safetensors.torch import save_file
 
@@ -253,7 +275,9 @@ def _save(
     last = tracked.maps()
     with whole_folder(job.network) as folder:
         if last and training.tracked:
-            save_file({"first": training.tracked["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / TRACKED)
+            save_file(
+                {"first": training.tracked["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / TRACKED
+            )
             notes["training"]["tracked_sha256"] = sha256_of(folder / TRACKED)
         save_network(detector, folder, notes)
 
@@ -273,13 +297,16 @@ def _batches(dataset: Dataset, samples: Sequence[Sample], job: TrainingJob) -> T
 
 
 def _log_first(run: OpenRun, name: str, point: dict[str, float]) -> None:
-    """The losses of a pretraining, under its name: their steps are counted from 0, and so are those of what comes after."""
+    """The losses of a pretraining, under its name: their steps are counted from 0, and so are those of what comes
+    after."""
     run.log({key if key == "step" else f"{name}.{key}": value for key, value in point.items()})
 
 
-def _checkpoints(detector: Detector, job: TrainingJob, dataset: Dataset, split: SampleSplit, part: str = "") -> Checkpoints | None:
-    """Where this run's checkpoints lie, or below them those of another network of it, a pretraining's or a fold's; what makes the weights what they
-    are is the run's identity, so that no other run resumes from them.
+def _checkpoints(
+    detector: Detector, job: TrainingJob, dataset: Dataset, split: SampleSplit, part: str = ""
+) -> Checkpoints | None:
+    """Where this run's checkpoints lie, or below them those of another network of it, a pretraining's or a fold's; what
+    makes the weights what they are is the run's identity, so that no other run resumes from them.
     """
     if not job.budgets.checkpoints:
         return None
@@ -298,12 +325,17 @@ def _checkpoints(detector: Detector, job: TrainingJob, dataset: Dataset, split: 
         "budgets": asdict(replace(job.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
     }
     address, run = job.budgets.checkpoints, identity(facts)
-    return Checkpoints(f"{address.rstrip('/')}/{run}", part, job.budgets.keep) if part else Checkpoints(address, run, job.budgets.keep)
+    return (
+        Checkpoints(f"{address.rstrip('/')}/{run}", part, job.budgets.keep)
+        if part
+        else Checkpoints(address, run, job.budgets.keep)
+    )
 
 
 @contextmanager
 def _tracked(job: TrainingJob, dataset: Dataset) -> Iterator[OpenRun | None]:
-    """A run in MLflow that losses go to; evaluate goes on with it. A training that breaks off is marked as failed there."""
+    """A run in MLflow that losses go to; evaluate goes on with it. A training that breaks off is marked as failed
+    there."""
     run = open_run(job.tracking_uri, job.experiment, f"{dataset.manifest.name} {job.method}")
     try:
         yield run
@@ -316,6 +348,7 @@ def _tracked(job: TrainingJob, dataset: Dataset) -> Iterator[OpenRun | None]:
 
 def _sentence(method: str, training: Training) -> str:
     return (
-        f"{method}: {training.steps} steps of {training.batch_size} images in {training.seconds:.0f} s ({training.images_per_second:.1f} images/s, "
+        f"{method}: {training.steps} steps of {training.batch_size} images in {training.seconds:.0f} s "
+        f"({training.images_per_second:.1f} images/s, "
         f"{100 * training.waited_share:.0f} % of the time waiting for data), ended by {training.stopped}"
     )
