@@ -312,7 +312,7 @@ def test_pictures_are_bounded(plates: dict[str, Path], tmp_path: Path, monkeypat
 
 
 def test_tracking_that_does_not_work_is_said_before_anything_is_scored(plates: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"leave tracking\.uri empty"):
+    with pytest.raises(RunFailed, match=r"does not answer .*tracking\.uri"):
         run(plates, tmp_path, tracking_uri="http://127.0.0.1:9")
     assert list(tmp_path.iterdir()) == []
 

@@ -27,6 +27,8 @@ FORMAT = "vqi-dataset-check/1"
 # Two normals are the least that have a spread; with fewer than ten the spread is guesswork.
 FEWEST_NORMALS, FEW_NORMALS = 2, 10
 SHOWN = 10
+# Errors that a sentence holds; the others are counted in it.
+REASONS = 3
 _BLANK_DEVIATION = 1.5
 # A mask whose marks take this share of the edges is drawn the other way round, where so large a share of a set's masks
 # are.
@@ -91,8 +93,10 @@ class Verdict:
     @property
     def reasons(self) -> str:
         """The first errors as text; empty where the set passes."""
-        more = len(self.errors) - 3
-        return " ".join(finding.sentence for finding in self.errors[:3]) + (f" And {more} more." if more > 0 else "")
+        more = len(self.errors) - REASONS
+        return " ".join(finding.sentence for finding in self.errors[:REASONS]) + (
+            f" And {more} more." if more > 0 else ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""

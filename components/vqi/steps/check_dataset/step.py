@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqi.dataset.check_page import check_page
-from vqi.dataset.checks import Verdict, chosen_samples, judge
+from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.observation import observe
 from vqi.dataset.reader import Dataset
@@ -40,7 +40,10 @@ def check_dataset(
     result = judge(data.manifest, observations, geometry, false_reject_rate, trains, calibration_fraction)
     write_whole(page, check_page(result, data.manifest, observations, geometry))
     write_json(verdict, result.to_dict())
-    for line in (*result.contents, *(f"{finding.severity}: {finding.sentence}" for finding in result.findings)):
+    # The first errors are the sentence that the check ends with: nothing is said twice.
+    ended_with = result.errors[:REASONS]
+    listed = [finding for finding in result.findings if finding not in ended_with]
+    for line in (*result.contents, *(f"{finding.severity}: {finding.sentence}" for finding in listed)):
         say(line)
     if not result.check_pass:
         raise BadInput(
