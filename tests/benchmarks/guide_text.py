@@ -10,79 +10,86 @@ from vqi.tools.describe import describe_all
 
 Results = Mapping[str, Mapping[str, Any]]
 
-TITLE = "# Choosing a method"
+TITLE = "# Choose a method"
 HEAD = (
     """
-    What each method is good for, by numbers measured here. `make guide` measures what is missing and writes this page, `make guide GUIDE=--again`
-    measures all of it again; the figures lie in `choosing-a-method.json`. `vqi methods NAME` tells what a method costs on your machine,
-    `vqi preview NAME` shows what it learns from.
+    This page says what each method is good for, by numbers that were measured here. `make guide` measures what is
+    missing and writes the page; `make guide GUIDE=--again` measures all of it again. The figures are in
+    `choosing-a-method.json`. `vqi methods NAME` measures what a method costs on your machine, and `vqi preview NAME`
+    shows what it learns from.
     """,
     """
-    Read them with care. The pretrained weights at hand are thin (a ResNet-18 without its last stage; a quantised MobileNetV2 for vgg_cam), the sets
-    are small, each figure is of one seed, and methods that train got a small part of their published budget, named in the tables: this is what
-    minutes on a processor give, not what the papers report. Try two or three on your own photographs before you settle.
+    Read the numbers with care. The pretrained weights are small (a ResNet-18 without its last stage; a quantised
+    MobileNetV2 for vgg_cam), the sets are small, and each figure is of one seed. Methods that train got a small part of
+    their published budget, which the tables name: this is what minutes on a processor give, not what the papers report.
+    Try two or three methods on your own photographs before you decide.
     """,
 )
 
 METHODS = {
     "patchcore": """
-        Keeps a sample of all normal patches and measures the distance to the nearest. Nothing to train, few settings, and the first to
-        try. Its bundle and its time an image grow with the bank (`coreset_ratio`, `max_bank`); parts need not lie the same way.
+        It keeps a sample of all normal patches and measures the distance to the nearest. It needs no training, has few
+        settings, and is the first to try. The size of its bundle and its time per image grow with the bank
+        (`coreset_ratio`, `max_bank`). Parts may be turned or moved.
     """,
     "padim": """
-        A Gaussian at every position: fitted in one pass, with an index whose size does not grow with the number of photographs, but with
-        the image's area, and is large. It needs parts that lie the same way in every photograph: where they do not, its image score
-        suffers first.
+        It fits a Gaussian at every position in one pass. The index is large: its size grows with the area of the image,
+        and not with the number of photographs. Parts must have the same position in every photograph; otherwise its
+        image score suffers first.
     """,
     "dfm": """
-        A linear subspace of the whole image's features. Among the cheapest to fit and to score, and a sound baseline; its maps are
-        coarse, and small defects on large parts are averaged away.
+        It fits a linear subspace to the features of the whole image. It is one of the cheapest to fit and to score, and
+        a good baseline. Its maps are coarse, and it averages away small defects on large parts.
     """,
     "stfpm": """
-        A student learns to match a frozen teacher and fails where it has not been. No index, a light bundle; it runs the backbone twice
-        an image, and wants more epochs than it got here.
+        A student learns to match a frozen teacher on normals, and fails to match it elsewhere. It has no index and a
+        small bundle. It runs two networks for each image, and needs more epochs than it got here.
     """,
     "fastflow": """
-        A flow that makes normal feature maps likely, a map of each stage. No index; its training asks for more time and memory than a
-        student's, and its bundle holds a flow for every stage.
+        A flow for each stage makes normal feature maps likely. It has no index. Its training needs more time and memory
+        than that of a student, and its bundle holds a flow for every stage.
     """,
     "cflow": """
-        A flow of single feature vectors that knows their position. One epoch is many optimiser steps, so a few epochs are much, and
-        scoring is slow: every position of every scale goes through the flow. Published with a network's last stage as well, which the
-        weights here do not hold.
+        A flow of single feature vectors that depends on their position. An epoch is many optimiser steps, so a few
+        epochs take long. Scoring is slow: every position of every scale goes through the flow. The paper also uses the
+        last stage of the network, which the weights here do not have.
     """,
     "cs_flow": """
-        One flow across three sizes of the image. Published with EfficientNet-B5, large images and hundreds of epochs: expect little of it
-        on a ResNet-18's features and a short budget at the paper's rate: each block's part in the flow begins at nothing and grows at the pace
-        of the learning rate, so it was raised here. Its backbone sees every image three times.
+        One flow across three sizes of the image. The paper uses EfficientNet-B5, large images and hundreds of epochs;
+        expect little on the features of a ResNet-18 with a short budget. At the start the flow is the identity, and it
+        grows at the pace of the learning rate, so the rate was raised here. The backbone runs three times for each
+        image.
     """,
     "efficient_ad": """
-        A teacher distilled from the backbone, a student, an autoencoder: few layers, but wide ones on a fine grid. Quick to score on a GPU, as
-        its paper has it, and the slowest of all on a processor. Its published training is the longest of all, and a short one cannot judge it.
+        A teacher distilled from the backbone, a student, and an autoencoder: few layers, but wide ones on a fine grid.
+        According to its paper it scores quickly on a GPU; on a processor it is the slowest of all. Its published
+        training is the longest of all, and a short one does not show what it can do.
     """,
     "draem": """
-        Learns to see simulated anomalies and needs no pretrained weights at all. It is as good as its simulated anomalies resemble yours
-        (`vqi preview draem` shows what it takes for a defect), and its networks are heavy: it was run on smaller images here.
+        It learns to segment simulated anomalies and needs no pretrained weights. It is only as good as its simulated
+        anomalies resemble your defects (`vqi preview draem` shows them). Its networks are large, so it was run on
+        smaller images here.
     """,
     "simsiam": """
-        Fine-tunes the backbone on your normals, then is dfm. Worth a try where the photographs look nothing like ImageNet and there are
-        many of them. With few photographs it has nothing to gain and may lose: it is dfm's figures that it must beat.
+        It fine-tunes the backbone on your normals, then works as dfm. Try it if your photographs are unlike ImageNet
+        and you have many of them. With few photographs it gains nothing and can be worse. Compare it with dfm.
     """,
     "cutpaste": """
-        Fine-tunes the backbone to notice pasted patches, then is dfm. As simsiam, with a task closer to defects: look at `vqi preview
-        cutpaste` to see whether the pasted patches are anything like yours, and at dfm's figures for what it must beat.
+        It fine-tunes the backbone to notice pasted patches, then works as dfm. It is like simsiam with a task that is
+        closer to defects. `vqi preview cutpaste` shows whether the pasted patches resemble your defects. Compare it
+        with dfm.
     """,
     "vgg_cam": """
-        The one that learns from labelled defects: a classifier that shows where it looked. It finds the kinds of defects it was shown,
-        has no notion of others, and its maps are coarse. It is tested on the photographs it did not learn from, which are fewer than what
-        the others are tested on.
+        The only method that learns from labelled defects: a classifier whose map shows which pixels decided. It finds
+        the kinds of defects that it learned from and no others, and its maps are coarse. It is tested on the
+        photographs that it did not learn from, which are fewer than those of the other methods.
     """,
 }
 
 UNTRAINED = """
-    The same plans stopped after one step of the optimiser, beside the whole budget: what is there already comes from the pretrained weights and
-    the method's shape. Pixel AUROC. cflow's step is a whole batch of images, which is hundreds of updates of its weights. simsiam and cutpaste
-    without their training are dfm, whose figures stand above.
+    Pixel AUROC of the same plans after one step of the optimiser, and after the whole budget. What one step reaches
+    comes from the pretrained weights and the structure of the method. A step of cflow is a whole batch of images, which
+    is hundreds of updates of its weights. simsiam and cutpaste without their training are dfm, whose figures are above.
 """
 METRICS = (("image_auroc", "image AUROC"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO"))
 SETTING_WORDS = {
@@ -119,7 +126,7 @@ def guide(results: Results, left_out: Mapping[str, str]) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 150, break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False, break_long_words=False)
 
 
 def _by_need(results: Results) -> str:
@@ -140,11 +147,11 @@ def _by_need(results: Results) -> str:
         f"- **Quickest to score**, at one image size: {_leaders(one_size, lambda r: min(r['latency_ms'].values()), '{:.0f} ms'.format)}.",
         f"- **Smallest bundle**: {_leaders(rows, lambda r: r['bundle_mib'], '{:.0f} MiB'.format)}.",
         f"- **Least memory to fit**: {_leaders(rows, lambda r: r['peak_mib'], '{:.0f} MiB'.format)}.",
-        "- **No photographs of defects**: every method but vgg_cam. Begin with patchcore; take dfm as the baseline that anything dearer must beat.",
-        "- **Labelled photographs of every kind of defect, dozens of each**: vgg_cam, beside a method that knows normals alone.",
+        "- **No photographs of defects**: every method except vgg_cam. Begin with patchcore; use dfm as the baseline for anything more expensive.",
+        "- **Labelled photographs of every kind of defect, dozens of each**: vgg_cam, together with a method that learns from normals.",
         "- **No pretrained weights**: draem, or patchcore, padim and dfm on the filter bank (`backbone.name=filterbank`, see filterbank.md).",
-        "- **Parts that lie any which way**: patchcore or a student (stfpm, efficient_ad); not padim.",
-        "- **Defects that are wrong as a whole** (a part missing, two swapped): dfm, efficient_ad; methods that look at patches do not see them.",
+        "- **Parts in any position**: patchcore or a student (stfpm, efficient_ad); not padim.",
+        "- **Defects of the whole** (a part is missing, two are swapped): dfm, efficient_ad; methods that compare patches miss them.",
     ]
     return "\n".join(lines)
 
@@ -165,12 +172,12 @@ def _conditions(results: Results) -> str:
     dates = sorted(result["machine"]["date"] for result in results.values())
     weights = sorted({result["weights"].partition(", fine-tuned")[0] for result in results.values()})
     return f"""
-        Each row went through the steps of `vqi run` with its defaults ({_default_size()} pixels a side, where no other size is named) and what the
-        table says. {where}; {" to ".join(dict.fromkeys((dates[0], dates[-1])))}. Weights: {", ".join(weights)}. Fit: processor time of the steps
-        train and build_index, refits for the threshold included; other work on the machine moves it less than the clock. Latency: processor time
-        of one image, alone, by the exported bundle on one thread; dfm, simsiam and cutpaste are the very same graph, so how far their times lie
-        apart is how far all of these can be trusted. Bundle: both graphs and the index. Methods that train learnt from
-        all normals here (`data.calibration_fraction=0`), as their papers have it; a threshold that can be relied on wants some held out.
+        Each row is a run of the steps of `vqi run` with the defaults ({_default_size()} pixels a side, unless the table names another size) and what
+        the table says. {where}; {" to ".join(dict.fromkeys((dates[0], dates[-1])))}. Weights: {", ".join(weights)}. Fit: processor time of the steps
+        train and build_index, including refits for the threshold; other work on the machine changes it less than the clock. Latency: processor time
+        of one image, alone, by the exported bundle on one thread; dfm, simsiam and cutpaste are the same graph, so the difference of their times
+        is the accuracy of all latencies. Bundle: both graphs and the index. Methods that train learned from
+        all normals here (`data.calibration_fraction=0`), as in their papers; a reliable threshold needs some held out.
         """
 
 

@@ -1,0 +1,1 @@
+"""A method for vqi that compares local colours with those of good parts."""

@@ -1,0 +1,163 @@
+"""The examples run as their texts say, and a package of a stranger adds a method without a change to this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toy_bundle import photograph
+from vqi.dataset.generator import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def run(*command: str | Path, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command, with a further folder of packages before all others."""
+    folders = [str(path)] if path else []
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "VQI_CATALOG")
+    }
+    environment["PYTHONPATH"] = os.pathsep.join([*folders, *filter(None, [environment.get("PYTHONPATH", "")])])
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=environment, cwd=cwd, timeout=900
+    )
+
+
+def test_predict_decides_on_files(toy_bundle: Path, tmp_path: Path) -> None:
+    for name, defect in (("good.png", False), ("bad.png", True)):
+        Image.fromarray(photograph(3, defect)).save(tmp_path / name)
+    script = [sys.executable, EXAMPLES / "predict.py", toy_bundle]
+    done = run(*script, tmp_path / "good.png", tmp_path / "bad.png")
+    assert done.returncode == 1, done.stderr
+    head, good, bad = done.stdout.splitlines()
+    assert head.startswith("threshold ")
+    assert good.split()[0] == "good"
+    assert bad.split()[0] == "defect"
+    x1, y1, x2, y2 = map(int, bad.split()[-1].split(","))
+    assert x1 < 50 < x2
+    assert y1 < 40 < y2
+
+    missing = run(*script, tmp_path / "good.png", tmp_path / "none.png")
+    assert missing.returncode == 2
+    assert missing.stdout.splitlines()[-1].startswith("unreadable")
+    wrong = run(sys.executable, EXAMPLES / "predict.py", tmp_path, tmp_path / "good.png")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_stream_decides_frame_by_frame(toy_bundle: Path) -> None:
+    done = run(sys.executable, EXAMPLES / "stream.py", toy_bundle)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"frame {number}" for number in range(5)]
+    assert all(re.fullmatch(r"frame \d: \w+, score -?\d+\.\d{4}, \d+ ms", line) for line in lines), lines
+
+
+def test_stream_never_reads_ahead_of_a_decision(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from stream import decisions
+
+    delivered = 0
+
+    def camera():
+        nonlocal delivered
+        for frame in (photograph(1), photograph(2, defect=True), np.zeros((80, 96, 3), np.float32)):
+            delivered += 1
+            yield frame
+
+    seen = []
+    for number, (result, seconds) in enumerate(decisions(toy_bundle, camera()), start=1):
+        assert delivered == number
+        assert seconds > 0
+        seen.append(getattr(result, "decision", "unreadable"))
+    assert seen == ["good", "defect", "unreadable"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's method as pip installs it, built from its own pyproject.toml without an index."""
+    made = tmp_path_factory.mktemp("method")
+    source = made / "source"
+    # A copy: building leaves files beside the sources.
+    for path in (EXAMPLES / "method").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path):
+            (source / path.relative_to(EXAMPLES / "method")).parent.mkdir(parents=True, exist_ok=True)
+            (source / path.relative_to(EXAMPLES / "method")).write_bytes(path.read_bytes())
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    built = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", made, source)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = made.glob("vqi_colour-*.whl")
+    placed = run(*pip, "install", "--no-deps", "--no-index", "--target", made / "site", wheel)
+    assert placed.returncode == 0, placed.stderr
+    return made / "site"
+
+
+def vqi(*arguments: str | Path, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-c", "from vqi_pipelines.command import main; main()", *arguments, path=site, cwd=cwd)
+
+
+def test_an_installed_method_is_one_of_the_methods(installed: Path) -> None:
+    listed = vqi("methods", "--json", site=installed)
+    assert listed.returncode == 0, listed.stderr
+    assert {"colour", "patchcore"} <= {method["name"] for method in json.loads(listed.stdout)}
+    described = vqi("methods", "colour", "--no-cost", site=installed)
+    assert "cell = 8    (whole number, 1 to 64)" in described.stdout
+    assert "none; it is trained from scratch" in described.stdout
+
+    refused = vqi(
+        "run",
+        "--set",
+        "data.source=none",
+        "--set",
+        "method.name=colour",
+        "--set",
+        "method.settings.cel=4",
+        site=installed,
+    )
+    assert refused.returncode == 2
+    assert "method.settings.cel is not a setting of colour. Did you mean 'cell'?" in refused.stderr
+    without = vqi("run", "--set", "data.source=none", "--set", "method.name=colour")
+    assert without.returncode == 2
+    assert "'colour', which is not a method" in without.stderr
+
+
+@pytest.mark.slow
+def test_an_installed_method_runs_from_photographs_to_a_bundle(installed: Path, tmp_path: Path) -> None:
+    generate(tmp_path / "parts", seed=1, normals=12, test_normals=4, defects_each=2, size=(128, 128))
+    values = [
+        f"data.source={tmp_path / 'parts'}",
+        "method.name=colour",
+        "image.size=128",
+        "threshold.false_reject_rate=0.1",
+    ]
+    options = [item for value in values for item in ("--set", value)]
+    done = vqi("run", *options, "--out", tmp_path / "runs", "--json", site=installed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert 0 <= summary["metrics"]["image_auroc"] <= 1
+    assert summary["metrics"]["pixel_auroc"] > 0.7
+    assert "largest deviation" in done.stderr  # the parity gate compared the exported graph with the detector
+
+    # The bundle needs the method no more.
+    predicted = vqi(
+        "predict",
+        summary["bundle"],
+        tmp_path / "parts" / "test",
+        "--out",
+        tmp_path / "predictions",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    value = json.loads(predicted.stdout)
+    assert value["bundle"]["method"] == "colour"
+    assert value["counts"]["images"] == 14
