@@ -22,7 +22,7 @@ from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.build_index.step import build_index
-from vqi.steps.evaluate import gathering, step
+from vqi.steps.evaluate import collector, step
 from vqi.steps.ingest.step import ingest
 from vqi.steps.train.step import train
 
@@ -305,7 +305,7 @@ def test_a_score_that_is_not_finite_leaves_nothing(
 
 
 def test_pictures_are_bounded(plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "PICTURES_RIGHT", 1)
+    monkeypatch.setattr(collector, "PICTURES_RIGHT", 1)
     results = run(plates, tmp_path)
     assert len(list((tmp_path / "evaluation" / "pictures").rglob("*.png"))) < 10
     assert any("more are in predictions.csv alone" in note for note in results["notes"])

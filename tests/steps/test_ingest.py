@@ -530,6 +530,8 @@ def test_parts_that_show_no_difference_are_not_one_part(tmp_path: Path) -> None:
         "12 of 12 photographs are so alike that copies cannot be told from like parts" in note
         for note in manifest.notes
     )
+    assert manifest.copies_cross
+    assert not run(tmp_path / "part", tmp_path / "named", group="(.*)").copies_cross
 
 
 def test_a_pattern_that_matches_nothing_is_said(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,10 +11,12 @@ from PIL import Image
 
 from vqi.batches.scoring import score_samples
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.manifest import MANIFEST, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.evaluation.thresholds import calibrate, read_calibration
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.steps.build_index.step import build_index
@@ -95,6 +98,24 @@ def test_defects_score_higher_and_refits_calibrate(dataset, tmp_path):
     notes = read_network_notes(network)["notes"]
     assert notes["dataset_fingerprint"] == Dataset(dataset).manifest.fingerprint
     assert Geometry.from_dict(notes["geometry"]) == GEOMETRY
+
+
+def test_nothing_is_promised_where_copies_cannot_be_told_from_like_parts(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "dataset")
+    manifest = replace(read_manifest(dataset), copies_cross=True)
+    (tmp_path / "dataset" / MANIFEST).write_text(manifest.to_json())
+    _, index = artefacts(tmp_path / "dataset", tmp_path)
+    threshold = calibrate(read_calibration(index), 0.1)
+    assert (threshold.kind, threshold.false_reject_rate) == ("seen", None)
+    assert "name each part with data.group" in threshold.guarantee
+
+
+def test_what_was_cut_from_an_index_is_known_after_loading(dataset, tmp_path):
+    network, index = artefacts(dataset, tmp_path)
+    assert load_detector(network, index).build_notes == []
+    value = json.loads((index / "index.json").read_text())
+    (index / "index.json").write_text(json.dumps(value | {"notes": ["The coreset was cut."]}))
+    assert load_detector(network, index).build_notes == ["The coreset was cut."]
 
 
 def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):

@@ -77,7 +77,9 @@ class Manifest:
     `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits.
     `labelled_fraction` is the share of the source's test photographs that supervised methods learn from; 0 means none.
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
-    `mask_meaning` how the values of masks become defect.
+    `mask_meaning` how the values of masks become defect. `copies_cross`: photographs are so alike that copies of one
+    part cannot be told from like parts, and may lie on both sides of a split, so that no threshold from them promises
+    anything.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Manifest:
     labelled_fraction: float = 0.0
     decoding: Decoding = DEFAULT
     mask_meaning: MaskMeaning = BLACK_BACKGROUND
+    copies_cross: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -111,6 +114,7 @@ class Manifest:
             "labelled_fraction": self.labelled_fraction,
             "decoding": asdict(self.decoding),
             "mask_meaning": asdict(self.mask_meaning),
+            "copies_cross": self.copies_cross,
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
@@ -142,6 +146,7 @@ def read_manifest(folder: Path) -> Manifest:
             labelled,
             decoding,
             MaskMeaning.from_dict(value["mask_meaning"]),
+            bool(value["copies_cross"]),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error

@@ -138,7 +138,9 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     """The whole detector. Raises BadInput where an artefact is damaged, or the index was built with another network."""
     index = Path(index)
     value = _read_json(index / INDEX, INDEX_FORMAT, "build_index")
-    _check_types(index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict})
+    _check_types(
+        index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict, "notes": list}
+    )
     if value["network_sha256"] != sha256_of(_existing(Path(network) / NETWORK, "train")):
         raise BadInput(
             f"The index {index} was built with another network than {network}; run build_index with this one."
@@ -157,6 +159,7 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     if found != value["tensors"]:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
     detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
+    detector.build_notes = [str(note) for note in value["notes"]]
     return detector
 
 

@@ -49,9 +49,10 @@ from vqi.platform.errors import BadInput, RunFailed
 
 CALIBRATION = "calibration.json"
 NOTHING_PROMISED = (
-    "No false-reject rate is promised: the threshold comes from the {n} good photographs that the network was trained "
-    "on, whose scores lie "
-    "lower than those of new parts; hold some out (data.calibration_fraction=0.2) for a threshold that can be trusted."
+    "No false-reject rate is promised: the threshold comes from {n} good photographs that were learnt from, or that "
+    "may "
+    "be copies of such, and their scores lie lower than those of new parts; hold some out "
+    "(data.calibration_fraction=0.2), and name each part with data.group, for a threshold that can be trusted."
 )
 # What a report compares the chosen rate with.
 COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)

@@ -148,7 +148,9 @@ def ingest(
                 trains,
             )
             notes = (*notes, *grouping.notes, *dealt)
-            manifest = Manifest(name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning)
+            manifest = Manifest(
+                name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning, grouping.copies_cross
+            )
             for note in manifest.notes[len(reading.notes) :]:
                 say(note)
             write_whole(folder / MANIFEST, manifest.to_json())
@@ -291,11 +293,12 @@ def _near_copies(
 @dataclass(frozen=True)
 class _Grouping:
     """`keys`: the group of each photograph by path, named by content alone; `names`: as the manifest names it, "" = a
-    group of its own."""
+    group of its own; `copies_cross`: see Manifest."""
 
     keys: dict[str, str]
     names: dict[str, str]
     notes: tuple[str, ...]
+    copies_cross: bool
 
 
 def _grouped(
@@ -336,12 +339,13 @@ def _grouped(
     largest = max(map(len, groups(distinct)), default=0)
     compared = sum(_is_dealt(photograph, labelled_fraction) for photograph in photographs)
     left = compared - len(distinct)
-    if largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS:
+    copies_cross = largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS
+    if copies_cross:
         notes.append(
             f"{largest} of {compared} photographs are so alike that copies cannot be told from like parts, so that "
             "each counts as a part of "
-            "its own; where a part was photographed more than once, name it with data.group, or the threshold "
-            "promises nothing."
+            "its own and the threshold promises nothing; name each part with data.group (data.group=(.*) says that "
+            "every photograph shows another part)."
         )
         pairs = []
     elif distinct:
@@ -360,7 +364,7 @@ def _grouped(
         called = min((parts[number] for number in those if parts[number]), default="")
         name = called or (key if len({hashes[number] for number in those}) > 1 else "")
         names.update((photographs[number].path, name) for number in those)
-    return _Grouping(dict(zip(numbers, keys, strict=True)), names, tuple(notes))
+    return _Grouping(dict(zip(numbers, keys, strict=True)), names, tuple(notes), copies_cross)
 
 
 def _split(
