@@ -66,9 +66,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def s3_kinds(config: pytest.Config) -> list[str]:
-    asked = config.getoption("--s3")
-    if asked:
-        kinds = list(KINDS) if asked == "all" else asked.split(",")
+    requested = config.getoption("--s3")
+    if requested:
+        kinds = list(KINDS) if requested == "all" else requested.split(",")
         if unknown := set(kinds) - set(KINDS):
             raise pytest.UsageError(f"--s3 names {', '.join(sorted(unknown))}; there are {', '.join(KINDS)} and all")
         return kinds

@@ -152,23 +152,23 @@ def faulty(endpoint: str, plan: Plan | None = None, tls: ssl.SSLContext | None =
             return self.headers.get("Transfer-Encoding", "").lower() == "chunked"
 
         def _read(self) -> bytes:
-            pieces = []
+            chunks = []
             while self.chunked:
                 size = int(self.rfile.readline().split(b";")[0], 16)
-                pieces.append(self.rfile.read(size))
+                chunks.append(self.rfile.read(size))
                 self.rfile.readline()
                 if not size:
-                    return b"".join(pieces)
+                    return b"".join(chunks)
             length = int(self.headers.get("Content-Length") or 0)
             while length:
-                piece = self.rfile.read(min(length, 1 << 18))
-                if not piece:
+                chunk = self.rfile.read(min(length, 1 << 18))
+                if not chunk:
                     raise ConnectionError("the client went away")
-                pieces.append(piece)
-                length -= len(piece)
+                chunks.append(chunk)
+                length -= len(chunk)
                 if proxy.reading:
-                    time.sleep(len(piece) / proxy.reading)
-            return b"".join(pieces)
+                    time.sleep(len(chunk) / proxy.reading)
+            return b"".join(chunks)
 
         def _answer(self, answer: Answer) -> None:
             body = b"" if self.command == "HEAD" else answer.body()

@@ -31,7 +31,7 @@ def change(bundle: Path, *keys: str, value) -> None:
     (bundle / "bundle.json").write_text(json.dumps(whole))
 
 
-def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
+def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
     value = json.loads((bundle / "bundle.json").read_text())
     assert value["format"] == "vqi-bundle/2"
     assert value["preprocessing"] == {
@@ -62,7 +62,7 @@ def test_a_sidecar_says_how_an_image_is_prepared_and_judged(bundle: Path) -> Non
         (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
         (("thresholds", "image"), float("nan"), "malformed at thresholds.image"),
         (("files", "../../etc/passwd"), {"sha256": "0" * 64, "bytes": 1}, "malformed at files"),
-        (("files",), {}, "names no index.safetensors"),
+        (("files",), {}, "does not name index.safetensors"),
         (("files", "model.onnx", "sha256"), "0" * 64, "model.onnx of the bundle .* is not the one that was exported"),
         (("preprocessing", "colour"), "BGR", "malformed at preprocessing.colour"),
         (("preprocessing", "geometry", "crop"), None, "contradicts itself"),
@@ -108,7 +108,7 @@ def test_a_missing_and_a_changed_file_are_refused(bundle: Path, name: str) -> No
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is no bundle"):
+    with pytest.raises(BadInput, match="is not a bundle"):
         read_sidecar(tmp_path / "absent")
 
 
@@ -118,7 +118,7 @@ def test_an_index_that_does_not_fit_its_sidecar_is_refused(bundle: Path) -> None
     with pytest.raises(BadInput, match="does not hold the index tensors"):
         open_graph(bundle, sidecar)
     (bundle / "index.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(BadInput, match="no readable index"):
+    with pytest.raises(BadInput, match="not a readable index"):
         open_graph(bundle, sidecar)
 
 
@@ -151,7 +151,7 @@ def test_every_field_of_a_decoding_is_in_the_bundle() -> None:
     assert asdict(DecodingEntry(**asdict(decoding))) == asdict(decoding)
 
 
-def test_a_bundle_that_was_copied_as_a_link_says_so(tmp_path: Path) -> None:
+def test_a_bundle_copied_as_a_link_is_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "bundle").symlink_to("artifacts/export/bundle")
     with pytest.raises(
         BadInput, match="is a link to artifacts/export/bundle, which is not here; copy the folder itself"

@@ -73,14 +73,14 @@ def test_the_index_lies_beside_the_graphs(toy_bundle: Path) -> None:
     )
 
 
-def test_the_sidecar_says_what_the_largest_tensor_of_an_image_takes(toy_bundle: Path) -> None:
+def test_the_sidecar_holds_the_size_of_the_largest_tensor_of_an_image(toy_bundle: Path) -> None:
     graph = read_sidecar(toy_bundle).graph
     cells, bank = 6 * 7, 8 * 6 * 7
     assert graph.bytes_per_image == cells * bank * 4
     assert [(tensor.name, tensor.shape) for tensor in graph.index] == [("bank", [bank, 16])]
 
 
-def test_no_file_of_a_bundle_names_a_path_of_this_machine(toy_bundle: Path) -> None:
+def test_no_file_of_a_bundle_names_a_path_of_the_exporting_machine(toy_bundle: Path) -> None:
     here = [str(Path(__file__).resolve().parents[2]).encode(), str(toy_bundle).encode(), b"site-packages", b"<frozen"]
     for name in (*FILES, "bundle.json"):
         content = (toy_bundle / name).read_bytes()

@@ -33,7 +33,7 @@ def test_a_deviation_is_relative_to_the_value_or_the_scale_whichever_is_larger()
     assert largest_deviation(np.array([0.0, 101.0]), np.array([0.0, 100.0]), 10) == pytest.approx(0.01)
 
 
-def test_a_shift_that_only_a_batch_shows_is_found() -> None:
+def test_a_shift_that_only_a_batch_shows_is_detected() -> None:
     def batched(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scores, maps = graph(images)
         return scores + (0.1 if len(images) > 1 else 0), maps

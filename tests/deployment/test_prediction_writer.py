@@ -25,19 +25,19 @@ def test_results_are_written_as_json_csv_and_pictures(toy_bundle: Path, tmp_path
     Image.fromarray(photograph(1)).save(tmp_path / "a.png")
     writer = PredictionWriter(tmp_path, read_sidecar(toy_bundle), "openvino")
     writer.add(prediction(str(tmp_path / "a.png")))
-    writer.add(Unreadable("b.png", "b.png is no file."))
+    writer.add(Unreadable("b.png", "b.png is not a file."))
     summary = writer.finish()
     assert json.loads((tmp_path / "predictions.json").read_text()) == summary
     assert summary["counts"] == {"images": 2, "good": 0, "defect": 1, "implausible": 0, "unreadable": 1}
     first, second = summary["predictions"]
     assert first["boxes"] == [{"x1": 1, "y1": 2, "x2": 3, "y2": 4, "score": 0.2}]
-    assert second == {"image": "b.png", "error": "b.png is no file."}
+    assert second == {"image": "b.png", "error": "b.png is not a file."}
     with Image.open(tmp_path / first["picture"]) as picture:
         assert picture.width > 96
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert [(row["decision"], row["boxes"], row["error"]) for row in rows] == [
         ("defect", "1", ""),
-        ("", "", "b.png is no file."),
+        ("", "", "b.png is not a file."),
     ]
 
 
@@ -59,7 +59,7 @@ def test_maps_and_masks_are_files_at_the_photographs_size(toy_bundle: Path, tmp_
     assert (row["map"], row["mask"]) == (record["map"], record["mask"])
 
 
-def test_nothing_is_marked_where_nothing_is_to_be_boxed(toy_bundle: Path, tmp_path: Path) -> None:
+def test_nothing_is_drawn_where_nothing_is_to_be_boxed(toy_bundle: Path, tmp_path: Path) -> None:
     result = Prediction("1.png", 0.0, "good", np.ones((80, 96), np.float32), [], float("inf"), 0.01)
     record = PredictionWriter(tmp_path, read_sidecar(toy_bundle), "openvino", pictures=False, masks=True).add(result)
     assert not np.asarray(Image.open(tmp_path / record["mask"])).any()

@@ -39,8 +39,8 @@ def predictor(toy_bundle: Path, request: pytest.FixtureRequest) -> Predictor:
 
 def test_predictions_are_the_detectors(predictor: Predictor, folder: Path) -> None:
     files = [folder / f"{number}.png" for number in range(10)]
-    detector, found = toy_detector(), list(predictor.predict(files))
-    for number, prediction in enumerate(found):
+    detector, predictions = toy_detector(), list(predictor.predict(files))
+    for number, prediction in enumerate(predictions):
         assert isinstance(prediction, Prediction)
         with torch.inference_mode():
             expected = detector(
@@ -67,7 +67,7 @@ def test_a_defect_is_boxed_where_it_lies_in_the_photograph(predictor: Predictor)
     assert np.isnan(bad.map[:8]).all()
 
 
-def test_a_bundle_says_by_which_rule_boxes_are_drawn(toy_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_names_the_rule_by_which_boxes_are_drawn(toy_bundle: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
     write_sidecar(bundle, read_sidecar(bundle).model_copy(update={"boxes": Boxes(rule="fraction", fraction=0.7)}))
     (good, bad) = Predictor(bundle, "onnxruntime").predict([photograph(71), photograph(72, defect=True)])
@@ -94,9 +94,9 @@ def test_a_rule_for_boxes_that_makes_no_sense_is_refused(toy_bundle: Path, tmp_p
 
 def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predictor: Predictor, folder: Path) -> None:
     names = ["0.png", "broken.png", "absent.png", "1.png", "text.png", "2.png", "3.png"]
-    found = list(predictor.predict(folder / name for name in names))
-    assert [Path(result.name).name for result in found] == names
-    assert [type(result) for result in found] == [
+    results = list(predictor.predict(folder / name for name in names))
+    assert [Path(result.name).name for result in results] == names
+    assert [type(result) for result in results] == [
         Prediction,
         Unreadable,
         Unreadable,
@@ -105,8 +105,8 @@ def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predict
         Prediction,
         Prediction,
     ]
-    assert "cannot be decoded" in found[1].reason  # type: ignore[union-attr]
-    assert "is no file" in found[2].reason  # type: ignore[union-attr]
+    assert "cannot be decoded" in results[1].reason  # type: ignore[union-attr]
+    assert "is not a file" in results[2].reason  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_frame_that_is_no_plate_is_implausible_and_never_good(predictor: Predi
     assert result.implausible.startswith("left camera is not a plausible photograph of this set: its ")
 
 
-def test_one_frame_is_predicted_before_the_next_is_there(predictor: Predictor) -> None:
+def test_one_frame_is_predicted_before_the_next_arrives(predictor: Predictor) -> None:
     for number in range(3):
         result, expected = predictor.predict_one(photograph(number)), next(predictor.predict([photograph(number)]))
         assert isinstance(result, Prediction)

@@ -59,21 +59,21 @@ def gathered(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelScores:
 
 @pytest.mark.parametrize("levels", [None, 4, 1])
 @pytest.mark.parametrize("seed", range(4))
-def test_aupro_is_what_its_definition_says(seed: int, levels: int | None) -> None:
+def test_aupro_agrees_with_its_definition(seed: int, levels: int | None) -> None:
     maps, masks = scene(seed, levels)
-    found = gathered(maps, masks).ranking_metrics()
-    assert found["aupro"] == pytest.approx(brute_force(maps, masks, 0.3), abs=1e-9)
-    assert found["aupro_05"] == pytest.approx(brute_force(maps, masks, 0.05), abs=1e-9)
+    metrics = gathered(maps, masks).ranking_metrics()
+    assert metrics["aupro"] == pytest.approx(brute_force(maps, masks, 0.3), abs=1e-9)
+    assert metrics["aupro_05"] == pytest.approx(brute_force(maps, masks, 0.05), abs=1e-9)
 
 
 @pytest.mark.parametrize("levels", [None, 4])
 def test_pixel_metrics_agree_with_scikit_learn(levels: int | None) -> None:
     maps, masks = scene(7, levels)
     pixels = gathered(maps, masks)
-    found = pixels.ranking_metrics()
+    metrics = pixels.ranking_metrics()
     truth, values = np.concatenate([m.ravel() for m in masks]), np.concatenate([m.ravel() for m in maps])
-    assert found["pixel_auroc"] == pytest.approx(reference.roc_auc_score(truth, values), abs=1e-12)
-    assert found["pixel_aupr"] == pytest.approx(reference.average_precision_score(truth, values), abs=1e-12)
+    assert metrics["pixel_auroc"] == pytest.approx(reference.roc_auc_score(truth, values), abs=1e-12)
+    assert metrics["pixel_aupr"] == pytest.approx(reference.average_precision_score(truth, values), abs=1e-12)
     confusion = pixels.confusion(0.75)
     assert confusion == Confusion.at(0.75, values[truth], values[~truth])
     assert confusion.kappa == pytest.approx(reference.cohen_kappa_score(truth, values > 0.75))
@@ -98,26 +98,26 @@ def test_small_regions_weigh_as_much_as_large_ones() -> None:
 def test_a_perfect_map_has_exactly_one_and_never_more() -> None:
     random = np.random.default_rng(1)
     masks = [random.random((40, 40)) < 0.3 for _ in range(6)]
-    found = gathered(
+    metrics = gathered(
         [mask + random.random(mask.shape, np.float32) * np.float32(0.5) for mask in masks], masks
     ).ranking_metrics()
     assert (
-        found["aupro"]
-        == found["aupro_05"]
-        == found["pixel_auroc"]
-        == found["pixel_aupr"]
-        == found["pixel_f1_max"]
+        metrics["aupro"]
+        == metrics["aupro_05"]
+        == metrics["pixel_auroc"]
+        == metrics["pixel_aupr"]
+        == metrics["pixel_f1_max"]
         == 1.0
     )
 
 
 def test_a_constant_map_is_chance() -> None:
     maps, masks = scene(2, None)
-    found = gathered([np.zeros_like(values) for values in maps], masks).ranking_metrics()
+    metrics = gathered([np.zeros_like(values) for values in maps], masks).ranking_metrics()
     # One tie over everything: the straight line from (0, 0) to (1, 1), whose share of the area up to the limit is half
     # the limit.
-    assert found["aupro"] == pytest.approx(0.15)
-    assert found["pixel_auroc"] == 0.5
+    assert metrics["aupro"] == pytest.approx(0.15)
+    assert metrics["pixel_auroc"] == 0.5
 
 
 def test_types_share_the_good_pixels_and_weigh_to_the_whole() -> None:
@@ -148,6 +148,6 @@ def test_ten_million_pixels_take_seconds() -> None:
     for _ in range(10):
         pixels.add(random.random((1000, 1000), np.float32), mask, "cut")
     started = time.monotonic()
-    found = pixels.ranking_metrics()
+    metrics = pixels.ranking_metrics()
     assert time.monotonic() - started < 8
-    assert found["pixel_auroc"] == pytest.approx(0.5, abs=0.01)
+    assert metrics["pixel_auroc"] == pytest.approx(0.5, abs=0.01)

@@ -35,10 +35,10 @@ def test_every_region_above_the_fraction_gets_a_box_the_first_row_and_column_too
     assert boxes(values, BoxRule(0.7).level(values, "defect", None)) == [(0, 0, 3, 2, 10.0), (27, 18, 30, 20, 8.0)]
 
 
-@pytest.mark.parametrize(("height", "found"), [(0.0, []), (-2.0, []), (5.0, [(0, 0, 6, 4, 5.0)])])
-def test_a_constant_map_is_one_region_or_none(height: float, found: list):
+@pytest.mark.parametrize(("height", "expected"), [(0.0, []), (-2.0, []), (5.0, [(0, 0, 6, 4, 5.0)])])
+def test_a_constant_map_is_one_region_or_none(height: float, expected: list):
     values = np.full((4, 6), height, np.float32)
-    assert boxes(values, BoxRule(0.7).level(values, "defect", None)) == found
+    assert boxes(values, BoxRule(0.7).level(values, "defect", None)) == expected
 
 
 @pytest.mark.parametrize(("floor", "height"), [(0.0, 1.0), (-9.0, -2.0), (0.999999, 1.0), (1e6, 1e6 + 1)])

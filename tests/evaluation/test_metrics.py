@@ -42,7 +42,7 @@ def test_negative_zero_ties_with_zero() -> None:
     assert Ranking(np.array([0.0]), np.array([-0.0])).auroc == 0.5
 
 
-def test_scores_far_apart_in_scale_keep_their_order() -> None:
+def test_scores_of_very_different_scale_keep_their_order() -> None:
     assert Ranking(np.array([1e30, 1e-30]), np.array([1e-31, -1e30])).auroc == 1.0
 
 

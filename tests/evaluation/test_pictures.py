@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vqi.evaluation.pictures import (
-    FOUND,
+    DETECTED,
     TRUTH,
     Example,
     Scale,
@@ -33,7 +33,7 @@ def example(path: str = "test/scratch/001.png", size: tuple[int, int] = (60, 80)
     """A grey part with a defect of value 3 in rows 10..19, columns 30..49."""
     values = np.full(size, 0.2, np.float32)
     values[10:20, 30:50] = 3.0
-    given = {
+    defaults = {
         "label": "defect",
         "defect": "scratch",
         "score": 3.0,
@@ -41,7 +41,7 @@ def example(path: str = "test/scratch/001.png", size: tuple[int, int] = (60, 80)
         "image": np.full((*size, 3), 128, np.uint8),
         "map": values,
     }
-    return Example(**{"path": path, "mask": values > 1, **given, **changes})
+    return Example(**{"path": path, "mask": values > 1, **defaults, **changes})
 
 
 def test_colours_rise_in_lightness_by_even_steps_and_need_no_hue():
@@ -91,12 +91,12 @@ def test_a_box_scores_its_own_region_and_not_a_neighbour_inside_its_corner():
     assert boxes(values, 1.0) == [(6, 3, 7, 4, 7.0), (1, 1, 11, 11, 2.0)]
 
 
-def test_the_truth_differs_from_what_was_found_by_colour_and_by_gaps():
+def test_the_truth_differs_from_detections_by_colour_and_by_gaps():
     ground = np.zeros((100, 100, 3), np.uint8)
     region = np.zeros((100, 100), bool)
     region[20:80, 20:80] = True
-    solid, dashed = outline(ground, region, FOUND), outline(ground, region, TRUTH, dashed=True)
-    assert (solid[20, 25:75] == FOUND).all()
+    solid, dashed = outline(ground, region, DETECTED), outline(ground, region, TRUTH, dashed=True)
+    assert (solid[20, 25:75] == DETECTED).all()
     on = (dashed[20, 25:75] == TRUTH).all(axis=-1)
     assert 0.3 < on.mean() < 0.8
     assert not ground.any()  # drawn on a copy
@@ -104,8 +104,8 @@ def test_the_truth_differs_from_what_was_found_by_colour_and_by_gaps():
 
 def test_boxes_are_drawn_on_their_own_pixels():
     drawn = draw_boxes(np.zeros((50, 50, 3), np.uint8), [(10, 12, 30, 40, 1.0)])
-    assert (drawn[12, 10:30] == FOUND).all()
-    assert (drawn[39, 10:30] == FOUND).all()
+    assert (drawn[12, 10:30] == DETECTED).all()
+    assert (drawn[39, 10:30] == DETECTED).all()
     assert not drawn[20:35, 15:25].any()
 
 

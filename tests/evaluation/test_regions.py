@@ -51,7 +51,7 @@ def test_a_thin_scratch_stays_one_region(geometry: Geometry, width: int) -> None
 def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
     """The same maps measured at the size of the drawings, which tears nothing, is the right value."""
     geometry, random = Geometry((256, 256)), np.random.default_rng(0)
-    here, there, torn = (PixelScores(size) for size in (6 * 256**2, 6 * 1024**2, 6 * 256**2))
+    prepared, original, torn = (PixelScores(size) for size in (6 * 256**2, 6 * 1024**2, 6 * 256**2))
     for mask in lines(2):
         labels, _ = label_regions(mask)
         # A scratch near the diagonal stays whole, one near an axis is torn into some fifteen dots: those are made to be
@@ -62,13 +62,13 @@ def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
             np.float32
         )
         small = cv2.resize(values, (256, 256), interpolation=cv2.INTER_AREA)
-        here.add(small, geometry.apply_labels(labels), "scratch")
-        there.add(small.repeat(4, axis=0).repeat(4, axis=1), labels, "scratch")
+        prepared.add(small, geometry.apply_labels(labels), "scratch")
+        original.add(small.repeat(4, axis=0).repeat(4, axis=1), labels, "scratch")
         torn.add(small, geometry.apply_mask(mask), "scratch")
-    right = there.ranking_metrics()["aupro"]
-    assert (here.regions, there.regions) == (24, 24)
+    right = original.ranking_metrics()["aupro"]
+    assert (prepared.regions, original.regions) == (24, 24)
     assert torn.regions > 90
-    assert here.ranking_metrics()["aupro"] == pytest.approx(right, abs=0.002)
+    assert prepared.ranking_metrics()["aupro"] == pytest.approx(right, abs=0.002)
     assert abs(torn.ranking_metrics()["aupro"] - right) > 0.01
 
 

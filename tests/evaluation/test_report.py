@@ -185,7 +185,7 @@ def test_a_share_comes_with_its_interval(tmp_path: Path):
         ),
     ],
 )
-def test_weights_that_are_none_are_said_loudly(tmp_path: Path, weights, backbone, words: str):
+def test_missing_weights_are_reported_loudly(tmp_path: Path, weights, backbone, words: str):
     page = written(tmp_path, results(weights=weights, backbone=backbone))
     assert words in page.text
     assert page.text.index(words) < page.text.index("How well defects are found")

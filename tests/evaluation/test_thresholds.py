@@ -87,17 +87,17 @@ def test_the_promise_holds_with_ties() -> None:
 
 def test_no_normal_map_gets_a_mark_more_often_than_promised() -> None:
     random = np.random.default_rng(1)
-    marked = []
+    rates = []
     for _ in range(3000):
         maxima = random.gumbel(size=39)
         threshold = calibrate(
             Calibration("split", None, ("a",) * 39, (0.0,) * 39, tuple(maxima), (0.0,) * 39), 0.05
         ).pixel
-        marked.append(np.mean(random.gumbel(size=20) > threshold))
-    assert np.mean(marked) <= 0.05 + 4 * np.std(marked) / np.sqrt(3000)
+        rates.append(np.mean(random.gumbel(size=20) > threshold))
+    assert np.mean(rates) <= 0.05 + 4 * np.std(rates) / np.sqrt(3000)
 
 
-def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
+def test_calibrate_reports_the_promise_in_a_sentence() -> None:
     scores = tuple(float(v) for v in range(199))
     threshold = calibrate(Calibration("split", None, ("x",) * 199, scores, tuple(2 * s for s in scores), scores), 0.01)
     assert (threshold.image, threshold.pixel) == (197, 394)
@@ -106,7 +106,7 @@ def test_calibrate_says_in_a_sentence_what_is_promised() -> None:
     assert "asked for" not in threshold.guarantee
 
 
-def test_too_few_normals_are_said_with_how_many_it_takes() -> None:
+def test_too_few_normals_are_reported_with_the_number_needed() -> None:
     threshold = calibrate(
         Calibration("split", None, ("x",) * 40, tuple(map(float, range(40))), (1.0,) * 40, (0.0,) * 40), 0.01
     )
@@ -159,7 +159,7 @@ def test_photographs_of_one_part_count_once_with_the_highest_score(tmp_path: Pat
 
 
 def test_no_calibration_scores_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="holds no calibration scores"):
+    with pytest.raises(BadInput, match="has no calibration scores"):
         read_calibration(write(tmp_path, {"kind": "split", "folds": None, "images": []}))
 
 
@@ -215,7 +215,7 @@ def test_what_one_detector_may_do_is_the_beta_distribution(n: int, rank: int) ->
     assert rate_quantile(n, rank) == pytest.approx(share.ppf(0.95), abs=1e-9)
 
 
-def test_ninety_nine_normals_promise_one_percent_on_average_and_three_to_this_detector() -> None:
+def test_ninety_nine_normals_promise_one_percent_on_average_and_three_to_one_detector() -> None:
     scores = tuple(map(float, range(99)))
     threshold = calibrate(Calibration("split", None, ("x",) * 99, scores, scores, scores), 0.01)
     assert threshold.chance_above == pytest.approx(0.3697, abs=1e-4)
@@ -246,7 +246,7 @@ def test_the_rate_of_either_threshold_is_the_one_of_fresh_parts(n: int, rate: fl
         assert stated[0] == pytest.approx(promised, abs=1 / (n + 1))
 
 
-def test_both_rates_are_said_together_where_good_parts_are_marked() -> None:
+def test_both_rates_are_reported_together_where_good_parts_get_marks() -> None:
     scores = tuple(map(float, range(99)))
     calibration = Calibration("split", None, ("x",) * 99, scores, scores[::-1], scores)
     threshold = calibrate(calibration, 0.05)

@@ -1,4 +1,4 @@
-"""The first thing a person reads: the outcome, the nearest choices, the photograph that sets the threshold, and
+"""The first thing a person reads: the result, the nearest choices, the photograph that sets the threshold, and
 what to do.
 """
 
@@ -11,7 +11,7 @@ import pytest
 
 from vqi.evaluation.metrics import Confusion
 from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold
-from vqi.evaluation.verdict import outcome, verdict
+from vqi.evaluation.verdict import summarise_decisions, verdict
 
 
 def calibration(scores: list[float], kind: Literal["split", "cross", "seen"] = "cross") -> Calibration:
@@ -33,7 +33,7 @@ NORMALS = [3.0, *(1 + n / 100 for n in range(30))]
 GOOD, DEFECTIVE = [1.1] * 13 + [1.285], [1.5] * 16 + [4.0] * 16
 
 
-def test_one_photograph_that_halves_what_is_found_is_named_with_what_it_does() -> None:
+def test_one_photograph_that_halves_the_detections_is_named_with_its_effect() -> None:
     result = judged(NORMALS, GOOD, DEFECTIVE)
     assert result["decisive"] == {
         "photographs": ["0.png"],
@@ -94,13 +94,13 @@ def test_what_one_photograph_moves_is_what_leaving_each_out_shows(n: int, rate: 
     threshold = calibrate(calibration(scores.tolist()), rate)
     without = [conformal_threshold(np.delete(scores, number).tolist(), rate)[0] for number in range(n)]
     lower = {f"{number}.png": value for number, value in enumerate(without) if value < threshold.image}
-    found = judged(scores.tolist(), [0.0], [9.0], rate)["decisive"]
+    decisive = judged(scores.tolist(), [0.0], [9.0], rate)["decisive"]
     if not lower:
-        assert found is None
+        assert decisive is None
     else:
-        assert found["count"] == len(lower)
-        assert set(found["photographs"]) <= set(lower)
-        assert {found["threshold"]} == set(lower.values())
+        assert decisive["count"] == len(lower)
+        assert set(decisive["photographs"]) <= set(lower)
+        assert {decisive["threshold"]} == set(lower.values())
 
 
 def test_a_threshold_that_hangs_on_no_photograph_is_not_blamed_on_one() -> None:
@@ -112,7 +112,7 @@ def test_a_threshold_that_hangs_on_no_photograph_is_not_blamed_on_one() -> None:
     assert any("would decide the same" in sentence for sentence in result["text"])
 
 
-def test_a_single_photograph_without_consequence_is_said_and_nothing_is_asked_for_it() -> None:
+def test_a_single_photograph_without_consequence_is_reported_and_needs_no_action() -> None:
     result = judged([1 + n / 1000 for n in range(99)], [1.05] * 20, [5.0] * 10)
     assert any("same decisions on these parts" in sentence for sentence in result["text"])
     assert "Thresholds for 2 % and 4 % would decide the same of these parts." in result["text"]
@@ -132,7 +132,7 @@ def test_scores_that_were_trained_on_promise_nothing_anywhere() -> None:
 
 @pytest.mark.parametrize(("good", "defective"), [([], []), ([1.0, 4.0], []), ([], [1.0, 4.0])])
 @pytest.mark.parametrize("scores", [[1.0], [2.0, 2.0], [3.0, 1.0, 1.0]])
-def test_whatever_is_missing_there_is_a_verdict(scores: list[float], good: list[float], defective: list[float]) -> None:
+def test_a_verdict_exists_whatever_is_missing(scores: list[float], good: list[float], defective: list[float]) -> None:
     result = judged(scores, good, defective)
     assert result["sentence"] == result["text"][0]
     assert all(
@@ -141,7 +141,7 @@ def test_whatever_is_missing_there_is_a_verdict(scores: list[float], good: list[
     assert sum(row["in_use"] for row in result["choices"]) == 1
 
 
-def test_the_outcome_is_fine_where_all_is_found_and_nothing_rejected() -> None:
-    assert outcome(vars(Confusion(3, 0, 5, 0)))["fine"]
-    assert not outcome(vars(Confusion(3, 1, 5, 0)))["fine"]
-    assert not outcome(vars(Confusion(0, 0, 5, 0)))["fine"]
+def test_the_result_is_fine_where_all_is_detected_and_nothing_rejected() -> None:
+    assert summarise_decisions(vars(Confusion(3, 0, 5, 0)))["fine"]
+    assert not summarise_decisions(vars(Confusion(3, 1, 5, 0)))["fine"]
+    assert not summarise_decisions(vars(Confusion(0, 0, 5, 0)))["fine"]

@@ -58,7 +58,7 @@ def test_a_folder_that_others_may_write_is_not_used(large: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("own", ["", "active"])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(own: str, tmp_path: Path) -> None:
+def test_threads_sleep_while_they_wait_unless_the_user_sets_otherwise(own: str, tmp_path: Path) -> None:
     variables = {"OMP_WAIT_POLICY": own} if own else {}
     program = "import vqi.deployment.predictor, os; print(os.environ['OMP_WAIT_POLICY'])"
     assert python(program, tmp_path, **variables)[0] == (own or "passive")

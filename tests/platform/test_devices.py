@@ -9,7 +9,7 @@ from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput
 
 
-def test_the_cpu_is_always_there():
+def test_the_cpu_is_always_available():
     assert torch_device(Compute()) == torch.device("cpu")
 
 
@@ -58,6 +58,6 @@ def test_parts_that_a_detector_names_stay_contiguous() -> None:
             super().__init__()
             self.backbone, self.flow, self.index = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3), {}
 
-    placed = to_device(Named(), Compute())
-    assert placed.backbone.weight.is_contiguous(memory_format=torch.channels_last)
-    assert placed.flow.weight.is_contiguous()
+    detector = to_device(Named(), Compute())
+    assert detector.backbone.weight.is_contiguous(memory_format=torch.channels_last)
+    assert detector.flow.weight.is_contiguous()

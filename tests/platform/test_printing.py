@@ -14,6 +14,6 @@ def test_printable_keeps_what_people_can_read() -> None:
 
 def test_a_steps_last_sentence_cannot_drive_the_log_of_its_pod(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, step("ingest"):
-        raise BadInput("The file a\x1b[31m\r.png is no photograph.")
+        raise BadInput("The file a\x1b[31m\r.png is not a photograph.")
     assert ended.value.code == 2
-    assert capfd.readouterr().err == "vqi ingest: The file a\\x1b[31m\\r.png is no photograph.\n"
+    assert capfd.readouterr().err == "vqi ingest: The file a\\x1b[31m\\r.png is not a photograph.\n"

@@ -35,10 +35,10 @@ from vqi.platform.system_errors import system_error
 )
 def test_what_is_wrong_where_and_what_to_do(number: str, kind: type[Exception], sentence: str) -> None:
     code = getattr(errno, number)
-    found = system_error(OSError(code, os.strerror(code), "/runs/a"))
-    assert type(found) is kind
+    error = system_error(OSError(code, os.strerror(code), "/runs/a"))
+    assert type(error) is kind
     with pytest.raises(kind, match=sentence):
-        raise found
+        raise error
 
 
 def test_errors_without_a_file() -> None:
@@ -111,7 +111,7 @@ for _ in range(5):
     assert counter.read_text() == "60"
 
 
-def test_a_lock_that_is_held_is_said_and_free_again(tmp_path: Path) -> None:
+def test_a_held_lock_is_reported_and_free_again(tmp_path: Path) -> None:
     with locked(tmp_path / ".lock", 1, "the database"):
         second = locked(tmp_path / ".lock", 0.1, "the database")
         with pytest.raises(RunFailed, match="the database is held by another process"):

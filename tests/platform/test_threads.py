@@ -120,14 +120,14 @@ def test_affinity_binds_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert available_cpus(tmp_path) == 3
 
 
-@pytest.mark.parametrize(("told", "limit"), [("6", 6), ("6,2", 6), ("many", 4), ("", 4)])
-def test_a_number_of_one_s_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, limit: int) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", told)
+@pytest.mark.parametrize(("variable", "limit"), [("6", 6), ("6,2", 6), ("many", 4), ("", 4)])
+def test_a_number_of_one_s_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, limit: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
     root = files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"})
     assert thread_limit(root) == limit
 
 
-def test_torch_that_is_loaded_is_told(tmp_path: Path) -> None:
+def test_loaded_torch_gets_the_limit(tmp_path: Path) -> None:
     import torch
 
     before = torch.get_num_threads()

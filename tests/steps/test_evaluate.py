@@ -284,7 +284,7 @@ def test_good_images_alone_are_enough(tmp_path: Path) -> None:
     ] == [None] * 6
     assert 0 <= metrics["false_reject_rate"] <= 1
     assert results["roc"] == []
-    assert any("holds no defective image" in note and "image_auroc" in note for note in results["notes"])
+    assert any("has no defective image" in note and "image_auroc" in note for note in results["notes"])
     assert any("Pixel metrics" in note and "aupro" in note for note in results["notes"])
     assert (tmp_path / "report.html").is_file()
 

@@ -33,11 +33,11 @@ def client(server: Server) -> Minio:
 
 
 def expiries(server: Server, name: str) -> dict[str, int]:
-    found = client(server).get_bucket_lifecycle(name)
-    return {rule.rule_filter.prefix: rule.expiration.days for rule in found.rules if rule.expiration} if found else {}
+    config = client(server).get_bucket_lifecycle(name)
+    return {rule.rule_filter.prefix: rule.expiration.days for rule in config.rules if rule.expiration} if config else {}
 
 
-def test_a_missing_bucket_is_made_and_one_that_is_there_is_left(s3: Server, planned: Bucket) -> None:
+def test_a_missing_bucket_is_made_and_an_existing_one_is_left(s3: Server, planned: Bucket) -> None:
     store = ObjectStore.from_environment()
     assert set_up(store, planned).startswith(f"{planned.name}: made;")
     assert client(s3).bucket_exists(planned.name)
@@ -66,7 +66,7 @@ def test_rules_of_others_stay(s3: Server, planned: Bucket) -> None:
     assert expiries(s3, planned.name) == {"theirs/": 3, "runs/": 90, "logs/": 7}
 
 
-def test_a_store_without_rules_is_said_and_is_no_failure(
+def test_a_store_without_rules_is_reported_and_is_not_a_failure(
     s3: Server, planned: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ObjectStore, "lifecycle", lambda self, name: None)
@@ -108,11 +108,11 @@ def test_wrong_credentials_are_bad_input(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- name: UPPER", "no name for a bucket|no address"),
+        ("- name: UPPER", "not a name for a bucket|not an address"),
         ("- {name: good, expire: [{prefix: a/, days: 0}]}", "greater than or equal to 1"),
         ("- {name: good, expire: [{prefix: a/, days: 1}, {prefix: a/, days: 2}]}", "named twice"),
         ("- {name: good, keep: for ever}", "keep"),
-        ("name: [", "no YAML"),
+        ("name: [", "not YAML"),
     ],
 )
 def test_a_file_of_another_form_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -122,7 +122,7 @@ def test_a_file_of_another_form_is_refused_in_one_sentence(tmp_path: Path, text:
         read_buckets(file)
 
 
-def test_the_list_of_the_manifests_is_of_this_form(tmp_path: Path) -> None:
+def test_the_list_of_the_manifests_has_the_right_form(tmp_path: Path) -> None:
     file = tmp_path / "buckets.yaml"
     file.write_text(yaml.safe_load(CONFIG.read_text())["data"]["buckets.yaml"])
     assert [bucket.name for bucket in read_buckets(file)] == ["mlpipeline", "mlflow", "vqi"]

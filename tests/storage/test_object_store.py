@@ -137,7 +137,7 @@ def test_a_wrong_environment_is_one_sentence(
     assert "secret" not in str(refusal.value).replace("SECRET", "")
 
 
-def test_what_is_not_there_is_one_sentence(filled: str, tmp_path: Path) -> None:
+def test_what_does_not_exist_is_one_sentence(filled: str, tmp_path: Path) -> None:
     store = ObjectStore.from_environment()
     with pytest.raises(BadInput, match="There is no bucket 'nosuchbucket'"):
         store.download_prefix(Address("nosuchbucket", "set"), tmp_path)
@@ -165,7 +165,7 @@ def test_a_store_that_is_away_is_a_failed_run(s3: Server, monkeypatch: pytest.Mo
     ["s3://", "s3:///key", "s3://UPPER/key", "s3://a/key", "http://bucket/key", "s3://buc ket/key", "bucket/key"],
 )
 def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(BadInput, match="is no address in an object store"):
+    with pytest.raises(BadInput, match="is not an address in an object store"):
         Address.parse(text)
 
 
@@ -201,9 +201,9 @@ def test_odd_keys(bucket: str, tmp_path: Path) -> None:
     for number, key in enumerate(ODD_KEYS):
         (tmp_path / "file").write_bytes(f"{number}".encode())
         store.upload_file(tmp_path / "file", Address(bucket, f"odd keys/{key}"))
-        found = store.find(Address.parse(f"s3://{bucket}/odd keys/{key}"))
-        assert found
-        assert found.key == f"odd keys/{key}"
+        stored = store.find(Address.parse(f"s3://{bucket}/odd keys/{key}"))
+        assert stored
+        assert stored.key == f"odd keys/{key}"
     assert [item.key for item in store.objects(Address(bucket, "odd keys"))] == sorted(
         f"odd keys/{key}" for key in ODD_KEYS
     )
@@ -229,7 +229,7 @@ def test_a_listing_of_many_pages_goes_on_where_it_broke_off(
         store._pause = 0.001
         real = store._client._list_objects
         monkeypatch.setattr(
-            store._client, "_list_objects", lambda *given, **options: real(*given, **options, max_keys=7)
+            store._client, "_list_objects", lambda *arguments, **options: real(*arguments, **options, max_keys=7)
         )
         assert [item.key for item in store.objects(Address(bucket, "many"))] == [
             f"many/{number:03d} ü+%" for number in range(100)

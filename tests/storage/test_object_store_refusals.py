@@ -189,12 +189,12 @@ def test_bucket_in_the_host_name(
 ) -> None:
     if not binary(kind):
         pytest.skip(f"{kind} is not here")
-    asked: list[str] = []
+    hosts: list[str] = []
     real = socket.getaddrinfo
 
     def resolved(host: str, *rest: Any, **options: Any) -> Any:
         if str(host).endswith("store.test"):
-            asked.append(str(host))
+            hosts.append(str(host))
             host = "127.0.0.1"
         return real(host, *rest, **options)
 
@@ -208,10 +208,10 @@ def test_bucket_in_the_host_name(
         )
         for style, host in (("virtual", "parts.store.test"), ("path", "store.test"), ("auto", "store.test")):
             monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", style)
-            asked.clear()
+            hosts.clear()
             everything(Address("parts", "set/file"), tmp_path)[-1]()
             assert [item.key for item in ObjectStore.from_environment().objects(Address("parts", ""))] == ["set/new"]
-            assert set(asked) == {host}
+            assert set(hosts) == {host}
 
 
 @pytest.mark.parametrize(

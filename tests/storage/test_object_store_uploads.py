@@ -154,7 +154,7 @@ def test_an_upload_that_is_interrupted_leaves_nothing(
 
 
 @pytest.mark.parametrize("size", [1000, 12 * MIB])
-def test_a_full_store_is_said_at_once(
+def test_a_full_store_is_reported_at_once(
     s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     (tmp_path / "file").write_bytes(os.urandom(size))
@@ -183,7 +183,7 @@ def test_a_folder_stops_at_the_first_refusal(
         assert proxy.calls["PutObject"] < 60
 
 
-def test_a_store_that_says_yes_and_stores_nothing(
+def test_a_store_that_accepts_and_stores_nothing(
     s3: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"content")
@@ -267,6 +267,6 @@ def test_two_who_send_the_same_file_at_once(bucket: str, large: Path, tmp_path: 
     )
 
 
-def test_a_file_that_is_not_there(bucket: str, tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nothing\.bin cannot be read"):
         ObjectStore.from_environment().upload_file(tmp_path / "nothing.bin", Address(bucket, "x"))

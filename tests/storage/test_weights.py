@@ -68,14 +68,14 @@ def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     "prefix",
     ["", "module.", "encoder_q.", "backbone.", "encoder.", "module.encoder.", "module.encoder_q.", "model.backbone."],
 )
-def test_names_are_found_whatever_trainers_put_before_them(prefix):
+def test_names_match_whatever_trainers_put_before_them(prefix):
     own = {"conv1.weight": torch.ones(1), "layer1.0.bn1.bias": torch.ones(2)}
     state = {f"{prefix}{name}": tensor for name, tensor in own.items()}
     # A momentum encoder with other weights, a projector in the classifier's place, a predictor.
     state |= {f"module.encoder_k.{name}": torch.zeros(1) for name in own}
     state |= {f"{prefix}fc.0.weight": torch.zeros(1), "module.predictor.0.weight": torch.zeros(1)}
-    found = without_prefix(state, own)
-    assert {name: found[name] for name in own} == own
+    weights = without_prefix(state, own)
+    assert {name: weights[name] for name in own} == own
 
 
 def test_the_prefix_is_the_one_that_holds_most():

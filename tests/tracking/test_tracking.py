@@ -120,11 +120,11 @@ def test_a_run_is_recorded_whole(
     (tmp_path / "pictures" / "a.txt").write_text("a")
     check_tracking(uri, "bolts")
     run_id = run(uri, artifacts=[tmp_path / "results.json", tmp_path / "pictures"])
-    found, artifacts = read(uri, run_id)
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics == {"image_auroc": 0.97, "n": 4}
-    assert found.data.params == {"method": "patchcore", "long": "x" * 6000}
-    assert found.data.tags["vqi.dataset_fingerprint"] == "abc"
+    recorded, artifacts = read(uri, run_id)
+    assert recorded.info.status == "FINISHED"
+    assert recorded.data.metrics == {"image_auroc": 0.97, "n": 4}
+    assert recorded.data.params == {"method": "patchcore", "long": "x" * 6000}
+    assert recorded.data.tags["vqi.dataset_fingerprint"] == "abc"
     assert sorted(artifacts) == ["pictures", "results.json"]
     # Neither store leaves anything in the folder the step happened to run in.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "results.json"]
@@ -137,8 +137,8 @@ def test_runs_of_one_experiment_stay_together(sqlite: str) -> None:
 
 
 def test_a_hundred_and_more_parameters_fit(sqlite: str) -> None:
-    found, _ = read(sqlite, run(sqlite, parameters={f"p{number}": number for number in range(150)}))
-    assert len(found.data.params) == 150
+    recorded, _ = read(sqlite, run(sqlite, parameters={f"p{number}": number for number in range(150)}))
+    assert len(recorded.data.params) == 150
 
 
 def test_no_address_is_no_tracking() -> None:
@@ -174,7 +174,7 @@ def test_the_environment_names_the_address(sqlite: str, monkeypatch: pytest.Monk
     assert run("") is not None
 
 
-def test_a_server_that_is_not_there_is_one_sentence_soon() -> None:
+def test_an_absent_server_is_one_sentence_soon() -> None:
     started = time.monotonic()
     with pytest.raises(RunFailed) as caught:
         check_tracking(f"http://user:secret@127.0.0.1:{free_port()}", "bolts")
@@ -198,7 +198,7 @@ def test_a_server_that_never_answers_is_one_sentence_soon(monkeypatch: pytest.Mo
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
-def test_a_run_that_breaks_off_is_marked_failed(sqlite: str, tmp_path: Path) -> None:
+def test_a_run_that_breaks_off_gets_the_status_failed(sqlite: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     with pytest.raises(RunFailed, match="does not work"):
@@ -208,7 +208,7 @@ def test_a_run_that_breaks_off_is_marked_failed(sqlite: str, tmp_path: Path) -> 
     assert broken.info.status == "FAILED"
 
 
-def test_a_deleted_experiment_is_said(sqlite: str) -> None:
+def test_a_deleted_experiment_is_reported(sqlite: str) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=sqlite)
@@ -274,9 +274,9 @@ def test_artefacts_go_to_an_object_store(
         assert proxy.calls["UploadPart"] >= 2
         assert proxy.spoilt >= 1
     stored = Address(stored_experiment, f"mlflow/{run_id}/artifacts")
-    found = ObjectStore.from_environment(s3.environment()).download_prefix(stored, tmp_path / "back")
+    downloaded = ObjectStore.from_environment(s3.environment()).download_prefix(stored, tmp_path / "back")
     sent = {name: (tmp_path / name).read_bytes() for name in ("results.json", "pictures/large.png")}
-    assert {name: file.read_bytes() for name, file in found.items()} == sent
+    assert {name: file.read_bytes() for name, file in downloaded.items()} == sent
 
 
 @pytest.mark.parametrize(

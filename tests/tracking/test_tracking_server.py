@@ -75,7 +75,7 @@ def test_a_server_that_answers(status: int, body: Any) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "sqlite:///runs/mlflow.db", "postgresql://away/x"])
-def test_other_addresses_are_not_asked(address: str) -> None:
+def test_other_addresses_get_no_request(address: str) -> None:
     check(address)
 
 

@@ -47,7 +47,7 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Part(BaseModel):
-    """Strict and immutable: an unknown key is an error, a string is no number."""
+    """Strict and immutable: an unknown key is an error, a string is not a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -305,13 +305,13 @@ def read_sidecar(folder: Path) -> Sidecar:
                 f"{folder} is a link to {aim}, which is not here; copy the folder itself (cp -rL, rsync -L)."
             ) from error
         raise BadInput(
-            f"{folder} is no bundle: {SIDECAR} is missing; give the folder the export step wrote."
+            f"{folder} is not a bundle: {SIDECAR} is missing; give the folder the export step wrote."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}); export again.") from error
     needed = {ONNX, OPENVINO, OPENVINO_WEIGHTS} | ({INDEX} if sidecar.graph.index else set())
     if missing := sorted(needed - set(sidecar.files)):
-        raise BadInput(f"{path} names no {missing[0]}; export again.")
+        raise BadInput(f"{path} does not name {missing[0]}; export again.")
     for name, entry in sidecar.files.items():
         file = folder / name
         if not file.is_file():
@@ -327,9 +327,9 @@ def read_sidecar(folder: Path) -> Sidecar:
 def _parsed(text: str, path: Path) -> Sidecar:
     try:
         value = json.loads(text)
-        found = value.get("format") if isinstance(value, dict) else None
-        if found != FORMAT:
-            raise BadInput(f"{path} has format {found!r}, this version reads {FORMAT!r}; {_remedy(found)}.")
+        version = value.get("format") if isinstance(value, dict) else None
+        if version != FORMAT:
+            raise BadInput(f"{path} has format {version!r}, this version reads {FORMAT!r}; {_remedy(version)}.")
         # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about
         # everything else.
         sidecar = Sidecar.model_validate_json(text)
@@ -349,11 +349,11 @@ def _parsed(text: str, path: Path) -> Sidecar:
     return sidecar
 
 
-def _remedy(found: Any) -> str:
+def _remedy(version: Any) -> str:
     """What to do about a sidecar of another format."""
-    if not (isinstance(found, str) and re.fullmatch(r"vqi-bundle/\d{1,4}", found)):
+    if not (isinstance(version, str) and re.fullmatch(r"vqi-bundle/\d{1,4}", version)):
         return "export again"
-    if int(found.rpartition("/")[2]) > int(FORMAT.rpartition("/")[2]):
+    if int(version.rpartition("/")[2]) > int(FORMAT.rpartition("/")[2]):
         return "a newer vqi made it: use that version here"
     lacking = "it does not hold how files are decoded, the calibration scores and the plausible ranges"
     return f"{lacking}: run the category again, or use the version of vqi that made it"

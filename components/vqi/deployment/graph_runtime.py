@@ -64,8 +64,10 @@ class OnnxRuntimeGraph(GraphRuntime):
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(device)
         if provider not in onnxruntime.get_available_providers():
-            here = [name for name, provider in providers.items() if provider in onnxruntime.get_available_providers()]
-            raise BadInput(f"ONNX Runtime has no device {device!r} here; it has {', '.join(here)}.")
+            available = [
+                name for name, provider in providers.items() if provider in onnxruntime.get_available_providers()
+            ]
+            raise BadInput(f"ONNX Runtime has no device {device!r} here; it has {', '.join(available)}.")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
@@ -100,9 +102,9 @@ class OpenVinoGraph(GraphRuntime):
         super().__init__(input_size)
         core = openvino.Core()
         name = device.upper()
-        here = [found.split(".")[0].lower() for found in core.available_devices]
-        if device not in here:
-            raise BadInput(f"OpenVINO has no device {device!r} here; it has {', '.join(sorted(set(here)))}.")
+        available = [device_name.split(".")[0].lower() for device_name in core.available_devices]
+        if device not in available:
+            raise BadInput(f"OpenVINO has no device {device!r} here; it has {', '.join(sorted(set(available)))}.")
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if device == "cpu" and threads:
             properties["INFERENCE_NUM_THREADS"] = threads
@@ -162,9 +164,9 @@ def read_index(folder: Path, sidecar: Sidecar) -> dict[str, np.ndarray]:
     try:
         index = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is no readable index ({_one_line(error)}); export again.") from error
-    found = {name: (str(value.dtype), value.shape) for name, value in index.items()}
-    if found != expected:
+        raise BadInput(f"{path} is not a readable index ({_one_line(error)}); export again.") from error
+    tensors = {name: (str(value.dtype), value.shape) for name, value in index.items()}
+    if tensors != expected:
         raise BadInput(f"{path} does not hold the index tensors that its bundle.json names; export again.")
     return {name: np.ascontiguousarray(value) for name, value in index.items()}
 

@@ -66,26 +66,26 @@ def deviations(
     clear = np.abs(scores - threshold) > ROUNDING * score_scale
     for batch in BATCHES:
         parts = [run(images[start : start + batch]) for start in range(0, len(images), batch)]
-        found_scores, found_maps = (
+        bundle_scores, bundle_maps = (
             np.concatenate([part[0] for part in parts]),
             np.concatenate([part[1] for part in parts]),
         )
-        score = largest_deviation(found_scores, scores, score_scale)
+        score = largest_deviation(bundle_scores, scores, score_scale)
         flipped = 0
         if np.isfinite(score):
             flipped = int(
-                np.count_nonzero(((found_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear)
+                np.count_nonzero(((bundle_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear)
             )
-        yield Deviation(backend, batch, score, largest_deviation(found_maps, maps, map_scale), flipped)
+        yield Deviation(backend, batch, score, largest_deviation(bundle_maps, maps, map_scale), flipped)
 
 
-def largest_deviation(found: np.ndarray, reference: np.ndarray, scale: float) -> float:
-    """The largest of |found - reference| / max(|reference|, scale); infinite where the shapes differ or a value is not
+def largest_deviation(values: np.ndarray, reference: np.ndarray, scale: float) -> float:
+    """The largest of |values - reference| / max(|reference|, scale); infinite where the shapes differ or a value is not
     finite."""
-    if found.shape != reference.shape or not np.isfinite(found).all():
+    if values.shape != reference.shape or not np.isfinite(values).all():
         return float("inf")
     allowed = np.maximum(np.abs(reference), max(scale, float(np.finfo(np.float32).tiny)))
-    return float(np.max(np.abs(found - reference) / allowed))
+    return float(np.max(np.abs(values - reference) / allowed))
 
 
 def judge(measured: Sequence[Deviation], tolerance: float, images: int) -> dict[str, Any]:

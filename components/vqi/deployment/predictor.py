@@ -208,7 +208,7 @@ def read_photograph(path: Path, decoding: Decoding = DEFAULT) -> np.ndarray:
     large."""
     try:
         if not path.is_file():
-            raise BadInput(f"{path} is no file.")
+            raise BadInput(f"{path} is not a file.")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadInput(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB; scale it down.")
         data = path.read_bytes()

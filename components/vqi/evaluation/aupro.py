@@ -24,10 +24,10 @@ def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
     if not ranking.positives or not ranking.negatives:
         return None
     _, inverse, sizes = np.unique(regions, return_inverse=True, return_counts=True)
-    found = np.cumsum(np.bincount(ranking.members, weights=1 / sizes[inverse], minlength=ranking.levels.size))
+    cumulative = np.cumsum(np.bincount(ranking.members, weights=1 / sizes[inverse], minlength=ranking.levels.size))
     # Divided by its own last value, which is the number of regions but for rounding: the curve ends at 1 and never
     # exceeds it.
-    overlap = found / found[-1]
+    overlap = cumulative / cumulative[-1]
     rates = np.empty(2 * overlap.size + 2)
     heights = np.empty_like(rates)
     rates[0], rates[-1] = 0, 1
@@ -134,5 +134,5 @@ class PixelScores:
         """Pixels counted at the decision `value > threshold`."""
         scores, _ = self.defective(defect)
         rejected = self._used - int(np.searchsorted(self.good, np.float32(threshold), "right"))
-        found = int(np.count_nonzero(scores > np.float32(threshold)))
-        return Confusion(found, rejected, self._used - rejected, scores.size - found)
+        detected = int(np.count_nonzero(scores > np.float32(threshold)))
+        return Confusion(detected, rejected, self._used - rejected, scores.size - detected)

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 COLOURS = {"good": "#0072b2", "defect": "#d55e00", "unknown": "#6b7280"}
-# Okabe and Ito's palette: told apart by colour-blind eyes too.
+# Okabe and Ito's palette: colour-blind eyes distinguish it too.
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430")
 # Distances may spread over decades; a linear axis would press all normals into one bar.
 LOG_SPREAD = 30.0
@@ -50,17 +50,17 @@ def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
     if len(edges) < 2 or not counts:
         return Markup()
     log = bool(data.get("log"))
-    marked = threshold is not None and math.isfinite(threshold) and (threshold > 0 or not log)
+    shows_threshold = threshold is not None and math.isfinite(threshold) and (threshold > 0 or not log)
     low, high = float(edges[0]), float(edges[-1])
-    if marked and threshold is not None:
+    if shows_threshold and threshold is not None:
         low, high = min(low, threshold), max(high, threshold)
 
     left, right, top, row, gap = 70, 460, 24, 72, 14
     bottom = top + len(counts) * (row + gap)
 
     def across(value: float) -> float:
-        place = (math.log(value / low) / math.log(high / low)) if log else (value - low) / (high - low)
-        return left + place * (right - left)
+        position = (math.log(value / low) / math.log(high / low)) if log else (value - low) / (high - low)
+        return left + position * (right - left)
 
     parts = []
     for index, (label, values) in enumerate(counts.items()):
@@ -95,7 +95,7 @@ def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
         f'<text x="{right}" y="{bottom + 20}" text-anchor="end" class="faint">image '
         f"score{', log scale' if log else ''}</text>"
     )
-    if marked and threshold is not None:
+    if shows_threshold and threshold is not None:
         x = across(threshold)
         anchor, shift = ("end", -5) if x > (left + right) / 2 else ("start", 5)
         parts.append(
@@ -114,7 +114,7 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
         return Markup()
     parts = [*_roc_frame(), _roc_line(curve, COLOURS["good"])]
     if operating is not None:
-        x, y = _roc_place(operating)
+        x, y = _to_roc_point(operating)
         inside = operating[0] < 0.5
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS["defect"]}" stroke="#fff" stroke-width="1.5"/>'
@@ -127,19 +127,19 @@ def roc_chart(points: Sequence[Sequence[float | None]], operating: tuple[float, 
 
 
 def roc_overlay(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> Markup:
-    """ROC curves of several detectors over each other: (name, place in the key, points) each, drawn in the `line_style`
-    of its place."""
-    parts = [*_roc_frame(), *(_roc_line(points, *line_style(place), name) for name, place, points in curves)]
+    """ROC curves of several detectors over each other: (name, position in the key, points) each, drawn in the
+    `line_style` of its position."""
+    parts = [*_roc_frame(), *(_roc_line(points, *line_style(position), name) for name, position, points in curves)]
     return _svg(ROC_LEFT + ROC_SIDE + 16, ROC_TOP + ROC_SIDE + 42, "ROC curves", parts)
 
 
-def line_style(place: int) -> tuple[str, bool]:
-    """The colour of a line by its place among several, and whether it is dashed: from the second round of colours
+def line_style(position: int) -> tuple[str, bool]:
+    """The colour of a line by its position among several, and whether it is dashed: from the second round of colours
     on."""
-    return LINES[place % len(LINES)], place // len(LINES) % 2 == 1
+    return LINES[position % len(LINES)], position // len(LINES) % 2 == 1
 
 
-def _roc_place(point: tuple[float, float]) -> tuple[float, float]:
+def _to_roc_point(point: tuple[float, float]) -> tuple[float, float]:
     return ROC_LEFT + point[0] * ROC_SIDE, ROC_TOP + (1 - point[1]) * ROC_SIDE
 
 
@@ -148,7 +148,7 @@ def _roc_frame() -> list[str]:
     left, top, side = ROC_LEFT, ROC_TOP, ROC_SIDE
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = _roc_place((tick, tick))
+        x, y = _to_roc_point((tick, tick))
         parts.append(f'<path d="M{x} {top}V{top + side}M{left} {y}H{left + side}" stroke="#e3e7ec" fill="none"/>')
         parts.append(f'<text x="{x}" y="{top + side + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" class="faint">{tick:g}</text>')
@@ -166,7 +166,7 @@ def _roc_frame() -> list[str]:
 
 
 def _roc_line(points: Sequence[tuple[float, float]], colour: str, dashed: bool = False, name: str = "") -> str:
-    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(_roc_place, points))
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in map(_to_roc_point, points))
     dashes = ' stroke-dasharray="7 4"' if dashed else ""
     title = f"<title>{escape(name)}</title>" if name else ""
     style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-linejoin="round"{dashes}'
@@ -187,22 +187,22 @@ def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
     left, right, top, bottom = 64, 470, 12, 212
     steps = max(points[-1]["step"], 1)
 
-    def place(step: float, value: float) -> tuple[float, float]:
+    def to_point(step: float, value: float) -> tuple[float, float]:
         share = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
         return left + step / steps * (right - left), bottom - share * (bottom - top)
 
     parts = []
     for tick in _log_ticks(low, high) if log else _ticks(low, high):
-        y = place(0, tick)[1]
+        y = to_point(0, tick)[1]
         parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#e3e7ec" fill="none"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" class="faint">{tick:.3g}</text>')
     for tick in _ticks(0, steps):
-        x = place(tick, high)[0]
+        x = to_point(tick, high)[0]
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" class="faint">{tick:g}</text>')
     for number, name in enumerate(names):
         colour = LINES[number % len(LINES)]
         line = "L".join(
-            "{:.1f} {:.1f}".format(*place(point["step"], point[name]))
+            "{:.1f} {:.1f}".format(*to_point(point["step"], point[name]))
             for point in points
             if math.isfinite(point.get(name, math.nan))
         )
@@ -237,6 +237,6 @@ def _ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within [low, high], or the ends where there is no more than one."""
+    """Powers of ten within [low, high], or the two ends where at most one is within."""
     powers = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
     return powers if len(powers) > 1 else [low, high]

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from vqi.evaluation.pictures import CASING, FOUND, TRUTH, fitting
+from vqi.evaluation.pictures import CASING, DETECTED, TRUTH, fitting
 
 SIDE, MARGIN, BAND, FRAME = 224, 8, 24, 4
-FRAMES = {"good": TRUTH, "defect": FOUND}
+FRAMES = {"good": TRUTH, "defect": DETECTED}
 
 
 def contact_sheet(

@@ -105,8 +105,8 @@ class Confusion:
     @staticmethod
     def at(threshold: float, positive: np.ndarray, negative: np.ndarray) -> Confusion:
         """The counts of the decision `score > threshold` (strictly)."""
-        found, rejected = int(np.count_nonzero(positive > threshold)), int(np.count_nonzero(negative > threshold))
-        return Confusion(found, rejected, int(np.size(negative)) - rejected, int(np.size(positive)) - found)
+        detected, rejected = int(np.count_nonzero(positive > threshold)), int(np.count_nonzero(negative > threshold))
+        return Confusion(detected, rejected, int(np.size(negative)) - rejected, int(np.size(positive)) - detected)
 
     @property
     def total(self) -> int:
@@ -157,9 +157,9 @@ class Confusion:
     def kappa(self) -> float | None:
         """Cohen's kappa: agreement beyond what the class frequencies alone would give; None where these leave no
         room."""
-        found, truth = self.true_positive + self.false_positive, self.true_positive + self.false_negative
+        predicted, truth = self.true_positive + self.false_positive, self.true_positive + self.false_negative
         # Both sides times total^2 keep the sums in whole numbers.
-        chance = found * truth + (self.total - found) * (self.total - truth)
+        chance = predicted * truth + (self.total - predicted) * (self.total - truth)
         return _ratio(self.total * (self.true_positive + self.true_negative) - chance, self.total**2 - chance)
 
 

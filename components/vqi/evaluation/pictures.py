@@ -20,7 +20,7 @@ import numpy as np
 
 from vqi.platform.files import write_whole
 
-FOUND = (230, 159, 0)
+DETECTED = (230, 159, 0)
 TRUTH = (86, 180, 233)
 CASING = (20, 24, 30)
 OPAQUE = 0.72
@@ -86,7 +86,7 @@ class Scale:
     floor: float = 0.0
 
     def positions(self, values: np.ndarray) -> np.ndarray:
-        """Map values -> places on the colour table, float32 in [0, 1]; NaN stays NaN."""
+        """Map values -> positions on the colour table, float32 in [0, 1]; NaN stays NaN."""
         height = self.threshold - self.floor
         if height <= 0:
             height = abs(self.threshold) or 1.0
@@ -100,10 +100,10 @@ def colour_table() -> np.ndarray:
     A path through Oklab (B. Ottosson, "A perceptual color space for image processing", 2020) with rising lightness, so
     that the order reads without hue as well, re-spaced by its own length.
     """
-    place = np.linspace(0, 1, 2048)
-    lightness = 0.30 + 0.62 * place
-    chroma = np.interp(place, [0, 0.5, 1], [0.13, 0.095, 0.18])
-    hue = np.radians(np.interp(place, [0, 0.5, 1], [305, 190, 107]))
+    position = np.linspace(0, 1, 2048)
+    lightness = 0.30 + 0.62 * position
+    chroma = np.interp(position, [0, 0.5, 1], [0.13, 0.095, 0.18])
+    hue = np.radians(np.interp(position, [0, 0.5, 1], [305, 190, 107]))
     path = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     even = np.linspace(0, length[-1], 256)
@@ -130,10 +130,10 @@ def heatmap(image: np.ndarray, values: np.ndarray, scale: Scale) -> np.ndarray:
     darkened.
     """
     unseen = np.isnan(values)
-    place = np.where(unseen, 0, scale.positions(values))
-    opacity = np.clip((place - 0.2) / 0.3, 0, 1)
+    position = np.where(unseen, 0, scale.positions(values))
+    opacity = np.clip((position - 0.2) / 0.3, 0, 1)
     opacity = (OPAQUE * opacity * opacity * (3 - 2 * opacity))[..., None]
-    colours = colour_table()[np.rint(place * 255).astype(np.uint8)]
+    colours = colour_table()[np.rint(position * 255).astype(np.uint8)]
     blended = image * (1 - opacity) + colours * opacity
     blended[unseen] *= 0.45
     return np.rint(blended).astype(np.uint8)
@@ -177,22 +177,22 @@ def boxes(values: np.ndarray, threshold: float) -> list[Box]:
     import cv2
 
     count, labels, stats, _ = cv2.connectedComponentsWithStats((values > threshold).astype(np.uint8), connectivity=8)
-    found: list[Box] = []
+    detected: list[Box] = []
     for region in range(1, count):
         x, y, width, height = (int(v) for v in stats[region, :4])
         window = (slice(y, y + height), slice(x, x + width))
-        found.append((x, y, x + width, y + height, float(values[window][labels[window] == region].max())))
-    return sorted(found, key=lambda box: -box[4])
+        detected.append((x, y, x + width, y + height, float(values[window][labels[window] == region].max())))
+    return sorted(detected, key=lambda box: -box[4])
 
 
-def draw_boxes(picture: np.ndarray, found: list[Box]) -> np.ndarray:
+def draw_boxes(picture: np.ndarray, detections: list[Box]) -> np.ndarray:
     """A copy of `picture`, uint8 [H, W, 3], with boxes given in its own pixels."""
     import cv2
 
     drawn = np.ascontiguousarray(picture).copy()
     width = max(1, round(max(picture.shape[:2]) / 440))
-    for ink, thickness in ((CASING, width + 2), (FOUND, width)):
-        for x1, y1, x2, y2, _ in found:
+    for ink, thickness in ((CASING, width + 2), (DETECTED, width)):
+        for x1, y1, x2, y2, _ in detections:
             cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), ink, thickness)
     return drawn
 
@@ -204,8 +204,8 @@ def views(example: Example, scale: Scale) -> Iterator[tuple[str, np.ndarray]]:
         yield "truth", outline(example.image, example.mask, TRUTH, dashed=True)
     yield "heatmap", heatmap(example.image, example.map, scale)
     level = scale.threshold if example.level is None else example.level
-    found = draw_boxes(example.image, boxes(example.map, level))
-    yield "found", outline(found, example.map > level, FOUND)
+    picture = draw_boxes(example.image, boxes(example.map, level))
+    yield "found", outline(picture, example.map > level, DETECTED)
 
 
 def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from vqi.evaluation.charts import histogram_chart, roc_chart
 from vqi.evaluation.learning import Learning
 from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
-from vqi.evaluation.verdict import outcome, percent, totals
+from vqi.evaluation.verdict import percent, summarise_decisions, totals
 from vqi.pages.page import data_uri, render
 from vqi.platform.files import write_whole
 
@@ -27,7 +27,7 @@ SIDE = 320
 # What is shown as it stands in results.json, and left out where it is not there.
 RECORD = ("counts", "notes", "settings", "backbone", "weights", "geometry", "versions")
 
-# What the engineer who reads the page is told about every number; the order is that of the table.
+# What the page explains about every number; the order is that of the table.
 METRICS = {
     "image_auroc": ("image AUROC", "how often a defective part scores above a good one; 0.5 is chance"),
     "image_aupr": ("image AUPR", "precision averaged over recall, defects as the positive class"),
@@ -98,12 +98,14 @@ class ExampleChooser:
 
     def wants(self, *, label: str, defect: str, score: float) -> bool:
         """Whether an image with this label, defect type and raw score would be kept."""
-        return any(self._has_room(group, worth, size) for group, worth, size in self._places(label, defect, score))
+        return any(
+            self._has_room(group, worth, size) for group, worth, size in self._match_groups(label, defect, score)
+        )
 
     def offer(self, example: Example) -> None:
         """Take an example in, scaled down, where one of the groups wants it."""
         small: Example | None = None
-        for group, worth, size in self._places(example.label, example.defect, example.score):
+        for group, worth, size in self._match_groups(example.label, example.defect, example.score):
             if not self._has_room(group, worth, size):
                 continue
             small = small or example.resized(SIDE)
@@ -139,18 +141,18 @@ class ExampleChooser:
                 return index
         return len(ordered)
 
-    def _places(self, label: str, defect: str, score: float) -> list[tuple[str, float, int]]:
+    def _match_groups(self, label: str, defect: str, score: float) -> list[tuple[str, float, int]]:
         """The groups this image belongs to, with its worth in each and the group's size."""
         margin = score - self.threshold
         if label == "unknown":
             return [("unlabelled", score, self.UNLABELLED)]
         if (label == "defect") != (score > self.threshold):
             return [("missed", -margin, self.MISSED)] if label == "defect" else [("rejected", margin, self.REJECTED)]
-        places = [("close", -abs(margin), self.CLOSE)]
+        groups = [("close", -abs(margin), self.CLOSE)]
         typical = f"typical/{defect}"
         if typical in self._groups or sum(name.startswith("typical/") for name in self._groups) < self.TYPES:
-            places.append((typical, 0.0, self.TYPICAL))
-        return places
+            groups.append((typical, 0.0, self.TYPICAL))
+        return groups
 
     def _has_room(self, group: str, worth: float, size: int) -> bool:
         heap = self._groups.get(group, [])
@@ -186,7 +188,7 @@ def write_report(
             weights=str(weights.get("label") or ""),
             random_weights=RANDOM_WEIGHTS if weights.get("kind") == "random" else None,
             weights_note=NO_WEIGHTS if backbone.startswith("filterbank") else None,
-            verdict=results.get("verdict") or outcome(confusion),
+            verdict=results.get("verdict") or summarise_decisions(confusion),
             decisive=_decisive(results, decisive),
             tiles=_tiles(metrics, confusion),
             metric_rows=_metric_rows(METRICS, metrics, results.get("notes") or []),
@@ -234,9 +236,9 @@ def _wilson(part: int, whole: int) -> str:
 
 
 def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tuple[str, str]]:
-    found, defects, rejected, good = totals(confusion)
+    detected, defects, rejected, good = totals(confusion)
     tiles = [
-        (f"{found} / {defects}" if defects else "–", "defects found"),
+        (f"{detected} / {defects}" if defects else "–", "defects found"),
         (f"{rejected} / {good}" if good else "–", "good parts rejected"),
     ]
     return tiles + [(_number(metrics.get(key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")]
@@ -259,10 +261,10 @@ def _metric_rows(
 
 
 def _rates(confusion: Mapping[str, int]) -> list[str]:
-    found, defects, rejected, good = totals(confusion)
+    detected, defects, rejected, good = totals(confusion)
     rates = []
     if defects:
-        rates.append(f"Defects found: {_share(found, defects)} (95 % interval {_wilson(found, defects)}).")
+        rates.append(f"Defects found: {_share(detected, defects)} (95 % interval {_wilson(detected, defects)}).")
     if good:
         rates.append(f"Good parts rejected: {_share(rejected, good)} (95 % interval {_wilson(rejected, good)}).")
     return rates
@@ -272,13 +274,13 @@ def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rate, what one detector stays below, threshold, defects found and good parts rejected, as text."""
     shown: list[tuple[str, ...]] = []
     for row in rows:
-        found, defects, rejected, good = totals(row["confusion"])
+        detected, defects, rejected, good = totals(row["confusion"])
         shown.append(
             (
                 percent(row["rate"]),
                 percent(row.get("rate_95")),
                 f"{row['threshold']:.4g}",
-                f"{found} / {defects}",
+                f"{detected} / {defects}",
                 f"{rejected} / {good}",
             )
         )
@@ -286,8 +288,8 @@ def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None:
-    found, defects, rejected, good = totals(confusion)
-    return (rejected / good, found / defects) if defects and good else None
+    detected, defects, rejected, good = totals(confusion)
+    return (rejected / good, detected / defects) if defects and good else None
 
 
 def _defect_table(results: Mapping[str, Any]) -> dict[str, Any]:

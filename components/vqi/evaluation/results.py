@@ -34,7 +34,7 @@ ROWS = (
 )
 
 
-def measured(
+def compute_metrics(
     predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, lost_regions: int = 0
 ) -> dict[str, Any]:
     """The measured part of results.json: `metrics`, `per_defect`, `mean_scores`, `counts`, `roc`, `histogram` and
@@ -99,16 +99,16 @@ def classified(predictions: Sequence[Prediction]) -> tuple[dict[str, float | Non
 
 def outlier_notes(calibration: Calibration) -> list[str]:
     """A sentence about the normals that stand far apart from the others, empty where none does."""
-    found = standing_out(calibration)
-    if not found:
+    outliers = standing_out(calibration)
+    if not outliers:
         return []
-    one = len(found) == 1
-    named = ", ".join(f"{path} ({score:.4g})" for path, score in found[:5]) + (
-        f" and {len(found) - 5} more" if len(found) > 5 else ""
+    one = len(outliers) == 1
+    named = ", ".join(f"{path} ({score:.4g})" for path, score in outliers[:5]) + (
+        f" and {len(outliers) - 5} more" if len(outliers) > 5 else ""
     )
     return [
-        f"{len(found)} good photograph{'' if one else 's'} used for the threshold score{'s' if one else ''} far above "
-        f"all others: {named}. Look at "
+        f"{len(outliers)} good photograph{'' if one else 's'} used for the threshold score{'s' if one else ''} far "
+        f"above all others: {named}. Look at "
         f"{'it' if one else 'them'}: a defect or another camera set-up among the normals raises the threshold, and "
         "defects pass below it."
     ]
@@ -173,17 +173,17 @@ def _missing(good: np.ndarray, defective: np.ndarray, pixels: PixelScores) -> li
     ranked = "image_auroc, image_aupr, image_f1_max and balanced_accuracy are left out"
     if good.size and not defective.size:
         notes.append(
-            f"{ranked}: the test split holds no defective image, so only the rejection of good parts could be measured."
+            f"{ranked}: the test split has no defective image, so only the rejection of good parts could be measured."
         )
     elif defective.size and not good.size:
-        notes.append(f"{ranked}: the test split holds no good image, so only the finding of defects could be measured.")
+        notes.append(f"{ranked}: the test split has no good image, so only the finding of defects could be measured.")
     elif not good.size:
         notes.append(f"{ranked}: no test image is labelled good or defect.")
     if not pixels.regions:
         reason = (
             "no defective test image has a mask the network could see"
             if defective.size
-            else "the test split holds no defective image"
+            else "the test split has no defective image"
         )
         notes.append(
             "Pixel metrics (pixel_auroc, pixel_aupr, pixel_f1_max, aupro, aupro_05, pixel_iou, pixel_dice ...) are "
@@ -201,11 +201,11 @@ def table(results: dict[str, Any]) -> str:
     ]
     lines += [f"  {printable(sentence)[:600]}" for sentence in results["verdict"]["text"]]
     lines += [f"  {name:<18}{_cell(metrics[name])}" for name in ROWS]
-    found, missed, rejected, passed = (
+    detected, missed, rejected, passed = (
         confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative")
     )
     lines.append(
-        f"  threshold {threshold['image']:.6g}: {found} of {found + missed} defects found, {rejected} of "
+        f"  threshold {threshold['image']:.6g}: {detected} of {detected + missed} defects found, {rejected} of "
         f"{rejected + passed} good parts rejected"
     )
     if results["per_defect"]:

@@ -109,7 +109,7 @@ class Threshold:
 def read_calibration(index: Path) -> Calibration:
     """Read `calibration.json` of an index artefact.
 
-    Raises BadInput where it is missing, damaged or holds no image, RunFailed where a score is not finite.
+    Raises BadInput where it is missing, damaged or without images, RunFailed where a score is not finite.
     """
     path = Path(index) / CALIBRATION
     try:
@@ -132,7 +132,7 @@ def read_calibration(index: Path) -> Calibration:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}: {error}); run build_index again.") from error
     if not scores:
         raise BadInput(
-            f"{path} holds no calibration scores; give the set normals to calibrate on "
+            f"{path} has no calibration scores; give the set normals to calibrate on "
             "(data.calibration_fraction above 0, or 0 for refits of the training normals) and run build_index again."
         )
     for name, score, maximum, median in zip(paths, scores, maxima, medians, strict=True):
@@ -237,7 +237,7 @@ def either_rate(scores: Sequence[float], maxima: Sequence[float], rank: int) -> 
 
 
 def check_rate(rate: float) -> None:
-    """Raises BadInput where `rate` is no false-reject rate."""
+    """Raises BadInput where `rate` is not a false-reject rate."""
     if not 0 < rate < 1:
         raise BadInput(
             f"threshold.false_reject_rate is {rate}; it must lie between 0 and 1 (0.01 = one good part in a hundred), "

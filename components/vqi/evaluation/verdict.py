@@ -24,12 +24,12 @@ NAMED = 5
 def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> dict[str, Any]:
     """The `verdict` of results.json, from the raw scores of good and of defective test images, [n] each.
 
-    `sentence`: the outcome; `text`: that and all that follows, a sentence each; `fine`: whether nothing went wrong;
+    `sentence`: the result; `text`: that and all that follows, a sentence each; `fine`: whether nothing went wrong;
     `choices`: the threshold in use and its neighbours, a row each; `decisive`: what the threshold would be without one
     calibration photograph, None where none moves it.
     """
     confusion = asdict(Confusion.at(threshold.image, defective, good))
-    first = outcome(confusion)
+    first = summarise_decisions(confusion)
     choices = _choices(calibration, threshold, good, defective)
     decisive = _decisive(calibration, threshold, good, defective)
     sentences = [
@@ -42,30 +42,30 @@ def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, de
     return {**first, "text": [sentence for sentence in sentences if sentence], "choices": choices, "decisive": decisive}
 
 
-def outcome(confusion: Mapping[str, int]) -> dict[str, Any]:
+def summarise_decisions(confusion: Mapping[str, int]) -> dict[str, Any]:
     """The result in one `sentence` of plain language, alone in `text`, and whether nothing went wrong (`fine`)."""
-    found, defects, rejected, good = totals(confusion)
+    detected, defects, rejected, good = totals(confusion)
     passed = (
         "no good part was tested"
         if not good
         else f"{rejected or 'none'} of {good} good part{'s' * (good != 1)} would be rejected"
     )
-    caught = f"{'all' if found == defects else found or 'none'} of {defects} defective part{'s' * (defects != 1)}"
+    caught = f"{'all' if detected == defects else detected or 'none'} of {defects} defective part{'s' * (defects != 1)}"
     if not defects and not good:
         sentence = "No labelled image was tested: how well this detector works is not known."
     elif not defects:
         sentence = f"No defective part was tested, so nothing is known about what is found; at the threshold {passed}."
     else:
         sentence = f"At the threshold this detector finds {caught}, and {passed}."
-    return {"fine": bool(defects) and found == defects and not rejected, "sentence": sentence, "text": [sentence]}
+    return {"fine": bool(defects) and detected == defects and not rejected, "sentence": sentence, "text": [sentence]}
 
 
 def totals(confusion: Mapping[str, int]) -> tuple[int, int, int, int]:
     """Defects found, all defects, good parts rejected, all good parts."""
-    found, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
+    detected, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
     return (
-        found,
-        found + (confusion.get("false_negative") or 0),
+        detected,
+        detected + (confusion.get("false_negative") or 0),
         rejected,
         rejected + (confusion.get("true_negative") or 0),
     )
@@ -96,8 +96,8 @@ def _choices(
     """The threshold in use and its nearest neighbours, the strictest first: what to ask for (`rate`), what it
     promises, and its decisions.
     """
-    n, asked = len(calibration.scores), threshold.requested_false_reject_rate
-    in_use = max(asked, 1 / (n + 1))
+    n, requested = len(calibration.scores), threshold.requested_false_reject_rate
+    in_use = max(requested, 1 / (n + 1))
     above = n + 1 - threshold_rank(n, in_use)
     # Upwards to hundredths of a percent: a rate that a person can type, at which the promise holds still.
     rates = {math.ceil(round(above * times) / (n + 1) * 10**4) / 10**4 for times in NEIGHBOURS if above * times >= 1}
@@ -121,9 +121,9 @@ def _decisive(
     if n < 2:
         return None
     order = sorted(range(n), key=lambda number: -calibration.scores[number])
-    asked = max(threshold.requested_false_reject_rate, 1 / (n + 1))
+    requested = max(threshold.requested_false_reject_rate, 1 / (n + 1))
     above, above_without = (
-        n + 1 - threshold_rank(n, asked),
+        n + 1 - threshold_rank(n, requested),
         n - threshold_rank(n - 1, threshold.requested_false_reject_rate),
     )
     # Of n - 1 the same number lies at or above the threshold: without one of these photographs it comes down to the
@@ -169,8 +169,8 @@ def _neighbours(choices: list[dict[str, Any]], threshold: Threshold) -> str:
         )
     parts = []
     for row in others:
-        found, defects, rejected, good = totals(row["confusion"])
-        done = [f"finds {found} of {defects}"] * bool(defects) + [f"rejects {rejected} of {good}"] * bool(good)
+        detected, defects, rejected, good = totals(row["confusion"])
+        done = [f"finds {detected} of {defects}"] * bool(defects) + [f"rejects {rejected} of {good}"] * bool(good)
         parts.append(f"{percent(row['rate'])} {' and '.join(done)}")
     promise = {"split": "guaranteed on average", "cross": "expected, not guaranteed", "seen": "not promised"}[
         threshold.kind
@@ -202,10 +202,10 @@ def _single(decisive: Mapping[str, Any] | None, confusion: Mapping[str, int], th
 
 def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> str:
     """The decisions that a lower threshold changes, as a clause; empty where it changes none."""
-    found, defects, rejected, good = totals(after)
+    detected, defects, rejected, good = totals(after)
     changes = []
     if after["true_positive"] != before["true_positive"]:
-        changes.append(f"finding {found} of {defects} defective parts")
+        changes.append(f"finding {detected} of {defects} defective parts")
     if after["false_positive"] != before["false_positive"]:
         changes.append(f"rejecting {rejected} of {good} good ones")
     return " and ".join(changes)

@@ -1,4 +1,4 @@
-"""Certificates that a cluster hands to its pods: where they are mounted, what speaks TLS is told to trust them."""
+"""Certificates that a cluster hands to its pods: where they are mounted, what speaks TLS trusts them."""
 
 from __future__ import annotations
 

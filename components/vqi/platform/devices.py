@@ -1,4 +1,4 @@
-"""The one place that knows devices and precisions."""
+"""The one module that knows devices and precisions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Compute:
         return tuple(f"{kind}:{number.strip()}" for number in numbers.split(",")) if numbers else (kind,)
 
     def of_process(self, rank: int) -> Compute:
-        """What process `rank` of several runs on: the device of that place in the list, or the accelerator of that
+        """What process `rank` of several runs on: the device at that position in the list, or the accelerator of that
         number."""
         if len(self.devices) > 1:
             return replace(self, device=self.devices[rank % len(self.devices)])

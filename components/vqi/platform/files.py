@@ -149,6 +149,6 @@ def canonical_json(value: Any) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's content, read in pieces."""
+    """Hex SHA-256 of a file's content, read in chunks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -69,8 +69,8 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     """The variable that counts, "" where it is not set or empty."""
-    found = name if name in environ else name.upper()
-    return found if environ.get(found, "").strip() else ""
+    variable = name if name in environ else name.upper()
+    return variable if environ.get(variable, "").strip() else ""
 
 
 def _bypassed(host: str, port: int, environ: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
 """How many threads a step may use: the container's CPU limit, not the number of cores of its node.
 
 Libraries ask the machine how many cores it has. In a container that may use 4 of 96 they start 96 threads, which the
-kernel then holds back for most of every 100 ms; so the limit is told to them before they load. Where there is none,
+kernel then holds back for most of every 100 ms; so they get the limit before they load. Where there is none,
 nothing is set: their own choice (physical cores) is better.
 """
 
@@ -17,8 +17,8 @@ OMP = "OMP_NUM_THREADS"
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """The CPUs this process may use: the least of affinity, cpuset and quota (rounded down: a part of a core is no
-    place for a thread), at least 1.
+    """The CPUs this process may use: the least of affinity, cpuset and quota (rounded down: a part of a core runs
+    no thread of its own), at least 1.
 
     Quotas bind a group and all inside it, so the least of a nested path counts. `root` is the file system's; tests hand
     over another.
@@ -33,8 +33,8 @@ def available_cpus(root: Path = Path("/")) -> int:
 def thread_limit(root: Path = Path("/")) -> int:
     """Threads to tell a library that would ask the machine; 0 = no limit, let it choose. An OMP_NUM_THREADS that is set
     wins."""
-    if told := _told():
-        return told
+    if threads := _read_omp_threads():
+        return threads
     cpus = available_cpus(root)
     return cpus if cpus < (os.cpu_count() or 1) else 0
 
@@ -55,7 +55,7 @@ def follow_cpu_limit(root: Path = Path("/")) -> int:
     return threads
 
 
-def _told() -> int:
+def _read_omp_threads() -> int:
     """OMP_NUM_THREADS as OpenMP reads it ("4,2" is 4 threads, and 2 in each of them); 0 where it says nothing."""
     first = os.environ.get(OMP, "").split(",")[0].strip()
     return int(first) if first.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""The one place torchvision is imported from.
+"""The one module that imports torchvision.
 
 torchvision's wheel is linked against CUDA. Beside a CPU-only torch its operators cannot be loaded, and `import
 torchvision` dies with "operator torchvision::nms does not exist". Models, feature extraction and transforms need none

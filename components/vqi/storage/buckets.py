@@ -32,7 +32,7 @@ class Expiry(BaseModel):
 
 
 class Bucket(BaseModel):
-    """A bucket, what expires in it, and after how many days the pieces of an upload that never ended go (0: never)."""
+    """A bucket, what expires in it, and after how many days the parts of an upload that never ended go (0: never)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -43,7 +43,7 @@ class Bucket(BaseModel):
     @classmethod
     def _as_s3_allows(cls, name: str) -> str:
         if Address.parse(f"s3://{name}") != Address(name, ""):
-            raise ValueError(f"{name!r} is no name for a bucket")
+            raise ValueError(f"{name!r} is not a name for a bucket")
         return name
 
     @field_validator("expire")
@@ -61,7 +61,7 @@ def read_buckets(file: Path) -> list[Bucket]:
     except OSError as error:
         raise BadInput(f"The list of buckets {file} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
-        raise BadInput(f"The list of buckets {file} is no YAML ({str(error).splitlines()[0]}).") from error
+        raise BadInput(f"The list of buckets {file} is not YAML ({str(error).splitlines()[0]}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{file}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}.") from error

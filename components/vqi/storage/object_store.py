@@ -41,26 +41,26 @@ PARALLEL, PARALLEL_PARTS = 8, 3
 PART_SIZE, MOST_PARTS = 8 << 20, 10_000
 UPLOADS = 3
 # What a broken connection loses at most.
-PIECE = 1 << 16
+CHUNK_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Address:
-    """A place in an object store: s3://bucket/key. The key may be empty (the whole bucket)."""
+    """An address in an object store: s3://bucket/key. The key may be empty (the whole bucket)."""
 
     bucket: str
     key: str
 
     @staticmethod
     def parse(text: str) -> Address:
-        """Raises BadInput where `text` is no s3:// address with a bucket name as S3 allows them."""
+        """Raises BadInput where `text` is not an s3:// address with a bucket name as S3 allows them."""
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", text, re.DOTALL)
         if not match:
-            raise BadInput(f"{text!r} is no address in an object store; write s3://bucket/prefix.")
+            raise BadInput(f"{text!r} is not an address in an object store; write s3://bucket/prefix.")
         return Address(match[1], (match[2] or "").strip("/"))
 
     def __post_init__(self) -> None:
-        # HTTP clients and gateways shorten such paths: another object than the one signed for would be asked for.
+        # HTTP clients and gateways shorten such paths: the request would then name another object than the one signed.
         if not {".", ".."}.isdisjoint(self.key.split("/")):
             raise BadInput(
                 f"{str(self)!r} has '.' or '..' as a part of its key, which HTTP cannot carry; rename the object."
@@ -86,7 +86,7 @@ class ObjectStore:
 
     def __init__(self, client: Minio, endpoint: str, pause: float = FIRST_PAUSE) -> None:
         self._client, self.endpoint, self._pause = client, endpoint, pause
-        self._waiting_said, self._saying = float("-inf"), threading.Lock()
+        self._last_report, self._report_lock = float("-inf"), threading.Lock()
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> ObjectStore:
@@ -108,23 +108,23 @@ class ObjectStore:
         prefix = f"{address.key}/" if address.key else ""
         seen: list[StoredObject] = []
 
-        def listed() -> None:
+        def list_page() -> None:
             # A listing comes in pages of a thousand: one that broke off goes on behind the last key it gave.
             after = seen[-1].key if seen else None
             for item in self._client.list_objects(address.bucket, prefix=prefix, recursive=True, start_after=after):
                 if item.object_name:
                     seen.append(StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"')))
 
-        self._persistently(listed, address, progress=lambda: len(seen))
-        found = {item.key: item for item in seen if not item.key.endswith("/")}
-        return sorted(found.values(), key=lambda item: item.key)
+        self._persistently(list_page, address, progress=lambda: len(seen))
+        by_key = {item.key: item for item in seen if not item.key.endswith("/")}
+        return sorted(by_key.values(), key=lambda item: item.key)
 
     def find(self, address: Address) -> StoredObject | None:
         """The one object at `address`, or None."""
         if not address.key:
             return None
-        found = self._persistently(lambda: self._stat(address), address)
-        return found[0] if found else None
+        entry = self._persistently(lambda: self._stat(address), address)
+        return entry[0] if entry else None
 
     def _stat(self, address: Address) -> tuple[StoredObject, str] | None:
         """The object at `address` and the SHA-256 in its metadata ("" where there is none); None where there is no
@@ -144,14 +144,14 @@ class ObjectStore:
     def _ask_why(self, error: Exception, address: Address) -> None:
         """The answer to a HEAD request has no body and cannot say why: ask with a request whose answer has one, which
         raises its own error."""
-        from vqi.storage.s3_answers import is_unsaid, status_and_code
+        from vqi.storage.s3_answers import lacks_reason, status_and_code
 
-        if is_unsaid(error):
+        if lacks_reason(error):
             try:
                 next(iter(self._client.list_objects(address.bucket, prefix=address.key, recursive=True)), None)
-            except Exception as told:
+            except Exception as listing_error:
                 # Listing may be forbidden where reading is not: that says nothing new.
-                if status_and_code(told)[1] != "AccessDenied":
+                if status_and_code(listing_error)[1] != "AccessDenied":
                     raise
 
     def download_file(self, address: str | Address, destination: Path, sha256: str | None = None) -> Path:
@@ -161,17 +161,17 @@ class ObjectStore:
         with the store's own checksum and with `sha256` where it is given. Raises BadInput for a missing object, wrong
         credentials or another `sha256`.
         """
-        place = Address.parse(address) if isinstance(address, str) else address
+        source = Address.parse(address) if isinstance(address, str) else address
         destination = Path(destination)
         if destination.is_file() and sha256 and sha256_of(destination) == sha256:
             return destination
-        item = self.find(place)
+        item = self.find(source)
         if item is None:
-            self._check_bucket(place)
-            raise BadInput(f"There is no object {place} in the store at {self.endpoint}.")
+            self._check_bucket(source)
+            raise BadInput(f"There is no object {source} in the store at {self.endpoint}.")
         destination.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(destination.parent):
-            self._bring(place, item, destination, sha256)
+            self._bring(source, item, destination, sha256)
         return destination
 
     def download_prefix(self, address: Address, cache: Path) -> dict[str, Path]:
@@ -233,20 +233,20 @@ class ObjectStore:
                 if size <= PART_SIZE
                 else self._put_in_parts(Path(file), address, size, checksum)
             )
-            found = self._persistently(lambda: self._stat(address), address)
-            reason = _difference(found, size, checksum, etag, Path(file))
+            stored = self._persistently(lambda: self._stat(address), address)
+            reason = _difference(stored, size, checksum, etag, Path(file))
             if not reason:
                 return
-        if found and found[1] == checksum:
+        if stored and stored[1] == checksum:
             self.remove(address)
         raise RunFailed(
             f"{address} was sent {UPLOADS} times to the store at {self.endpoint}, which said yes, but {reason}."
         )
 
     def _put(self, file: Path, address: Address, size: int, checksum: str) -> str:
-        """Send a file in one piece; its ETag."""
+        """Send a file in one request; its ETag."""
 
-        def sent() -> str:
+        def send() -> str:
             with open(file, "rb") as content:
                 metadata: dict[str, str | list[str] | tuple[str]] = {"sha256": checksum}
                 return (
@@ -256,11 +256,11 @@ class ObjectStore:
                     or ""
                 )
 
-        return self._persistently(sent, address, writing=True)
+        return self._persistently(send, address, writing=True)
 
     def _put_in_parts(self, file: Path, address: Address, size: int, checksum: str) -> str:
-        """Send a file in parts, several at once, and put them together; the ETag of the whole, "" where that was not
-        said."""
+        """Send a file in parts, several at once, and put them together; the ETag of the whole, "" where the answer was
+        lost."""
         from minio.datatypes import Part
         from minio.error import MinioException
 
@@ -270,18 +270,18 @@ class ObjectStore:
         # away: its steps one by one.
         client, bucket, key = self._client, address.bucket, address.key
         step = max(PART_SIZE, -(-size // MOST_PARTS))
-        given_up = threading.Event()
+        cancelled = threading.Event()
 
         def part(number: int) -> Part:
-            if given_up.is_set():
+            if cancelled.is_set():
                 raise RunFailed(f"The upload of {address} was given up.")
             with open(file, "rb") as content:
                 content.seek((number - 1) * step)
-                piece = content.read(step)
+                body = content.read(step)
             return Part(
                 number,
                 self._persistently(
-                    lambda: client._upload_part(bucket, key, piece, None, upload, number), address, writing=True
+                    lambda: client._upload_part(bucket, key, body, None, upload, number), address, writing=True
                 ),
             )
 
@@ -307,7 +307,7 @@ class ObjectStore:
                 try:
                     parts = [future.result() for future in futures]
                 except BaseException:
-                    given_up.set()
+                    cancelled.set()
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
             return self._persistently(put_together, address, writing=True)
@@ -316,7 +316,7 @@ class ObjectStore:
             raise
 
     def _abandon(self, bucket: str, key: str, upload: str) -> None:
-        """Drop the parts of an upload, if the store can still be told; else its rule for incomplete uploads does."""
+        """Drop the parts of an upload, if the store still answers; else its rule for incomplete uploads does."""
         with suppress(VqiError):
             self._persistently(
                 lambda: self._client._abort_multipart_upload(bucket, key, upload), Address(bucket, key), attempts=4
@@ -326,8 +326,8 @@ class ObjectStore:
         """Drop the parts that killed uploads to the object `address`, and to those under it as a folder, have left; how
         many uploads there were.
 
-        Nothing is raised: some stores list unfinished uploads of a whole key only, some forbid it, and all can be told
-        to drop old ones by a rule.
+        Nothing is raised: some stores list unfinished uploads of a whole key only, some forbid it, and all can drop old
+        ones by a rule.
         """
         dropped = 0
         with suppress(VqiError):
@@ -347,7 +347,7 @@ class ObjectStore:
         return dropped
 
     def remove(self, address: Address) -> None:
-        """Remove one object; one that is not there is no error."""
+        """Remove one object; one that does not exist is not an error."""
         self._persistently(lambda: self._client.remove_object(address.bucket, address.key), address, writing=True)
 
     def upload_folder(self, folder: Path, address: Address) -> None:
@@ -371,7 +371,7 @@ class ObjectStore:
         if self._persistently(lambda: self._client.bucket_exists(name), address):
             return False
 
-        def made() -> bool:
+        def make() -> bool:
             try:
                 self._client.make_bucket(name)
             except S3Error as error:
@@ -385,20 +385,20 @@ class ObjectStore:
                 raise
             return True
 
-        return self._persistently(made, address)
+        return self._persistently(make, address)
 
     def lifecycle(self, name: str) -> list[Rule] | None:
         """The lifecycle rules of a bucket; None where the store offers none."""
 
         from vqi.storage.s3_answers import not_offered
 
-        def asked() -> list[Rule] | None:
+        def read_rules() -> list[Rule] | None:
             with not_offered():
-                found = self._client.get_bucket_lifecycle(name)
-                return list(found.rules) if found else []
+                config = self._client.get_bucket_lifecycle(name)
+                return list(config.rules) if config else []
             return None
 
-        return self._persistently(asked, Address(name, ""))
+        return self._persistently(read_rules, Address(name, ""))
 
     def set_lifecycle(self, name: str, rules: list[Rule]) -> bool:
         """Replace the lifecycle rules of a bucket; whether the store took them."""
@@ -406,7 +406,7 @@ class ObjectStore:
 
         from vqi.storage.s3_answers import not_offered
 
-        def told() -> bool:
+        def write_rules() -> bool:
             with not_offered():
                 if rules:
                     self._client.set_bucket_lifecycle(name, LifecycleConfig(rules))
@@ -415,7 +415,7 @@ class ObjectStore:
                 return True
             return False
 
-        return self._persistently(told, Address(name, ""))
+        return self._persistently(write_rules, Address(name, ""))
 
     def _bring(self, address: Address, item: StoredObject, destination: Path, sha256: str | None) -> None:
         part = destination.with_name(
@@ -427,10 +427,10 @@ class ObjectStore:
                 address,
                 progress=lambda: part.stat().st_size if part.exists() else 0,
             )
-            if sha256 and (found := sha256_of(part)) != sha256:
+            if sha256 and (actual := sha256_of(part)) != sha256:
                 part.unlink()
                 raise BadInput(
-                    f"{address} has SHA-256 {found}, not {sha256} as asked for; the object was changed or the "
+                    f"{address} has SHA-256 {actual}, not {sha256} as asked for; the object was changed or the "
                     "checksum is of another file."
                 )
             os.replace(part, destination)
@@ -466,8 +466,8 @@ class ObjectStore:
                 )
                 with open(part, "ab" if continued else "wb") as file:
                     # As it is stored: an object with a Content-Encoding would be unpacked on the way.
-                    for piece in response.stream(PIECE, decode_content=False):
-                        file.write(piece)
+                    for chunk in response.stream(CHUNK_SIZE, decode_content=False):
+                        file.write(chunk)
             finally:
                 response.close()
                 response.release_conn()
@@ -482,14 +482,14 @@ class ObjectStore:
             raise Incomplete("its content does not have the checksum the store gives for it")
 
     def _check_bucket(self, address: Address) -> None:
-        def there() -> bool:
+        def bucket_exists() -> bool:
             try:
                 return self._client.bucket_exists(address.bucket)
             except Exception as error:
                 self._ask_why(error, address)
                 raise
 
-        if not self._persistently(there, address):
+        if not self._persistently(bucket_exists, address):
             raise BadInput(f"There is no bucket {address.bucket!r} in the store at {self.endpoint}.")
 
     def _persistently(
@@ -506,7 +506,7 @@ class ObjectStore:
         An attempt that brought `progress` further than ever counts as the first of its row: a large file may break off
         any number of times.
         """
-        from vqi.storage.s3_answers import ERRORS, Incomplete, asked_pause, explained, may_pass, reason_of
+        from vqi.storage.s3_answers import ERRORS, Incomplete, explained, may_pass, reason_of, requested_pause
 
         attempt, furthest, limit = 0, progress(), attempts or ATTEMPTS
         while True:
@@ -524,17 +524,17 @@ class ObjectStore:
                         f"({reason_of(error)})."
                     ) from error
                 pause = min(self._pause * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                pause = max(pause, asked_pause(error))
+                pause = max(pause, requested_pause(error))
                 if attempt > 4:
-                    self._say_waiting(reason_of(error))
+                    self._report_waiting(reason_of(error))
                 time.sleep(pause)
 
-    def _say_waiting(self, reason: str) -> None:
+    def _report_waiting(self, reason: str) -> None:
         """Tell a person what takes so long, for all threads once in a while."""
-        with self._saying:
-            if time.monotonic() - self._waiting_said < 30:
+        with self._report_lock:
+            if time.monotonic() - self._last_report < 30:
                 return
-            self._waiting_said = time.monotonic()
+            self._last_report = time.monotonic()
         print(
             f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.",
             file=sys.stderr,
@@ -559,14 +559,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _difference(found: tuple[StoredObject, str] | None, size: int, checksum: str, etag: str, file: Path) -> str:
+def _difference(entry: tuple[StoredObject, str] | None, size: int, checksum: str, etag: str, file: Path) -> str:
     """What distinguishes an object from the file that was sent, "" where nothing does. `checksum` and `etag`: what it
     should have."""
-    if found is None:
+    if entry is None:
         return "it is not there"
-    stored, told = found
-    if stored.size != size or told not in ("", checksum):
-        return f"{stored.size} bytes with the checksum {told[:12] or 'none'} are there, not {size} with {checksum[:12]}"
+    stored, checked = entry
+    if stored.size != size or checked not in ("", checksum):
+        return (
+            f"{stored.size} bytes with the checksum {checked[:12] or 'none'} are there, not {size} with {checksum[:12]}"
+        )
     # Some keep no metadata of what came in parts, and give the MD5 of the whole for an ETag.
     if etag and stored.etag not in ("", etag) and stored.etag != _md5_of(file):
         return "its ETag is not the one that was given for it"
@@ -581,8 +583,8 @@ def _md5_of(file: Path) -> str:
 def _checksums_agree(part: Path, etag: str, received: Mapping[str, str]) -> bool:
     """Whether a file has the checksums that came with it; an ETag is an MD5 unless the object came in parts or is
     encrypted by the store."""
-    if asked := received.get("x-amz-meta-sha256"):
-        return sha256_of(part) == asked
+    if expected := received.get("x-amz-meta-sha256"):
+        return sha256_of(part) == expected
     encrypted = any(key.startswith("x-amz-server-side-encryption") for key in received)
     if encrypted or not re.fullmatch(r"[0-9a-f]{32}", etag):
         return True

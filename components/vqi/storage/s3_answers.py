@@ -67,8 +67,8 @@ _NOT_OFFERED = {
     "BucketAlreadyExists",
     "BucketAlreadyOwnedByYou",
 }
-# What a HEAD request's answer, which has no body, is given for want of its real code.
-_UNSAID = {"AccessDenied", "BadRequest", "Redirect", "PermanentRedirect", ""}
+# The codes of a HEAD request's answer: it has no body, so the client cannot know the real code.
+_CODES_WITHOUT_REASON = {"AccessDenied", "BadRequest", "Redirect", "PermanentRedirect", ""}
 
 
 class Incomplete(Exception):
@@ -115,17 +115,17 @@ def not_offered() -> Iterator[None]:
             raise
 
 
-def is_unsaid(error: BaseException) -> bool:
-    """Whether a refused HEAD request should be asked for its reason with another one."""
+def lacks_reason(error: BaseException) -> bool:
+    """Whether a refused HEAD request came without its reason, which another request must get."""
     status, code = status_and_code(error)
-    return status in (301, 307, 400, 403) and code in _UNSAID
+    return status in (301, 307, 400, 403) and code in _CODES_WITHOUT_REASON
 
 
-def asked_pause(error: BaseException) -> float:
+def requested_pause(error: BaseException) -> float:
     """The seconds that the store asks to be left alone for; 0 where it does not say."""
     headers = error.response.headers if isinstance(error, S3Error) and error.response is not None else {}
-    asked = str(headers.get("Retry-After") or "")
-    return min(float(asked), LONGEST_WAIT) if asked.isdecimal() and len(asked) < 6 else 0.0
+    seconds = str(headers.get("Retry-After") or "")
+    return min(float(seconds), LONGEST_WAIT) if seconds.isdecimal() and len(seconds) < 6 else 0.0
 
 
 def reason_of(error: BaseException) -> str:
@@ -214,8 +214,8 @@ def explained(error: BaseException, bucket: str, address: str, endpoint: str, wr
 
 def _refusal(error: BaseException) -> int:
     """The status with which a proxy refused a tunnel for good, 0 where it did not."""
-    found = re.search(r"Tunnel connection failed: (4\d\d)", str(error))
-    return int(found[1]) if found else 0
+    match = re.search(r"Tunnel connection failed: (4\d\d)", str(error))
+    return int(match[1]) if match else 0
 
 
 def _region(error: BaseException) -> str:

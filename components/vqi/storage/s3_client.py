@@ -23,13 +23,13 @@ from vqi.platform.proxies import Proxy, proxy_of
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 # What one call hands to a socket.
-PIECE = 1 << 16
+CHUNK_SIZE = 1 << 16
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MINIO_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL")
 ADDRESSING_STYLE = "AWS_S3_ADDRESSING_STYLE"
 
 
 class SteadyPool(urllib3.PoolManager):
-    """Sends what is large in pieces: a socket's patience is for all that one call sends, so a part sent whole had to be
+    """Sends a large body in chunks: a socket's patience is for all that one call sends, so a part sent whole had to be
     through within CONNECT_SECONDS, and over a slow line none ever was. Each request goes through the proxy that the
     environment names for its address."""
 
@@ -40,7 +40,7 @@ class SteadyPool(urllib3.PoolManager):
         self._lock = threading.Lock()
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
-        if isinstance(body := options.get("body"), bytes) and len(body) > PIECE:
+        if isinstance(body := options.get("body"), bytes) and len(body) > CHUNK_SIZE:
             options["body"] = io.BytesIO(body)
         if proxy := proxy_of(url, self._environ):
             return self._through(proxy).urlopen(method, url, redirect=redirect, **options)
@@ -90,7 +90,7 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
         environ,
         num_pools=4,
         maxsize=connections,
-        blocksize=PIECE,
+        blocksize=CHUNK_SIZE,
         retries=False,
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         cert_reqs="CERT_REQUIRED",

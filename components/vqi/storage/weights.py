@@ -37,7 +37,7 @@ def load_weights(network: str, weights: str, sha256: str = "") -> tuple[dict[str
     """The state dict that `weights` names (`imagenet`, a file path or an `s3://` address) for torchvision's `network`,
     and its origin.
 
-    Raises BadInput where it cannot be had, does not have the `sha256` asked for, or is no plain state dict.
+    Raises BadInput where it cannot be had, does not have the `sha256` asked for, or is not a plain state dict.
     """
     if weights == "imagenet":
         path, label = _imagenet_file(network)
@@ -112,10 +112,10 @@ def _impatient_sockets(seconds: float = 20.0) -> Iterator[None]:
 def _read(path: Path, name: str, sha256: str, setting: str) -> dict[str, Tensor]:
     """The tensors of a weights file: safetensors, or torch's own format read without its pickled code."""
     if sha256:
-        found = sha256_of(path)
-        if found != sha256.lower():
+        actual = sha256_of(path)
+        if actual != sha256.lower():
             raise BadInput(
-                f"The weights {name} have sha256 {found}, not {sha256} as {setting} says; check the file or the "
+                f"The weights {name} have sha256 {actual}, not {sha256} as {setting} says; check the file or the "
                 "setting."
             )
     import torch
@@ -151,7 +151,7 @@ def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
         if isinstance(key, str) and isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise BadInput(f"The weights {name} hold no tensors; they are no state dict.")
+        raise BadInput(f"The weights {name} have no tensors; they are not a state dict.")
     return tensors
 
 

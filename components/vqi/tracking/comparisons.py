@@ -64,8 +64,8 @@ class Comparison:
         """The latest run that was begun with `key`."""
         address = _needed(uri)
         with tracking_client(address) as client:
-            found = _search(client, experiment_id(client, experiment), f"tags.`{COMPARISON}` = '{key}'", 1)
-            return Comparison(address, found[0].info.run_id) if found else None
+            runs = _search(client, experiment_id(client, experiment), f"tags.`{COMPARISON}` = '{key}'", 1)
+            return Comparison(address, runs[0].info.run_id) if runs else None
 
     def write_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
         """Store what was planned."""
@@ -88,8 +88,8 @@ class Comparison:
             runs = _search(
                 client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_TRIALS
             )
-            found = [TrialRun(run.info.run_id, run.data.tags.get(TRIAL, ""), dict(run.data.metrics)) for run in runs]
-        return {trial.trial: trial for trial in reversed(found)}
+            trials = [TrialRun(run.info.run_id, run.data.tags.get(TRIAL, ""), dict(run.data.metrics)) for run in runs]
+        return {trial.trial: trial for trial in reversed(trials)}
 
     def adopt(self, run_id: str, trial: str) -> None:
         """Make a run that is there already a trial of this one."""

@@ -89,7 +89,7 @@ def track_run(
     (`uri` empty and no MLFLOW_TRACKING_URI).
 
     Metrics that are not finite numbers are left out. `artifacts` are files or folders, copied to the run's artefact
-    store. Where it cannot be completed the run is marked FAILED, if the server can still be told. Raises BadInput for
+    store. Where it cannot be completed the run is marked FAILED, if the server still answers. Raises BadInput for
     an address of no known kind, RunFailed where the server does not answer (within some 20 s) or refuses.
     """
     address = tracking_address(uri)
@@ -98,7 +98,7 @@ def track_run(
     with _quiet(), _one_sentence(address):
         client = _client(address)
         texts = {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
-        if run_id and _still_there(client, run_id):
+        if run_id and _is_active(client, run_id):
             for key, text in texts.items():
                 client.set_tag(run_id, key, text)
         else:
@@ -201,7 +201,7 @@ def _store(client: MlflowClient, run_id: str, path: Path) -> None:
             time.sleep(pause)
 
 
-def _still_there(client: MlflowClient, run_id: str) -> bool:
+def _is_active(client: MlflowClient, run_id: str) -> bool:
     """Whether a run that a step before this one began can be gone on with: it may be of another server, or deleted."""
     from mlflow.exceptions import MlflowException
 
@@ -227,7 +227,7 @@ def _checkout_commit() -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"],
             capture_output=True,
             text=True,
@@ -236,7 +236,7 @@ def _checkout_commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return found.stdout.strip()
+    return completed.stdout.strip()
 
 
 def _record(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -290,8 +290,8 @@ def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
     from mlflow.exceptions import MlflowException
 
     with _short_patience():
-        found = client.get_experiment_by_name(name)
-    if found is None and create:
+        experiment = client.get_experiment_by_name(name)
+    if experiment is None and create:
         address = client.tracking_uri
         # Beside the database, not in whatever folder the step happens to run.
         store = (_sqlite_file(address).parent / "mlruns").as_uri() if address.startswith("sqlite") else None
@@ -300,14 +300,14 @@ def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)  # another run was faster
-    if found is None:
+            experiment = client.get_experiment_by_name(name)  # another run was faster
+    if experiment is None:
         return ""
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise BadInput(
             f"The MLflow experiment {name!r} was deleted; restore it, or set tracking.experiment to another name."
         )
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 @contextlib.contextmanager

@@ -30,8 +30,8 @@ from vqi.evaluation.results import (
     PREDICTIONS,
     RESULTS,
     classified,
+    compute_metrics,
     judged,
-    measured,
     outlier_notes,
     table,
     trade_off,
@@ -160,7 +160,7 @@ def _results(
     collector: Collector,
     compute: Compute,
 ) -> dict[str, Any]:
-    found = measured(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
+    found = compute_metrics(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
     found["counts"] |= {
         "train_images": len(data.samples("train")),
         "labelled_images": len(data.samples("labelled")),
