@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vqi.category import Category
 from vqi.platform.errors import BadInput
-from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, marked
+from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, mark_trials
 from vqi_pipelines.catalog import category_names, load_category
 
 
@@ -28,7 +28,7 @@ def catalog_trials(
             if all_of_them
             else "Name the categories with --category, once each, or take them all with --all."
         )
-    return marked([_with_method(name, method, overrides) for name in named for method in methods or ("",)])
+    return mark_trials([_with_method(name, method, overrides) for name in named for method in methods or ("",)])
 
 
 def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:

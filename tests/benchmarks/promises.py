@@ -22,14 +22,14 @@ import numpy as np
 from PIL import Image
 
 from vqi.batches.scoring import score_samples
-from vqi.dataset.generator.part import photograph, place
+from vqi.dataset.generator.part import photograph, position_part
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
+from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector
 from vqi.evaluation.thresholds import calibrate, read_calibration
 from vqi.platform.devices import Compute
-from vqi.platform.devices import place as to_device
 from vqi.steps.build_index.step import build_index
 from vqi.steps.ingest.step import ingest
 from vqi.steps.train.step import train
@@ -44,7 +44,7 @@ def write_parts(folder: Path, seed: int) -> None:
         (folder / split / "good").mkdir(parents=True)
         for number in range(count):
             pose, scene, light = (np.random.default_rng([seed, stream, number, purpose]) for purpose in range(3))
-            image = photograph(place((SIDE, SIDE), pose), scene)
+            image = photograph(position_part((SIDE, SIDE), pose), scene)
             Image.fromarray(image).save(folder / split / "good" / f"{number:03}a.png")
             if split == "train":
                 right, down = light.integers(-1, 2, 2)

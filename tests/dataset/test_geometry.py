@@ -20,7 +20,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("geometry", "original"), CASES)
-def test_a_spot_comes_back_to_its_place(geometry: Geometry, original: tuple[int, int]) -> None:
+def test_a_spot_comes_back_to_its_position(geometry: Geometry, original: tuple[int, int]) -> None:
     x1, y1, x2, y2 = geometry.region or (0, 0, original[1], original[0])
     rows, columns = np.mgrid[0 : original[0], 0 : original[1]]
     centre_y, centre_x = (0.4 * y1 + 0.6 * y2), (0.55 * x1 + 0.45 * x2)

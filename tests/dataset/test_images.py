@@ -112,7 +112,7 @@ def test_a_colour_that_stands_for_transparency_becomes_the_grey_too() -> None:
     ]
 
 
-def test_half_transparent_pixels_are_laid_over_the_grey() -> None:
+def test_half_transparent_pixels_are_blended_with_the_grey() -> None:
     image = Image.new("RGBA", (2, 1), (0, 255, 100, 128))
     photograph = decode_photograph(encoded(image), "x")
     assert photograph.pixels[0, 0].tolist() == [64, 192, 114]
@@ -219,11 +219,11 @@ def test_a_turned_camera_is_turned_back(form: str, orientation: int) -> None:
     ("mode", "grey"),
     [("1", True), ("L", True), ("I;16", True), ("LA", True), ("RGB", False), ("RGBA", False), ("P", False)],
 )
-def test_the_stored_form_tells_grey_from_colour(mode: str, grey: bool) -> None:
+def test_the_stored_form_distinguishes_grey_from_colour(mode: str, grey: bool) -> None:
     assert stored_form(encoded(Image.new(mode, (8, 8))), "x") == (grey, 1)
 
 
-def test_an_image_behind_its_pixels_tells_its_orientation_too() -> None:
+def test_the_orientation_behind_the_pixels_is_read_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     plain = encoded(Image.fromarray(picture()))

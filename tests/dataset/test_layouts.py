@@ -21,15 +21,17 @@ def test_mvtec_gives_splits_labels_defects_and_masks() -> None:
         "test/cut/deep/1.JPG",
         "ground_truth/cut/deep/1_mask.png",
     ]
-    found = by_path(read_layout([*names, "test/unknown/9.png", "test/loose.png", "val/good/5.png"], "auto", "_mask"))
-    assert found["train/good/line 2/0.png"] == Photograph("train/good/line 2/0.png", "train", "good", "good")
-    assert found["test/good/0.png"] == Photograph("test/good/0.png", "test", "good", "good")
-    assert found["test/cut/deep/1.JPG"] == Photograph(
+    photographs = by_path(
+        read_layout([*names, "test/unknown/9.png", "test/loose.png", "val/good/5.png"], "auto", "_mask")
+    )
+    assert photographs["train/good/line 2/0.png"] == Photograph("train/good/line 2/0.png", "train", "good", "good")
+    assert photographs["test/good/0.png"] == Photograph("test/good/0.png", "test", "good", "good")
+    assert photographs["test/cut/deep/1.JPG"] == Photograph(
         "test/cut/deep/1.JPG", "test", "defect", "cut/deep", ("ground_truth/cut/deep/1_mask.png",)
     )
-    assert found["test/unknown/9.png"].label == found["test/loose.png"].label == "unknown"
-    assert found["val/good/5.png"].split == "validation"
-    assert len(found) == 7
+    assert photographs["test/unknown/9.png"].label == photographs["test/loose.png"].label == "unknown"
+    assert photographs["val/good/5.png"].split == "validation"
+    assert len(photographs) == 7
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,10 @@ def test_mvtec_gives_splits_labels_defects_and_masks() -> None:
 )
 def test_a_mask_has_the_suffix_or_the_name_of_its_photograph(suffix: str, mask: str) -> None:
     for layout, names in (("mvtec", ["train/good/0.png", "test/cut/1.jpg"]), ("folders", ["good/0.png", "cut/1.jpg"])):
-        found = by_path(read_layout([*names, mask], layout, suffix))
-        assert found[names[1]].masks == (mask,)
-        assert not found[names[0]].masks
-        assert mask not in found
+        photographs = by_path(read_layout([*names, mask], layout, suffix))
+        assert photographs[names[1]].masks == (mask,)
+        assert not photographs[names[0]].masks
+        assert mask not in photographs
 
 
 def test_the_suffix_wins_over_the_bare_name_and_png_over_other_formats() -> None:
@@ -58,11 +60,11 @@ def test_the_suffix_wins_over_the_bare_name_and_png_over_other_formats() -> None
 
 def test_one_mask_never_serves_test_and_validation() -> None:
     names = ["train/good/0.png", "test/cut/1.png", "val/cut/1.png", "ground_truth/cut/1_mask.png"]
-    found = by_path(read_layout(names, "auto", "_mask"))
-    assert found["test/cut/1.png"].masks == ("ground_truth/cut/1_mask.png",)
-    assert not found["val/cut/1.png"].masks
-    found = by_path(read_layout([*names, "ground_truth/val/cut/1_mask.png"], "auto", "_mask"))
-    assert found["val/cut/1.png"].masks == ("ground_truth/val/cut/1_mask.png",)
+    photographs = by_path(read_layout(names, "auto", "_mask"))
+    assert photographs["test/cut/1.png"].masks == ("ground_truth/cut/1_mask.png",)
+    assert not photographs["val/cut/1.png"].masks
+    photographs = by_path(read_layout([*names, "ground_truth/val/cut/1_mask.png"], "auto", "_mask"))
+    assert photographs["val/cut/1.png"].masks == ("ground_truth/val/cut/1_mask.png",)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +141,9 @@ def test_mask_folders_that_are_called_after_what_lies_beside_them(masks: list[st
         name if masks[0].startswith(("test", "gt")) else name.replace("test/", "").replace("train/", "")
         for name in photographs
     ]
-    found = by_path(read_layout([*names, *masks], "auto", "_mask"))
-    assert set(found) == set(names)
-    assert found[names[1]].masks == tuple(masks)
+    photographs = by_path(read_layout([*names, *masks], "auto", "_mask"))
+    assert set(photographs) == set(names)
+    assert photographs[names[1]].masks == tuple(masks)
 
 
 def test_what_is_drawn_over_a_photograph_is_not_its_mask() -> None:
@@ -151,7 +153,7 @@ def test_what_is_drawn_over_a_photograph_is_not_its_mask() -> None:
     assert "1 mask left out: no defect photograph of that name (ground_truth/cut/1_overlay.png)." in reading.notes
 
 
-def test_several_masks_are_said() -> None:
+def test_several_masks_are_reported() -> None:
     masks = ["ground_truth/cut/1_mask.png", "ground_truth/cut/1_mask_1.png"]
     reading = read_layout(["train/good/0.png", "test/cut/1.png", *masks], "auto", "_mask")
     assert reading.notes[0].startswith(
@@ -162,8 +164,8 @@ def test_several_masks_are_said() -> None:
 @pytest.mark.parametrize("folder", ["wrong_label", "label_missing", "solder_mask", "segment", "masking"])
 def test_a_defect_that_is_called_after_labels_or_masks_is_a_defect(folder: str) -> None:
     names = ["train/good/0.png", f"test/{folder}/1.png", "test/wrong/1.png", "test/solder/2.png"]
-    found = by_path(read_layout(names if folder != "solder_mask" else names[:3], "auto", "_mask"))
-    assert found[f"test/{folder}/1.png"].defect == folder
+    photographs = by_path(read_layout(names if folder != "solder_mask" else names[:3], "auto", "_mask"))
+    assert photographs[f"test/{folder}/1.png"].defect == folder
 
 
 def test_a_product_called_label_is_read() -> None:
@@ -173,29 +175,29 @@ def test_a_product_called_label_is_read() -> None:
 
 
 def test_a_folder_called_images_is_neither_good_nor_a_defect() -> None:
-    found = by_path(
+    photographs = by_path(
         read_layout(
             ["train/good/images/0.png", "test/images/good/1.png", "test/images/2.png", "test/cut/images/3.png"],
             "auto",
             "_mask",
         )
     )
-    assert [found[path].defect for path in sorted(found)] == ["cut", "unknown", "good", "good"]
+    assert [photographs[path].defect for path in sorted(photographs)] == ["cut", "unknown", "good", "good"]
 
 
 @pytest.mark.parametrize("folder", ["gut", "i.O.", "OK ", "no_defect", "good parts"])
 def test_other_names_of_good(folder: str) -> None:
-    found = by_path(
+    photographs = by_path(
         read_layout([f"train/{folder}/0.png", f"test/{folder}/1.png", "test/n.i.O./2.png"], "auto", "_mask")
     )
-    assert sorted((photograph.split, photograph.label) for photograph in found.values()) == [
+    assert sorted((photograph.split, photograph.label) for photograph in photographs.values()) == [
         ("test", "defect"),
         ("test", "good"),
         ("train", "good"),
     ]
 
 
-def test_what_is_left_out_is_told() -> None:
+def test_what_is_left_out_is_reported() -> None:
     names = [
         "train/good/0.png",
         "train/cut/0.png",
@@ -237,12 +239,12 @@ def test_plain_folders(normal: str) -> None:
         "stain/4.png",
         "stain/4_mask.png",
     ]
-    found = by_path(read_layout(names, "auto", "_mask"))
-    assert found[f"{normal}/a/0.png"] == Photograph(f"{normal}/a/0.png", None, "good", "good")
-    assert found["scratch/deep/2.png"] == Photograph("scratch/deep/2.png", "test", "defect", "scratch/deep")
-    assert found["unknown/3.png"].label == "unknown"
-    assert found["stain/4.png"].masks == ("stain/4_mask.png",)
-    assert len(found) == 5
+    photographs = by_path(read_layout(names, "auto", "_mask"))
+    assert photographs[f"{normal}/a/0.png"] == Photograph(f"{normal}/a/0.png", None, "good", "good")
+    assert photographs["scratch/deep/2.png"] == Photograph("scratch/deep/2.png", "test", "defect", "scratch/deep")
+    assert photographs["unknown/3.png"].label == "unknown"
+    assert photographs["stain/4.png"].masks == ("stain/4_mask.png",)
+    assert len(photographs) == 5
 
 
 @pytest.mark.parametrize(
@@ -250,9 +252,9 @@ def test_plain_folders(normal: str) -> None:
     ["ground_truth/scratch/2_mask.png", "scratch/masks/2.png", "masks/2.png", "masks/2_mask.png", "scratch/2_mask.png"],
 )
 def test_plain_folders_find_masks_where_people_put_them(mask: str) -> None:
-    found = by_path(read_layout(["good/0.png", "scratch/2.png", mask], "folders", "_mask"))
-    assert found["scratch/2.png"].masks == (mask,)
-    assert set(found) == {"good/0.png", "scratch/2.png"}
+    photographs = by_path(read_layout(["good/0.png", "scratch/2.png", mask], "folders", "_mask"))
+    assert photographs["scratch/2.png"].masks == (mask,)
+    assert set(photographs) == {"good/0.png", "scratch/2.png"}
 
 
 def test_a_mask_that_could_be_of_two_photographs_is_of_neither() -> None:
@@ -266,7 +268,7 @@ def test_a_lone_mask_is_never_trained_on() -> None:
     assert [photograph.path for photograph in reading.photographs] == ["good/0.png"]
 
 
-def test_nothing_but_photographs_are_normals_and_said_so() -> None:
+def test_photographs_without_folders_are_normals_and_a_note_reports_it() -> None:
     reading = read_layout(["0.png", "1.png"], "auto", "_mask")
     assert {photograph.label for photograph in reading.photographs} == {"good"}
     assert "all 2 photographs are taken as good parts" in " ".join(reading.notes)
@@ -338,7 +340,7 @@ def test_what_the_source_is_called_counts() -> None:
     assert len(read_layout(["good/0.png"], "auto", "_mask", "scratch study").photographs) == 1
 
 
-def test_how_names_begin_is_said() -> None:
+def test_how_names_begin_is_reported() -> None:
     names = [f"{kind}_{index}.png" for kind in ("burr", "chip") for index in range(3)]
     assert read_layout(names, "auto", "_mask").notes[0].endswith("Their names begin with burr (3) and chip (3).")
 
@@ -359,7 +361,7 @@ def test_names_in_a_folder_of_good_parts_that_speak_of_both_are_refused(folder: 
     )
 
 
-def test_a_folder_of_good_parts_is_taken_at_its_word_and_doubts_are_said_first() -> None:
+def test_a_folder_of_good_parts_is_taken_at_its_word_and_doubts_are_reported_first() -> None:
     reading = read_layout(["train/good/0.png", "train/good/scratch/1.png", "ground_truth/x/1.png"], "auto", "_mask")
     assert len(reading.photographs) == 2
     assert reading.notes[0].startswith(
@@ -369,14 +371,14 @@ def test_a_folder_of_good_parts_is_taken_at_its_word_and_doubts_are_said_first()
 
 def test_images_and_masks_in_folders_of_their_own() -> None:
     names = ["Data/Images/Normal/0.JPG", "Data/Images/Anomaly/0.JPG", "Data/Masks/Anomaly/0.png"]
-    found = by_path(read_layout(names, "auto", "_mask"))
-    assert found["Images/Normal/0.JPG"].label == "good"
-    assert found["Images/Anomaly/0.JPG"] == Photograph(
+    photographs = by_path(read_layout(names, "auto", "_mask"))
+    assert photographs["Images/Normal/0.JPG"].label == "good"
+    assert photographs["Images/Anomaly/0.JPG"] == Photograph(
         "Images/Anomaly/0.JPG", "test", "defect", "Anomaly", ("Masks/Anomaly/0.png",)
     )
 
 
-def test_two_files_of_one_name_are_said_first() -> None:
+def test_two_files_of_one_name_are_reported_first() -> None:
     reading = read_layout(["good/0.png", "Imgs/1.jpg", "Imgs/1.png"], "auto", "_mask")
     assert reading.notes[0].startswith(
         "1 name in a folder for two files or more, all taken as photographs (Imgs/1.jpg, Imgs/1.png)"
@@ -423,8 +425,8 @@ def test_pictures_and_archives_that_are_passed_over_are_named() -> None:
         ),
         (["a/good/0.png", "b/good/0.png"], "auto", r"holds several sets \(a, b\)"),
         (["a/train/good/0.png", "b/0.png"], "auto", r"holds a set in a and something else beside it \(b\)"),
-        ([], "auto", "holds no images"),
-        (["a.txt", ".b.png"], "auto", r"holds no images \(2 other files\)"),
+        ([], "auto", "has no images"),
+        (["a.txt", ".b.png"], "auto", r"has no images \(2 other files\)"),
         (["good/0.png"], "mvtecc", "Did you mean 'mvtec'"),
         (["good/0.png"], "mvtec", "no photographs in train/good"),
         (["test/cut/0.png", "train/cut/1.png"], "mvtec", "it has test, train"),

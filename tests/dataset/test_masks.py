@@ -208,9 +208,9 @@ def test_class_colours_survive_compression() -> None:
     files = {f"{number}.jpg": file(CLASSES[classes(number)], "JPEG", quality=90) for number in range(MASKS)}
     meaning, _ = decided(files)
     for number in range(MASKS):
-        found = decode_mask(files[f"{number}.jpg"], "m", meaning)
-        assert np.count_nonzero(found & defect(number)) > 0.9 * np.count_nonzero(defect(number))
-        assert np.count_nonzero(found & ~defect(number)) < 0.2 * np.count_nonzero(defect(number))
+        decoded = decode_mask(files[f"{number}.jpg"], "m", meaning)
+        assert np.count_nonzero(decoded & defect(number)) > 0.9 * np.count_nonzero(defect(number))
+        assert np.count_nonzero(decoded & ~defect(number)) < 0.2 * np.count_nonzero(defect(number))
 
 
 def test_many_instances_are_all_defect() -> None:
@@ -254,7 +254,7 @@ def test_the_values_met_are_named() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_photographs_in_place_of_masks_are_refused(mode: str) -> None:
+def test_photographs_instead_of_masks_are_refused(mode: str) -> None:
     random = np.random.default_rng(0)
     files = {}
     for number in range(MASKS):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqi.dataset.generator.part import photograph, place
+from vqi.dataset.generator.part import photograph, position_part
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 
 PRECISE, LOOSE = 0.03, 1.0
@@ -16,7 +16,9 @@ PRECISE, LOOSE = 0.03, 1.0
 
 def parts(count: int, play: float, side: int = 192) -> list[np.ndarray]:
     return [
-        photograph(place((side, side), np.random.default_rng([1, n, 0]), play), np.random.default_rng([1, n, 1]))
+        photograph(
+            position_part((side, side), np.random.default_rng([1, n, 0]), play), np.random.default_rng([1, n, 1])
+        )
         for n in range(count)
     ]
 

@@ -93,10 +93,10 @@ def test_a_manifest_that_was_touched_is_refused(folder: Path, spoil: Callable[[s
         read_manifest(folder)
 
 
-def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BadInput, match=r"is no Dataset: manifest\.json is missing"):
-            Dataset(place)
+def test_a_folder_without_a_manifest_is_not_a_dataset(tmp_path: Path) -> None:
+    for missing in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadInput, match=r"is not a Dataset: manifest\.json is missing"):
+            Dataset(missing)
 
 
 def test_samples_by_split_and_label(folder: Path) -> None:
@@ -136,9 +136,9 @@ def test_batches_hold_every_sample_once_and_in_order(folder: Path, batch_size: i
     batches = InputBatches(dataset, samples, geometry, batch_size)
     expected = np.stack([to_input(geometry.apply(dataset.image(one))) for one in samples])
     for _ in range(2):
-        found = list(batches)
-        assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
-        assert np.array_equal(np.concatenate(found), expected)
+        batch_list = list(batches)
+        assert [len(batch) for batch in batch_list[:-1]] == [batch_size] * (len(batch_list) - 1)
+        assert np.array_equal(np.concatenate(batch_list), expected)
     assert len(batches) == len(samples)
 
 

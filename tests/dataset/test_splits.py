@@ -72,7 +72,7 @@ def test_joined_groups_do_not_depend_on_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("normals", "rate", "trains", "asked", "kind", "fraction", "scores", "needed"),
+    ("normals", "rate", "trains", "requested", "kind", "fraction", "scores", "needed"),
     [
         # Refits until a fifth suffices: 99 scores for 1 %.
         (99, 0.01, False, None, "cross", 0.0, 99, 99),
@@ -96,44 +96,44 @@ def test_where_a_threshold_comes_from(
     normals: int,
     rate: float,
     trains: bool,
-    asked: float | None,
+    requested: float | None,
     kind: str,
     fraction: float,
     scores: int,
     needed: int | None,
 ) -> None:
-    plan = plan_calibration(normals, rate, trains, asked)
+    plan = plan_calibration(normals, rate, trains, requested)
     assert (plan.kind, plan.fraction, plan.scores, plan.normals_needed) == (kind, fraction, scores, needed)
     assert plan.smallest_rate == (None if kind == "seen" else 1 / (scores + 1))
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.1, 0.05, 0.02, 0.01, 0.003])
-@pytest.mark.parametrize("asked", [None, 0.0, 0.1, 0.2, 0.35, 0.9])
+@pytest.mark.parametrize("requested", [None, 0.0, 0.1, 0.2, 0.35, 0.9])
 @pytest.mark.parametrize("trains", [False, True])
-def test_what_is_said_to_be_needed_suffices_and_one_less_does_not(
-    rate: float, asked: float | None, trains: bool
+def test_the_number_of_normals_needed_suffices_and_fewer_do_not(
+    rate: float, requested: float | None, trains: bool
 ) -> None:
-    needed = plan_calibration(10, rate, trains, asked).normals_needed
+    needed = plan_calibration(10, rate, trains, requested).normals_needed
     if needed is None:
         assert trains
-        assert asked == 0
+        assert requested == 0
         return
-    enough = plan_calibration(needed, rate, trains, asked)
+    enough = plan_calibration(needed, rate, trains, requested)
     assert enough.smallest_rate is not None
     assert enough.smallest_rate <= rate * (1 + 1e-12)
     # Rounding a share to whole parts may do with a few less.
-    fewer = plan_calibration(int(needed * 0.9) - 2, rate, trains, asked)
+    fewer = plan_calibration(int(needed * 0.9) - 2, rate, trains, requested)
     assert fewer.smallest_rate is not None
     assert fewer.smallest_rate > rate
 
 
-@pytest.mark.parametrize("asked", [-0.1, 0.95, float("nan")])
-def test_impossible_shares_are_refused(asked: float) -> None:
+@pytest.mark.parametrize("requested", [-0.1, 0.95, float("nan")])
+def test_impossible_shares_are_refused(requested: float) -> None:
     with pytest.raises(BadInput, match="calibration_fraction"):
-        plan_calibration(10, 0.01, False, asked)
+        plan_calibration(10, 0.01, False, requested)
 
 
-def test_every_type_is_divided_in_the_same_proportion() -> None:
+def test_every_type_is_split_in_the_same_proportion() -> None:
     types = {"good": contents(10), "dent": {f"dent/{path}": sha256[::-1] for path, sha256 in contents(20).items()}}
     chosen = held_out_by_type(types, 0.8, 0, "labelled")
     assert {kind: len(chosen & set(of_type)) for kind, of_type in types.items()} == {"good": 8, "dent": 16}
@@ -157,13 +157,13 @@ def test_photographs_with_the_same_bytes_are_not_torn_between_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "supervised", "share"), [(None, False, 0.0), (None, True, 0.8), (0.0, False, 0.0), (0.5, True, 0.5)]
+    ("fraction", "supervised", "share"), [(None, False, 0.0), (None, True, 0.8), (0.0, False, 0.0), (0.5, True, 0.5)]
 )
-def test_the_share_learnt_from(asked: float | None, supervised: bool, share: float) -> None:
-    assert resolve_labelled_fraction(asked, supervised) == share
+def test_the_share_learnt_from(fraction: float | None, supervised: bool, share: float) -> None:
+    assert resolve_labelled_fraction(fraction, supervised) == share
 
 
-@pytest.mark.parametrize(("asked", "supervised"), [(-0.1, False), (0.95, True), (float("nan"), False), (0.0, True)])
-def test_impossible_shares_to_learn_from_are_refused(asked: float, supervised: bool) -> None:
+@pytest.mark.parametrize(("fraction", "supervised"), [(-0.1, False), (0.95, True), (float("nan"), False), (0.0, True)])
+def test_impossible_shares_to_learn_from_are_refused(fraction: float, supervised: bool) -> None:
     with pytest.raises(BadInput, match="labelled_fraction"):
-        resolve_labelled_fraction(asked, supervised)
+        resolve_labelled_fraction(fraction, supervised)

@@ -99,7 +99,7 @@ def test_a_step_that_fails_in_a_container_says_why(parts: Path, tmp_path: Path) 
     empty.mkdir()
     done = vqi_run(empty, tmp_path / "out", "docker")
     assert done.returncode == 2
-    assert json.loads(done.stdout)["error"].startswith("ingest: The source holds no images")
+    assert json.loads(done.stdout)["error"].startswith("ingest: The source has no images")
     assert "Traceback" not in done.stderr
 
 

@@ -73,7 +73,7 @@ def test_means_are_over_what_was_measured() -> None:
     assert (metrics["trials"], metrics["failed"]) == (4, 1)
 
 
-def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_look_alike() -> None:
+def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_are_shown_alike() -> None:
     rows = [{"image_auroc": 0.8, "latency_ms": 20.0}, {"image_auroc": 0.9, "latency_ms": 30.0}, {}]
     assert (best(rows, "image_auroc"), best(rows, "latency_ms")) == ("0.9000", "20")
     assert best(rows[:1], "image_auroc") == ""
@@ -200,7 +200,7 @@ def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Pa
     assert trial["figures"]["image_auroc"] == 0.75
 
 
-def test_where_nothing_was_planned_it_says_where_to_look(tmp_path: Path) -> None:
+def test_where_nothing_was_planned_the_error_names_the_log(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="the log of plan trials says why"):
         compare(key="k", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="vqi", page=tmp_path / "page")
 

@@ -141,7 +141,7 @@ def test_the_results_hold_what_was_measured(evaluated: tuple[dict[str, Any], Pat
     assert results["trade_off"][0]["confusion"] == metrics["confusion"]
 
 
-def test_what_was_left_out_is_said(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_what_was_left_out_is_reported(evaluated: tuple[dict[str, Any], Path]) -> None:
     notes = " ".join(evaluated[0]["notes"])
     assert "1 defective test image(s) without a mask are left out of the pixel metrics" in notes
     # 64 of 80 columns are seen: 10 of 100 original pixels a side are not, and of the square the first 10 columns of 14
@@ -206,9 +206,9 @@ def test_the_table_lists_every_image_and_runs_no_formula(evaluated: tuple[dict[s
     assert len(rows) == 10
     for row in rows:
         assert row["decision"] == ("defect" if float(row["score"]) > results["threshold"]["image"] else "good")
-        found = json.loads(row["boxes"])
-        assert bool(found) == (row["decision"] == "defect" or float(row["map_max"]) > results["threshold"]["pixel"])
-        assert all(0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT for x1, y1, x2, y2, _ in found)
+        boxes = json.loads(row["boxes"])
+        assert bool(boxes) == (row["decision"] == "defect" or float(row["map_max"]) > results["threshold"]["pixel"])
+        assert all(0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT for x1, y1, x2, y2, _ in boxes)
     assert {row["label"] for row in rows} == {"good", "defect", "unknown"}
     middle = next(row for row in rows if row["path"].endswith("hole/001.png"))
     x1, y1, x2, y2, _ = json.loads(middle["boxes"])[0]
@@ -224,7 +224,7 @@ def test_a_name_that_is_a_formula_is_made_inert() -> None:
     assert row["score"] == "-1.5"
 
 
-def test_pictures_and_the_report_are_there_and_escaped(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_pictures_and_the_report_are_written_and_escaped(evaluated: tuple[dict[str, Any], Path]) -> None:
     _, out = evaluated
     pictures = list((out / "evaluation" / "pictures").rglob("*.png"))
     assert len(pictures) == 10
@@ -237,11 +237,11 @@ def test_the_table_is_printed_on_standard_error(
     plates: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(plates, tmp_path)
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "image_auroc       1.0000" in said.err
-    assert said.err.index("At the threshold this detector finds") < said.err.index("image_auroc")
-    assert "hole" in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "image_auroc       1.0000" in captured.err
+    assert captured.err.index("At the threshold this detector finds") < captured.err.index("image_auroc")
+    assert "hole" in captured.err
 
 
 def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshold(
@@ -311,7 +311,9 @@ def test_pictures_are_bounded(plates: dict[str, Path], tmp_path: Path, monkeypat
     assert any("more are in predictions.csv alone" in note for note in results["notes"])
 
 
-def test_tracking_that_does_not_work_is_said_before_anything_is_scored(plates: dict[str, Path], tmp_path: Path) -> None:
+def test_tracking_that_does_not_work_is_reported_before_anything_is_scored(
+    plates: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(RunFailed, match=r"does not answer .*tracking\.uri"):
         run(plates, tmp_path, tracking_uri="http://127.0.0.1:9")
     assert list(tmp_path.iterdir()) == []
@@ -333,16 +335,16 @@ def test_tracking_that_breaks_later_loses_no_results(
 def test_the_run_is_tracked_and_its_id_kept(
     plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    tracked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
-    monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
+    monkeypatch.setattr(step, "track_run", lambda **values: tracked.update(values) or "run-1")
     results = run(plates, tmp_path, tracking_uri="http://me:secret@tracking:5000")
     kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert kept == results
     assert kept["tracking"] == {"uri": "http://tracking:5000", "experiment": "plates", "run_id": "run-1"}
-    assert asked["parameters"]["dataset.fingerprint"] == results["dataset_fingerprint"]
-    assert asked["tags"]["vqi.code"] == results["versions"]["vqi"]
-    assert all(path.exists() for path in asked["artifacts"])
+    assert tracked["parameters"]["dataset.fingerprint"] == results["dataset_fingerprint"]
+    assert tracked["tags"]["vqi.code"] == results["versions"]["vqi"]
+    assert all(path.exists() for path in tracked["artifacts"])
 
 
 def test_an_empty_test_split_is_refused(tmp_path: Path) -> None:
@@ -364,16 +366,16 @@ def test_a_false_reject_rate_that_is_none_is_refused(plates: dict[str, Path], tm
 def test_what_a_comparison_needs_is_kept(
     plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    tracked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
-    monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
+    monkeypatch.setattr(step, "track_run", lambda **values: tracked.update(values) or "run-1")
     results = run(plates, tmp_path, comparison="0a1b/03", seconds={"train": 2.5})
-    assert asked["tags"]["mlflow.parentRunId"] == "0a1b"
-    assert asked["tags"]["vqi.trial"] == "03"
-    assert asked["metrics"]["seconds"] > 2.5
+    assert tracked["tags"]["mlflow.parentRunId"] == "0a1b"
+    assert tracked["tags"]["vqi.trial"] == "03"
+    assert tracked["metrics"]["seconds"] > 2.5
     assert "seconds" not in results  # they are no result: the same data gives the same results
     examples = tmp_path / "evaluation" / "examples.json"
-    assert examples in asked["artifacts"]
+    assert examples in tracked["artifacts"]
     shown = json.loads(examples.read_text())
     # One of each defect type, with a mask where there is one, in the order of the split.
     assert [(example["defect"], example["label"]) for example in shown] == [("edge", "defect"), ("hole", "defect")]
@@ -386,8 +388,8 @@ def test_what_a_comparison_needs_is_kept(
 def test_a_run_of_its_own_is_nobody_s_trial(
     plates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    tracked: dict[str, Any] = {}
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
-    monkeypatch.setattr(step, "track_run", lambda **values: asked.update(values) or "run-1")
+    monkeypatch.setattr(step, "track_run", lambda **values: tracked.update(values) or "run-1")
     run(plates, tmp_path)
-    assert not {"mlflow.parentRunId", "vqi.trial"} & set(asked["tags"])
+    assert not {"mlflow.parentRunId", "vqi.trial"} & set(tracked["tags"])

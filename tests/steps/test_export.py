@@ -118,7 +118,7 @@ def padim(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> dict[str, 
 @pytest.mark.parametrize(
     ("method", "backbone"), [("patchcore", "resnet18"), ("padim", "filterbank"), ("dfm", "filterbank")]
 )
-def test_every_method_exports_and_predicts_what_the_detector_says(
+def test_every_method_exports_and_predicts_as_the_detector_does(
     tmp_path: Path, dataset: Path, method: str, backbone: str
 ) -> None:
     inputs = artefacts(tmp_path, dataset, method, BackboneSettings(name=backbone, weights="random"))

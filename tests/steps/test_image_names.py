@@ -23,7 +23,7 @@ def test_a_registry_and_a_tag_of_ones_own(monkeypatch):
     assert image("place") == image("ingest") == "registry.example.com/parts/ingest:1.2.3"
 
 
-def test_digests_of_a_build_take_the_place_of_tags(tmp_path, monkeypatch):
+def test_digests_of_a_build_replace_tags(tmp_path, monkeypatch):
     built = tmp_path / "built.json"
     built.write_text(json.dumps({"ingest": {"containerimage.digest": DIGEST}, "buildx.build.ref": "local/1"}))
     monkeypatch.setenv("VQI_IMAGE_DIGESTS", str(built))

@@ -18,7 +18,7 @@ from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
 from s3_server import Server, new_bucket
 from vqi.dataset.generator.part import photograph as render_photograph
-from vqi.dataset.generator.part import place
+from vqi.dataset.generator.part import position_part
 from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, RunFailed
@@ -96,7 +96,7 @@ def test_a_bad_network_changes_nothing(
     assert checksums(tmp_path / "stored") == checksums(tmp_path / "dataset")
 
 
-def test_the_content_is_what_was_given(folder: Path, tmp_path: Path) -> None:
+def test_the_content_equals_that_of_the_source(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     dataset, files = Dataset(tmp_path / "dataset"), mvtec_files()
     assert dataset.manifest == manifest
@@ -119,7 +119,7 @@ def test_the_content_is_what_was_given(folder: Path, tmp_path: Path) -> None:
     }
 
 
-def test_plain_folders_are_divided(tmp_path: Path) -> None:
+def test_plain_folders_are_split(tmp_path: Path) -> None:
     files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {
         "dent/1.png": photograph(100),
         "dent/1_mask.png": mask(),
@@ -148,7 +148,7 @@ def test_a_fifth_is_held_out_where_that_suffices_for_the_rate(
     assert manifest.calibration_fraction == (0.2 if calibration else 0.0)
 
 
-def test_a_share_that_is_asked_for_is_held_out_without_tearing_duplicates(tmp_path: Path) -> None:
+def test_a_requested_share_is_held_out_without_tearing_duplicates(tmp_path: Path) -> None:
     files = {f"train/good/{index}-{copy}.png": photograph(index) for index in range(10) for copy in range(2)}
     manifest = run(write_files(tmp_path / "part", files), tmp_path / "dataset", calibration_fraction=0.3)
     held = {sample.sha256 for sample in manifest.samples if sample.split == "calibration"}
@@ -156,7 +156,7 @@ def test_a_share_that_is_asked_for_is_held_out_without_tearing_duplicates(tmp_pa
     assert not held & {sample.sha256 for sample in manifest.samples if sample.split == "train"}
 
 
-def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_share_of_every_type_is_learnt_from_where_it_is_requested(tmp_path: Path) -> None:
     files = {
         f"{folder}/{index}.png": photograph(1000 * number + index)
         for number, folder in enumerate(("train/good", "test/good"))
@@ -165,8 +165,8 @@ def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Pa
     files |= {f"test/dent/{index}.png": photograph(5000 + index) for index in range(5)}
     files |= {"test/scratch/only.png": photograph(6000), "test/unknown/0.png": photograph(6001)}
     source = write_files(tmp_path / "part", files)
-    plain, divided = run(source, tmp_path / "plain"), run(source, tmp_path / "divided", labelled_fraction=0.8)
-    assert Counter((sample.split, sample.defect) for sample in divided.samples) == {
+    plain, labelled = run(source, tmp_path / "plain"), run(source, tmp_path / "labelled", labelled_fraction=0.8)
+    assert Counter((sample.split, sample.defect) for sample in labelled.samples) == {
         ("train", "good"): 10,
         ("labelled", "good"): 8,
         ("test", "good"): 2,
@@ -175,15 +175,15 @@ def test_a_share_of_every_type_is_learnt_from_where_it_is_asked_for(tmp_path: Pa
         ("test", "scratch"): 1,
         ("test", "unknown"): 1,
     }
-    assert Dataset(tmp_path / "divided").manifest == divided
-    assert divided.labelled_fraction == 0.8
-    assert any("12 of 16 labelled test photographs are learnt from" in note for note in divided.notes)
-    assert divided.fingerprint != plain.fingerprint
+    assert Dataset(tmp_path / "labelled").manifest == labelled
+    assert labelled.labelled_fraction == 0.8
+    assert any("12 of 16 labelled test photographs are learnt from" in note for note in labelled.notes)
+    assert labelled.fingerprint != plain.fingerprint
     assert {sample.split for sample in plain.samples} == {"train", "test"}
     assert not any("learnt from" in note for note in plain.notes)
 
 
-def test_normals_that_are_divided_here_are_not_divided_again(tmp_path: Path) -> None:
+def test_normals_that_ingest_splits_are_not_split_again(tmp_path: Path) -> None:
     files = {f"ok/{index}.png": photograph(index) for index in range(20)} | {
         f"dent/{index}.png": photograph(100 + index) for index in range(10)
     }
@@ -196,7 +196,7 @@ def test_normals_that_are_divided_here_are_not_divided_again(tmp_path: Path) -> 
     }
 
 
-def test_a_manifest_from_before_there_were_labelled_photographs_is_read(folder: Path, tmp_path: Path) -> None:
+def test_a_manifest_older_than_labelled_photographs_is_read(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     file = tmp_path / "dataset" / "manifest.json"
     file.write_text(file.read_text().replace(' "labelled_fraction": 0.0,\n', ""))
@@ -214,8 +214,8 @@ def test_damaged_photographs_come_along_without_a_size(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({}, "holds no images"),
-        ({"notes.txt": b"x"}, "holds no images"),
+        ({}, "has no images"),
+        ({"notes.txt": b"x"}, "has no images"),
         ({"test/good/0.png": photograph(0)}, "layout of the source cannot be told"),
         ({"scratch/0.png": photograph(0), "dent/1.png": photograph(1)}, "layout of the source cannot be told"),
     ],
@@ -244,7 +244,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     assert not (tmp_path / "dataset").exists()
 
 
-def test_a_failed_run_keeps_the_dataset_that_was_there(folder: Path, tmp_path: Path) -> None:
+def test_a_failed_run_keeps_the_earlier_dataset(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "dataset")
     before = checksums(tmp_path / "dataset")
     with pytest.raises(BadInput, match="Did you mean 'folders'"):
@@ -270,7 +270,7 @@ def test_links_that_lead_nowhere_are_counted_and_named(folder: Path, tmp_path: P
     assert "1 link left out: they lead to a folder that holds them (test/again)." in manifest.notes
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "0.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(BadInput, match=r"holds no images.* 1 link left out: nothing is where they lead \(0.png\)"):
+    with pytest.raises(BadInput, match=r"has no images.* 1 link left out: nothing is where they lead \(0.png\)"):
         run(tmp_path / "links", tmp_path / "other")
 
 
@@ -328,7 +328,7 @@ def test_a_backslash_in_a_folder_is_part_of_the_name(folder: Path, tmp_path: Pat
     assert "train/good/a\\b.png" in {sample.path for sample in run(folder, tmp_path / "dataset").samples}
 
 
-def test_notes_are_said_before_any_photograph_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_reported_before_any_photograph_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     monkeypatch.setattr(
         "vqi.steps.ingest.step.tracked", lambda items, what, total=None: events.append("photographs") or items
@@ -336,7 +336,7 @@ def test_notes_are_said_before_any_photograph_is_read(tmp_path: Path, monkeypatc
     source = write_files(
         tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(5)} | {"a.heic": b"x"}
     )
-    manifest = run(source, tmp_path / "dataset", say=events.append)
+    manifest = run(source, tmp_path / "dataset", report=events.append)
     assert events[:3] == [
         "The source has no folders: all 5 photographs are taken as good parts.",
         "1 picture left out: .heic is not read (a.heic); save it as PNG, TIFF or JPEG.",
@@ -449,7 +449,7 @@ def test_the_category_and_the_headers_know_white_better(tmp_path: Path) -> None:
     assert any("as the headers" in note for note in manifest.notes)
 
 
-def test_photographs_of_eight_bits_say_nothing_of_white(folder: Path, tmp_path: Path) -> None:
+def test_photographs_of_eight_bits_decide_nothing_about_white(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     assert manifest.decoding.white_level == 65535
     assert not any("White" in note for note in manifest.notes)
@@ -493,7 +493,7 @@ def rendered(folder: Path, count: int) -> Path:
     (folder / "train/good").mkdir(parents=True)
     for number in range(count):
         pose, scene = (np.random.default_rng([1, number, purpose]) for purpose in range(2))
-        image = render_photograph(place((128, 128), pose, 0.03), scene)
+        image = render_photograph(position_part((128, 128), pose, 0.03), scene)
         Image.fromarray(image).save(folder / f"train/good/{number:03}.png")
         Image.fromarray(np.clip(image * 1.03, 0, 255).astype(np.uint8)).save(
             folder / f"train/good/b{number:03}.jpg", quality=90
@@ -512,8 +512,8 @@ def test_near_copies_stay_together_and_count_as_one_part(tmp_path: Path) -> None
     assert any("30 photographs are near copies of others (15 groups)" in note for note in manifest.notes)
     assert run(source, tmp_path / "again", calibration_fraction=0.2).fingerprint == manifest.fingerprint
     # Names are believed: here every photograph is a part of its own.
-    apart = run(source, tmp_path / "named", calibration_fraction=0.2, group="(.*)")
-    assert len({sample.group_key for sample in apart.samples}) == 30
+    named = run(source, tmp_path / "named", calibration_fraction=0.2, group="(.*)")
+    assert len({sample.group_key for sample in named.samples}) == 30
 
 
 def test_parts_that_show_no_difference_are_not_one_part(tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def test_parts_that_show_no_difference_are_not_one_part(tmp_path: Path) -> None:
     assert not run(tmp_path / "part", tmp_path / "named", group="(.*)").copies_cross
 
 
-def test_a_pattern_that_matches_nothing_is_said(folder: Path, tmp_path: Path) -> None:
+def test_a_pattern_that_matches_nothing_is_reported(folder: Path, tmp_path: Path) -> None:
     assert any(
         "data.group matches nothing in any path" in note
         for note in run(folder, tmp_path / "dataset", group="serial(x+)").notes

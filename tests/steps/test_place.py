@@ -34,17 +34,19 @@ def test_images_are_the_variant_s() -> None:
     assert place(Category.parse({"pool": "gaudi"}), IMAGES)["evaluate_image"] == "here/evaluate-gaudi:1"
 
 
-def test_the_log_says_what_every_step_gets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_lists_what_every_step_gets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     place(
         Category.parse({"pool": "gaudi", "train": {"processes": 2}, "resources": {"export": {"memory": "6Gi"}}}), IMAGES
     )
-    said = capsys.readouterr().err
-    assert "train: gaudi nodes, cpu 12, memory 32Gi, 2 habana.ai/gaudi\n" in said
-    assert "export: any but Gaudi nodes, cpu 4, memory 6Gi\n" in said
+    captured = capsys.readouterr().err
+    assert "train: gaudi nodes, cpu 12, memory 32Gi, 2 habana.ai/gaudi\n" in captured
+    assert "export: any but Gaudi nodes, cpu 4, memory 6Gi\n" in captured
 
 
-def test_a_local_run_says_that_only_the_device_counts(
+def test_a_local_run_reports_that_only_the_device_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -71,9 +73,9 @@ def test_a_slip_in_the_form_ends_the_first_step_with_one_line(
     with pytest.raises(SystemExit) as ended:
         component.python_func(images=json.dumps(IMAGES), **(Category().parameters() | slip))
     assert ended.value.code == BadInput.exit_code
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
+    captured = capsys.readouterr().err
+    assert sentence in captured
+    assert captured.count("\n") == 1
 
 
 @pytest.mark.parametrize(

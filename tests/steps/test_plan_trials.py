@@ -75,7 +75,7 @@ def test_every_trial_is_complete_and_survives_a_loop_that_makes_floats_of_number
             json.dumps([CAP, {"nmae": "nut"}]),
             "",
             "",
-            "categories, entry 2: 'nmae' is no parameter of a run. Did you mean 'name'?",
+            "categories, entry 2: 'nmae' is not a parameter of a run. Did you mean 'name'?",
         ),
         (json.dumps([CAP]), "patchcor", "", "with methods, entry 1"),
         (json.dumps([CAP]), '[{"method_settings": {}}]', "", "methods, entry 1 names no method"),

@@ -97,18 +97,18 @@ def uninterrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 @pytest.mark.parametrize(
-    ("lesson", "steps_left"), [(Distillation, (2, 4)), (EfficientAd, (0, 3))], ids=["teacher", "student"]
+    ("trained_class", "steps_left"), [(Distillation, (2, 4)), (EfficientAd, (0, 3))], ids=["teacher", "student"]
 )
-def test_a_run_that_is_stopped_in_either_lesson_ends_in_the_same_weights(
+def test_a_run_that_is_stopped_in_either_training_job_ends_in_the_same_weights(
     dataset: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     uninterrupted: dict[str, np.ndarray],
-    lesson: type,
+    trained_class: type,
     steps_left: tuple[int, int],
 ):
     with monkeypatch.context() as patched:
-        counted(lesson, patched, stop_at=1)
+        counted(trained_class, patched, stop_at=1)
         with pytest.raises(RunFailed, match="was told to stop at step 1"):
             trained(dataset, tmp_path / "network", str(tmp_path / "checkpoints"))
     assert not (tmp_path / "network").exists()

@@ -137,16 +137,16 @@ def test_it_learns_from_good_and_labelled_photographs_and_is_tested_on_others(ru
     }
     assert counts == {"train": 21, "labelled": 15, "calibration": 9, "test": 15}
     assert read_network_notes(run / "network")["notes"]["training"]["learned_images"] == 36
-    found = results(run)
-    assert found["counts"]["labelled_images"] == 15
-    assert found["counts"]["test_images"] == 15
-    assert any("15 of 30 labelled test photographs are learnt from" in note for note in found["notes"])
+    evaluation = results(run)
+    assert evaluation["counts"]["labelled_images"] == 15
+    assert evaluation["counts"]["test_images"] == 15
+    assert any("15 of 30 labelled test photographs are learnt from" in note for note in evaluation["notes"])
 
 
-def test_the_defects_are_found_at_a_threshold_from_normals_that_were_held_out(run: Path) -> None:
-    found = results(run)
-    assert (found["threshold"]["kind"], found["threshold"]["calibration_images"]) == ("split", 9)
-    metrics = found["metrics"]
+def test_the_defects_are_detected_at_a_threshold_from_normals_that_were_held_out(run: Path) -> None:
+    evaluation = results(run)
+    assert (evaluation["threshold"]["kind"], evaluation["threshold"]["calibration_images"]) == ("split", 9)
+    metrics = evaluation["metrics"]
     assert metrics["image_auroc"] > 0.9
     assert metrics["accuracy"] > 0.7
     assert metrics["balanced_accuracy"] > 0.7
@@ -159,12 +159,12 @@ def test_the_defects_are_found_at_a_threshold_from_normals_that_were_held_out(ru
 
 
 def test_boxes_are_where_the_defect_is_and_on_defects_alone(run: Path) -> None:
-    found = results(run)
-    assert found["boxes"] == {"rule": "fraction", "fraction": 0.7}
+    evaluation = results(run)
+    assert evaluation["boxes"] == {"rule": "fraction", "fraction": 0.7}
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(bool(json.loads(row["boxes"])) <= (row["decision"] == "defect") for row in rows)
-    assert any("Boxes are drawn on photographs judged defective alone" in note for note in found["notes"])
+    assert any("Boxes are drawn on photographs judged defective alone" in note for note in evaluation["notes"])
 
 
 def test_the_bundle_predicts_the_same_boxes(run: Path, source: Path) -> None:
@@ -182,10 +182,10 @@ def test_the_bundle_predicts_the_same_boxes(run: Path, source: Path) -> None:
     assert whole.boxes == [] or whole.decision == "defect"
 
 
-def test_the_report_and_the_results_say_what_cross_validation_found(run: Path) -> None:
-    found = results(run)
-    assert found["training"]["cross_validation"]["folds"] == 2
-    assert any("2-fold cross-validation on the 36 photographs" in note for note in found["notes"])
+def test_the_report_and_the_results_hold_the_cross_validation(run: Path) -> None:
+    evaluation = results(run)
+    assert evaluation["training"]["cross_validation"]["folds"] == 2
+    assert any("2-fold cross-validation on the 36 photographs" in note for note in evaluation["notes"])
     assert "2-fold cross-validation on the 36 photographs" in (run / "report.html").read_text()
 
 
@@ -244,7 +244,7 @@ def test_of_photographs_with_the_same_bytes_one_is_cross_validated(run: Path) ->
     assert photographs.labels.tolist() == [int(sample.label == "defect") for sample in samples]
 
 
-def test_early_stop_looks_at_photographs_of_every_type(run: Path) -> None:
+def test_early_stop_uses_photographs_of_every_type(run: Path) -> None:
     split = split_samples(Dataset(run / "dataset"), "vgg_cam", TrainSettings(patience=2), None, seed=0)
     assert {sample.defect for sample in split.stopping} == {"good", "hole"}
     assert not {sample.path for sample in split.stopping} & {sample.path for sample in split.learned}
@@ -254,18 +254,18 @@ def test_early_stop_looks_at_photographs_of_every_type(run: Path) -> None:
 def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[list[int]] = []
+    label_batches: list[list[int]] = []
     original = VggCam.views
 
     def views(self: VggCam, images: Any, labels: Any, random: Any) -> Any:
         if not self.training:
-            told.append(labels.tolist())
+            label_batches.append(labels.tolist())
         return original(self, images, labels, random)
 
     monkeypatch.setattr(VggCam, "views", views)
     learn(run / "dataset", tmp_path / "network", TrainSettings(max_epochs=2, patience=2), folds=2)
-    assert len(told) == 3 * 2
-    assert set(told[0]) == {0, 1}
+    assert len(label_batches) == 3 * 2
+    assert set(label_batches[0]) == {0, 1}
 
 
 def test_without_labelled_defects_it_does_not_train(source: Path, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_without_labelled_defects_it_does_not_train(source: Path, tmp_path: Path
     assert not (tmp_path / "network").exists()
 
 
-def test_the_check_says_where_defects_are_too_few(tmp_path: Path) -> None:
+def test_the_check_reports_where_defects_are_too_few(tmp_path: Path) -> None:
     write(tmp_path / "source", "train/good", 12, 0)
     write(tmp_path / "source", "test/good", 12, 100)
     write(tmp_path / "source", "test/hole", 4, 200, spots=True)

@@ -76,10 +76,10 @@ def artefacts(dataset: Path, folder: Path, method: str = "patchcore", **backbone
 
 
 def scores_of(dataset: Path, network: Path, index: Path) -> list[tuple[str, float, np.ndarray]]:
-    opened, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
+    data, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
     return [
         (s.path, score, values)
-        for s, score, values in score_samples(detector, opened, opened.samples("test"), GEOMETRY, COMPUTE)
+        for s, score, values in score_samples(detector, data, data.samples("test"), GEOMETRY, COMPUTE)
     ]
 
 
@@ -122,8 +122,8 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
     dataset = dataset_of(tmp_path, "parts", 0.25)
     network, index = artefacts(dataset, tmp_path)
     calibration = json.loads((index / "calibration.json").read_text())
-    opened, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
-    held_out = opened.samples("calibration")
+    data, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
+    held_out = data.samples("calibration")
     assert (calibration["kind"], calibration["folds"]) == ("split", None)
     expected = [
         {
@@ -133,7 +133,7 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
             "map_max": float(values.max()),
             "map_median": float(np.sort(values, axis=None)[(values.size - 1) // 2]),
         }
-        for sample, score, values in score_samples(detector, opened, held_out, GEOMETRY, COMPUTE)
+        for sample, score, values in score_samples(detector, data, held_out, GEOMETRY, COMPUTE)
     ]
     assert calibration["images"] == expected
 

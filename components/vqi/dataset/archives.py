@@ -25,7 +25,7 @@ from vqi.dataset.layouts.names import is_bad_folder, is_mask_folder, is_role_fol
 from vqi.platform.errors import BadInput
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".zip")
-_PIECE = 1 << 18
+_CHUNK = 1 << 18
 # A tar header that is longer (names, attributes) is read into memory whole: no honest archive of photographs has one.
 _LONGEST_HEADER = 1 << 20
 _DAMAGED = (
@@ -185,11 +185,11 @@ def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator
 def _copy(stream: _Readable, file: IO[bytes], size: int, name: str, meter: _Meter | None) -> None:
     """A member's content into a file; a tar's bytes are already counted as they are decompressed."""
     copied = 0
-    while piece := stream.read(_PIECE):
-        copied += len(piece)
+    while chunk := stream.read(_CHUNK):
+        copied += len(chunk)
         if meter:
-            meter.more_bytes(len(piece))
-        file.write(piece)
+            meter.more_bytes(len(chunk))
+        file.write(chunk)
     if copied != size:
         raise BadInput(f"The archive {name} is truncated; copy it again.")
 

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from vqi.dataset.checks import Verdict
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.inspection import Inspection
 from vqi.dataset.manifest import SPLITS, Manifest
-from vqi.dataset.observation import Observation
 from vqi.pages.page import data_uri, render
 
 _MOST_BARS = 12
@@ -37,9 +37,9 @@ class Picture:
     address: Markup | None
 
 
-def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> str:
+def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspection], geometry: Geometry) -> str:
     """The self-contained HTML page of a verdict; every name from the data is escaped."""
-    by_path = {observation.sample.path: observation for observation in observations}
+    by_path = {inspection.sample.path: inspection for inspection in inspections}
     pictures = {
         split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]
     }
@@ -48,20 +48,20 @@ def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Obse
         for split in SPLITS
         for defect, count in sorted(verdict.defects[split].items(), key=lambda item: item[0] != "good")
     }
-    looks = [observation.look for observation in observations if observation.look]
+    images = [inspection.image for inspection in inspections if inspection.image]
     areas = [
-        100 * observation.mask.pixels / (observation.look.size[0] * observation.look.size[1])
-        for observation in observations
-        if observation.look
-        and observation.mask
-        and observation.mask.pixels
-        and observation.mask.size == observation.look.size
+        100 * inspection.mask.pixels / (inspection.image.size[0] * inspection.image.size[1])
+        for inspection in inspections
+        if inspection.image
+        and inspection.mask
+        and inspection.mask.pixels
+        and inspection.mask.size == inspection.image.size
     ]
     histograms = {
         "Images of each split and defect": _bars(contents),
-        **_size_histogram([look.size for look in looks]),
+        **_size_histogram([image.size for image in images]),
         "Brightness (mean grey level, 0 to 255)": _bars(
-            _binned([look.brightness for look in looks], np.linspace(0, 256, 17), "{:.0f} to {:.0f}")
+            _binned([image.brightness for image in images], np.linspace(0, 256, 17), "{:.0f} to {:.0f}")
         ),
         "Defect area (share of the image)": _bars(
             _binned(areas, np.array([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100.001]), "{:g} to {:.4g} %")
@@ -81,10 +81,10 @@ def check_page(verdict: Verdict, manifest: Manifest, observations: Sequence[Obse
     )
 
 
-def _picture(observation: Observation) -> Picture:
-    look = observation.look
-    address = None if look is None or look.picture is None else data_uri(look.picture, quality=80)
-    return Picture(observation.sample.path, observation.sample.defect, observation.sample.label == "good", address)
+def _picture(inspection: Inspection) -> Picture:
+    image = inspection.image
+    address = None if image is None or image.picture is None else data_uri(image.picture, quality=80)
+    return Picture(inspection.sample.path, inspection.sample.defect, inspection.sample.label == "good", address)
 
 
 def _size_histogram(sizes: Sequence[tuple[int, int]]) -> dict[str, list[Bar]]:

@@ -16,11 +16,11 @@ import numpy as np
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import TRANSPARENT_GREY
+from vqi.dataset.inspection import ImageInspection, Inspection
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
 from vqi.dataset.masks import background_name
 from vqi.dataset.near_duplicates import groups, near_duplicates
-from vqi.dataset.observation import Look, Observation
 from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
 
 FORMAT = "vqi-dataset-check/1"
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths
+    """The result of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths
     pictured (`shown`), and the `notes` of ingest, first of all what decides what is learnt."""
 
     name: str
@@ -154,30 +154,30 @@ def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
 
 def judge(
     manifest: Manifest,
-    observations: Sequence[Observation],
+    inspections: Sequence[Inspection],
     geometry: Geometry,
     false_reject_rate: float,
     trains: bool = False,
     calibration_fraction: float | None = None,
 ) -> Verdict:
-    """The verdict on a Dataset from one observation of every sample; `false_reject_rate` lies in (0, 1).
+    """The verdict on a Dataset from one inspection of every sample; `false_reject_rate` lies in (0, 1).
 
     Whether the method `trains` and the `calibration_fraction` that was asked for say where its threshold comes from
     (`plan_calibration`).
     """
-    looks = [(observation.sample, observation.look) for observation in observations if observation.look]
+    images = [(inspection.sample, inspection.image) for inspection in inspections if inspection.image]
     findings = [
-        *_unreadable(observations),
-        *_splits(manifest, looks),
-        *_threshold(manifest, looks, false_reject_rate, trains, calibration_fraction),
-        *_labelled(manifest, looks),
+        *_unreadable(inspections),
+        *_splits(manifest, images),
+        *_threshold(manifest, images, false_reject_rate, trains, calibration_fraction),
+        *_labelled(manifest, images),
         *_copies(manifest.samples),
         *_parts(manifest.samples),
-        *_near_copies(looks),
-        *_masks(manifest, observations, geometry),
-        *_meaning(manifest, observations),
-        *_geometry(looks, geometry),
-        *_likeness(manifest, looks),
+        *_near_copies(images),
+        *_masks(manifest, inspections, geometry),
+        *_meaning(manifest, inspections),
+        *_geometry(images, geometry),
+        *_likeness(manifest, images),
     ]
     counts: dict[str, dict[str, int]] = {split: dict.fromkeys(("good", "defect", "unknown"), 0) for split in SPLITS}
     defects: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
@@ -191,19 +191,19 @@ def judge(
     )
 
 
-def _unreadable(observations: Sequence[Observation]) -> Iterator[Finding]:
-    bad = [observation for observation in observations if observation.problem]
+def _unreadable(inspections: Sequence[Inspection]) -> Iterator[Finding]:
+    bad = [inspection for inspection in inspections if inspection.problem]
     if bad:
         sentence = bad[0].problem or ""
         sentence = sentence if len(bad) == 1 else f"{len(bad)} images cannot be used; the first: {sentence}"
-        yield Finding("error", "unreadable-image", sentence, _alone(observation.sample for observation in bad))
+        yield Finding("error", "unreadable-image", sentence, _alone(inspection.sample for inspection in bad))
 
 
-def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
-    usable: Counter[tuple[str, str]] = Counter((sample.split, sample.label) for sample, _ in looks)
+def _splits(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
+    usable: Counter[tuple[str, str]] = Counter((sample.split, sample.label) for sample, _ in images)
     normals = usable["train", "good"]
     if normals < FEWEST_NORMALS:
-        held = "is empty: it holds no readable normal image" if normals == 0 else "holds a single readable normal image"
+        held = "is empty: it has no readable normal image" if normals == 0 else "holds a single readable normal image"
         yield Finding(
             "error",
             "empty-train",
@@ -239,7 +239,7 @@ def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterato
             ("defect", "how well defects are found cannot be measured"),
         ):
             if not usable["test", label]:
-                yield Finding("warning", f"no-{label}-test", f"The test split holds no {label} image: {what}.")
+                yield Finding("warning", f"no-{label}-test", f"The test split has no {label} image: {what}.")
     unknown = [
         sample for sample in manifest.samples if sample.split in ("validation", "test") and sample.label == "unknown"
     ]
@@ -254,13 +254,13 @@ def _splits(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterato
 
 def _threshold(
     manifest: Manifest,
-    looks: Sequence[tuple[Sample, Look]],
+    images: Sequence[tuple[Sample, ImageInspection]],
     false_reject_rate: float,
     trains: bool,
     calibration_fraction: float | None,
 ) -> Iterator[Finding]:
     """Whether there are normals enough for the false-reject rate that was asked for, counted in parts."""
-    normals = [sample for sample, _ in looks if sample.label == "good" and sample.split in ("train", "calibration")]
+    normals = [sample for sample, _ in images if sample.label == "good" and sample.split in ("train", "calibration")]
     parts = {sample.group_key for sample in normals}
     if not parts:
         return
@@ -301,10 +301,10 @@ def _noun(parts: int, normals: int) -> str:
     return "images" if parts == normals else "parts (several images of one count once)"
 
 
-def _labelled(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+def _labelled(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
     """Whether there is enough to learn from for a supervised method, where the set was divided for one."""
     if manifest.labelled_fraction and not any(
-        sample.split == "labelled" and sample.label == "defect" for sample, _ in looks
+        sample.split == "labelled" and sample.label == "defect" for sample, _ in images
     ):
         yield Finding(
             "error",
@@ -380,13 +380,13 @@ def _parts(samples: Sequence[Sample]) -> Iterator[Finding]:
         )
 
 
-def _near_copies(looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
+def _near_copies(images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
     # What has the same bytes is said already, and what ingest tied together is known to be torn (`_parts`).
-    distinct = list({sample.sha256: (sample, look) for sample, look in reversed(looks)}.values())[::-1]
+    distinct = list({sample.sha256: (sample, image) for sample, image in reversed(images)}.values())[::-1]
     if len(distinct) < 2:
         return
-    thumbnails = np.stack([look.thumbnail for _, look in distinct])
-    pairs = near_duplicates(thumbnails, np.array([look.size[1] / look.size[0] for _, look in distinct]))
+    thumbnails = np.stack([image.thumbnail for _, image in distinct])
+    pairs = near_duplicates(thumbnails, np.array([image.size[1] / image.size[0] for _, image in distinct]))
     alike = [[distinct[member][0] for member in group] for group in groups(pairs)]
     across = [group for group in alike if len({sample.split for sample in group}) > 1]
     inside = [group for group in alike if group not in across]
@@ -434,11 +434,11 @@ def _promise(torn: Sequence[Sequence[Sample]]) -> str:
     return ""
 
 
-def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Geometry) -> Iterator[Finding]:
+def _masks(manifest: Manifest, inspections: Sequence[Inspection], geometry: Geometry) -> Iterator[Finding]:
     masked = [
-        (observation.sample, observation.mask, observation.look)
-        for observation in observations
-        if observation.mask and observation.look
+        (inspection.sample, inspection.mask, inspection.image)
+        for inspection in inspections
+        if inspection.mask and inspection.image
     ]
     unreadable = [(sample, mask) for sample, mask, _ in masked if mask.problem]
     if unreadable:
@@ -450,11 +450,11 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
             _masks_of(sample for sample, _ in unreadable),
         )
     readable = [entry for entry in masked if not entry[1].problem]
-    other = [(sample, mask, look) for sample, mask, look in readable if mask.size != look.size]
+    other = [(sample, mask, image) for sample, mask, image in readable if mask.size != image.size]
     if other:
-        sample, mask, look = other[0]
+        sample, mask, image = other[0]
         more = f" ({len(other)} masks in all)" if len(other) > 1 else ""
-        turned = sum(look.orientation != 1 and mask.size == look.size[::-1] for _, mask, look in other)
+        turned = sum(image.orientation != 1 and mask.size == image.size[::-1] for _, mask, image in other)
         why = (
             f" {turned} of these images {'is' if turned == 1 else 'are'} turned by EXIF orientation before use: turn "
             "their masks too."
@@ -464,11 +464,11 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         yield Finding(
             "error",
             "mask-size",
-            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(look.size)}{more}; "
+            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(image.size)}{more}; "
             f"save masks at the images' size.{why}",
             _masks_of(sample for sample, _, _ in other),
         )
-    fitting = [(sample, mask, look) for sample, mask, look in readable if mask.size == look.size]
+    fitting = [(sample, mask, image) for sample, mask, image in readable if mask.size == image.size]
     empty = [(sample, mask) for sample, mask, _ in fitting if sample.label == "defect" and not mask.pixels]
     if empty:
         samples, values = [sample for sample, _ in empty], [mask.values for _, mask in empty]
@@ -489,9 +489,9 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
             "label or the mask.",
             _masks_of(good),
         )
-    missing = [o.sample for o in observations if o.sample.label == "defect" and not o.sample.masks]
+    missing = [o.sample for o in inspections if o.sample.label == "defect" and not o.sample.masks]
     if missing:
-        defects = sum(observation.sample.label == "defect" for observation in observations)
+        defects = sum(inspection.sample.label == "defect" for inspection in inspections)
         which = (
             f"None of the {defects} defect images has"
             if len(missing) == defects
@@ -504,7 +504,7 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
             f"{which} {'a' if len(missing) == defects else 'no'} mask: {what}.",
             _alone(missing),
         )
-    visible = [(sample, mask) for sample, mask, look in fitting if mask.pixels and look.holds(geometry)]
+    visible = [(sample, mask) for sample, mask, image in fitting if mask.pixels and image.holds(geometry)]
     lost = [(sample, 1 - mask.pixels_seen / mask.pixels) for sample, mask in visible if mask.pixels_seen < mask.pixels]
     if lost:
         whole = sum(share == 1 for _, share in lost)
@@ -530,7 +530,7 @@ def _masks(manifest: Manifest, observations: Sequence[Observation], geometry: Ge
         )
 
 
-def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterator[Finding]:
+def _meaning(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[Finding]:
     """Whether the set's masks can mean what was decided for them."""
     meaning = manifest.mask_meaning
     if meaning.problem:
@@ -540,8 +540,8 @@ def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterato
         return
     masked = [
         (o.sample, o.mask)
-        for o in observations
-        if o.look and o.mask and not o.mask.problem and o.mask.size == o.look.size
+        for o in inspections
+        if o.image and o.mask and not o.mask.problem and o.mask.size == o.image.size
     ]
     most = [(sample, mask) for sample, mask in masked if mask.share > 0.5]
     if not most:
@@ -571,8 +571,8 @@ def _meaning(manifest: Manifest, observations: Sequence[Observation]) -> Iterato
     )
 
 
-def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Iterator[Finding]:
-    outside = [(sample, look) for sample, look in looks if not look.holds(geometry)]
+def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geometry) -> Iterator[Finding]:
+    outside = [(sample, image) for sample, image in images if not image.holds(geometry)]
     if outside:
         samples = [sample for sample, _ in outside]
         yield Finding(
@@ -586,8 +586,8 @@ def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Itera
     seen = geometry.region and (geometry.region[3] - geometry.region[1], geometry.region[2] - geometry.region[0])
     small = [
         sample
-        for sample, look in looks
-        if (seen or look.size)[0] < geometry.size[0] or (seen or look.size)[1] < geometry.size[1]
+        for sample, image in images
+        if (seen or image.size)[0] < geometry.size[0] or (seen or image.size)[1] < geometry.size[1]
     ]
     if small:
         yield Finding(
@@ -600,20 +600,20 @@ def _geometry(looks: Sequence[tuple[Sample, Look]], geometry: Geometry) -> Itera
         )
 
 
-def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Iterator[Finding]:
-    if not looks:
+def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
+    if not images:
         return
-    sizes = Counter(look.size for _, look in looks)
+    sizes = Counter(image.size for _, image in images)
     if len(sizes) > 1:
         usual, count = sizes.most_common(1)[0]
-        odd = [sample for sample, look in looks if look.size != usual]
+        odd = [sample for sample, image in images if image.size != usual]
         aspects = [width / height for height, width in sizes]
         stretched = (
             " Their shapes differ too, so that resizing distorts each in its own way."
             if max(aspects) > 1.03 * min(aspects)
             else ""
         )
-        if 2 * count >= len(looks):
+        if 2 * count >= len(images):
             sentence = (
                 f"{_images(odd)} {_by_number(odd, 'is', 'are')} not of the usual {_pixels(usual)} pixels "
                 f"({len(sizes)} sizes in all)."
@@ -623,8 +623,8 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             sentence = f"The images come in {len(sizes)} sizes, from {_pixels(smallest)} to {_pixels(largest)} pixels."
             odd = []
         yield Finding("warning", "mixed-sizes", sentence + stretched, _alone(odd))
-    grey = [sample for sample, look in looks if look.grey]
-    colour = [sample for sample, look in looks if not look.grey]
+    grey = [sample for sample, image in images if image.grey]
+    colour = [sample for sample, image in images if not image.grey]
     if grey and colour:
         fewer = min(grey, colour, key=len)
         yield Finding(
@@ -634,7 +634,7 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             "splits is learnt as a defect.",
             _alone(fewer),
         )
-    turned = [sample for sample, look in looks if look.orientation != 1]
+    turned = [sample for sample, image in images if image.orientation != 1]
     if turned:
         masks = " Masks must be drawn on the turned image." if any(sample.masks for sample in turned) else ""
         yield Finding(
@@ -644,7 +644,7 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             f"orientation before use.{masks}",
             _alone(turned),
         )
-    several = [(sample, look) for sample, look in looks if look.pages > 1]
+    several = [(sample, image) for sample, image in images if image.pages > 1]
     if several:
         samples = [sample for sample, _ in several]
         yield Finding(
@@ -655,7 +655,7 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             "is read; save each page as a file of its own.",
             _alone(samples),
         )
-    transparent = [(sample, look.transparent) for sample, look in looks if look.transparent]
+    transparent = [(sample, image.transparent) for sample, image in images if image.transparent]
     if transparent:
         samples, share = [sample for sample, _ in transparent], np.mean([share for _, share in transparent])
         yield Finding(
@@ -666,7 +666,7 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             f"{TRANSPARENT_GREY}, in training as in prediction, whatever lies under them.",
             _alone(samples),
         )
-    clipped = [(sample, look.clipped) for sample, look in looks if look.clipped > _CLIPPED]
+    clipped = [(sample, image.clipped) for sample, image in images if image.clipped > _CLIPPED]
     if clipped:
         samples, share = [sample for sample, _ in clipped], np.mean([share for _, share in clipped])
         yield Finding(
@@ -677,7 +677,7 @@ def _likeness(manifest: Manifest, looks: Sequence[tuple[Sample, Look]]) -> Itera
             "of the pixels), which are cut off; set image.white_level to the value of white.",
             _alone(samples),
         )
-    blank = [sample for sample, look in looks if look.thumbnail.std() < _BLANK_DEVIATION]
+    blank = [sample for sample, image in images if image.thumbnail.std() < _BLANK_DEVIATION]
     if blank:
         yield Finding(
             "warning",
@@ -701,13 +701,13 @@ def _masks_of(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(mask.path for mask in sample.masks) or (sample.path,) for sample in samples)
 
 
-def _together(found: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(sample.path for sample in group) for group in found)
+def _together(sample_groups: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sample.path for sample in group) for group in sample_groups)
 
 
-def _between(found: Sequence[Sequence[Sample]]) -> str:
+def _between(sample_groups: Sequence[Sequence[Sample]]) -> str:
     """Which splits share images, in the order of a run."""
-    shared: set[Split] = {sample.split for group in found for sample in group}
+    shared: set[Split] = {sample.split for group in sample_groups for sample in group}
     return " and ".join(split for split in SPLITS if split in shared)
 
 
@@ -715,8 +715,8 @@ def _images(samples: Sequence[Sample]) -> str:
     return "1 image" if len(samples) == 1 else f"{len(samples)} images"
 
 
-def _occur(found: Sequence[object], what: str) -> str:
-    return f"1 {what} occurs" if len(found) == 1 else f"{len(found)} {what}s occur"
+def _occur(items: Sequence[object], what: str) -> str:
+    return f"1 {what} occurs" if len(items) == 1 else f"{len(items)} {what}s occur"
 
 
 def _by_number(samples: Sequence[Sample], one: str, many: str) -> str:

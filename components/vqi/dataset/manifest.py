@@ -149,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest:
             bool(value["copies_cross"]),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInput(f"{folder} is no Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
+        raise BadInput(f"{folder} is not a Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
             f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again."

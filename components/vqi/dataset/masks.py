@@ -319,11 +319,11 @@ def _soft(areas: Counter[Value], total: int, meaning: MaskMeaning, edges: _Edges
     marks: list[Value] = []
     covered = far <= near
     for at in np.argsort(-pixels, kind="stable")[:_MOST_VALUES_OF_A_MASK]:
-        apart = np.abs(values - values[at]).max(axis=1)
-        peaked = pixels[apart <= near / 3].sum() >= 0.5 * pixels[apart <= near].sum()
+        distances = np.abs(values - values[at]).max(axis=1)
+        peaked = pixels[distances <= near / 3].sum() >= 0.5 * pixels[distances <= near].sum()
         if not covered[at] and peaked and edges.is_flat(int(far[at])):
             marks.append(_value_of(values[at].tolist()))
-            covered |= apart <= near
+            covered |= distances <= near
     if not marks:
         marks = [_value_of(values[int(far.argmax())].tolist())]
     coloured = bool((values[:, 0] != values[:, 1]).any() or (values[:, 0] != values[:, 2]).any())

@@ -76,22 +76,24 @@ def plan_calibration(
     return CalibrationPlan("split", fraction, scores, 1 / (scores + 1), needed)
 
 
-def resolve_labelled_fraction(asked: float | None, supervised: bool) -> float:
+def resolve_labelled_fraction(fraction: float | None, supervised: bool) -> float:
     """The share of the test photographs that are learnt from: what was asked for, or what the method needs where
     nothing was (None).
 
     Raises BadInput outside [0, 0.9], and for a supervised method that is given none.
     """
-    if asked is None:
+    if fraction is None:
         return LABELLED_FRACTION if supervised else 0.0
-    if not 0 <= asked <= 0.9:
-        raise BadInput(f"data.labelled_fraction is {asked}; it is a share of the test photographs between 0 and 0.9.")
-    if supervised and not asked:
+    if not 0 <= fraction <= 0.9:
+        raise BadInput(
+            f"data.labelled_fraction is {fraction}; it is a share of the test photographs between 0 and 0.9."
+        )
+    if supervised and not fraction:
         raise BadInput(
             "data.labelled_fraction is 0, but the method learns from labelled defects; write auto, or a share such as "
             "0.8."
         )
-    return float(asked)
+    return float(fraction)
 
 
 def joined(keys: Sequence[str], ties: Iterable[Iterable[int]]) -> list[str]:

@@ -30,8 +30,8 @@ def image(step: str, variant: str = "") -> str:
 def _digest(file: str, name: str) -> str:
     """The digest of an image; "" for one that was not built with the others, such as the Gaudi variants."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            built = json.load(opened)
+        with open(file, encoding="utf-8") as stream:
+            built = json.load(stream)
         digest = str(built[name]["containerimage.digest"]) if name in built else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(

@@ -25,7 +25,7 @@ REPORTS = "VQI_STEP_REPORTS"
 
 
 class Step:
-    """What a step tells about itself beyond its artefacts; `outputs` maps an output's name to where it lies."""
+    """What a step reports about itself beyond its artefacts; `outputs` maps an output's name to where it lies."""
 
     def __init__(self, started: float) -> None:
         self.outputs: dict[str, str] = {}
@@ -46,10 +46,10 @@ def step(name: str) -> Iterator[Step]:
     # Before the body imports what reads these.
     follow_cpu_limit()
     trust_mounted_certificates()
-    this = Step(started)
+    record = Step(started)
     _report(name, {"state": "running"})
     try:
-        yield this
+        yield record
     except (VqiError, OSError) as error:
         failure = error if isinstance(error, VqiError) else system_error(error)
         print(printable(f"vqi {name}: {failure}"), file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ def step(name: str) -> Iterator[Step]:
                     "error": str(failure),
                     "exit_code": failure.exit_code,
                     **_cost(started),
-                    "outputs": this.outputs,
+                    "outputs": record.outputs,
                 },
             )
         sys.exit(failure.exit_code)
@@ -77,7 +77,7 @@ def step(name: str) -> Iterator[Step]:
         sys.exit(1)
     cost = _cost(started)
     print(f"vqi {name}: {cost['seconds']:.1f} s, peak {cost['peak_mib']:.0f} MiB", file=sys.stderr, flush=True)
-    _report(name, {"state": "succeeded", **cost, "outputs": this.outputs, "facts": this.facts})
+    _report(name, {"state": "succeeded", **cost, "outputs": record.outputs, "facts": record.facts})
 
 
 def peak_mib() -> float:

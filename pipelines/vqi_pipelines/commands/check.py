@@ -45,7 +45,7 @@ def check(
             false_reject_rate=category.threshold.false_reject_rate,
             trains=category.trains,
             dataset=dataset,
-            say=lambda note: typer.echo(printable(f"note: {note}")),
+            report=lambda note: typer.echo(printable(f"note: {note}")),
         )
         try:
             check_dataset(
@@ -56,7 +56,7 @@ def check(
                 calibration_fraction=category.data.calibration_fraction,
                 page=out / "check.html",
                 verdict=out / "verdict.json",
-                say=lambda line: typer.echo(printable(line)),
+                report=lambda line: typer.echo(printable(line)),
             )
         finally:
             if (out / "verdict.json").is_file():

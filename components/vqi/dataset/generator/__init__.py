@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.generator.defects import DEFECTS
-from vqi.dataset.generator.part import photograph, place
+from vqi.dataset.generator.part import photograph, position_part
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
 from vqi.platform.progress import Progress
@@ -60,7 +60,7 @@ def render(
     """One picture, uint8 [H, W, 3], and its mask, bool [H, W]. With and without a defect the same numbers show the same
     part and scene."""
     pose, scene, fault = (np.random.default_rng([seed, stream, number, purpose]) for purpose in range(3))
-    part = place(size, pose)
+    part = position_part(size, pose)
     mask = DEFECTS[defect](part, fault) if defect else np.zeros(size, dtype=bool)
     return photograph(part, scene), mask
 

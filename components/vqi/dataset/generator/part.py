@@ -51,7 +51,7 @@ def bolt_hole(part: Part, number: int) -> tuple[float, float]:
     return part.radius * BOLT_CIRCLE * float(np.cos(turn)), part.radius * BOLT_CIRCLE * float(np.sin(turn))
 
 
-def place(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) -> Part:
+def position_part(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) -> Part:
     """A faultless flange laid under the camera of (height, width) pixels: off centre, turned and scaled a little, as a
     fixture would let it.
 

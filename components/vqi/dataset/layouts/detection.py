@@ -61,10 +61,10 @@ def _no_images(listing: Listing) -> str:
         (listing.archives, "archive", "unpack what belongs to the set, or name one archive as data.source"),
     ):
         if names:
-            return f"The source holds no images, but {counted(len(names), what)} ({examples(names)}); {advice}."
+            return f"The source has no images, but {counted(len(names), what)} ({examples(names)}); {advice}."
     unread = listing.hidden + len(listing.others)
     others = f" ({counted(unread, 'other file')})" if unread else ""
-    return f"The source holds no images{others}; give the folder that holds train/good or good."
+    return f"The source has no images{others}; give the folder that holds train/good or good."
 
 
 def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
@@ -123,17 +123,17 @@ def _doubtful(photographs: Iterable[Photograph], layout: str, named: bool) -> li
     `named`: the layout was asked for, and takes folders at their word. Raises BadInput where it was not and other names
     speak of a good part: then the names tell the two from each other.
     """
-    said = {
+    part_by_path = {
         photograph.path: part_in_name(_below_good(photograph.path))
         for photograph in photographs
         if photograph.label == "good"
     }
-    bad = [path for path in said if said[path] == "bad"]
-    good = [path for path in said if said[path] == "good"]
+    bad = [path for path in part_by_path if part_by_path[path] == "bad"]
+    good = [path for path in part_by_path if part_by_path[path] == "good"]
     if not bad:
         return []
     which = (
-        f"{len(bad)} of {counted(len(said), 'photograph')} in folders of good parts have names that speak of a "
+        f"{len(bad)} of {counted(len(part_by_path), 'photograph')} in folders of good parts have names that speak of a "
         f"defect ({examples(bad)})"
     )
     if good and not named:

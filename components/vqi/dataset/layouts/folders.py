@@ -67,7 +67,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
     if unlabelled:
         notes.append(f"{counted(unlabelled, 'photograph')} outside any folder labelled unknown.")
     masked = assign_masks(mask_paths, {photograph.path: photograph.label for photograph in photographs}, mask_suffix)
-    return Reading(masked.given_to(photographs), (*notes, *masked.notes), listing.top)
+    return Reading(masked.attach_to(photographs), (*notes, *masked.notes), listing.top)
 
 
 def _all(number: int) -> str:
@@ -91,13 +91,13 @@ def reasons_against_good(listing: Listing, mask_suffix: str) -> list[str]:
 
 def _reasons(listing: Listing, mask_suffix: str) -> Iterator[str]:
     masks, photographs = separate_masks(listing.paths, mask_suffix)
-    said = {path: part_in_name(parent_and_stem(path)[1]) for path in photographs}
-    bad = [path for path in photographs if said[path] == "bad"]
-    good = [path for path in photographs if said[path] == "good"]
+    part_by_path = {path: part_in_name(parent_and_stem(path)[1]) for path in photographs}
+    bad = [path for path in photographs if part_by_path[path] == "bad"]
+    good = [path for path in photographs if part_by_path[path] == "good"]
     if bad:
         yield f"{len(bad)} of {counted(len(photographs), 'name')} speak of a defect ({examples(bad)})"
     elif good and len(good) < len(photographs):
-        others = [path for path in photographs if not said[path]]
+        others = [path for path in photographs if not part_by_path[path]]
         yield (
             f"{len(good)} of {counted(len(photographs), 'name')} speak of a good part ({examples(good, 1)}) "
             f"and the others do not ({examples(others, 1)})"

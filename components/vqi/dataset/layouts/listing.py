@@ -47,8 +47,14 @@ class Listing:
         kinds: dict[str, list[str]] = {"image": [], "hidden": [], "picture": [], "archive": [], "other": []}
         for name in sorted(names):
             kinds[_kind(name)].append(name)
-        found = {kind: tuple(of_kind) for kind, of_kind in kinds.items()}
-        return Listing(found["image"], len(found["hidden"]), found["picture"], found["archive"], found["other"])
+        names_by_kind = {kind: tuple(of_kind) for kind, of_kind in kinds.items()}
+        return Listing(
+            names_by_kind["image"],
+            len(names_by_kind["hidden"]),
+            names_by_kind["picture"],
+            names_by_kind["archive"],
+            names_by_kind["other"],
+        )
 
     def below_top_folder(self) -> Listing:
         """The same listing inside the one folder everything lies in, where there is one that has no role of its own;

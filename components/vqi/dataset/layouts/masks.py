@@ -36,7 +36,7 @@ def separate_masks(paths: Iterable[str], suffix: str) -> tuple[dict[str, str], l
     rest of its name lies in the same folder.
     """
     paths = list(paths)
-    ending = suffix.casefold()
+    folded_suffix = suffix.casefold()
     stems: dict[str, set[str]] = defaultdict(set)
     for path in paths:
         folder, stem = parent_and_stem(path)
@@ -47,8 +47,8 @@ def separate_masks(paths: Iterable[str], suffix: str) -> tuple[dict[str, str], l
     photographs: list[str] = []
     for path in paths:
         folder, stem = parent_and_stem(path)
-        named = bool(ending) and stem.casefold().endswith(ending)
-        if mirrored[folder] != folder or named or _goes_on_as_mask(stem.casefold(), stems[folder], ending):
+        named = bool(folded_suffix) and stem.casefold().endswith(folded_suffix)
+        if mirrored[folder] != folder or named or _goes_on_as_mask(stem.casefold(), stems[folder], folded_suffix):
             masks[path] = mirrored[folder]
         else:
             photographs.append(path)
@@ -120,7 +120,7 @@ class Masked:
     masks: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
-    def given_to(self, photographs: Iterable[Photograph]) -> tuple[Photograph, ...]:
+    def attach_to(self, photographs: Iterable[Photograph]) -> tuple[Photograph, ...]:
         """The photographs with their masks."""
         return tuple(replace(photograph, masks=self.masks.get(photograph.path, ())) for photograph in photographs)
 
@@ -144,16 +144,16 @@ def assign_masks(masks: Mapping[str, str], photographs: Mapping[str, Label], suf
     unlabelled: set[str] = set()
     spare: set[str] = set()
     for owner in sorted({*named, *bare}):
-        found = [*named[owner], *bare[owner]]
+        candidates = [*named[owner], *bare[owner]]
         if photographs[owner] != "defect":
-            unlabelled.update(found)
+            unlabelled.update(candidates)
             continue
         # What has no suffix beside a mask that has one may be a copy of the photograph.
         beside = {parent_and_stem(mask)[0] for mask in named[owner]}
         chosen[owner] = _one_of_each_name(
             [*named[owner], *(mask for mask in bare[owner] if parent_and_stem(mask)[0] not in beside)]
         )
-        spare.update(set(found) - set(chosen[owner]))
+        spare.update(set(candidates) - set(chosen[owner]))
     used = {mask for of_one in chosen.values() for mask in of_one}
     return Masked(chosen, tuple(_notes(chosen, lonely, sorted(unlabelled - used), sorted(spare - used))))
 
@@ -219,14 +219,14 @@ class _Photographs:
         split, key = _split_and_folder(mirrored_folder)
         mirrored = self._mirrored(split, key)
         for stems in mirrored:
-            if found := self._by_name(stems, stem):
-                return found
+            if match := self._by_name(stems, stem):
+                return match
         # A folder named like the photograph holds its masks.
         parts = key.split("/") if key else []
         for length in range(len(parts) - 1, -1, -1):
             for stems in self._mirrored(split, "/".join(parts[:length])):
-                if found := self._by_name(stems, parts[length]):
-                    return found[0], True
+                if match := self._by_name(stems, parts[length]):
+                    return match[0], True
         if key and mirrored:
             return [], False
         # A folder that mirrors none: the only photograph of the name, below the mask folder's own where that is a

@@ -31,7 +31,7 @@ def why_not(listing: Listing) -> str:
 
 
 def read(listing: Listing, mask_suffix: str) -> Reading:
-    """Give every photograph its split, label, defect type and masks. Raises BadInput where train/ holds no normals."""
+    """Give every photograph its split, label, defect type and masks. Raises BadInput where train/ has no normals."""
     if not matches(listing):
         raise BadInput(why_not(listing))
     mask_paths, paths = separate_masks(listing.paths, mask_suffix)
@@ -61,7 +61,7 @@ def read(listing: Listing, mask_suffix: str) -> Reading:
             f"{counted(outside.total(), 'image file')} outside train/, test/, validation/ and ground_truth/ left out "
             f"({examples(sorted(outside))})."
         )
-    return Reading(masked.given_to(photographs), tuple(notes), listing.top)
+    return Reading(masked.attach_to(photographs), tuple(notes), listing.top)
 
 
 def _split(folder: str) -> Split | None:

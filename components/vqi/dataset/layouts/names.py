@@ -70,29 +70,29 @@ def words(name: str) -> list[str]:
         if name.isascii()
         else "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     )
-    found: list[str] = []
+    runs: list[str] = []
     single = False
     for run in re.findall(r"[^\W\d_]+", plain.casefold()):
         if single and len(run) == 1:
-            found[-1] += run
+            runs[-1] += run
         else:
-            found.append(run)
+            runs.append(run)
         single = len(run) == 1
-    return found
+    return runs
 
 
 def part_in_name(name: str) -> Literal["good", "bad", ""]:
     """What the words of a name say of the part it shows: "bad" where any word says so ("NG_07", "badPart", "not ok"),
     else "good" where one does ("OK-1", "no_defect", "scratch-free"), else nothing."""
-    said = {_said(words(name)), _said(words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))}
-    return "bad" if "bad" in said else "good" if "good" in said else ""
+    parts = {_part_in_words(words(name)), _part_in_words(words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))}
+    return "bad" if "bad" in parts else "good" if "good" in parts else ""
 
 
-def _said(found: list[str]) -> Literal["good", "bad", ""]:
+def _part_in_words(name_words: list[str]) -> Literal["good", "bad", ""]:
     good = False
-    for position, word in enumerate(found):
-        negated = position > 0 and found[position - 1] in _NOT
-        freed = position + 1 < len(found) and found[position + 1] in _FREE
+    for position, word in enumerate(name_words):
+        negated = position > 0 and name_words[position - 1] in _NOT
+        freed = position + 1 < len(name_words) and name_words[position + 1] in _FREE
         if (word in BAD_WORDS and not negated and not freed) or (word in GOOD_WORDS and negated):
             return "bad"
         good = good or word in BAD_WORDS or word in GOOD_WORDS
@@ -108,8 +108,8 @@ def is_good_folder(part: str) -> bool:
 def is_bad_folder(part: str) -> bool:
     """Whether a folder's or archive's whole name says that defective parts lie in it ("scratch", "NG 2");
     "anomaly_detection" does not."""
-    found = words(part)
-    return bool(found) and set(found) <= BAD_WORDS
+    name_words = words(part)
+    return bool(name_words) and set(name_words) <= BAD_WORDS
 
 
 @lru_cache(4096)
@@ -122,14 +122,14 @@ def is_image_folder(part: str) -> bool:
 def is_mask_folder(part: str) -> bool:
     """Whether a folder's whole name says that masks lie in it ("ground_truth", "gt", "labels", "defect masks",
     "SegmentationClass")."""
-    found = _mask_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part))
+    name_words = _mask_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part))
     if any(c.isdigit() for c in part):  # "001_mask" holds the masks of photograph 001
         return False
-    strong = _MASK_WORDS.intersection(found)
-    if not strong and not _WEAK_MASK_WORDS.intersection(found):
+    strong = _MASK_WORDS.intersection(name_words)
+    if not strong and not _WEAK_MASK_WORDS.intersection(name_words):
         return False
     beside = _BESIDE_MASK_WORDS | (_BESIDE_STRONG_MASK_WORDS if strong else frozenset())
-    return set(found) <= _MASK_WORDS | _WEAK_MASK_WORDS | beside
+    return set(name_words) <= _MASK_WORDS | _WEAK_MASK_WORDS | beside
 
 
 def is_mask_word(text: str, certain: bool = False) -> bool:
@@ -137,9 +137,9 @@ def is_mask_word(text: str, certain: bool = False) -> bool:
 
     `certain` leaves out words that may be part of a defect's name ("print_label").
     """
-    found = _mask_words(text)
+    name_words = _mask_words(text)
     known = _MASK_WORDS if certain else _MASK_WORDS | _WEAK_MASK_WORDS
-    return bool(found) and set(found) <= known and re.match(r"[\W_]*[^\W\d_]", text) is not None
+    return bool(name_words) and set(name_words) <= known and re.match(r"[\W_]*[^\W\d_]", text) is not None
 
 
 def is_split_folder(part: str) -> bool:

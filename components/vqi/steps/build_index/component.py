@@ -19,7 +19,7 @@ def build_index(
     from."""
     from vqi.steps.running import step
 
-    with step("build_index") as this:
+    with step("build_index") as record:
         from pathlib import Path
 
         from vqi.category import Category
@@ -32,6 +32,6 @@ def build_index(
                 "compute_precision": compute_precision,
             }
         )
-        this.outputs["index"] = index.path
+        record.outputs["index"] = index.path
         run(dataset=Path(dataset.path), network=Path(network.path), compute=category.placement, index=Path(index.path))
-        index.metadata["seconds"] = this.seconds
+        index.metadata["seconds"] = record.seconds

@@ -30,22 +30,24 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
     Dataset, or there are too few normals.
     """
-    opened = Dataset(dataset)
+    data = Dataset(dataset)
     notes = read_network_notes(network)["notes"]
-    if notes.get("dataset_fingerprint") != opened.manifest.fingerprint:
+    if notes.get("dataset_fingerprint") != data.manifest.fingerprint:
         raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
     geometry = Geometry.from_dict(notes["geometry"])
     detector = to_device(load_network(network), compute)
     training = notes.get("training", {})
-    apart = set(training.get("held_out", ()))
-    normals = [sample for sample in opened.samples("train", "good") if sample.path not in apart]
+    held_out_paths = set(training.get("held_out", ()))
+    normals = [sample for sample in data.samples("train", "good") if sample.path not in held_out_paths]
 
     def batches(numbers: Sequence[int]) -> TensorBatches:
-        return TensorBatches(opened, [normals[number] for number in numbers], geometry, compute.batch_size)
+        return TensorBatches(data, [normals[number] for number in numbers], geometry, compute.batch_size)
 
-    held_out = opened.samples("calibration", "good") or [s for s in opened.samples("train", "good") if s.path in apart]
+    held_out = data.samples("calibration", "good") or [
+        s for s in data.samples("train", "good") if s.path in held_out_paths
+    ]
     # A part that another photograph of was learnt from does not score as a new one would.
-    learnt = {sample.group_key for sample in opened.samples(("train", "labelled")) if sample.path not in apart}
+    learnt = {sample.group_key for sample in data.samples(("train", "labelled")) if sample.path not in held_out_paths}
     unseen = [sample for sample in held_out if sample.group_key not in learnt]
     if len(unseen) < len(held_out):
         print(
@@ -67,7 +69,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
         scores = list(
             scored(
                 detector,
-                detector.embedded(TensorBatches(opened, held_out, geometry, compute.batch_size)),
+                detector.embedded(TensorBatches(data, held_out, geometry, compute.batch_size)),
                 detector.index,
             )
         )

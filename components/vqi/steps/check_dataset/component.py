@@ -21,7 +21,7 @@ def check_dataset(
     """Stop a bad set here, with its reasons; a page shows what the set looks like."""
     from vqi.steps.running import step
 
-    with step("check_dataset") as this:
+    with step("check_dataset") as record:
         from pathlib import Path
 
         from vqi.category import Category
@@ -38,7 +38,7 @@ def check_dataset(
                 "threshold_false_reject_rate": threshold_false_reject_rate,
             }
         )
-        this.outputs.update(page=page.path, verdict=verdict.path)
+        record.outputs.update(page=page.path, verdict=verdict.path)
         run(
             dataset=Path(dataset.path),
             geometry=category.geometry,
@@ -47,5 +47,5 @@ def check_dataset(
             calibration_fraction=category.data.calibration_fraction,
             page=Path(page.path),
             verdict=Path(verdict.path),
-            say=lambda finding: print(printable(finding), flush=True),
+            report=lambda finding: print(printable(finding), flush=True),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from vqi.dataset.check_page import check_page
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.observation import observe
+from vqi.dataset.inspection import inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json, write_whole
@@ -23,12 +23,12 @@ def check_dataset(
     verdict: Path,
     trains: bool = False,
     calibration_fraction: float | None = None,
-    say: Callable[[str], None] = lambda finding: None,
+    report: Callable[[str], None] = lambda finding: None,
 ) -> Verdict:
-    """Look at every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
+    """Inspect every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
     `false_reject_rate` is the one the threshold will be asked for, in (0, 1); whether the method `trains` and the
-    `calibration_fraction` that was asked for say what it comes from. `say` is given what the set holds and every
+    `calibration_fraction` that was asked for say what it comes from. `report` gets what the set holds and every
     finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error.
     Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
     """
@@ -36,15 +36,15 @@ def check_dataset(
         raise BadInput(f"threshold.false_reject_rate is {false_reject_rate}; it must lie between 0 and 1.")
     data = Dataset(dataset)
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
-    observations = observe(data, geometry, pictured)
-    result = judge(data.manifest, observations, geometry, false_reject_rate, trains, calibration_fraction)
-    write_whole(page, check_page(result, data.manifest, observations, geometry))
+    inspections = inspect_samples(data, geometry, pictured)
+    result = judge(data.manifest, inspections, geometry, false_reject_rate, trains, calibration_fraction)
+    write_whole(page, check_page(result, data.manifest, inspections, geometry))
     write_json(verdict, result.to_dict())
-    # The first errors are the sentence that the check ends with: nothing is said twice.
+    # The first errors are the sentence that the check ends with: nothing is reported twice.
     ended_with = result.errors[:REASONS]
     listed = [finding for finding in result.findings if finding not in ended_with]
     for line in (*result.contents, *(f"{finding.severity}: {finding.sentence}" for finding in listed)):
-        say(line)
+        report(line)
     if not result.check_pass:
         raise BadInput(
             f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in {page}."

@@ -18,14 +18,14 @@ def compare(
     from vqi.steps.running import step
 
     # By taking their status it is the exit task to kfp.local too; what became of each trial MLflow says better.
-    with step("compare") as this:
-        this.facts["trials"] = trials.state
+    with step("compare") as record:
+        record.facts["trials"] = trials.state
         from pathlib import Path
 
         from vqi.steps.compare.step import compare as gathered
         from vqi.steps.compare.step import flat_metrics
 
-        this.outputs["comparison"] = comparison.path
+        record.outputs["comparison"] = comparison.path
         summary = gathered(
             key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path)
         )

@@ -25,7 +25,7 @@ def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
         "comparison.html.jinja",
         "vqi.steps.compare",
         title=title,
-        figures=[(name, told) for name, (told, *_) in FIGURES.items()],
+        figures=[(name, column) for name, (column, *_) in FIGURES.items()],
         missing=[trial_result for trial_result in trial_results if not trial_result.complete],
         complete=sum(trial_result.complete for trial_result in trial_results),
         trials=len(trial_results),
@@ -60,16 +60,16 @@ def _category(name: str, trials: list[TrialResult], labels: list[str]) -> dict[s
     tops = {figure: best([trial.figures for trial in trials], figure) for figure in FIGURES}
     curves = [(trial.label, labels.index(trial.label), trial.roc) for trial in trials if len(trial.roc) > 1]
     fingerprints = {trial.results.get("dataset_fingerprint") for trial in trials if trial.results}
-    measured = next((trial.results for trial in trials if trial.results), {})
+    results = next((trial.results for trial in trials if trial.results), {})
     return {
         "name": name,
         "rows": [{"trial": trial, "cells": _cells(trial.figures, tops)} for trial in trials],
         "roc": roc_overlay(curves) if curves else Markup(),
-        "key": [(label, *line_style(place)) for label, place, _ in curves],
+        "key": [(label, *line_style(position)) for label, position, _ in curves],
         "photographs": _photographs(trials),
-        "fingerprint": str(measured.get("dataset_fingerprint", ""))[:12],
+        "fingerprint": str(results.get("dataset_fingerprint", ""))[:12],
         "several_sets": len(fingerprints) > 1,
-        "counts": measured.get("counts", {}),
+        "counts": results.get("counts", {}),
     }
 
 

@@ -61,9 +61,9 @@ class TrialResult:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        said = {name: getattr(self, name) for name in ("trial", "category", "method", "label", "reason", "run_id")}
+        fields = {name: getattr(self, name) for name in ("trial", "category", "method", "label", "reason", "run_id")}
         fingerprint = self.results.get("dataset_fingerprint", "")
-        return {**said, "complete": self.complete, "fingerprint": fingerprint, "figures": self.figures}
+        return {**fields, "complete": self.complete, "fingerprint": fingerprint, "figures": self.figures}
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def method_means(trial_results: Iterable[TrialResult]) -> list[MethodMean]:
     rows = []
     for label, figures in by_label.items():
         values = {name: [row[name] for row in figures if name in row] for name in FIGURES}
-        there = {name: column for name, column in values.items() if column}
+        filled = {name: column for name, column in values.items() if column}
         rows.append(
             MethodMean(
-                label, len(figures), {n: fmean(c) for n, c in there.items()}, {n: len(c) for n, c in there.items()}
+                label, len(figures), {n: fmean(c) for n, c in filled.items()}, {n: len(c) for n, c in filled.items()}
             )
         )
     return rows

@@ -77,16 +77,18 @@ class Collector:
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
         compared = sample.path in self.compared
-        laid = self.geometry.invert_map(values, original) if marked or wanted or drawn or compared else None
-        level = math.inf if laid is None else self.box_rule.level(laid, decision, self.threshold.pixel)
-        found = [] if laid is None else boxes(laid, level)
+        full_map = self.geometry.invert_map(values, original) if marked or wanted or drawn or compared else None
+        level = math.inf if full_map is None else self.box_rule.level(full_map, decision, self.threshold.pixel)
+        map_boxes = [] if full_map is None else boxes(full_map, level)
         self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
         self.predictions.append(
-            Prediction(sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(found))
+            Prediction(
+                sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(map_boxes)
+            )
         )
-        if laid is not None and (wanted or drawn or compared):
+        if full_map is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
-            example = Example(sample.path, sample.label, sample.defect, score, decision, image, laid, mask, level)  # type: ignore[arg-type]
+            example = Example(sample.path, sample.label, sample.defect, score, decision, image, full_map, mask, level)  # type: ignore[arg-type]
             if wanted:
                 self.chooser.offer(example)
             if drawn:
@@ -97,9 +99,9 @@ class Collector:
     def _small(self, example: Example) -> dict[str, Any]:
         """What a comparison shows of one photograph: as data addresses, so that all of them are one file."""
         shown = dict(views(example.resized(COMPARED_SIDE), Scale(self.threshold.pixel, self.threshold.floor)))
-        said = {name: getattr(example, name) for name in ("path", "label", "defect", "decision", "score")}
+        fields = {name: getattr(example, name) for name in ("path", "label", "defect", "decision", "score")}
         return {
-            **said,
+            **fields,
             "photograph": data_uri(shown.get("truth", shown["image"]), quality=75),
             "heatmap": data_uri(shown["heatmap"], quality=75),
         }

@@ -29,7 +29,7 @@ def evaluate(
     }
     from vqi.steps.running import step
 
-    with step("evaluate") as this:
+    with step("evaluate") as record:
         from pathlib import Path
 
         from vqi.category import Category
@@ -37,7 +37,7 @@ def evaluate(
         from vqi.steps.evaluate.step import evaluate as run
 
         category = Category.from_parameters(parameters)
-        this.outputs.update(evaluation=evaluation.path, report=report.path)
+        record.outputs.update(evaluation=evaluation.path, report=report.path)
         costly = {"train": network, "build_index": index}
         results = run(
             dataset=Path(dataset.path),

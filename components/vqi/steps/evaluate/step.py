@@ -160,8 +160,8 @@ def _results(
     collector: Collector,
     compute: Compute,
 ) -> dict[str, Any]:
-    found = compute_metrics(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
-    found["counts"] |= {
+    measurements = compute_metrics(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
+    measurements["counts"] |= {
         "train_images": len(data.samples("train")),
         "labelled_images": len(data.samples("labelled")),
         "calibration_images": threshold.calibration_images,
@@ -169,13 +169,13 @@ def _results(
     }
     if settings_class(notes["method"]).supervised:
         metrics, sentence = classified(collector.predictions)
-        found["metrics"] |= metrics
-        found["notes"].append(sentence)
+        measurements["metrics"] |= metrics
+        measurements["notes"].append(sentence)
         if folds := notes["notes"].get("training", {}).get("cross_validation"):
-            found["notes"].append(cross_validation_sentence(folds))
+            measurements["notes"].append(cross_validation_sentence(folds))
     trained_on = notes["notes"].get("dataset_fingerprint")
     if trained_on and trained_on != data.manifest.fingerprint:
-        found["notes"].append(
+        measurements["notes"].append(
             f"The network was made from another data set ({trained_on[:12]}) than the one measured here "
             f"({data.manifest.fingerprint[:12]}): "
             "the promise about good parts holds for parts like those it was calibrated on."
@@ -195,11 +195,11 @@ def _results(
         "threshold": asdict(threshold),
         "boxes": collector.box_rule.to_dict(),
         "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
-        **found,
+        **measurements,
         "trade_off": trade_off(collector.predictions, calibration),
         "notes": [
             *outlier_notes(calibration),
-            *found["notes"],
+            *measurements["notes"],
             *collector.notes(),
             *few_labelled(data.manifest),
             *data.manifest.notes,
@@ -226,13 +226,13 @@ def _cost(seconds: Mapping[str, float] | None, started: float) -> dict[str, floa
 
 def _versions() -> dict[str, str]:
     """Of this code and of the packages that scores depend on."""
-    found = {"vqi": code_version(), "python": sys.version.split()[0]}
+    versions = {"vqi": code_version(), "python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _parameters(results: dict[str, Any], compute: Compute) -> dict[str, Any]:

@@ -19,15 +19,15 @@ def export(
     """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
     from vqi.steps.running import step
 
-    with step("export") as this:
+    with step("export") as record:
         from pathlib import Path
 
         from vqi.category import Category
         from vqi.steps.export.step import export as run
 
         category = Category.from_parameters({"export_tolerance": export_tolerance, "tracking_uri": tracking_uri})
-        this.outputs["bundle"] = bundle.path
-        this.facts["costs"] = run(
+        record.outputs["bundle"] = bundle.path
+        record.facts["costs"] = run(
             dataset=Path(dataset.path),
             network=Path(network.path),
             index=Path(index.path),

@@ -113,12 +113,12 @@ def export(
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
         sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
         graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
-        measured = [
+        compared = [
             deviation
             for backend, runtime in graphs.items()
             for deviation in deviations(reference, backend, runtime.run, images, sidecar.thresholds.image)
         ]
-        parity = judge(measured, tolerance, len(images))
+        parity = judge(compared, tolerance, len(images))
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
         costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
     if shift is not None:
@@ -127,7 +127,7 @@ def export(
             "float32 bundle",
             file=sys.stderr,
         )
-    worst = max(max(deviation.score, deviation.map) for deviation in measured)
+    worst = max(max(deviation.score, deviation.map) for deviation in compared)
     print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
     print(
         f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
@@ -167,7 +167,7 @@ def read_results(evaluation: Path) -> dict[str, Any]:
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path} is no readable result of an evaluation ({type(error).__name__}); evaluate again."
+            f"{path} is not a readable result of an evaluation ({type(error).__name__}); evaluate again."
         ) from error
     return results
 

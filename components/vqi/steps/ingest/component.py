@@ -32,7 +32,7 @@ def ingest(
     parameters = {key: value for key, value in locals().items() if key != "dataset"}
     from vqi.steps.running import step
 
-    with step("ingest") as this:
+    with step("ingest") as record:
         from pathlib import Path
 
         from vqi.category import Category
@@ -40,7 +40,7 @@ def ingest(
         from vqi.steps.ingest.step import ingest as run
 
         category = Category.from_parameters(parameters)
-        this.outputs["dataset"] = dataset.path
+        record.outputs["dataset"] = dataset.path
         manifest = run(
             name=category.name,
             source=category.data.source,
@@ -56,8 +56,8 @@ def ingest(
             false_reject_rate=category.threshold.false_reject_rate,
             trains=category.trains,
             dataset=Path(dataset.path),
-            say=lambda note: print(printable(f"note: {note}"), flush=True),
+            report=lambda note: print(printable(f"note: {note}"), flush=True),
         )
-        dataset.metadata["fingerprint"] = this.facts["fingerprint"] = manifest.fingerprint
+        dataset.metadata["fingerprint"] = record.facts["fingerprint"] = manifest.fingerprint
         dataset.metadata["images"] = len(manifest.samples)
     return (manifest.fingerprint,)  # type: ignore[return-value]

@@ -38,7 +38,7 @@ from vqi.platform.threads import decoding_threads
 
 # A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
 MAX_FILE_BYTES = 1 << 30
-# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are no
+# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
 # copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
 MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
 
@@ -79,7 +79,7 @@ def ingest(
     false_reject_rate: float = 0.01,
     trains: bool = False,
     skip_damaged: int = 0,
-    say: Callable[[str], None] = lambda note: None,
+    report: Callable[[str], None] = lambda note: None,
 ) -> Manifest:
     """Write the Dataset of `source` to the folder `dataset` and return its manifest.
 
@@ -91,7 +91,7 @@ def ingest(
     names the part a photograph shows (`part_of`). `white_level` is the value of white in files with more than 8 bits a
     channel (None: decided from the normals); the dataset check refuses a photograph of more than `max_megapixels`. Up
     to `skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
-    names all that are damaged. `say` is given every note of the manifest as soon as it is known: those that decide what
+    names all that are damaged. `report` gets every note of the manifest as soon as it is known: those that decide what
     is learnt come before any photograph is read. The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left
     out; RunFailed where it cannot be reached or the disk is full.
@@ -103,11 +103,11 @@ def ingest(
         with open_source(source) as origin, whole_folder(dataset) as folder:
             reading = read_layout(origin.files, layout, mask_suffix, origin.name, origin.notes)
             for note in reading.notes:
-                say(note)
+                report(note)
             if not any(
                 photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs
             ):
-                raise BadInput(f"The source {source} holds no normal photographs to train on.")
+                raise BadInput(f"The source {source} has no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
             intake = _write_shards(
                 photographs, origin.files, reading.top, folder, decoding, white_level is None, skip_damaged
@@ -152,7 +152,7 @@ def ingest(
                 name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning, grouping.copies_cross
             )
             for note in manifest.notes[len(reading.notes) :]:
-                say(note)
+                report(note)
             write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:
@@ -243,10 +243,10 @@ def part_of(path: str, group: str) -> str:
 
 
 def _content(file: Path, path: str) -> bytes:
-    with open(file, "rb") as opened_file:
-        content = opened_file.read(MAX_FILE_BYTES + 1)
+    with open(file, "rb") as stream:
+        content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
-        raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is no photograph.")
+        raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is not a photograph.")
     return content
 
 

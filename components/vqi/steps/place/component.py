@@ -95,12 +95,12 @@ def place(
     parameters = {key: value for key, value in locals().items() if key != "images"}
     from vqi.steps.running import step
 
-    with step("place") as this:
+    with step("place") as record:
         import json
 
         from vqi.category import Category
         from vqi.steps.place.step import place as run
 
         outputs = run(Category.from_parameters(parameters), json.loads(images))
-        this.facts.update(outputs)
+        record.facts.update(outputs)
     return tuple(outputs.values())  # type: ignore[return-value]

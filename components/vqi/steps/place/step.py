@@ -44,11 +44,11 @@ def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[s
             f"{step}_cpu": placement.cpu,
             f"{step}_memory": placement.memory,
         }
-    _tell(category, placements)
+    _report(category, placements)
     return outputs
 
 
-def _tell(category: Category, placements: Mapping[str, StepPlacement]) -> None:
+def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None:
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         for step in CONFIGURABLE:
             placement = placements[step]

@@ -18,7 +18,7 @@ def plan_trials(
     """Check everything that was filled in, and make the list of runs that the loop goes through."""
     from vqi.steps.running import step
 
-    with step("plan_trials") as this:
+    with step("plan_trials") as record:
         from vqi.steps.plan_trials.step import plan_trials as plan
 
         trials = plan(
@@ -31,6 +31,6 @@ def plan_trials(
             key=run,
             name=f"train-all {run[:8]}",
         )
-        this.facts["trials"] = len(trials)
+        record.facts["trials"] = len(trials)
     # One output without a name: kfp.local loops over no other.
     return trials

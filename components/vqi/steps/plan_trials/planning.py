@@ -68,12 +68,12 @@ def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "an
             f"{len(named)} categories make {len(trials)} trials, and a comparison holds {MOST_TRIALS}; name fewer, or "
             "make several comparisons."
         )
-    return _marked(trials)
+    return _mark(trials)
 
 
-def marked(categories: list[Category]) -> list[Trial]:
+def mark_trials(categories: list[Category]) -> list[Trial]:
     """The trials of categories that are complete already, methods and all."""
-    return _marked([Trial("", category, "") for category in categories])
+    return _mark([Trial("", category, "") for category in categories])
 
 
 def _variants(methods: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,12 +83,12 @@ def _variants(methods: str) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     for number, entry in enumerate(_listed(methods, "methods"), start=1):
         where = f"methods, entry {number}"
-        asked = _parameters({"method_name": entry} if isinstance(entry, str) else entry, where)
-        if not asked.get("method_name"):
+        parameters = _parameters({"method_name": entry} if isinstance(entry, str) else entry, where)
+        if not parameters.get("method_name"):
             raise BadInput(f"{where} names no method; write a name, or an object with method_name.")
-        settings = asked.get("method_settings")
+        settings = parameters.get("method_settings")
         for each in settings if isinstance(settings, list) else [settings]:
-            yield where, asked if each is None else {**asked, "method_settings": each}
+            yield where, parameters if each is None else {**parameters, "method_settings": each}
 
 
 def _trial(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Trial:
@@ -108,7 +108,7 @@ def _trial(own: dict[str, Any], chosen: dict[str, Any], where: str) -> Trial:
     return Trial("", category, "")
 
 
-def _marked(trials: list[Trial]) -> list[Trial]:
+def _mark(trials: list[Trial]) -> list[Trial]:
     """The trials with their marks and labels. Raises BadInput where two are the same run."""
     seen: dict[bytes, int] = {}
     for number, trial in enumerate(trials, start=1):
@@ -134,13 +134,13 @@ def _label(trial: Trial, trials: list[Trial]) -> str:
     rivals = [other for other in rivals if other["method_name"] == method]
     own = trial.entry()["parameters"]
     differing = [key for key in own if key != "method_settings" and any(other[key] != own[key] for other in rivals)]
-    told = [f"{key}={own[key]}" for key in differing]
+    differences = [f"{key}={own[key]}" for key in differing]
     if any(other["method_settings"] != own["method_settings"] for other in rivals):
-        told.insert(
+        differences.insert(
             0,
             ", ".join(f"{key}={value}" for key, value in trial.category.method.settings.items()) or "default settings",
         )
-    return f"{method} ({'; '.join(told)})" if told else method
+    return f"{method} ({'; '.join(differences)})" if differences else method
 
 
 def _read(text: str, where: str) -> Any:
@@ -171,5 +171,5 @@ def _parameters(value: Any, where: str) -> dict[str, Any]:
         if name in OF_THE_COMPARISON:
             raise BadInput(f"{where}: {name} is one for all trials; set it beside categories, not in them.")
         if name not in known:
-            raise BadInput(f"{where}: {name!r} is no parameter of a run.{closest(str(name), known)}")
+            raise BadInput(f"{where}: {name!r} is not a parameter of a run.{closest(str(name), known)}")
     return {name: item for name, item in value.items() if item is not None}

@@ -42,7 +42,7 @@ def train(
     parameters = {key: value for key, value in locals().items() if key not in ("dataset", "network", "fingerprint")}
     from vqi.steps.running import step
 
-    with step("train") as this:
+    with step("train") as record:
         import os
         from pathlib import Path
 
@@ -50,7 +50,7 @@ def train(
         from vqi.steps.train.step import train as run
 
         category = Category.from_parameters(parameters)
-        this.outputs["network"] = network.path
+        record.outputs["network"] = network.path
         training = run(
             dataset=Path(dataset.path),
             method=category.method.name,
@@ -66,6 +66,6 @@ def train(
             tracking_uri=category.tracking.uri,
             experiment=category.tracking.experiment,
         )
-        this.facts["training"] = {key: value for key, value in training.items() if key != "points"}
+        record.facts["training"] = {key: value for key, value in training.items() if key != "points"}
         network.metadata["method"] = category.method.name
-        network.metadata["seconds"] = this.seconds
+        network.metadata["seconds"] = record.seconds

@@ -87,7 +87,7 @@ def cross_validation_record(folds: Sequence[Fold], labels: Tensor) -> dict[str, 
 def cross_validation_sentence(record: dict[str, Any]) -> str:
     """What a cross-validation found, for the log, the results and the report."""
     low, high, confusion = min(record["accuracies"]), max(record["accuracies"]), record["confusion"]
-    found, missed, rejected, passed = (
+    detected, missed, rejected, passed = (
         confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative")
     )
     return (
@@ -95,5 +95,5 @@ def cross_validation_sentence(record: dict[str, Any]) -> str:
         "classifier's own boundary: "
         f"accuracy {record['accuracy']:.3f} ({low:.3f} to {high:.3f}), balanced accuracy "
         f"{record['balanced_accuracy']:.3f}, "
-        f"{found} of {found + missed} defects found, {rejected} of {rejected + passed} good parts rejected."
+        f"{detected} of {detected + missed} defects found, {rejected} of {rejected + passed} good parts rejected."
     )

@@ -87,7 +87,7 @@ def _split_off(
 
 def _by_type(samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
     """The groups by path, by defect type (good is one)."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
     for sample in samples:
-        found[sample.defect][sample.path] = sample.group_key
-    return found
+        groups[sample.defect][sample.path] = sample.group_key
+    return groups

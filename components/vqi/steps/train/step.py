@@ -89,15 +89,15 @@ def train(
     there are no normals, or the settings, the network or its weights cannot be used; RunFailed where training broke off
     (a checkpoint that was asked for is then there to resume from).
     """
-    opened = Dataset(dataset)
-    normals = opened.samples("train", "good")
+    data = Dataset(dataset)
+    normals = data.samples("train", "good")
     if not normals:
         raise BadInput(
-            f"The Dataset {opened.manifest.name!r} has no normal images to train on; its train split is empty."
+            f"The Dataset {data.manifest.name!r} has no normal images to train on; its train split is empty."
         )
     if settings_class(method).budget is None:
         detector = to_device(create(method, settings, backbone, geometry.input_size, seed), compute)
-        notes = _notes(opened, geometry, compute)
+        notes = _notes(data, geometry, compute)
         with whole_folder(network) as folder:
             save_network(detector, folder, notes)
         return {}
@@ -210,7 +210,7 @@ def _cross_validation(
 ) -> dict[str, Any]:
     """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what
     each had not learnt from."""
-    found = cross_validated(
+    results = cross_validated(
         lambda: cast(TrainedDetector, to_device(_created(job), compute)),
         Chosen(images, photographs.numbers),
         photographs.types,
@@ -226,7 +226,7 @@ def _cross_validation(
         checkpoints=lambda fold: checkpoints(f"fold-{fold + 1}"),
         group=group,
     )
-    record = cross_validation_record(found, photographs.labels)
+    record = cross_validation_record(results, photographs.labels)
     if group.rank == 0:
         print(f"{job.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
     return record

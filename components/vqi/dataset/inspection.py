@@ -1,4 +1,4 @@
-"""What one look at a sample tells the dataset check: each file is read and decoded once, in a few threads."""
+"""What the dataset check needs to know of every sample: each file is read and decoded once, in a few threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGED = (".tif", ".tiff", ".webp", ".png")
 
 
 @dataclass(frozen=True)
-class MaskObservation:
+class MaskInspection:
     """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those
     the network sees (in original pixels) and those left in the network's geometry. `border` is the share of the pixels
     along the edges that are defect. `values` names what the files hold, where the mask marks nothing or most of the
@@ -50,11 +50,11 @@ class MaskObservation:
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageInspection:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
     EXIF orientation, how many `pages` it holds (the first alone is read), the shares of its pixels that are
-    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), and, where one was asked
-    for, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
+    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), and, where one was
+    requested, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
 
     size: tuple[int, int]
     grey: bool
@@ -76,40 +76,40 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """A sample and what was found: `problem` says why there is no `look`."""
+class Inspection:
+    """A sample, its photograph and its mask: `problem` says why `image` is None."""
 
     sample: Sample
     problem: str | None
-    look: Look | None
-    mask: MaskObservation | None
+    image: ImageInspection | None
+    mask: MaskInspection | None
 
 
-def observe(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> list[Observation]:
-    """Look at every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
+def inspect_samples(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> list[Inspection]:
+    """Inspect every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        looks = pool.map(
-            lambda sample: _observe(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples
+        inspections = pool.map(
+            lambda sample: _inspect_sample(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples
         )
-        return list(tracked(looks, "check: looking at images", len(dataset.manifest.samples)))
+        return list(tracked(inspections, "check: looking at images", len(dataset.manifest.samples)))
 
 
-def _observe(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Observation:
+def _inspect_sample(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Inspection:
     try:
         content = _content(dataset, sample.image, sample.sha256, sample.path)
         photograph = decode_photograph(content, sample.path, dataset.manifest.decoding)
         grey, orientation = stored_form(content, sample.path)
         pages = count_pages(io.BytesIO(content)) if sample.path.lower().endswith(_PAGED) else 1
     except BadInput as error:
-        return Observation(sample, str(error), None, None)
-    image = photograph.pixels
-    mask, seen = _mask(dataset, sample, image.shape[:2], geometry)
-    look = Look(
-        image.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(image), None
+        return Inspection(sample, str(error), None, None)
+    pixels = photograph.pixels
+    mask, inspected_mask = _mask(dataset, sample, pixels.shape[:2], geometry)
+    image = ImageInspection(
+        pixels.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(pixels), None
     )
     if pictured:
-        look = replace(look, picture=_picture(image, mask, geometry if look.holds(geometry) else None))
-    return Observation(sample, None, look, seen)
+        image = replace(image, picture=_picture(pixels, mask, geometry if image.holds(geometry) else None))
+    return Inspection(sample, None, image, inspected_mask)
 
 
 def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) -> memoryview:
@@ -123,19 +123,19 @@ def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) ->
 
 def _mask(
     dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry
-) -> tuple[np.ndarray | None, MaskObservation | None]:
+) -> tuple[np.ndarray | None, MaskInspection | None]:
     try:
         for file in sample.masks:
             _content(dataset, file.extent, file.sha256, file.path)
         mask = dataset.mask(sample)
     except BadInput as error:
-        return None, MaskObservation(problem=str(error))
+        return None, MaskInspection(problem=str(error))
     if mask is None:
         return None, None
     if mask.shape != size:
-        return None, MaskObservation(size=mask.shape)
+        return None, MaskInspection(size=mask.shape)
     edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    whole = MaskObservation(None, size, _count(mask), border=_count(edges) / edges.size)
+    whole = MaskInspection(None, size, _count(mask), border=_count(edges) / edges.size)
     if not whole.pixels or whole.share > 0.5:
         meaning = dataset.manifest.mask_meaning
         named = {values_met(dataset.bytes_of(file.extent), file.path, meaning) for file in sample.masks}
