@@ -302,7 +302,7 @@ def _noun(parts: int, normals: int) -> str:
 
 
 def _labelled(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
-    """Whether there is enough to learn from for a supervised method, where the set was divided for one."""
+    """Whether there is enough to learn from for a supervised method, where the set was split for one."""
     if manifest.labelled_fraction and not any(
         sample.split == "labelled" and sample.label == "defect" for sample, _ in images
     ):
@@ -381,7 +381,7 @@ def _parts(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _near_copies(images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
-    # What has the same bytes is said already, and what ingest tied together is known to be torn (`_parts`).
+    # What has the same bytes is reported already, and what ingest tied together is known to be torn (`_parts`).
     distinct = list({sample.sha256: (sample, image) for sample, image in reversed(images)}.values())[::-1]
     if len(distinct) < 2:
         return

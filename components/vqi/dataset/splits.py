@@ -80,7 +80,7 @@ def resolve_labelled_fraction(fraction: float | None, supervised: bool) -> float
     """The share of the test photographs that are learnt from: what was asked for, or what the method needs where
     nothing was (None).
 
-    Raises BadInput outside [0, 0.9], and for a supervised method that is given none.
+    Raises BadInput outside [0, 0.9], and for a supervised method that gets none.
     """
     if fraction is None:
         return LABELLED_FRACTION if supervised else 0.0

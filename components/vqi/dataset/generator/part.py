@@ -52,8 +52,8 @@ def bolt_hole(part: Part, number: int) -> tuple[float, float]:
 
 
 def position_part(size: tuple[int, int], rng: np.random.Generator, play: float = 1.0) -> Part:
-    """A faultless flange laid under the camera of (height, width) pixels: off centre, turned and scaled a little, as a
-    fixture would let it.
+    """A faultless flange positioned under the camera of (height, width) pixels: off centre, turned and scaled a
+    little, as a fixture would let it.
 
     `play` scales all three: 0.03 is a precise fixture, within half a pixel of 1024.
     """
