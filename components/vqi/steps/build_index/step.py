@@ -83,7 +83,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
         samples = normals
         folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
     kind = "split" if promised else "seen" if held_out or training else "cross"
-    if opened.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
+    if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
         kind = "seen"
     images: list[dict[str, Any]] = [
         {"path": sample.path, "group": sample.group_key} | score._asdict()
