@@ -12,9 +12,9 @@ DEVICES = {"any": "auto", "xeon": "cpu", "gaudi": "hpu"}
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_only_the_steps_that_touch_the_device_follow_the_pool(pool: str) -> None:
-    found, anywhere = placements(pool), placements()
-    assert tuple(found) == STEPS
-    for step, placement in found.items():
+    pooled, anywhere = placements(pool), placements()
+    assert tuple(pooled) == STEPS
+    for step, placement in pooled.items():
         if step in DEVICE_STEPS:
             assert placement.device == DEVICES[pool]
             assert placement.node_selector == ({} if pool == "any" else {"vqi/pool": pool})
@@ -36,8 +36,8 @@ def test_any_prefers_nodes_without_gaudi_and_bears_no_gaudi_taint() -> None:
 
 
 def test_a_card_a_process_for_training_and_one_for_the_rest() -> None:
-    found = placements("gaudi", processes=8)
-    assert [found[step].accelerators for step in DEVICE_STEPS] == ["8", "1", "1"]
+    by_step = placements("gaudi", processes=8)
+    assert [by_step[step].accelerators for step in DEVICE_STEPS] == ["8", "1", "1"]
 
 
 def test_the_device_by_name_needs_its_nodes() -> None:
@@ -48,19 +48,19 @@ def test_the_device_by_name_needs_its_nodes() -> None:
             placements(pool, device=device)
 
 
-def test_resources_are_laid_over_the_defaults() -> None:
-    given = {"train": {"cpu": 8, "memory": "16Gi", "hugepages": "1Gi"}, "ingest": {"cpu": 0.5}}
-    found, default = placements("xeon", given), placements("xeon")
-    train = found["train"]
+def test_resources_override_the_defaults() -> None:
+    resources = {"train": {"cpu": 8, "memory": "16Gi", "hugepages": "1Gi"}, "ingest": {"cpu": 0.5}}
+    by_step, default = placements("xeon", resources), placements("xeon")
+    train = by_step["train"]
     # What is asked for is both guaranteed and the limit.
     assert (train.cpu_request, train.cpu, train.memory) == ("8", "8", "16Gi")
     assert (train.accelerator, train.accelerators) == ("hugepages-2Mi", "1Gi")
-    assert (found["ingest"].cpu_request, found["ingest"].cpu, found["ingest"].memory) == (
+    assert (by_step["ingest"].cpu_request, by_step["ingest"].cpu, by_step["ingest"].memory) == (
         "0.5",
         "0.5",
         default["ingest"].memory,
     )
-    assert found["evaluate"] == default["evaluate"]
+    assert by_step["evaluate"] == default["evaluate"]
 
 
 def test_kfp_and_yaml_write_numbers_in_their_own_ways() -> None:
@@ -74,9 +74,9 @@ def test_kfp_and_yaml_write_numbers_in_their_own_ways() -> None:
     [
         ("much", "must map steps"),
         ({"trian": {}}, "Did you mean 'train'?"),
-        ({"place": {"cpu": 1}}, "resources.place is no step"),
+        ({"place": {"cpu": 1}}, "resources.place is not a step"),
         ({"train": 4}, "must be a mapping"),
-        ({"train": {"gpu": 1}}, "resources.train.gpu is no key here. Did you mean 'cpu'?"),
+        ({"train": {"gpu": 1}}, "resources.train.gpu is not a key here. Did you mean 'cpu'?"),
         ({"train": {"cpu": "four"}}, "write cores such as 2, 0.5 or 500m"),
         ({"train": {"cpu": "4 "}}, "write cores"),
         ({"train": {"cpu": True}}, "write cores"),

@@ -255,7 +255,7 @@ class Category(_Section):
             if isinstance(value, _Section):
                 flat.update({f"{section}_{key}": _scalar(item) for key, item in value})
         for key in ("calibration_fraction", "labelled_fraction"):
-            flat[f"data_{key}"] = "auto" if (asked := getattr(self.data, key)) is None else str(asked)
+            flat[f"data_{key}"] = "auto" if (fraction := getattr(self.data, key)) is None else str(fraction)
         flat["image_white_level"] = "auto" if self.image.white_level is None else str(self.image.white_level)
         return dict(sorted(flat.items()))
 
@@ -386,13 +386,13 @@ def _sentence(error: ValidationError) -> str:
         siblings = [key.rpartition(".")[2] for key in keys() if key.rpartition(".")[0] == ".".join(path[:-1])]
         if len(path) == 1:
             siblings = [*sorted(Category.model_fields)]
-        return f"{where} is no key here.{closest(path[-1], siblings)}"
-    given = first.get("input")
+        return f"{where} is not a key here.{closest(path[-1], siblings)}"
+    value = first.get("input")
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first["ctx"]["expected"]))
-        return f"{where} is {given!r}.{closest(str(given), known)}"
+        return f"{where} is {value!r}.{closest(str(value), known)}"
     shape = _SHAPES.get(".".join(path[:2]))
     if shape and first["type"] not in ("value_error",):
         return f"{'.'.join(path[:2])} must be {shape}."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where} is {given!r}: {'it ' if message.startswith('should') else ''}{message[0].lower()}{message[1:]}."
+    return f"{where} is {value!r}: {'it ' if message.startswith('should') else ''}{message[0].lower()}{message[1:]}."

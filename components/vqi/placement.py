@@ -130,21 +130,21 @@ _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"
 def placements(
     pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1
 ) -> dict[str, StepPlacement]:
-    """What every step is given, by its name.
+    """The placement of every step, by its name.
 
-    `resources` maps a step to {cpu, memory, hugepages}, laid over the defaults; `device` is `compute.device`, which
-    must suit the pool; `processes` train together, a card each. Raises BadInput with one sentence for anything that is
+    `resources` maps a step to {cpu, memory, hugepages}, which override the defaults. `device` is `compute.device` and
+    must suit the pool. `processes` train together, a card each. Raises BadInput with one sentence for anything that is
     wrong.
     """
     if pool not in POOLS:
         raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
-    asked = parse_resources(resources or {})
+    overrides = parse_resources(resources or {})
     device, gaudi = _device(pool, device)
-    found = {step: _default(STEP_BY_NAME[step]) for step in STEPS}
+    by_step = {step: _default(STEP_BY_NAME[step]) for step in STEPS}
     for step in DEVICE_STEPS:
         if gaudi:
             cards = str(max(1, processes)) if step == "train" else "1"
-            found[step] = StepPlacement(
+            by_step[step] = StepPlacement(
                 **_GAUDI_HOST,
                 node_selector={POOL_LABEL: "gaudi"},
                 tolerations=GAUDI_TOLERATIONS,
@@ -154,14 +154,14 @@ def placements(
                 device=device,
             )
         elif pool == "xeon":
-            found[step] = replace(
-                found[step], node_selector={POOL_LABEL: "xeon"}, tolerations=XEON_TOLERATIONS, device=device
+            by_step[step] = replace(
+                by_step[step], node_selector={POOL_LABEL: "xeon"}, tolerations=XEON_TOLERATIONS, device=device
             )
         else:
-            found[step] = replace(
-                found[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device
+            by_step[step] = replace(
+                by_step[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device
             )
-    return {step: _given(step, placement, asked.get(step, {})) for step, placement in found.items()}
+    return {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
 
 
 def placement_of(step: str) -> StepPlacement:
@@ -188,17 +188,17 @@ def parse_resources(value: Any) -> dict[str, dict[str, str]]:
             f"resources is {value!r}; it must map steps to what they get, such as {{train: {{cpu: 4, memory: 8Gi}}}}."
         )
     parsed: dict[str, dict[str, str]] = {}
-    for step, given in value.items():
+    for step, quantities in value.items():
         if step not in CONFIGURABLE:
-            raise BadInput(f"resources.{step} is no step.{closest(str(step), list(CONFIGURABLE))}")
-        if not isinstance(given, Mapping):
-            raise BadInput(f"resources.{step} is {given!r}; it must be a mapping such as {{cpu: 4, memory: 8Gi}}.")
-        for key in given:
+            raise BadInput(f"resources.{step} is not a step.{closest(str(step), list(CONFIGURABLE))}")
+        if not isinstance(quantities, Mapping):
+            raise BadInput(f"resources.{step} is {quantities!r}; it must be a mapping such as {{cpu: 4, memory: 8Gi}}.")
+        for key in quantities:
             if key not in _KEYS:
-                raise BadInput(f"resources.{step}.{key} is no key here.{closest(str(key), list(_KEYS))}")
+                raise BadInput(f"resources.{step}.{key} is not a key here.{closest(str(key), list(_KEYS))}")
         checks = {"cpu": _cpu, "memory": _memory, "hugepages": _hugepages}
-        parsed[step] = {key: checks[key](f"resources.{step}.{key}", quantity) for key, quantity in given.items()}
-        if "hugepages" in given and step not in DEVICE_STEPS:
+        parsed[step] = {key: checks[key](f"resources.{step}.{key}", quantity) for key, quantity in quantities.items()}
+        if "hugepages" in quantities and step not in DEVICE_STEPS:
             raise BadInput(f"resources.{step}.hugepages cannot be set; only {', '.join(DEVICE_STEPS)} can use them.")
     return parsed
 
@@ -220,12 +220,12 @@ def _device(pool: str, device: str) -> tuple[str, bool]:
     return device, kind == "hpu"
 
 
-def _given(step: str, placement: StepPlacement, asked: Mapping[str, str]) -> StepPlacement:
-    if cpu := asked.get("cpu"):
+def _override(step: str, placement: StepPlacement, quantities: Mapping[str, str]) -> StepPlacement:
+    if cpu := quantities.get("cpu"):
         placement = replace(placement, cpu_request=cpu, cpu=cpu)
-    if memory := asked.get("memory"):
+    if memory := quantities.get("memory"):
         placement = replace(placement, memory=memory)
-    if hugepages := asked.get("hugepages"):
+    if hugepages := quantities.get("hugepages"):
         if placement.accelerator:
             raise BadInput(
                 f"resources.{step}.hugepages cannot be set for Gaudi nodes: KFP requests one extended resource a "

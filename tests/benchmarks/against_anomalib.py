@@ -1,7 +1,7 @@
 """Side by side with anomalib: the same photographs, weights, sizes, threads and metrics, each side in a process of its
 own, one after the other.
 
-    python -m venv SCRATCH && SCRATCH/bin/pip install 'anomalib==2.7.*'       (anomalib is no dependency of this project)
+    python -m venv SCRATCH && SCRATCH/bin/pip install 'anomalib==2.7.*'       (anomalib is not a dependency of this project)
     python tests/benchmarks/against_anomalib.py --anomalib-python SCRATCH/bin/python --data DATA/cookie --weights resnet18.pth [--only patchcore]
         [--rounds 3] [--json FILE]
 
@@ -79,7 +79,7 @@ ROWS = (
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "aupro_05")
 
 
-def measured(python: Path, script: str, task: dict[str, Any], folder: Path, dataset: Dataset) -> dict[str, Any]:
+def measure_side(python: Path, script: str, task: dict[str, Any], folder: Path, dataset: Dataset) -> dict[str, Any]:
     """Run one side in its own process and measure what it wrote."""
     folder.mkdir(parents=True)
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
@@ -113,8 +113,8 @@ def metrics(dataset: Dataset, scores: np.ndarray, maps: np.ndarray) -> dict[str,
         if sample.label == "good" or mask is not None:
             pixels.add(np.asarray(values), None if mask is None else geometry.apply_mask(mask), sample.defect)
     good = np.array([sample.label == "good" for sample in samples])
-    found = {"image_auroc": Ranking(scores[~good], scores[good]).auroc} | pixels.ranking_metrics()
-    return {name: found[name] for name in METRICS}
+    computed = {"image_auroc": Ranking(scores[~good], scores[good]).auroc} | pixels.ranking_metrics()
+    return {name: computed[name] for name in METRICS}
 
 
 def median(results: list[dict[str, Any]], key: str) -> float | None:
@@ -159,17 +159,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--engine", action="store_true", help="time anomalib's Engine.fit as well")
     parser.add_argument("--json", type=Path, help="write every round's figures here")
-    asked = parser.parse_args()
-    chosen = [case for case in CASES if asked.only in case.name]
+    arguments = parser.parse_args()
+    chosen = [case for case in CASES if arguments.only in case.name]
     if not chosen:
-        parser.error(f"--only {asked.only!r} names none of: {'; '.join(case.name for case in CASES)}")
+        parser.error(f"--only {arguments.only!r} names none of: {'; '.join(case.name for case in CASES)}")
 
-    everything: dict[str, Any] = {"data": asked.data.name, "size": asked.size, "threads": asked.threads, "cases": {}}
+    everything: dict[str, Any] = {
+        "data": arguments.data.name,
+        "size": arguments.size,
+        "threads": arguments.threads,
+        "cases": {},
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         ingest(
-            name=asked.data.name,
-            source=str(asked.data),
+            name=arguments.data.name,
+            source=str(arguments.data),
             layout="mvtec",
             mask_suffix="_mask",
             calibration_fraction=0.0,
@@ -179,12 +184,14 @@ def main() -> None:
         dataset = Dataset(folder / "dataset")
         train, test = ([sample.path for sample in dataset.samples(split)] for split in ("train", "test"))
         counts = f"{len(train)} training and {len(test)} test images"
-        print(f"{asked.data.name}: {counts} at {asked.size} px, {asked.threads} threads, {asked.rounds} round(s)")
+        print(
+            f"{arguments.data.name}: {counts} at {arguments.size} px, {arguments.threads} threads, {arguments.rounds} round(s)"
+        )
         for case in chosen:
             ours, theirs = [], []
-            for number in range(asked.rounds):
+            for number in range(arguments.rounds):
                 task = {
-                    "root": str(asked.data.resolve()),
+                    "root": str(arguments.data.resolve()),
                     "dataset": str(folder / "dataset"),
                     "train": train,
                     "test": test,
@@ -192,22 +199,26 @@ def main() -> None:
                     "layers": case.layers,
                     "settings": case.settings,
                     "backbone": "resnet18",
-                    "weights": str(asked.weights.resolve()),
-                    "size": [asked.size, asked.size],
-                    "batch_size": asked.batch_size,
-                    "threads": asked.threads,
+                    "weights": str(arguments.weights.resolve()),
+                    "size": [arguments.size, arguments.size],
+                    "batch_size": arguments.batch_size,
+                    "threads": arguments.threads,
                     "seed": number,
-                    "engine": asked.engine,
+                    "engine": arguments.engine,
                 }
-                place = folder / f"{CASES.index(case)}-{number}"
-                ours.append(measured(Path(sys.executable), "vqi_side.py", task, place / "vqi", dataset))
-                theirs.append(measured(asked.anomalib_python, "anomalib_side.py", task, place / "anomalib", dataset))
+                round_folder = folder / f"{CASES.index(case)}-{number}"
+                ours.append(measure_side(Path(sys.executable), "vqi_side.py", task, round_folder / "vqi", dataset))
+                theirs.append(
+                    measure_side(
+                        arguments.anomalib_python, "anomalib_side.py", task, round_folder / "anomalib", dataset
+                    )
+                )
             print(table(case, ours, theirs), flush=True)
-            if asked.engine:
+            if arguments.engine:
                 print(f"  anomalib's Engine.fit, s {median(theirs, 'engine_fit_seconds'):.2f}")
             everything["cases"][case.name] = {"vqi": ours, "anomalib": theirs}
-            if asked.json:
-                asked.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+            if arguments.json:
+                arguments.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,30 +111,30 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--guide", type=Path, default=GUIDE)
-    asked = parser.parse_args()
-    results = json.loads(asked.results.read_text()) if asked.results.is_file() else {}
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text()) if arguments.results.is_file() else {}
     pairs = [(method, name) for name in SETS for method, plan in PLANS.items() if name in plan.sets]
-    for method, name in [] if asked.write else pairs:
+    for method, name in [] if arguments.write else pairs:
         key = f"{method}/{name}"
-        if (asked.only and key not in asked.only) or (key in results and not asked.again):
+        if (arguments.only and key not in arguments.only) or (key in results and not arguments.again):
             continue
         print(f"{key} ...", file=sys.stderr, flush=True)
-        data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
+        data, weights = (arguments.data / name).resolve(), (arguments.weights / PLANS[method].weights).resolve()
         with ProcessPoolExecutor(
             1, multiprocessing.get_context("spawn")
         ) as pool:  # a process of its own: its peak of memory is this pair's
             results[key] = pool.submit(measure, method, name, data, weights).result()
-        keep(asked.results, results, key)
-    for key in [] if asked.write else untrained_pairs(results):
-        if (asked.only and key not in asked.only) or ("untrained" in results[key] and not asked.again):
+        keep(arguments.results, results, key)
+    for key in [] if arguments.write else untrained_pairs(results):
+        if (arguments.only and key not in arguments.only) or ("untrained" in results[key] and not arguments.again):
             continue
         print(f"{key}, untrained ...", file=sys.stderr, flush=True)
         method, _, name = key.partition("/")
-        data, weights = (asked.data / name).resolve(), (asked.weights / PLANS[method].weights).resolve()
+        data, weights = (arguments.data / name).resolve(), (arguments.weights / PLANS[method].weights).resolve()
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             results[key]["untrained"] = pool.submit(measure_untrained, method, name, data, weights).result()
-        keep(asked.results, results, key)
-    write(asked.guide, guide(results, left_out()))
+        keep(arguments.results, results, key)
+    write(arguments.guide, guide(results, left_out()))
 
 
 def keep(path: Path, results: dict[str, Any], key: str) -> None:
@@ -143,7 +143,7 @@ def keep(path: Path, results: dict[str, Any], key: str) -> None:
 
 
 def untrained_pairs(results: dict[str, Any]) -> list[str]:
-    """The measured pairs of a method that learns from normals by gradient and is no dfm at heart (those have dfm itself
+    """The measured pairs of a method that learns from normals by gradient and is not dfm at heart (those have dfm
     beside them)."""
     return [
         key
@@ -281,10 +281,10 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in values.items():
         *sections, last = key.split(".")
-        place = result
+        node = result
         for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
+            node = node.setdefault(section, {})
+        node[last] = value
     return result
 
 

@@ -257,11 +257,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _own_figures(method: str, results: Results) -> str:
-    found = {
+    by_data = {
         key.partition("/")[2]: result["metrics"] for key, result in results.items() if key.startswith(f"{method}/")
     }
     figures = "; ".join(
-        f"{name} {' / '.join(_share(metrics[key]) for key, _ in METRICS)}" for name, metrics in sorted(found.items())
+        f"{name} {' / '.join(_share(metrics[key]) for key, _ in METRICS)}" for name, metrics in sorted(by_data.items())
     )
     return f"Image AUROC / pixel AUROC / AUPRO: {figures}." if figures else "Not measured."
 

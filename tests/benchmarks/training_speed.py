@@ -65,11 +65,11 @@ class Side:
 def measure(method: str, anomalib: str, rounds: int, threads: int) -> dict[str, object]:
     """Median seconds of a step of each side, and images a second of ours as multiples of anomalib's."""
     batch, side = METHODS[method]
-    told = [method, str(batch), str(side)]
+    setup = [method, str(batch), str(side)]
     sides = [
-        Side("anomalib", [anomalib, str(HERE / "anomalib_training_side.py"), *told], threads),
-        Side("ours", [sys.executable, str(HERE / "vqi_training_side.py"), *told, "float32"], threads),
-        Side("ours, bfloat16", [sys.executable, str(HERE / "vqi_training_side.py"), *told, "bfloat16"], threads),
+        Side("anomalib", [anomalib, str(HERE / "anomalib_training_side.py"), *setup], threads),
+        Side("ours", [sys.executable, str(HERE / "vqi_training_side.py"), *setup, "float32"], threads),
+        Side("ours, bfloat16", [sys.executable, str(HERE / "vqi_training_side.py"), *setup, "bfloat16"], threads),
     ]
     try:
         for _ in range(rounds + 1):
@@ -97,22 +97,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     results = []
     print(f"{'method':14}{'batch':>6}{'side':>6}{'anomalib, s':>13}{'ours, s':>10}{'x':>6}{'bfloat16, s':>13}{'x':>6}")
-    for method in asked.only:
-        found = measure(method, asked.anomalib_python, asked.rounds, asked.threads)
-        seconds, ratios = found["seconds"], found["speed_against_anomalib"]
+    for method in arguments.only:
+        measurement = measure(method, arguments.anomalib_python, arguments.rounds, arguments.threads)
+        seconds, ratios = measurement["seconds"], measurement["speed_against_anomalib"]
         assert isinstance(seconds, dict)
         assert isinstance(ratios, dict)
         print(
-            f"{method:14}{found['batch']:>6}{found['side']:>6}{seconds['anomalib']:>13.3f}{seconds['ours']:>10.3f}{ratios['ours']:>6.2f}"
+            f"{method:14}{measurement['batch']:>6}{measurement['side']:>6}{seconds['anomalib']:>13.3f}{seconds['ours']:>10.3f}{ratios['ours']:>6.2f}"
             f"{seconds['ours, bfloat16']:>13.3f}{ratios['ours, bfloat16']:>6.2f}",
             flush=True,
         )
-        results.append(found)
-    if asked.json:
-        asked.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        results.append(measurement)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,10 +63,10 @@ def main() -> None:
         started = time.perf_counter()
         with torch.no_grad():
             views = learner.views(images, None, random)
-        for portion in learner.portions(views):
+        for mini_batch in learner.mini_batches(views):
             optimisation.optimiser.zero_grad(set_to_none=True)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                loss = learner.loss(portion)["loss"]
+                loss = learner.loss(mini_batch)["loss"]
             loss.backward()
             if optimisation.clip:
                 torch.nn.utils.clip_grad_norm_(learned, optimisation.clip)

@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     ],
     ids=["crop", "colour", "blur"],
 )
-def test_the_generator_decides_all_images_differ_and_nothing_is_changed_in_place(augmented):
+def test_the_generator_decides_all_images_differ_and_the_input_is_unchanged(augmented):
     images = smooth_images(1, 48).expand(6, -1, -1, -1).contiguous()
     before = images.clone()
     torch.manual_seed(1)
@@ -50,7 +50,7 @@ def test_a_crop_of_everything_is_the_image_or_its_mirror_image():
     assert 0 < mirrored < 8
 
 
-def test_crops_show_the_share_of_the_image_that_was_asked_for():
+def test_crops_show_the_configured_share_of_the_image():
     columns = torch.linspace(0, 1, 64).expand(200, 3, 64, 64)
     crops = random_resized_crop(columns, (0.2, 1.0), 0.0, seeded())
     rows = random_resized_crop(columns.mT.contiguous(), (0.2, 1.0), 0.0, seeded())
@@ -121,7 +121,7 @@ def test_blur_is_a_gaussian():
     np.testing.assert_allclose(changed.numpy(), expected, atol=1e-5)
 
 
-def test_blur_comes_to_about_the_share_asked_for_and_to_tiny_images_too():
+def test_about_the_configured_share_is_blurred_tiny_images_too():
     images = smooth_images(60, 16)
     changed = gaussian_blur(images, (0.5, 2.0), 0.5, seeded())
     touched = (changed != images).flatten(1).any(dim=1)

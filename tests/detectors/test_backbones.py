@@ -10,7 +10,7 @@ from vqi.platform.errors import BadInput
 LAYERS = Patchcore.default_layers
 
 
-def test_nodes_are_those_asked_for_and_only_they_are_kept():
+def test_only_requested_nodes_are_kept():
     backbone = create_backbone(BackboneSettings(weights="random", layers=("layer1.0.relu", "layer2")), LAYERS)
     features = backbone(smooth_images(2))
     assert {name: tuple(feature.shape) for name, feature in features.items()} == {
@@ -42,11 +42,11 @@ def test_other_networks_need_their_nodes_named():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (BackboneSettings(name="resnet81", weights="random"), "no torchvision network. Did you mean 'resnet"),
-        (BackboneSettings(weights="random", layers=("layr2",)), "no node of resnet18. Did you mean 'layer2'"),
+        (BackboneSettings(name="resnet81", weights="random"), "not a torchvision network. Did you mean 'resnet"),
+        (BackboneSettings(weights="random", layers=("layr2",)), "not a node of resnet18. Did you mean 'layer2'"),
         (BackboneSettings(weights="random", layers=("layer2", "layer2")), "names a node twice"),
         (BackboneSettings(weights="random", layers=("flatten",)), "not a feature map"),
-        (BackboneSettings(name="filterbank", layers=("octave9",)), "no node of filterbank"),
+        (BackboneSettings(name="filterbank", layers=("octave9",)), "not a node of filterbank"),
     ],
 )
 def test_what_cannot_be_built_is_one_clear_sentence(settings, words):

@@ -58,7 +58,10 @@ def test_the_position_encoding_is_sines_and_cosines_of_column_and_row():
     for row in range(3):
         for column in range(5):
             expected = [
-                f(place / 1e4 ** (2 * k / 4)) for place in (column, row) for k in range(2) for f in (math.sin, math.cos)
+                f(coordinate / 1e4 ** (2 * k / 4))
+                for coordinate in (column, row)
+                for k in range(2)
+                for f in (math.sin, math.cos)
             ]
             torch.testing.assert_close(encoding[row, column], torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
@@ -71,7 +74,7 @@ def test_a_position_encoding_that_cannot_be_is_refused():
 def test_the_likelihood_is_that_of_the_change_of_variables():
     detector = untrained()
     vectors, encodings = (values[:4] for values in detector.positions(smooth_images(1))[0])
-    found = detector.likelihood(0, detector.positions(smooth_images(1))[0])[:4]
+    likelihoods = detector.likelihood(0, detector.positions(smooth_images(1))[0])[:4]
     for number in range(4):
 
         def flat(vector: torch.Tensor, number: int = number) -> torch.Tensor:
@@ -80,7 +83,7 @@ def test_the_likelihood_is_that_of_the_change_of_variables():
         jacobian = torch.autograd.functional.jacobian(flat, vectors[number])
         prior = torch.distributions.Normal(0.0, 1.0).log_prob(flat(vectors[number])).sum()
         expected = (prior + torch.linalg.slogdet(jacobian).logabsdet) / len(vectors[number])
-        torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(likelihoods[number], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_fibres_go_through_every_position_once_in_the_order_of_the_views():

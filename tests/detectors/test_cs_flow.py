@@ -61,8 +61,8 @@ def plain_block(
     """The coupling of the paper, scale by scale: both halves in turn are scaled and shifted by what the other says."""
 
     def coefficients(subnet: CrossScaleSubnet, values: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        found = [part.chunk(2, dim=1) for part in in_maps(subnet(in_positions(values)), subnet.grids)]
-        return [(clamp * 0.636 * torch.atan(scale / clamp), shift) for scale, shift in found]
+        halves = [part.chunk(2, dim=1) for part in in_maps(subnet(in_positions(values)), subnet.grids)]
+        return [(clamp * 0.636 * torch.atan(scale / clamp), shift) for scale, shift in halves]
 
     first, second = zip(*(values.chunk(2, dim=1) for values in maps), strict=True)
     of_second = coefficients(subnets[1], list(second))
@@ -78,15 +78,15 @@ def test_a_block_on_a_row_of_positions_is_the_papers_on_three_maps():
     permute, block = detector.flow
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(3, 128, *grid, generator=generator) for grid in detector.grids]
-    expected, determinant = plain_block(
+    expected, expected_determinant = plain_block(
         (block.subnet1, block.subnet2), [values[:, permute.perm] for values in maps], 3.0
     )
-    z, found = detector.flow(in_positions(maps))
+    z, determinant = detector.flow(in_positions(maps))
     torch.testing.assert_close(z, in_positions(expected))
-    torch.testing.assert_close(found, determinant)
+    torch.testing.assert_close(determinant, expected_determinant)
     back, inverse = detector.flow(z, rev=True)
     torch.testing.assert_close(back, in_positions(maps), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(inverse, -found)
+    torch.testing.assert_close(inverse, -determinant)
 
 
 def test_scales_reach_their_neighbours_alone():

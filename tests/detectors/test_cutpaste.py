@@ -38,9 +38,9 @@ def test_an_upright_patch_is_a_copy_of_a_whole_rectangle():
         rows, columns = where.nonzero().T
         top, left = int(rows.min()), int(columns.min())
         assert (int(rows.max()) - top + 1, int(columns.max()) - left + 1, int(where.sum())) == (7, 12, 84)
-        piece = patch[:, top : top + 7, left : left + 12]
-        y, x = round(float(piece[0, 0, 0]) * 40), round(float(piece[1, 0, 0]) * 56)
-        torch.testing.assert_close(piece, images[0, :, y : y + 7, x : x + 12], atol=1e-5, rtol=0)
+        rectangle = patch[:, top : top + 7, left : left + 12]
+        y, x = round(float(rectangle[0, 0, 0]) * 40), round(float(rectangle[1, 0, 0]) * 56)
+        torch.testing.assert_close(rectangle, images[0, :, y : y + 7, x : x + 12], atol=1e-5, rtol=0)
         moved.add((top - y, left - x))
     assert len(moved) > 10
 
@@ -161,8 +161,8 @@ def test_a_small_budget_is_shared_between_the_phases_and_says_so(epochs, frozen,
     detector, schedule = made(), Schedule(2 * epochs, 2, 4)
     assert detector.frozen_epochs(schedule) == frozen
     detector.begin_epoch(0, schedule)
-    told = capsys.readouterr().err
-    assert (f"of {epochs} epochs the head alone learns in {frozen}" in told) == (frozen < 20)
+    messages = capsys.readouterr().err
+    assert (f"of {epochs} epochs the head alone learns in {frozen}" in messages) == (frozen < 20)
     assert next(detector.backbone.parameters()).requires_grad == (frozen == 0)
     detector.begin_epoch(frozen, schedule)
     assert next(detector.backbone.parameters()).requires_grad

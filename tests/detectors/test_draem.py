@@ -82,8 +82,8 @@ def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
     notes = read_network_notes(tmp_path)
     assert notes["weights"] == {"kind": "none", "label": "trained from scratch", "sha256": ""}
     assert (notes["backbone"]["name"], notes["backbone"]["layers"]) == ("no backbone", [])
-    placed = to_device(made, Compute("cpu", "bfloat16"))
-    assert placed.device == torch.device("cpu")
+    moved = to_device(made, Compute("cpu", "bfloat16"))
+    assert moved.device == torch.device("cpu")
 
 
 def test_a_defect_scores_higher_after_training_and_the_map_shows_where(taught):
@@ -104,9 +104,9 @@ def test_loss_falls_and_every_weight_learns(training_run):
 def test_loss_is_equation_4():
     learner = detector({"sspcab": True, "sspcab_weight": 0.25}).train()
     views = learner.views(parts(4), None, torch.Generator().manual_seed(0))
-    found = learner.loss(views)
-    expected = found["l2"] + found["ssim"] + found["focal"] + 0.25 * found["sspcab"]
-    torch.testing.assert_close(found["loss"], expected)
+    losses = learner.loss(views)
+    expected = losses["l2"] + losses["ssim"] + losses["focal"] + 0.25 * losses["sspcab"]
+    torch.testing.assert_close(losses["loss"], expected)
     assert set(detector().loss(views)) == {"loss", "l2", "ssim", "focal"}
 
 
@@ -162,7 +162,7 @@ def test_certainty_does_not_make_scores_equal():
     assert float(windowed_log_odds(surer, 21)) == pytest.approx(float(windowed_log_odds(sure, 21)) + 30, rel=1e-4)
 
 
-def test_the_image_score_is_the_one_asked_for(taught):
+def test_the_image_score_is_the_configured_one(taught):
     images = damaged(parts(2))
     maps = taught(images).map
     for kind, expected in {
@@ -222,8 +222,8 @@ def test_saved_and_loaded_scores_are_the_same_bit_for_bit(taught, tmp_path):
 def test_any_size(size):
     made = detector(size=size)
     made.train()
-    found = made.loss(made.views(torch.rand(2, 3, *size), None, torch.Generator().manual_seed(0)))
-    assert math.isfinite(found["loss"].item())
+    losses = made.loss(made.views(torch.rand(2, 3, *size), None, torch.Generator().manual_seed(0)))
+    assert math.isfinite(losses["loss"].item())
     assert made.eval()(torch.rand(3, 3, *size)).map.shape == (3, *size)
 
 
@@ -237,16 +237,16 @@ def test_the_rate_falls_at_eight_and_nine_tenths():
     assert [round(factor(step), 6) for step in (0, 79, 80, 89, 90, 99)] == [1, 1, 0.2, 0.2, 0.04, 0.04]
 
 
-def test_textures_that_are_given_are_used():
+def test_extra_textures_are_used():
     learner = detector({"anomalous": 1.0, "opacity": 1.0})
     images = parts(4)
     own = learner.views(images, None, torch.Generator().manual_seed(0))["simulated"]
     learner.extra = TensorImages(torch.zeros(1, 3, SIDE, SIDE))
-    given = learner.views(images, None, torch.Generator().manual_seed(0))
-    inside = given["mask"].expand_as(images) > 0
-    assert not torch.equal(own, given["simulated"])
+    views = learner.views(images, None, torch.Generator().manual_seed(0))
+    inside = views["mask"].expand_as(images) > 0
+    assert not torch.equal(own, views["simulated"])
     # A picture of one value stays of few values a channel, whatever is done to it.
-    assert len(given["simulated"][0][inside[0]].unique()) <= 9
+    assert len(views["simulated"][0][inside[0]].unique()) <= 9
 
 
 def test_the_exported_graphs_agree(taught, tmp_path):
@@ -258,15 +258,17 @@ def test_the_exported_graphs_agree(taught, tmp_path):
     export_graphs(made, tmp_path)
     images = damaged(parts(3, seed=5))
     expected = made.requires_grad_(False)(images)
-    found = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).run(["score", "map"], {"images": images.numpy()})
+    outputs = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).run(
+        ["score", "map"], {"images": images.numpy()}
+    )
     compiled = openvino.Core().compile_model(
         tmp_path / "openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )(images.numpy())
-    for score, anomaly_map in (found, (compiled["score"], compiled["map"])):
+    for score, anomaly_map in (outputs, (compiled["score"], compiled["map"])):
         np.testing.assert_allclose(score, expected.image.numpy(), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(anomaly_map, expected.map.numpy(), rtol=1e-3, atol=1e-3)
 
 
-def test_there_is_nothing_to_index(taught):
+def test_the_index_is_empty(taught):
     taught.build_index(Batches(parts(4)))
     assert taught.index == {}

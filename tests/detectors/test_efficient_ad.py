@@ -51,9 +51,9 @@ def learn(learner: Learner, steps: int, images: torch.Tensor, batch_size: int = 
 
 def trained(teacher_steps: int, steps: int) -> EfficientAd:
     detector = untrained()
-    lesson = detector.pretraining()
-    assert lesson is not None
-    learn(lesson.learner, teacher_steps, smooth_images(6))
+    pretraining = detector.pretraining()
+    assert pretraining is not None
+    learn(pretraining.learner, teacher_steps, smooth_images(6))
     learn(detector, steps, smooth_images(6))
     return detector
 
@@ -148,10 +148,10 @@ def test_the_maps_are_the_mean_squared_differences_brought_to_the_image():
     torch.testing.assert_close(detector.maps(images)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_each_lesson_trains_its_own_networks():
+def test_each_training_job_trains_its_own_networks():
     detector, images = untrained(), smooth_images(4)
-    lesson = detector.pretraining()
-    assert lesson is not None
+    pretraining = detector.pretraining()
+    assert pretraining is not None
     names = ("teacher", "student", "autoencoder", "backbone")
 
     def changed(before: dict[str, torch.Tensor]) -> set[str]:
@@ -159,7 +159,7 @@ def test_each_lesson_trains_its_own_networks():
         return {name.split(".")[0] for name in before if not torch.equal(before[name], state[name])} & set(names)
 
     before = {name: value.clone() for name, value in detector.state_dict().items()}
-    learn(lesson.learner, 2, images)
+    learn(pretraining.learner, 2, images)
     assert changed(before) == {"teacher"}
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     learn(detector, 2, images)
@@ -167,9 +167,9 @@ def test_each_lesson_trains_its_own_networks():
 
 
 def test_distillation_brings_the_teacher_closer_to_the_backbone():
-    lesson = untrained((40, 40)).pretraining()
-    assert lesson is not None
-    learner, images = lesson.learner, smooth_images(4, 40)
+    pretraining = untrained((40, 40)).pretraining()
+    assert pretraining is not None
+    learner, images = pretraining.learner, smooth_images(4, 40)
     learner.prepare(Batches(images))
     optimiser = learner.optimisation(Schedule(steps=10_000, steps_per_epoch=1, batch_size=4)).optimiser
     losses = []
@@ -183,15 +183,15 @@ def test_distillation_brings_the_teacher_closer_to_the_backbone():
 
 
 @torch.no_grad()
-def test_the_target_of_a_position_is_what_the_backbone_sees_there():
-    lesson = untrained().pretraining()
-    assert lesson is not None
-    assert isinstance(lesson.learner, Distillation)
+def test_the_target_of_a_position_is_the_backbones_feature():
+    pretraining = untrained().pretraining()
+    assert pretraining is not None
+    assert isinstance(pretraining.learner, Distillation)
     plain, changed = torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.5)
-    # A description's 33 pixels from 4 * place on have their middle here.
+    # A description's 33 pixels from 4 * position on have their middle here.
     row, column = 4 * 2 + 16, 4 * 6 + 16
     changed[:, :, row - 2 : row + 3, column - 2 : column + 3] = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
-    difference = (lesson.learner.features(changed) - lesson.learner.features(plain)).abs().sum(dim=1)[0]
+    difference = (pretraining.learner.features(changed) - pretraining.learner.features(plain)).abs().sum(dim=1)[0]
     assert difference.shape == (8, 8)
     weights = difference / difference.sum()
     middle = ((weights.sum(dim=1) * torch.arange(8)).sum(), (weights.sum(dim=0) * torch.arange(8)).sum())
@@ -202,9 +202,9 @@ def test_the_target_of_a_position_is_what_the_backbone_sees_there():
 def test_distillation_takes_its_share_of_other_images():
     detector = untrained()
     detector.extra = TensorImages(smooth_images(3, seed=7))
-    lesson = detector.pretraining()
-    assert lesson is not None
-    views = lesson.learner.views(smooth_images(4), None, torch.Generator().manual_seed(0))
+    pretraining = detector.pretraining()
+    assert pretraining is not None
+    views = pretraining.learner.views(smooth_images(4), None, torch.Generator().manual_seed(0))
     assert views["others"].shape == views["images"].shape == (4, 3, 64, 64)
     others = {tuple(image.flatten()[:20].tolist()) for image in detector.extra.images}
     assert {tuple(image.flatten()[:20].tolist()) for image in views["others"]} <= others
@@ -303,19 +303,19 @@ def test_an_augmentation_is_brightness_contrast_or_saturation():
         "contrast": grey.mean(dim=(1, 2, 3), keepdim=True).expand_as(images),
         "saturation": grey,
     }
-    found = set()
+    matches = set()
     for image, result in zip(images, changed, strict=True):
         for name, other in towards.items():
             shift, difference = result - image, other[0] - image
             inside = (result > 0) & (result < 1)
             factor = (shift * difference)[inside].sum() / difference[inside].square().sum()
             if torch.allclose(shift[inside], factor * difference[inside], atol=1e-5):
-                found.add(name)
+                matches.add(name)
                 assert abs(float(factor)) <= 0.2 + 1e-5
                 break
         else:
             raise AssertionError("an augmentation is none of the three")
-    assert found == set(towards)
+    assert matches == set(towards)
 
 
 @pytest.mark.parametrize("input_size", [(36, 100), (130, 66)])

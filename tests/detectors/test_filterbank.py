@@ -32,11 +32,11 @@ def test_every_node_has_the_same_grid_and_the_channels_it_states(bank: FilterBan
     assert sum(bank.channels.values()) <= 300
 
 
-def test_only_the_nodes_asked_for_come_in_the_order_asked_and_with_the_same_values(bank: FilterBank) -> None:
+def test_requested_nodes_come_in_order_with_the_same_values(bank: FilterBank) -> None:
     images = torch.rand(1, 3, 64, 64)
-    asked = bank(images, (bank.nodes[2], bank.nodes[0]))
-    assert list(asked) == [bank.nodes[2], bank.nodes[0]]
-    assert torch.equal(asked[bank.nodes[2]], bank(images)[bank.nodes[2]])
+    responses = bank(images, (bank.nodes[2], bank.nodes[0]))
+    assert list(responses) == [bank.nodes[2], bank.nodes[0]]
+    assert torch.equal(responses[bank.nodes[2]], bank(images)[bank.nodes[2]])
 
 
 def test_nothing_is_learned_or_stored(bank: FilterBank) -> None:

@@ -133,7 +133,7 @@ def test_the_exported_graph_gives_the_same_scores_for_any_batch(method, tmp_path
 
 
 @METHODS
-def test_a_budget_that_ends_before_the_backbones_turn_is_told(method, capsys):
+def test_a_budget_that_ends_before_the_backbones_turn_is_reported(method, capsys):
     detector = create(method, SMALL[method], RANDOM, (64, 64))
     assert isinstance(detector, FineTunedDfm)
     detector.finish(Batches(smooth_images(2)))
@@ -191,7 +191,7 @@ def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return folded_state
 
 
-def test_statistics_of_the_normals_change_no_feature_and_make_training_mode_begin_there():
+def test_statistics_of_the_normals_change_no_feature_and_start_training_mode():
     images = smooth_images(8)
     backbone = create_backbone(BackboneSettings(weights="random", layers=("layer2",)), {}, seed=1)
     with torch.no_grad():

@@ -114,11 +114,11 @@ def test_layers_meet_where_their_cells_do(kind: str) -> None:
     fine, coarse = Cells.of_stride(33, 8, 257), Cells.of_stride(17, 16, 257)
     values = torch.rand(1, 2, 17, 17, generator=torch.Generator().manual_seed(0))
     common = CommonGrid({"fine": Grid(fine, fine), "coarse": Grid(coarse, coarse)}, kind=kind)
-    found = common([torch.zeros(1, 2, 33, 33), values])[1]
+    resampled = common([torch.zeros(1, 2, 33, 33), values])[1]
     # Twice as many cells of half the length, of which the last lies beyond the finer layer.
     corners = False if kind == "bilinear" else None
     expected = F.interpolate(values, size=(34, 34), mode=kind, align_corners=corners)[..., :33, :33]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(resampled, expected)
 
 
 @pytest.mark.parametrize(("length", "size"), [(16, 256), (7, 250), (1, 9)])
@@ -154,11 +154,11 @@ def test_dfm_pools_every_feature(localisation: str, side: int, pool: int) -> Non
             continue  # the map of one or two cells is flat beyond their middles
         peak = int((scores.map - plain.map).argmax())
         cell = 16 if localisation == "patch" else 16 * height / detector.pooled_grid[0]
-        for found, position in ((peak // side, row), (peak % side, column)):
-            assert abs(found + 0.5 - min(16 * (position + 0.5), side)) <= max(cell, 16) / 2 + 1
+        for coordinate, position in ((peak // side, row), (peak % side, column)):
+            assert abs(coordinate + 0.5 - min(16 * (position + 0.5), side)) <= max(cell, 16) / 2 + 1
 
 
-def test_dfm_pools_as_before_where_the_pool_divides_the_grid() -> None:
+def test_dfm_pools_by_averages_where_the_grid_is_a_multiple_of_the_pool() -> None:
     detector = created("dfm", (64, 96))
     assert isinstance(detector, Dfm)
     embedding = torch.rand(2, 256, 4, 6, generator=torch.Generator().manual_seed(0))

@@ -7,11 +7,11 @@ from vqi.detectors.maps import MapUpsampling, smoothed_interpolation
 
 def test_two_matrices_are_interpolation_and_gaussian():
     grid = torch.rand(2, 9, 12, generator=torch.Generator().manual_seed(0))
-    found = MapUpsampling((9, 12), (72, 96), 4.0)(grid)
+    maps = MapUpsampling((9, 12), (72, 96), 4.0)(grid)
     interpolated = (
         F.interpolate(grid[:, None], size=(72, 96), mode="bilinear", align_corners=False)[:, 0].double().numpy()
     )
-    for image, expected in zip(found, interpolated, strict=True):
+    for image, expected in zip(maps, interpolated, strict=True):
         torch.testing.assert_close(
             image.double(), torch.from_numpy(gaussian_filter(expected, 4.0, mode="mirror")), rtol=1e-5, atol=1e-6
         )

@@ -84,13 +84,13 @@ def test_patchcore_reweighting_does_not_overflow():
     assert torch.isfinite(detector.score(far, detector.index).image).all()
 
 
-def test_patchcore_reduces_in_pieces_where_the_patches_do_not_fit(monkeypatch):
+def test_patchcore_reduces_batch_by_batch_where_the_patches_do_not_fit(monkeypatch):
     whole = fitted("patchcore").index["memory_bank"]
     monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * whole.shape[1] * 4)
-    pieces = fitted("patchcore").index["memory_bank"]
-    assert pieces.shape == whole.shape
+    reduced = fitted("patchcore").index["memory_bank"]
+    assert reduced.shape == whole.shape
     known = {tuple(row) for row in fitted("patchcore", {"coreset_ratio": 1.0}).index["memory_bank"].tolist()}
-    assert {tuple(row) for row in pieces.tolist()} <= known
+    assert {tuple(row) for row in reduced.tolist()} <= known
 
 
 def test_patchcore_keeps_to_the_cap_and_to_the_neighbours():
@@ -216,5 +216,5 @@ def test_one_time_budget_is_shared_by_all_selections_of_a_build(monkeypatch, cap
     assert len(detector.build_notes) == 1
 
 
-def test_a_build_without_a_time_budget_has_nothing_to_say():
+def test_a_build_without_a_time_budget_reports_nothing():
     assert fitted("patchcore").build_notes == []

@@ -67,7 +67,7 @@ def test_an_image_changes_inside_its_mask_alone(textures):
     assert 10 <= int((mask.amax(dim=(1, 2, 3)) > 0).sum()) <= 30
 
 
-def test_the_share_and_the_opacity_are_those_asked_for():
+def test_the_share_and_the_opacity_are_the_configured_ones():
     images = torch.zeros(12, 3, 32, 32)
     white = TensorImages(torch.ones(1, 3, 32, 32))
     assert float(simulated(images, white, **SETTINGS | {"anomalous": 0.0}, random=seeded())[1].max()) == 0.0
@@ -112,7 +112,7 @@ def test_three_changes_are_made_to_every_image():
     assert bool(((altered(images, seeded()) - images).abs().amax(dim=(1, 2, 3)) > 1e-3).all())
 
 
-def test_turning_moves_what_is_there():
+def test_turning_moves_the_content():
     images = torch.zeros(1, 3, 40, 60)
     images[:, :, 18:22, 40:44] = 1.0  # right of the centre by 12 pixels
     quarter = moved(images, torch.tensor([math.pi / 2]))

@@ -49,7 +49,7 @@ def test_scores_are_the_same_bit_for_bit_after_loading(stored):
     )
 
 
-def test_notes_say_what_the_network_is(stored):
+def test_notes_describe_the_network(stored):
     detector, folder = stored
     notes = read_network_notes(folder / "network")
     assert notes["method"] == detector.method

@@ -126,7 +126,7 @@ def test_any_trunk_and_any_size(name: str, size: tuple[int, int]) -> None:
     assert scores.map.shape == (2, *size)
 
 
-def test_the_loss_is_pytorch_s_weighted_cross_entropy_in_whatever_pieces() -> None:
+def test_the_loss_is_pytorch_s_weighted_cross_entropy_in_any_micro_batches() -> None:
     made, images = detector(defect_weight=3.0), Labelled(6)
     assert images.labels is not None
     views = made.views(images.images, images.labels, torch.Generator())

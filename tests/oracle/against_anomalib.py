@@ -55,23 +55,30 @@ def main() -> int:
     parser.add_argument(
         "--spoil", default="", metavar="NAME", help="change what anomalib is given by a name that contains this"
     )
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
 
     failed = compared = 0
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "dataset"
         ingest(
-            name=asked.data.name,
-            source=str(asked.data),
+            name=arguments.data.name,
+            source=str(arguments.data),
             layout="mvtec",
             mask_suffix="_mask",
             calibration_fraction=0.0,
             seed=0,
             dataset=stored,
         )
-        oracle = Oracle(asked.anomalib_python, asked.data, Dataset(stored), asked.weights, Path(scratch), asked.spoil)
-        for name in asked.only:
+        oracle = Oracle(
+            arguments.anomalib_python,
+            arguments.data,
+            Dataset(stored),
+            arguments.weights,
+            Path(scratch),
+            arguments.spoil,
+        )
+        for name in arguments.only:
             print(name, flush=True)
             with torch.no_grad():
                 comparisons = METHODS[name](oracle)
@@ -79,7 +86,7 @@ def main() -> int:
                 print(comparison, flush=True)
             compared += len(comparisons)
             failed += sum(not comparison.agrees for comparison in comparisons)
-    methods = f"of {len(asked.only)} of {len(METHODS)} methods, on {asked.data.name}"
+    methods = f"of {len(arguments.only)} of {len(METHODS)} methods, on {arguments.data.name}"
     print(
         f"{failed} of {compared} comparisons fail, {methods}"
         if failed

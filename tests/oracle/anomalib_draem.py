@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def fill(network: nn.Module, part: str, given: dict[str, Tensor]) -> None:
+def fill(network: nn.Module, part: str, tensors: dict[str, Tensor]) -> None:
     """Give every layer with weights those of ours with its number. Its convolutions have biases that normalisation
     takes away: zero, as ours."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
-    assert len(layers) == len({name.split(".")[1] for name in given if name.startswith(part)}), part
+    assert len(layers) == len({name.split(".")[1] for name in tensors if name.startswith(part)}), part
     for number, layer in enumerate(layers):
-        state = {name.split(".")[2]: value for name, value in given.items() if name.startswith(f"{part}.{number}.")}
+        state = {name.split(".")[2]: value for name, value in tensors.items() if name.startswith(f"{part}.{number}.")}
         if "bias" not in state:
             state["bias"] = torch.zeros_like(layer.bias)
         layer.load_state_dict(state)
@@ -36,19 +36,19 @@ def fill(network: nn.Module, part: str, given: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def answer(folder: Path) -> None:
     question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
-    given = load_file(folder / "question.safetensors")
+    tensors = load_file(folder / "question.safetensors")
     torch.set_num_threads(question["threads"])
     model = DraemModel(sspcab=question["sspcab"])
-    fill(model.reconstructive_subnetwork, "reconstructive", given)
-    fill(model.discriminative_subnetwork, "discriminative", given)
+    fill(model.reconstructive_subnetwork, "reconstructive", tensors)
+    fill(model.discriminative_subnetwork, "discriminative", tensors)
     answered = {}
     if question["sspcab"]:
         block = model.reconstructive_subnetwork.encoder.block5
-        answered["map_without_relu"] = model.eval()(given["images"]).anomaly_map
+        answered["map_without_relu"] = model.eval()(tensors["images"]).anomaly_map
         block.attention_module = nn.Sequential(nn.ReLU(), block.attention_module)
-    scored = model.eval()(given["images"])
+    scored = model.eval()(tensors["images"])
     answered |= {
-        "reconstruction": model.reconstructive_subnetwork(given["images"]),
+        "reconstruction": model.reconstructive_subnetwork(tensors["images"]),
         "map": scored.anomaly_map,
         "score": scored.pred_score,
     }
@@ -56,18 +56,18 @@ def answer(folder: Path) -> None:
     head = [layer for layer in model.discriminative_subnetwork.modules() if isinstance(layer, nn.Conv2d)][-1]
     for parameter in head.parameters():
         parameter *= question["sure"]
-    answered["sure_map"] = model(given["images"]).anomaly_map
+    answered["sure_map"] = model(tensors["images"]).anomaly_map
     for parameter in head.parameters():
         parameter /= question["sure"]
-    reconstruction, prediction = model.train()(given["simulated"])
+    reconstruction, prediction = model.train()(tensors["simulated"])
     loss = DraemLoss()
     answered |= {
-        "l2": loss.l2_loss(reconstruction, given["images"]),
-        "focal": loss.focal_loss(prediction, given["mask"][:, 0].long()),
-        "ssim": 2 * loss.ssim_loss(reconstruction, given["images"]),
+        "l2": loss.l2_loss(reconstruction, tensors["images"]),
+        "focal": loss.focal_loss(prediction, tensors["mask"][:, 0].long()),
+        "ssim": 2 * loss.ssim_loss(reconstruction, tensors["images"]),
         # In float64, of our reconstructions: a variance is a difference of two means and loses digits where an image is
         # flat.
-        "similarity": ssim(given["reconstruction"].double(), given["images"].double(), window_size=11),
+        "similarity": ssim(tensors["reconstruction"].double(), tensors["images"].double(), window_size=11),
     }
     save_file({name: tensor.contiguous() for name, tensor in answered.items()}, folder / "answer.safetensors")
 

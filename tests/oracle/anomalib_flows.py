@@ -26,24 +26,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def filled(module: nn.Module, prefix: str, given: dict[str, Tensor]) -> None:
+def fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
     """Load what lies below `prefix`; nothing of it may be unknown, and nothing of the module missing but the counters
     of batch normalisation."""
-    state = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     missing, unexpected = module.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
 
 
-def fastflow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    size = tuple(given["images"].shape[-2:])
+def fastflow(question: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    size = tuple(tensors["images"].shape[-2:])
     model = FastflowModel(size, "resnet18", pre_trained=False, **question["settings"]).eval()
-    filled(model.feature_extractor, "backbone.", given)
-    filled(model.norms, "norm.", given)
-    filled(model.fast_flow_blocks, "flow.", given)
-    scored = model(given["images"])
+    fill(model.feature_extractor, "backbone.", tensors)
+    fill(model.norms, "norm.", tensors)
+    fill(model.fast_flow_blocks, "flow.", tensors)
+    scored = model(tensors["images"])
     model.train()
-    latents, determinants = model(given["images"])
+    latents, determinants = model(tensors["images"])
     answer = {f"z{number}": z for number, z in enumerate(latents)}
     return answer | {
         "map": scored.anomaly_map[:, 0],
@@ -52,44 +52,44 @@ def fastflow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Te
     }
 
 
-def cflow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
+def cflow(question: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     model = CflowModel("resnet18", layers=question["layers"], pre_trained=False, **question["settings"]).eval()
-    filled(model.encoder.feature_extractor, "backbone.", given)
-    filled(model.decoders, "flow.", given)
-    found: list[Tensor] = []
+    fill(model.encoder.feature_extractor, "backbone.", tensors)
+    fill(model.decoders, "flow.", tensors)
+    likelihoods: list[Tensor] = []
     generator = model.anomaly_map_generator
     whole = generator.compute_anomaly_map
 
-    def watched(distribution: list[Tensor], *arguments: Any) -> Tensor:
-        found.extend(distribution)
+    def record_likelihoods(distribution: list[Tensor], *arguments: Any) -> Tensor:
+        likelihoods.extend(distribution)
         return whole(distribution, *arguments)
 
-    generator.compute_anomaly_map = watched
-    scored = model(given["images"])
-    answer = {f"likelihood{number}": values.clone() for number, values in enumerate(found)}
-    alone = torch.cat([model(image[None]).pred_score for image in given["images"]])
+    generator.compute_anomaly_map = record_likelihoods
+    scored = model(tensors["images"])
+    answer = {f"likelihood{number}": values.clone() for number, values in enumerate(likelihoods)}
+    alone = torch.cat([model(image[None]).pred_score for image in tensors["images"]])
     return answer | {"map": scored.anomaly_map, "score": scored.pred_score, "score_alone": alone}
 
 
-def cs_flow(question: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
+def cs_flow(question: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     from torchvision.models import efficientnet_b5
 
     # It downloads ImageNet's weights otherwise.
     csflow_model.efficientnet_b5 = functools.partial(_unweighted, efficientnet_b5)
-    model = csflow_model.CsFlowModel(tuple(given["images"].shape[-2:]), **question["settings"]).eval()
-    filled(model.feature_extractor.feature_extractor.feature_extractor, "backbone.", given)
+    model = csflow_model.CsFlowModel(tuple(tensors["images"].shape[-2:]), **question["settings"]).eval()
+    fill(model.feature_extractor.feature_extractor.feature_extractor, "backbone.", tensors)
     blocks = model.graph.graph.module_list
     for number, block in enumerate(
         block for block in blocks if isinstance(block, csflow_model.ParallelGlowCouplingLayer)
     ):
-        filled(block, f"flow.{number}.", given)
+        fill(block, f"flow.{number}.", tensors)
     for number, block in enumerate(block for block in blocks if isinstance(block, csflow_model.ParallelPermute)):
-        block.perm = [given[f"permutation.{number}"]] * 3
-    scored = model(given["images"])
+        block.perm = [tensors[f"permutation.{number}"]] * 3
+    scored = model(tensors["images"])
     model.train()
     model.feature_extractor.eval()
-    latents, determinant = model(given["images"])
-    alone = torch.stack([model(image[None])[1].reshape(()) for image in given["images"]])
+    latents, determinant = model(tensors["images"])
+    alone = torch.stack([model(image[None])[1].reshape(()) for image in tensors["images"]])
     answer = {f"z{number}": z for number, z in enumerate(latents)} | {
         "determinant": determinant,
         "determinants_alone": alone,
@@ -108,10 +108,10 @@ def _unweighted(make: Any, weights: Any) -> nn.Module:
 @torch.no_grad()
 def answer(folder: Path) -> None:
     question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
-    given = load_file(folder / "question.safetensors")
+    tensors = load_file(folder / "question.safetensors")
     torch.set_num_threads(question["threads"])
-    found = {"fastflow": fastflow, "cflow": cflow, "cs_flow": cs_flow}[question["method"]](question, given)
-    save_file({name: tensor.clone().contiguous() for name, tensor in found.items()}, folder / "answer.safetensors")
+    answered = {"fastflow": fastflow, "cflow": cflow, "cs_flow": cs_flow}[question["method"]](question, tensors)
+    save_file({name: tensor.clone().contiguous() for name, tensor in answered.items()}, folder / "answer.safetensors")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def create(question: dict[str, Any]) -> Any:
     return module
 
 
-def patchcore(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.memory_bank = given["memory_bank"]
+def patchcore(model: Any, images: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    model.memory_bank = tensors["memory_bank"]
     features = {layer: model.feature_pooler(feature) for layer, feature in model.feature_extractor(images).items()}
     embedding = model.generate_embedding(features)
     grid = embedding.shape[-2:]
@@ -55,7 +55,7 @@ def patchcore(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str,
         "bilinear_map": model.anomaly_map_generator.blur(bilinear)[:, 0],
         "distances": distances[:, 0],
     }
-    return answer | {"chosen": greedy(given["points"], int(given["chosen"][0]), len(given["chosen"]))}
+    return answer | {"chosen": greedy(tensors["points"], int(tensors["chosen"][0]), len(tensors["chosen"]))}
 
 
 def greedy(points: Tensor, first: int, count: int) -> Tensor:
@@ -69,12 +69,12 @@ def greedy(points: Tensor, first: int, count: int) -> Tensor:
     return torch.stack(chosen)
 
 
-def padim(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.idx = given["channels"]
+def padim(model: Any, images: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    model.idx = tensors["channels"]
     embedding = model.generate_embedding(model.feature_extractor(images))
     # Its own Gaussians of our embeddings of the normals, then ours in its network.
-    mean, inverse = model.gaussian.fit(given["normals"])
-    model.gaussian.mean, model.gaussian.inv_covariance = given["mean"], given["inverse_covariance"]
+    mean, inverse = model.gaussian.fit(tensors["normals"])
+    model.gaussian.mean, model.gaussian.inv_covariance = tensors["mean"], tensors["inverse_covariance"]
     return {
         "embedding": embedding,
         "fitted_mean": mean,
@@ -82,15 +82,15 @@ def padim(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Ten
     }
 
 
-def dfm(model: Any, images: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
+def dfm(model: Any, images: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     embedding, _ = model.get_features(images)
-    model.pca_model.n_components = int(given["components"].shape[0])
-    model.pca_model.fit(given["normals"].clone())
+    model.pca_model.n_components = int(tensors["components"].shape[0])
+    model.pca_model.fit(tensors["normals"].clone())
     fitted = model.pca_model.singular_vectors.T.clone()
-    model.pca_model.n_components = float(given["variance"])
-    model.pca_model.fit(given["normals"].clone())
+    model.pca_model.n_components = float(tensors["variance"])
+    model.pca_model.fit(tensors["normals"].clone())
     kept = model.pca_model.singular_vectors.shape[1]
-    model.pca_model.mean, model.pca_model.singular_vectors = given["mean"], given["components"].T.contiguous()
+    model.pca_model.mean, model.pca_model.singular_vectors = tensors["mean"], tensors["components"].T.contiguous()
     return {"embedding": embedding.clone(), "fitted_components": fitted, "kept": torch.tensor(kept)}
 
 
@@ -106,21 +106,21 @@ def metrics(scores: Tensor, masks: Tensor) -> Tensor:
 @torch.no_grad()
 def answer(folder: Path) -> None:
     question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
-    given = load_file(folder / "question.safetensors")
+    tensors = load_file(folder / "question.safetensors")
     torch.set_num_threads(question["threads"])
     module = create(question)
-    transform = type(module).configure_pre_processor(image_size=tuple(given["images"].shape[-2:])).transform
+    transform = type(module).configure_pre_processor(image_size=tuple(tensors["images"].shape[-2:])).transform
     normalise = transform.transforms[-1]
-    model, images = module.model.eval(), normalise(given["images"])
-    answered = {"patchcore": patchcore, "padim": padim, "dfm": dfm}[question["method"]](model, images, given)
+    model, images = module.model.eval(), normalise(tensors["images"])
+    answered = {"patchcore": patchcore, "padim": padim, "dfm": dfm}[question["method"]](model, images, tensors)
     output = model(images.clone())
     answered |= {
         "score": output.pred_score.reshape(-1),
         "map": output.anomaly_map.reshape(len(images), *images.shape[-2:]),
     }
     answered["prepared"] = torch.stack([transform(read_image(path, as_tensor=True)) for path in question["paths"]])
-    answered["own_prepared"] = normalise(given["images"][: len(question["paths"])])
-    answered["metrics"] = metrics(given["scaled_maps"], given["masks"])
+    answered["own_prepared"] = normalise(tensors["images"][: len(question["paths"])])
+    answered["metrics"] = metrics(tensors["scaled_maps"], tensors["masks"])
     save_file({name: tensor.contiguous() for name, tensor in answered.items()}, folder / "answer.safetensors")
 
 

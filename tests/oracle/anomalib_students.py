@@ -24,58 +24,63 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-def stfpm(given: dict[str, Tensor]) -> dict[str, Tensor]:
+def stfpm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     # Its teacher would be downloaded.
     extractor = stfpm_model.TimmFeatureExtractor
     stfpm_model.TimmFeatureExtractor = lambda pre_trained, **rest: extractor(pre_trained=False, **rest)
     model = stfpm_model.STFPMModel(layers=["layer1", "layer2", "layer3"], backbone="resnet18").eval()
     for name, network in (("teacher.", model.teacher_model), ("student.", model.student_model)):
-        state = {key.removeprefix(name): value for key, value in given.items() if key.startswith(name)}
+        state = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
         missing, unexpected = network.feature_extractor.load_state_dict(state, strict=False)
         assert not unexpected, unexpected
         assert all(key.endswith("num_batches_tracked") for key in missing), missing
-    output = model(given["images"])
-    features = model.teacher_model(given["images"]), model.student_model(given["images"])
+    output = model(tensors["images"])
+    features = model.teacher_model(tensors["images"]), model.student_model(tensors["images"])
     return {"map": output.anomaly_map[:, 0], "score": output.pred_score[:, 0], "loss": STFPMLoss()(*features)}
 
 
-def efficient_ad(given: dict[str, Tensor], size: str) -> dict[str, Tensor]:
+def efficient_ad(tensors: dict[str, Tensor], size: str) -> dict[str, Tensor]:
     model = EfficientAdModel(model_size=EfficientAdModelSize(size)).eval()
     for name, network in (("teacher.", model.teacher), ("student.", model.student)):
-        network.load_state_dict({key.removeprefix(name): value for key, value in given.items() if key.startswith(name)})
+        network.load_state_dict(
+            {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+        )
     # Its layers are called otherwise and come in the same order.
     for part, network, prefix in (("encoder", model.ae.encoder, "enconv"), ("decoder", model.ae.decoder, "deconv")):
         ours = {
             key.removeprefix(f"autoencoder.{part}."): value
-            for key, value in given.items()
+            for key, value in tensors.items()
             if key.startswith(f"autoencoder.{part}.")
         }
         network.load_state_dict(
             {f"{prefix}{int(key.split('.')[0]) + 1}.{key.split('.')[1]}": value for key, value in ours.items()}
         )
 
-    normals = [SimpleNamespace(image=batch, gt_label=torch.zeros(len(batch))) for batch in given["normals"].split(4)]
+    normals = [SimpleNamespace(image=batch, gt_label=torch.zeros(len(batch))) for batch in tensors["normals"].split(4)]
     quantiles_of_maps = partial(EfficientAd._get_quantiles_of_maps, SimpleNamespace(device="cpu"))
     module = SimpleNamespace(model=model, device="cpu", _get_quantiles_of_maps=quantiles_of_maps)
     statistics = EfficientAd.teacher_channel_mean_std(module, normals)
     # From here on with our statistics, so that each comparison stands alone.
-    model.mean_std.update({"mean": given["teacher_mean"], "std": given["teacher_std"]})
-    found = EfficientAd.map_norm_quantiles(module, normals)
-    quantiles = given["quantiles"]
+    model.mean_std.update({"mean": tensors["teacher_mean"], "std": tensors["teacher_std"]})
+    their_quantiles = EfficientAd.map_norm_quantiles(module, normals)
+    quantiles = tensors["quantiles"]
     model.quantiles.update(
         {"qa_st": quantiles[0, 0], "qb_st": quantiles[0, 1], "qa_ae": quantiles[1, 0], "qb_ae": quantiles[1, 1]}
     )
-    output = model(given["images"])
-    of_teacher, of_autoencoder = model.get_maps(given["images"], normalize=False)
+    output = model(tensors["images"])
+    of_teacher, of_autoencoder = model.get_maps(tensors["images"], normalize=False)
 
-    model.choose_random_aug_image = lambda image: given["view.augmented"]
-    _, distance = model.compute_student_teacher_distance(given["view.images"])
-    losses = model.compute_losses(given["view.images"], given["view.penalty"], distance)
+    model.choose_random_aug_image = lambda image: tensors["view.augmented"]
+    _, distance = model.compute_student_teacher_distance(tensors["view.images"])
+    losses = model.compute_losses(tensors["view.images"], tensors["view.penalty"], distance)
     return {
         "teacher_mean": statistics["mean"],
         "teacher_std": statistics["std"],
         "quantiles": torch.stack(
-            [torch.stack([found["qa_st"], found["qb_st"]]), torch.stack([found["qa_ae"], found["qb_ae"]])]
+            [
+                torch.stack([their_quantiles["qa_st"], their_quantiles["qb_st"]]),
+                torch.stack([their_quantiles["qa_ae"], their_quantiles["qb_ae"]]),
+            ]
         ),
         "map_of_teacher": of_teacher[:, 0],
         "map_of_autoencoder": of_autoencoder[:, 0],

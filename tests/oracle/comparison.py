@@ -89,13 +89,13 @@ class Oracle:
         return next(iter(TensorBatches(self.dataset, samples, geometry, count)))
 
     def ask(
-        self, script: str, method: str, question: Mapping[str, Any], given: Mapping[str, Tensor]
+        self, script: str, method: str, question: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """What `script` answers to a question about a method and to tensors. Ends the program where it fails."""
         folder = self.folder / method.replace(" ", "-")
         folder.mkdir()
         save_file(
-            {name: self._as_given(name, tensor).contiguous().clone() for name, tensor in given.items()},
+            {name: self._spoil(name, tensor).contiguous().clone() for name, tensor in tensors.items()},
             folder / "question.safetensors",
         )
         (folder / "question.json").write_text(
@@ -108,7 +108,7 @@ class Oracle:
             raise SystemExit(f"{script} ended with exit code {done.returncode}:\n{done.stdout[-4000:]}")
         return load_file(folder / "answer.safetensors")
 
-    def _as_given(self, name: str, tensor: Tensor) -> Tensor:
+    def _spoil(self, name: str, tensor: Tensor) -> Tensor:
         if not self.spoil or self.spoil not in name or not tensor.is_floating_point():
             return tensor
         print(f"  spoilt by 1 %: {name}")

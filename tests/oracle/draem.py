@@ -28,10 +28,10 @@ SURE = 8.0
 def layers(part: str, network: nn.Module) -> dict[str, Tensor]:
     """A network's state by the number of the layer: both sides have the same layers in the same order, under other
     names."""
-    found = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+    weighted = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
     return {
         f"{part}.{number}.{name}": value
-        for number, layer in enumerate(found)
+        for number, layer in enumerate(weighted)
         for name, value in layer.state_dict().items()
     }
 
@@ -75,10 +75,10 @@ def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
     normal, simulated, mask = views["normal"], views["simulated"], views["mask"][:, 0]
     reconstruction, _, _ = detector._networks(normal)
     scores = detector(normal)
-    given = layers("reconstructive", detector.reconstructive) | layers("discriminative", detector.discriminative)
-    given |= {"images": normal, "simulated": simulated, "mask": views["mask"], "reconstruction": reconstruction}
+    tensors = layers("reconstructive", detector.reconstructive) | layers("discriminative", detector.discriminative)
+    tensors |= {"images": normal, "simulated": simulated, "mask": views["mask"], "reconstruction": reconstruction}
     answer = oracle.ask(
-        "anomalib_draem.py", "draem with SSPCAB" if sspcab else "draem", {"sspcab": sspcab, "sure": SURE}, given
+        "anomalib_draem.py", "draem with SSPCAB" if sspcab else "draem", {"sspcab": sspcab, "sure": SURE}, tensors
     )
 
     losses = detector.train().loss(views)
@@ -88,9 +88,9 @@ def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
     similarity = mirrored_similarity(detector, reconstruction, normal)
     rounded = scores.map[answer["sure_map"] == 1].unique()
     probability = "it maps probabilities, which float32 rounds to 1; our log-odds still tell these pixels apart"
-    weightless = "alpha = 1 gives what is normal the weight 0: nothing ever tells its network what is no anomaly"
+    weightless = "alpha = 1 gives what is normal the weight 0: its network never learns what is not an anomaly"
     border = "it mirrors the images at their border; ours has zeros there, as the authors' code"
-    found = [
+    comparisons = [
         compared("reconstructions", reconstruction, answer["reconstruction"]),
         compared("anomaly maps, softmax of our log-odds", torch.sigmoid(scores.map), answer["map"]),
         compared("image scores, maxima, softmax of our log-odds", torch.sigmoid(scores.image), answer["score"]),
@@ -109,9 +109,9 @@ def draem(sspcab: bool, oracle: Oracle) -> list[Comparison]:
     ]
     if sspcab:
         relu = "its block lacks the ReLU of its paper's; the comparisons above have put it in"
-        found.append(
+        comparisons.append(
             compared(
                 "anomaly maps, as it makes them", torch.sigmoid(scores.map), answer["map_without_relu"], None, relu
             )
         )
-    return found
+    return comparisons

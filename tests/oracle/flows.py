@@ -59,11 +59,13 @@ def normalised(efficientnet: Backbone, images: Tensor, sizes: Sequence[tuple[int
 
 def with_matrices(state: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
     """Permutations as the matrices that FrEIA's block multiplies by: row i picks channel order[i]."""
-    found = {}
+    matrices = {}
     for name, value in state.items():
         permutes = name.endswith(("w_perm", "w_perm_inv"))
-        found[name] = torch.eye(len(value))[value].reshape(len(value), len(value), *[1] * rank) if permutes else value
-    return found
+        matrices[name] = (
+            torch.eye(len(value))[value].reshape(len(value), len(value), *[1] * rank) if permutes else value
+        )
+    return matrices
 
 
 def fastflow(
@@ -71,7 +73,7 @@ def fastflow(
 ) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
     """What anomalib is given, and what is compared with its answer."""
     assert isinstance(detector, Fastflow)
-    given = under("norm", detector.norms) | with_matrices(under("flow", detector.flows), 2)
+    tensors = under("norm", detector.norms) | with_matrices(under("flow", detector.flows), 2)
 
     def comparisons(answer: dict[str, Tensor]) -> list[Comparison]:
         latents, scores, losses = detector.latents(images), detector(images), detector.loss({"images": images})
@@ -86,7 +88,7 @@ def fastflow(
             compared("loss", losses["loss"], answer["loss"]),
         ]
 
-    return given, comparisons
+    return tensors, comparisons
 
 
 def cflow(
@@ -122,18 +124,18 @@ def cs_flow(
     detector: Detector, images: Tensor
 ) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], list[Comparison]]]:
     assert isinstance(detector, CsFlow)
-    given: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for number in range(detector.settings.coupling_blocks):
         permute, block = detector.flow[2 * number], detector.flow[2 * number + 1]
-        given[f"permutation.{number}"] = permute.perm
+        tensors[f"permutation.{number}"] = permute.perm
         for half, subnet in ((1, block.subnet1), (2, block.subnet2)):
             parts = {f"conv_scale{scale}_0": part for scale, part in enumerate(subnet.widen)}
             parts |= {f"conv_scale{scale}_1": part for scale, part in enumerate(subnet.narrow)}
             parts |= {"up_conv10": subnet.to_finer[0], "up_conv21": subnet.to_finer[1]}
             parts |= {"down_conv01": subnet.to_coarser[0], "down_conv12": subnet.to_coarser[1]}
             for name, part in parts.items():
-                given |= under(f"flow.{number}.cross_convolution{half}.{name}", part)
-            given |= {
+                tensors |= under(f"flow.{number}.cross_convolution{half}.{name}", part)
+            tensors |= {
                 f"flow.{number}.cross_convolution{half}.gamma{scale}": gain.reshape(1)
                 for scale, gain in enumerate(subnet.gain)
             }
@@ -161,7 +163,7 @@ def cs_flow(
             ),
         ]
 
-    return given, comparisons
+    return tensors, comparisons
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,10 @@ def flow(name: str, oracle: Oracle) -> list[Comparison]:
     images = oracle.photographs("test", IMAGES, geometry)
     if isinstance(detector, CsFlow):
         normalised(detector.backbone, images, detector.sizes)
-    given, comparisons = method.compare(detector, images)
-    given |= under("backbone", detector.backbone.body) | {
+    tensors, comparisons = method.compare(detector, images)
+    tensors |= under("backbone", detector.backbone.body) | {
         "images": (images - detector.backbone.mean) / detector.backbone.std
     }
     return comparisons(
-        oracle.ask("anomalib_flows.py", name, {"layers": method.layers, "settings": method.theirs}, given)
+        oracle.ask("anomalib_flows.py", name, {"layers": method.layers, "settings": method.theirs}, tensors)
     )

@@ -54,7 +54,7 @@ def padim(
     detector.build_index(normals)
     mean, whitening = detector.index["mean"], detector.index["whitening"].double()
     inverse = whitening.mT @ whitening
-    given = {
+    tensors = {
         "channels": detector.get_buffer("reduction").argmax(dim=0),
         "normals": embedded,
         "mean": mean.T,
@@ -72,7 +72,7 @@ def padim(
             compared("image scores", score, answer["score"]),
         ]
 
-    return given, comparisons
+    return tensors, comparisons
 
 
 def dfm(
@@ -83,7 +83,7 @@ def dfm(
     rows = torch.cat(
         [torch.nn.functional.avg_pool2d(embedding, 2).flatten(1) for embedding in detector.embedded(normals)]
     )
-    given = {
+    tensors = {
         "mean": detector.index["mean"],
         "components": components,
         "normals": rows,
@@ -111,7 +111,7 @@ def dfm(
             compared("anomaly maps, as it makes them", values, answer["map"]),
         ]
 
-    return given, comparisons
+    return tensors, comparisons
 
 
 @dataclass(frozen=True)
@@ -139,34 +139,34 @@ def indexed(name: str, oracle: Oracle) -> list[Comparison]:
     backbone = BackboneSettings(weights=str(oracle.weights), layers=method.layers)
     detector = create(name, method.settings, backbone, geometry.input_size, seed=0)
     train, test = dataset.samples("train"), dataset.samples("test")
-    asked = test[:: max(1, len(test) // IMAGES)][:IMAGES]
-    given, comparisons = method.compare(detector, dataset, TensorBatches(dataset, train, geometry, 8))
+    inspected = test[:: max(1, len(test) // IMAGES)][:IMAGES]
+    tensors, comparisons = method.compare(detector, dataset, TensorBatches(dataset, train, geometry, 8))
 
-    images = torch.cat(list(TensorBatches(dataset, asked, geometry, 8)))
+    images = torch.cat(list(TensorBatches(dataset, inspected, geometry, 8)))
     embedding = detector.embed(images)
     score, values = detector.score(embedding, detector.index)
 
     pixels = PixelScores(values.numel())
     masks = np.zeros(values.shape, dtype=bool)
-    for number, sample in enumerate(asked):
+    for number, sample in enumerate(inspected):
         mask = dataset.mask(sample)
         masks[number] = False if mask is None else geometry.apply_mask(mask)
         pixels.add(values[number].numpy(), masks[number], sample.defect)
-    measured = pixels.ranking_metrics()
+    metrics = pixels.ranking_metrics()
 
     scaled = (values - values.min()) / (values.max() - values.min())
-    given |= {"images": images, "scaled_maps": scaled, "masks": torch.from_numpy(masks)}
+    tensors |= {"images": images, "scaled_maps": scaled, "masks": torch.from_numpy(masks)}
     question = {"layers": method.layers, "weights": str(oracle.weights.resolve()), "pool": 2}
-    question |= {"paths": [str((oracle.source / sample.path).resolve()) for sample in asked[:4]]}
-    answer = oracle.ask("anomalib_indexed.py", name, question, given)
+    question |= {"paths": [str((oracle.source / sample.path).resolve()) for sample in inspected[:4]]}
+    answer = oracle.ask("anomalib_indexed.py", name, question, tensors)
 
     eight_bits = "it resizes in float; ours, as Pillow and every other reader, rounds to 8 bits"
     prepared = Comparison("pre-processed photographs, grey levels of 255", grey_levels(answer), 1.0, eight_bits)
-    found = torch.tensor([measured["pixel_auroc"], measured["aupro"]])
+    ours = torch.tensor([metrics["pixel_auroc"], metrics["aupro"]])
     return [
         prepared,
         *comparisons(embedding, answer, score, values),
-        compared("pixel AUROC and AUPRO of the same maps", found, answer["metrics"]),
+        compared("pixel AUROC and AUPRO of the same maps", ours, answer["metrics"]),
     ]
 
 

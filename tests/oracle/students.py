@@ -63,12 +63,12 @@ def stfpm(oracle: Oracle) -> list[Comparison]:
     student.load_state_dict(teacher.state_dict())
     with_noise(student)
     images = oracle.photographs("test", IMAGES, GEOMETRY)
-    given = (
+    tensors = (
         under("teacher", teacher)
         | under("student", student)
         | {"images": (images - detector.backbone.mean) / detector.backbone.std}
     )
-    answer = oracle.ask("anomalib_students.py", "stfpm", {}, given)
+    answer = oracle.ask("anomalib_students.py", "stfpm", {}, tensors)
     scores, loss = detector(images), detector.loss({"images": images})["loss"]
     summed = (
         "it adds the images of a batch up where ours, as the paper's own code, takes their mean: its learning rate "
@@ -103,13 +103,13 @@ def efficient_ad(size: str, oracle: Oracle) -> list[Comparison]:
     detector.extra = Others(images)
     # Its quantile is one of the whole batch: with one image, as it asks for, the two are the same.
     views = detector.views(images[:1], None, torch.Generator().manual_seed(0))
-    given = {
+    tensors = {
         name: value
         for name, value in detector.state_dict().items()
         if name.startswith(("teacher", "student", "autoencoder", "quantiles"))
     }
-    given |= {"images": images, "normals": normals} | {f"view.{name}": value for name, value in views.items()}
-    answer = oracle.ask("anomalib_students.py", f"efficient_ad {size}", {}, given)
+    tensors |= {"images": images, "normals": normals} | {f"view.{name}": value for name, value in views.items()}
+    answer = oracle.ask("anomalib_students.py", f"efficient_ad {size}", {}, tensors)
     maps = detector.maps(images)
     scores, losses = detector(images), detector.loss(views)
     return [

@@ -170,7 +170,7 @@ def test_distil_refuses_what_it_cannot_use(tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     common = {"settings": dict(SETTINGS), "backbone": BANK, "geometry": GEOMETRY, "compute": COMPUTE, "seed": 0}
-    with pytest.raises(BadInput, match="holds no pictures"):
+    with pytest.raises(BadInput, match="has no pictures"):
         distill(source=str(empty), teacher=tmp_path / "teacher.safetensors", **common)
     with pytest.raises(BadInput, match=r"ends in \.safetensors"):
         distill(source=str(pictures(tmp_path / "some", 2)), teacher=tmp_path / "teacher.pth", **common)

@@ -18,24 +18,24 @@ def cost(method: str, **settings: object) -> Cost:
 
 
 def test_a_memory_method_costs_its_index() -> None:
-    found = cost("patchcore")
-    assert found.trainings == ()
-    assert found.layers == ("layer2", "layer3")
-    assert found.latency_ms > 0
-    assert found.index_seconds > 0
-    assert found.hours == pytest.approx(found.index_seconds / 3600)
+    estimate = cost("patchcore")
+    assert estimate.trainings == ()
+    assert estimate.layers == ("layer2", "layer3")
+    assert estimate.latency_ms > 0
+    assert estimate.index_seconds > 0
+    assert estimate.hours == pytest.approx(estimate.index_seconds / 3600)
 
 
 def test_a_trained_method_costs_its_default_budget() -> None:
-    found = cost("stfpm")
-    (training,) = found.trainings
+    estimate = cost("stfpm")
+    (training,) = estimate.trainings
     assert (training.batch_size, training.steps) == (
         32,
         700,
     )  # 100 epochs of 200 images: six whole batches and a rest of eight
     assert 2 <= training.measured_batch <= 32
-    assert found.index_seconds == 0
-    assert found.hours == pytest.approx(700 * training.milliseconds / 3_600_000)
+    assert estimate.index_seconds == 0
+    assert estimate.hours == pytest.approx(700 * training.milliseconds / 3_600_000)
 
 
 def test_what_is_learnt_first_and_what_is_supervised_are_counted() -> None:
@@ -45,7 +45,7 @@ def test_what_is_learnt_first_and_what_is_supervised_are_counted() -> None:
     assert cost("vgg_cam").trainings[0].milliseconds > 0
 
 
-def test_portions_are_counted_where_time_does_not_suffice_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mini_batches_are_counted_where_time_does_not_suffice_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     import torch

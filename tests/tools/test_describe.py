@@ -21,7 +21,7 @@ def test_everything_about_a_method_is_documented(name: str) -> None:
     assert (method.kind == "memory") == (method.budget is None)
 
 
-def test_settings_are_told_with_their_limits() -> None:
+def test_settings_are_described_with_their_limits() -> None:
     settings = {setting.name: setting for setting in describe("padim").settings}
     assert (settings["channels"].type, settings["channels"].default, settings["channels"].allowed) == (
         "whole number",

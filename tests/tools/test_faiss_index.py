@@ -38,9 +38,9 @@ def test_faiss_reads_the_bank_bit_for_bit_and_finds_the_nearest(tmp_path: Path) 
 
 
 def test_what_has_no_bank_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="holds no memory bank; of the methods only patchcore"):
+    with pytest.raises(BadInput, match="has no memory bank; of the methods only patchcore"):
         write_faiss_index(bundle(tmp_path / "padim", mean=np.zeros((2, 2), np.float32)), tmp_path / "bank.faiss")
-    with pytest.raises(BadInput, match=r"holds no index\.safetensors"):
+    with pytest.raises(BadInput, match=r"has no index\.safetensors"):
         write_faiss_index(tmp_path, tmp_path / "bank.faiss")
     (tmp_path / "padim" / "index.safetensors").write_bytes(b"damaged")
     with pytest.raises(BadInput, match="cannot be read"):

@@ -48,8 +48,8 @@ def sheet(dataset: Path, method: str, out: Path, seed: int = 0, **settings: obje
 
 
 def test_views_are_columns_and_the_seed_decides(parts: Path, tmp_path: Path) -> None:
-    found = sheet(parts / "plain", "draem", tmp_path / "a.png", reconstructive_width=4, discriminative_width=4)
-    assert found.columns == ("photograph", "normal", "simulated", "mask")
+    preview = sheet(parts / "plain", "draem", tmp_path / "a.png", reconstructive_width=4, discriminative_width=4)
+    assert preview.columns == ("photograph", "normal", "simulated", "mask")
     sheet(parts / "plain", "draem", tmp_path / "b.png", reconstructive_width=4, discriminative_width=4)
     sheet(parts / "plain", "draem", tmp_path / "c.png", seed=1, reconstructive_width=4, discriminative_width=4)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() != (tmp_path / "c.png").read_bytes()
@@ -58,7 +58,7 @@ def test_views_are_columns_and_the_seed_decides(parts: Path, tmp_path: Path) -> 
     assert picture.std() > 20
 
 
-def test_methods_that_change_nothing_say_so(parts: Path, tmp_path: Path) -> None:
+def test_methods_that_change_nothing_report_it(parts: Path, tmp_path: Path) -> None:
     memory = sheet(parts / "plain", "padim", tmp_path / "padim.png")
     assert memory.columns == ("photograph",)
     assert "nothing by gradient" in memory.sentence
@@ -67,8 +67,8 @@ def test_methods_that_change_nothing_say_so(parts: Path, tmp_path: Path) -> None
 
 
 def test_a_supervised_method_shows_labelled_defects(parts: Path, tmp_path: Path) -> None:
-    found = sheet(parts / "labelled", "vgg_cam", tmp_path / "cam.png")
-    assert "labels" in found.sentence
+    preview = sheet(parts / "labelled", "vgg_cam", tmp_path / "cam.png")
+    assert "labels" in preview.sentence
     colours = {tuple(colour) for colour in np.asarray(Image.open(tmp_path / "cam.png")).reshape(-1, 3)}
     assert {(86, 180, 233), (230, 159, 0)} <= colours
     with pytest.raises(BadInput, match="no labelled defects"):

@@ -66,9 +66,9 @@ def test_checkpoints_in_an_object_store(bucket: str) -> None:
 
     with pytest.raises(Stop):
         trained(part, checkpoints=kept, record=stop)
-    found = kept.latest()
-    assert found is not None
-    assert found.step == 4
+    checkpoint = kept.latest()
+    assert checkpoint is not None
+    assert checkpoint.step == 4
     training = trained(resumed, checkpoints=Checkpoints(f"s3://{bucket}/toy", "run", 1))
     assert training.steps == 9
     assert same(whole, resumed)
@@ -111,9 +111,9 @@ def test_a_run_killed_in_the_middle_of_an_upload_resumes(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         weights = resumable(address, 6, 0.0, 12)
         assert proxy.spoilt >= 10
-    said = capsys.readouterr()
-    assert "resumed at step 2 of 6" in said.err
-    assert said.out.count("step") == 4
+    captured = capsys.readouterr()
+    assert "resumed at step 2 of 6" in captured.err
+    assert captured.out.count("step") == 4
     assert weights == resumable(str(tmp_path), 6, 0.0, 12)
     keys = [
         item.key.removeprefix("toy/run/")
@@ -145,9 +145,9 @@ def test_a_store_that_fills_up_does_not_end_the_training(
         assert trained(part, checkpoints=Checkpoints(f"s3://{bucket}/toy", "run", 2)).steps == 9
         assert proxy.spoilt == 1
     assert same(whole, part)
-    said = capsys.readouterr().err
-    assert "is full, or the quota of" in said
-    assert "Learning goes on; the next checkpoint is tried in its time." in said
+    messages = capsys.readouterr().err
+    assert "is full, or the quota of" in messages
+    assert "Learning goes on; the next checkpoint is tried in its time." in messages
 
 
 def test_a_store_that_never_takes_one_ends_it_at_once(s3: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +157,6 @@ def test_a_store_that_never_takes_one_ends_it_at_once(s3: Server, bucket: str, m
             trained(ToyLearner(), checkpoints=Checkpoints(f"s3://{bucket}/toy", "run", 2))
 
 
-def test_a_missing_bucket_is_said_before_anything_is_learnt(s3: Server) -> None:
+def test_a_missing_bucket_is_reported_before_anything_is_learnt(s3: Server) -> None:
     with pytest.raises(BadInput, match="There is no bucket 'nobody-made-this'"):
         trained(ToyLearner(), checkpoints=Checkpoints("s3://nobody-made-this/toy", "run", 2))

@@ -62,7 +62,7 @@ def test_every_image_is_left_out_once_and_folds_are_alike() -> None:
     assert stratified_folds(strata, SINGLE[: len(strata)], 5, seed=4) != folds
 
 
-def test_every_fold_has_defects_where_there_are_enough_of_all_types_together() -> None:
+def test_every_fold_has_defects_where_all_types_together_suffice() -> None:
     strata = ["dent"] * 2 + ["good"] * 21 + ["scratch"] * 2
     for fold in stratified_folds(strata, SINGLE[: len(strata)], 4, seed=0):
         assert sum(strata[number] != "good" for number in fold) == 1

@@ -23,7 +23,7 @@ def test_two_processes_give_the_result_of_one() -> None:
     assert [point["loss"] for point in shared_history] == pytest.approx([point["loss"] for point in history], rel=1e-4)
 
 
-def test_what_one_process_has_to_say_reaches_the_person() -> None:
+def test_the_message_of_one_process_reaches_the_person() -> None:
     with pytest.raises(BadInput, match=r"^The second process does not like it\.$"):
         launch(2, refuse)
 

@@ -153,11 +153,11 @@ def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-000000005", "step-000000006"]
     tensors = tmp_path / "run" / "step-000000006" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"\0")
-    found = kept.latest()
-    assert found is not None
-    assert found.step == 5
+    checkpoint = kept.latest()
+    assert checkpoint is not None
+    assert checkpoint.step == 5
     assert "step-000000006 cannot be read" in capsys.readouterr().err
-    assert "learner.frozen.weight" not in found.tensors
+    assert "learner.frozen.weight" not in checkpoint.tensors
 
 
 def test_another_run_is_another_identity() -> None:
@@ -196,7 +196,7 @@ def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_p
         assert torch.equal(value, best.state_dict()[name]), name
 
 
-def test_patience_without_held_out_images_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_patience_without_held_out_images_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     training = trained(ToyLearner(), TrainSettings(max_epochs=2, patience=1))
     assert (training.steps, training.best_step) == (6, 6)
     assert "train.patience is 1, and no images are held out to stop by" in capsys.readouterr().err
@@ -245,7 +245,7 @@ def test_a_time_budget_that_is_not_used_up_changes_nothing(monkeypatch: pytest.M
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), timed.state_dict().values(), strict=True))
 
 
-def test_a_run_that_is_out_of_time_learns_no_more_until_it_is_given_more(tmp_path: Path) -> None:
+def test_a_run_that_is_out_of_time_learns_no_more_until_its_budget_grows(tmp_path: Path) -> None:
     def again(seconds: float) -> Training:
         return trained(
             ToyLearner(),
@@ -273,9 +273,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         match=r"The loss of toy is nan near step 4, so it learns no more; the last good checkpoint is in .*run",
     ):
         trained(Explodes(), TrainSettings(max_steps=9), checkpoints=kept, checkpoint_seconds=0.0)
-    found = kept.latest()
-    assert found is not None
-    assert found.step == 3
+    checkpoint = kept.latest()
+    assert checkpoint is not None
+    assert checkpoint.step == 3
 
 
 def test_out_of_memory_halves_what_is_learnt_from_at_once_and_gives_the_same_gradients() -> None:
@@ -285,12 +285,12 @@ def test_out_of_memory_halves_what_is_learnt_from_at_once_and_gives_the_same_gra
             self.body[1] = torch.nn.Identity()
 
     whole, micro_batches = NoNorm(), NoNorm()
-    micro_batches.largest_piece = 2
+    micro_batches.largest_micro_batch = 2
     assert trained(whole, TrainSettings(max_steps=6)).micro_batches == 1
     assert trained(micro_batches, TrainSettings(max_steps=6)).micro_batches == 2
     for a, b in zip(whole.state_dict().values(), micro_batches.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    micro_batches.largest_piece, micro_batches.loss = 0, lambda views: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
+    micro_batches.largest_micro_batch, micro_batches.loss = 0, lambda views: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign]
     with pytest.raises(RunFailed, match="runs out of memory with 4 images a step"):
         trained(micro_batches, TrainSettings(max_steps=6))
 
@@ -301,7 +301,7 @@ def test_reduced_precision_learns(precision: str) -> None:
     assert sum(point["loss"] for point in training.points[-10:]) / 10 < training.points[0]["loss"] / 4
 
 
-def test_a_batch_size_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_largest_batch_size_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
     learner = ToyLearner()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     size = largest_batch(learner, ToyImages(20, 64), torch.device("cpu"), 0)
@@ -311,17 +311,17 @@ def test_a_batch_size_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert trained(ToyLearner(), TrainSettings(max_steps=2, batch_size=LARGEST)).batch_size == 8
 
 
-def test_what_is_observed_at_the_first_epoch_survives_a_resume(tmp_path: Path) -> None:
+def test_tracked_images_of_the_first_epoch_survive_a_resume(tmp_path: Path) -> None:
     kept = Checkpoints(str(tmp_path), "run", 1)
-    looks: list[int] = []
+    calls: list[int] = []
 
     def track() -> dict[str, torch.Tensor]:
-        looks.append(1)
+        calls.append(1)
         return {"maps": torch.full((2,), 5.0)}
 
     trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, checkpoint_seconds=0.0, track=track)
     again = trained(ToyLearner(), TrainSettings(max_steps=4), checkpoints=kept, track=track)
-    assert len(looks) == 1
+    assert len(calls) == 1
     assert again.tracked["maps"].tolist() == [5.0, 5.0]
 
 

@@ -32,7 +32,7 @@ def stepped(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("other", LAYOUTS)
-def test_a_gradient_of_another_layout_is_laid_out_anew(layout: torch.memory_format, other: torch.memory_format) -> None:
+def test_a_gradient_of_another_layout_is_converted(layout: torch.memory_format, other: torch.memory_format) -> None:
     fused, plain = weights(layout), weights(torch.contiguous_format)
     stepped(fused, torch.optim.Adam([fused], lr=0.1, fused=True), range(3), other)
     stepped(plain, torch.optim.Adam([plain], lr=0.1, foreach=False), range(3), torch.contiguous_format)

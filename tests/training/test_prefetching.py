@@ -19,11 +19,11 @@ def test_its_threads_compute_with_one_each_and_the_step_keeps_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = [
+        threads = [
             (made, torch.get_num_threads())
             for made in Prefetcher(lambda step: (torch.get_num_threads(), torch.is_grad_enabled()), 0, 8)
         ]
-        assert found == [((1, False), 2)] * 8
+        assert threads == [((1, False), 2)] * 8
     finally:
         torch.set_num_threads(before)
 

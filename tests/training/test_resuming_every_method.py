@@ -29,7 +29,7 @@ def processes() -> Any:
     return context
 
 
-def trained(told: Connection, method: str, dataset: str, network: str, checkpoints: str) -> None:
+def trained(connection: Connection, method: str, dataset: str, network: str, checkpoints: str) -> None:
     """In a process of its own: train, telling every checkpoint that was written, and at the end the hash of the
     network's tensors."""
     import torch
@@ -44,7 +44,7 @@ def trained(told: Connection, method: str, dataset: str, network: str, checkpoin
 
     def save(self: kept.Checkpoints, checkpoint: kept.Checkpoint, best: bool) -> None:
         written(self, checkpoint, best)
-        told.send(checkpoint.step)
+        connection.send(checkpoint.step)
 
     kept.Checkpoints.save = save  # type: ignore[method-assign]
     original = loop.Loop.__init__
@@ -64,7 +64,7 @@ def trained(told: Connection, method: str, dataset: str, network: str, checkpoin
         network=Path(network),
         budgets=budget(method, STEPS, checkpoints),
     )
-    told.send(read_network_notes(Path(network))["tensors_sha256"])
+    connection.send(read_network_notes(Path(network))["tensors_sha256"])
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -79,14 +79,14 @@ def test_killed_and_resumed(method: str, dataset: Path, tmp_path: Path, processe
         return process, ours
 
     def to_the_end(process: Any, ours: Connection) -> list[Any]:
-        found = []
+        messages = []
         try:
             while True:
-                found.append(ours.recv())
+                messages.append(ours.recv())
         except EOFError:
             process.join(60)
         assert process.exitcode == 0
-        return found
+        return messages
 
     *saved, expected = to_the_end(*start("whole"))
     assert saved[-STEPS:] == list(range(1, STEPS + 1))  # before them, the steps of a pretraining

@@ -48,7 +48,7 @@ class ToyLearner(Learner):
             self.head = nn.Linear(8, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.explode_at = -1
-        self.largest_piece = 0
+        self.largest_micro_batch = 0
 
     def prepare(self, normals: ImageBatches) -> None:
         self.mean.copy_(torch.stack([batch.mean() for batch in normals]).mean())
@@ -68,10 +68,10 @@ class ToyLearner(Learner):
         return {"view": images + noise, "target": images.std(dim=(1, 2, 3))}
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        if self.largest_piece and len(views["view"]) > self.largest_piece:
+        if self.largest_micro_batch and len(views["view"]) > self.largest_micro_batch:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
             )
-        found = self.head(self.body(self.frozen(views["view"] - self.mean)).mean(dim=(2, 3))).squeeze(1).float()
-        loss = (found - views["target"]).square().mean()
+        predicted = self.head(self.body(self.frozen(views["view"] - self.mean)).mean(dim=(2, 3))).squeeze(1).float()
+        loss = (predicted - views["target"]).square().mean()
         return {"loss": loss * float("nan") if self.explode_at == 0 else loss, "half": loss / 2}

@@ -83,7 +83,7 @@ def source_images(source: str, geometry: Geometry, key: str) -> Iterator[Decoded
         files = origin.files
         names = sorted(name for name in files if name.lower().endswith(PICTURES))
         if not names:
-            raise BadInput(f"{key} is {source!r}, which holds no pictures ({', '.join(PICTURES)}).")
+            raise BadInput(f"{key} is {source!r}, which has no pictures ({', '.join(PICTURES)}).")
         yield DecodedImages(
             lambda number: whole.apply(decode_rgb(files[names[number]].read_bytes(), names[number])),
             len(names),

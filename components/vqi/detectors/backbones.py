@@ -149,7 +149,7 @@ def _cut(
     names = models.list_models(module=models)
     if settings.name not in names:
         raise BadInput(
-            f"backbone.name is {settings.name!r}, which is no torchvision "
+            f"backbone.name is {settings.name!r}, which is not a torchvision "
             f"network.{closest(settings.name, [*names, FILTERBANK])}"
         )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -184,7 +184,7 @@ def _known_layers(settings: BackboneSettings, layers: tuple[str, ...], known: li
             hint = closest(layer, known)
             # A deep network has hundreds of nodes: a near one is a hint, the list of all is none.
             hint = hint if len(known) <= 24 else hint.partition(" Known:")[0]
-            raise BadInput(f"backbone.layers names {layer!r}, which is no node of {settings.name}.{hint}")
+            raise BadInput(f"backbone.layers names {layer!r}, which is not a node of {settings.name}.{hint}")
     if len(set(layers)) != len(layers):
         raise BadInput(f"backbone.layers names a node twice: {', '.join(layers)}.")
     return tuple(layers)
@@ -202,8 +202,8 @@ def _fill(backbone: Backbone, stored: Mapping[str, Tensor]) -> None:
     needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
     missing = [key for key in needed if key not in state]
     if missing:
-        found = sorted({".".join(key.split(".")[:2]) for key in state})
-        listing = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+        prefixes = sorted({".".join(key.split(".")[:2]) for key in state})
+        listing = ", ".join(prefixes[:12]) + (f" and {len(prefixes) - 12} more" if len(prefixes) > 12 else "")
         share = "nothing" if len(missing) == len(needed) else f"no {missing[0]}"
         raise BadInput(
             f"The weights {origin} hold {share} of what {name} reads up to {backbone.settings.layers[-1]}; they hold: "

@@ -67,12 +67,12 @@ class Cflow(TrainedDetector):
 
     def positions(self, images: Tensor) -> list[Positions]:
         """float32 [N, 3, H, W] -> the N h w positions of each scale, image by image and row by row."""
-        found = []
+        scales = []
         for number, feature in enumerate(self.backbone(images).values()):
             encoding = self.get_buffer(f"encoding_{number}")
             encodings = encoding.expand(feature.shape[0], -1, -1).reshape(-1, encoding.shape[1])
-            found.append(Positions(feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]), encodings))
-        return found
+            scales.append(Positions(feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]), encodings))
+        return scales
 
     def likelihood(self, scale: int, positions: Positions) -> Tensor:
         """log p(vector | position) under a standard normal prior of the latents, in nats a dimension: float32 [R]."""
@@ -117,8 +117,8 @@ class Cflow(TrainedDetector):
         all of the images."""
         scales = dict(enumerate(self.positions(views["images"]))) if "images" in views else _fibres(views)
         losses = {
-            self.backbone.settings.layers[scale]: -F.logsigmoid(self.likelihood(scale, given)).mean()
-            for scale, given in scales.items()
+            self.backbone.settings.layers[scale]: -F.logsigmoid(self.likelihood(scale, positions)).mean()
+            for scale, positions in scales.items()
         }
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
@@ -128,10 +128,10 @@ class Cflow(TrainedDetector):
         The authors take it over the images that are scored, and so does anomalib over each batch: scores then depend on
         what is scored together.
         """
-        found = [
+        maxima = [
             torch.stack([values.amax() for values in self._likelihoods(batch.to(self.device))]) for batch in normals
         ]
-        self.likeliest.copy_(torch.stack(found).amax(dim=0))
+        self.likeliest.copy_(torch.stack(maxima).amax(dim=0))
 
     def _likelihoods(self, images: Tensor) -> list[Tensor]:
         """float32 [N, 3, H, W] -> the log-likelihood of each position at each scale, float32 [N, h, w]."""

@@ -56,12 +56,12 @@ class CrossScaleSubnet(nn.Module):
             F.leaky_relu(widen(values), 0.1)
             for widen, values in zip(self.widen, in_maps(positions, self.grids), strict=True)
         ]
-        found = [narrow(values) for narrow, values in zip(self.narrow, hidden, strict=True)]
+        outputs = [narrow(values) for narrow, values in zip(self.narrow, hidden, strict=True)]
         for finer, (up, down) in enumerate(zip(self.to_finer, self.to_coarser, strict=True)):
             coarser = finer + 1
-            found[finer] = found[finer] + up(_resized(hidden[coarser], self.grids[finer]))
-            found[coarser] = found[coarser] + _resized(down(hidden[finer]), self.grids[coarser])
-        return in_positions([gain * values.float() for gain, values in zip(self.gain, found, strict=True)])
+            outputs[finer] = outputs[finer] + up(_resized(hidden[coarser], self.grids[finer]))
+            outputs[coarser] = outputs[coarser] + _resized(down(hidden[finer]), self.grids[coarser])
+        return in_positions([gain * values.float() for gain, values in zip(self.gain, outputs, strict=True)])
 
 
 def in_positions(maps: Sequence[Tensor]) -> Tensor:

@@ -70,9 +70,9 @@ class Cutpaste(FineTunedDfm):
         """First the head, then the whole network."""
         frozen = self.frozen_epochs(schedule)
         if epoch == 0 and frozen < self.settings.freeze_epochs:
-            asked = f"method.settings.freeze_epochs is {self.settings.freeze_epochs}"
+            setting = f"method.settings.freeze_epochs is {self.settings.freeze_epochs}"
             print(
-                f"cutpaste: {asked}; of {schedule.epochs} epochs the head alone learns in {frozen}",
+                f"cutpaste: {setting}; of {schedule.epochs} epochs the head alone learns in {frozen}",
                 file=sys.stderr,
                 flush=True,
             )

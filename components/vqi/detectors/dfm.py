@@ -46,7 +46,7 @@ class Dfm(Detector):
             )
         pooled = Grid(*(axis.regrouped(-(-axis.count // settings.pool)) for axis in self.common.grid))
         self.pooled_grid = pooled.shape
-        self.divides = all(count % settings.pool == 0 for count in self.grid)
+        self.pools_evenly = all(count % settings.pool == 0 for count in self.grid)
         for name, count, parts in zip(("pool_rows", "pool_columns"), self.grid, self.pooled_grid, strict=True):
             self.register_buffer(name, averaging(count, parts).float(), persistent=False)
         map_grid = self.common.grid if settings.localisation == "patch" else pooled
@@ -100,7 +100,7 @@ class Dfm(Detector):
         by 2 are 8 cells of 1.875, and a position between two of them counts in each by its share. So every position
         counts once, and no cell is noisier than the others.
         """
-        if self.divides:
+        if self.pools_evenly:
             return F.avg_pool2d(embedding, self.settings.pool).flatten(1)
         return (self.pool_rows @ embedding @ self.pool_columns.T).flatten(1)
 

@@ -19,7 +19,7 @@ ORIENTATIONS = 8
 WAVELENGTHS = (4.0, 4.0 * math.sqrt(2.0))
 """Pixels of the octave's own grid a period of the Gabor filters is long."""
 EXPOSURE = 0.4
-"""The mean that every image is brought to by one gain, so that another exposure is no anomaly."""
+"""The mean that every image is brought to by one gain, so that another exposure is not an anomaly."""
 DARKNESS = 0.02
 """Added to an image's mean before it divides: what is nearly black is not blown up."""
 CONTRAST_FLOOR = 1 / 255

@@ -130,12 +130,12 @@ def adopt_statistics(backbone: Backbone, normals: ImageBatches) -> None:
     sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms}
     counts = dict.fromkeys(norms, 0)
 
-    def observe(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+    def add_sums(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         values = inputs[0].flatten(2).double()
         sums[norm] += torch.stack([values.sum(dim=(0, 2)), values.square().sum(dim=(0, 2))])  # type: ignore[index]
         counts[norm] += values.shape[0] * values.shape[2]  # type: ignore[index]
 
-    hooks = [norm.register_forward_hook(observe) for norm in norms]
+    hooks = [norm.register_forward_hook(add_sums) for norm in norms]
     precision, backbone.precision = backbone.precision, torch.float32
     backbone.eval()
     for batch in normals:

@@ -100,5 +100,5 @@ def append_affine_coupling(
     `subnet` makes the coupling's subnetwork from its channels in and out; log scales stay within +-`clamp`; `condition`
     channels are given beside.
     """
-    given = {"cond": 0, "cond_shape": (condition, *flow.shapes[-1][1:])} if condition else {}
-    flow.append(Coupling, subnet_constructor=subnet, affine_clamping=clamp, **given)
+    conditioning = {"cond": 0, "cond_shape": (condition, *flow.shapes[-1][1:])} if condition else {}
+    flow.append(Coupling, subnet_constructor=subnet, affine_clamping=clamp, **conditioning)

@@ -89,13 +89,13 @@ def interpolation(cells: Cells, at: Tensor, kind: str = "bilinear") -> Tensor:
     `kind`: bilinear between centres, and beyond the outermost ones their value; nearest, the value of the cell that a
     coordinate lies in.
     """
-    place = (at - cells.start) / cells.pitch - 0.5
+    position = (at - cells.start) / cells.pitch - 0.5
     if kind == "nearest":
-        chosen = torch.floor(place + 0.5).long().clamp(0, cells.count - 1)
+        chosen = torch.floor(position + 0.5).long().clamp(0, cells.count - 1)
         return torch.eye(cells.count, dtype=torch.float64)[chosen]
-    place = place.clamp(0, cells.count - 1)
-    low = place.floor().long()
-    share = (place - low)[:, None]
+    position = position.clamp(0, cells.count - 1)
+    low = position.floor().long()
+    share = (position - low)[:, None]
     identity = torch.eye(cells.count, dtype=torch.float64)
     return (1 - share) * identity[low] + share * identity[(low + 1).clamp(max=cells.count - 1)]
 

@@ -36,7 +36,7 @@ def _nearest_items(queries: Tensor, bank: Tensor, count: int) -> Tensor:
 def _nearest_items_tiled(queries: Tensor, bank: Tensor, count: int) -> Tensor:
     """The same, keeping the best of tile after tile: memory does not grow with the bank or the batch."""
     norms = bank.square().sum(dim=1)
-    found = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
+    nearest = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
     for start in range(0, len(queries), QUERY_TILE):
         tile = queries[start : start + QUERY_TILE]
         least = torch.empty(len(tile), 0, device=queries.device)
@@ -52,5 +52,5 @@ def _nearest_items_tiled(queries: Tensor, bank: Tensor, count: int) -> Tensor:
             values, indices = torch.cat([least, values], dim=1), torch.cat([items, indices + low], dim=1)
             least, order = torch.topk(values, min(count, values.shape[1]), dim=1, largest=False)
             items = indices.gather(1, order)
-        found[start : start + QUERY_TILE] = items
-    return found
+        nearest[start : start + QUERY_TILE] = items
+    return nearest

@@ -73,24 +73,24 @@ class PatchDescription(nn.Module):
         """Take over the weights of the file `name`: layers named as here, below any prefix, or numbered in a row.
         BadInput where they do not fit."""
         wanted = self.state_dict()
-        found = _named(state)
+        stored = _named(state)
         for key, tensor in wanted.items():
-            if key not in found:
+            if key not in stored:
                 listing = ", ".join(sorted({entry.rpartition(".")[0] for entry in state})[:12])
                 raise BadInput(
                     f"The weights {name} hold no {key} of a patch description network; they hold: {listing}."
                 )
-            if found[key].shape != tensor.shape:
-                shapes = f"{list(found[key].shape)}, not {list(tensor.shape)}"
+            if stored[key].shape != tensor.shape:
+                shapes = f"{list(stored[key].shape)}, not {list(tensor.shape)}"
                 raise BadInput(
                     f"The weights {name} have {key} of shape {shapes}; is method.settings.model_size that of the "
                     "teacher?"
                 )
-        if len(found) > len(wanted):
+        if len(stored) > len(wanted):
             raise BadInput(
                 f"The weights {name} have more layers than method.settings.model_size has; is it that of the teacher?"
             )
-        self.load_state_dict({key: found[key].float() for key in wanted})
+        self.load_state_dict({key: stored[key].float() for key in wanted})
 
 
 def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -152,11 +152,11 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
             raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
         _check_hash(index / name, sha256)
         tensors |= _read_tensors(index / name)
-    found = {
+    descriptions = {
         name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
         for name, tensor in tensors.items()
     }
-    if found != value["tensors"]:
+    if descriptions != value["tensors"]:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
     detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
     detector.build_notes = [str(note) for note in value["notes"]]
@@ -165,13 +165,13 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
 
 def versions() -> dict[str, str]:
     """What may matter to whoever compares two runs."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ("vqi", "torch", "torchvision", "numpy", "scikit-learn", "scikit-learn-intelex"):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
 
 def _existing(path: Path, step: str) -> Path:
     if not path.is_file():
-        raise BadInput(f"{path} is missing: {path.parent} is no output of the {step} step.")
+        raise BadInput(f"{path} is missing: {path.parent} is not an output of the {step} step.")
     return path
 
 
@@ -201,9 +201,9 @@ def _read_json(path: Path, form: str, step: str) -> dict[str, Any]:
         value = json.loads(_existing(path, step).read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadInput(f"{path} is not readable JSON ({error}); run {step} again.") from error
-    found = value.get("format") if isinstance(value, dict) else None
-    if found != form:
-        raise BadInput(f"{path} has format {found!r}, this version reads {form!r}; run {step} again.")
+    stored_format = value.get("format") if isinstance(value, dict) else None
+    if stored_format != form:
+        raise BadInput(f"{path} has format {stored_format!r}, this version reads {form!r}; run {step} again.")
     return value
 
 

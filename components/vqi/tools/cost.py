@@ -190,8 +190,8 @@ def _median_seconds(call: Callable[[], float | None]) -> float:
     begun = time.perf_counter()
     while not taken or time.perf_counter() - begun < SECONDS:
         started = time.perf_counter()
-        told = call()
-        taken.append(time.perf_counter() - started if told is None else told)
+        seconds = call()
+        taken.append(time.perf_counter() - started if seconds is None else seconds)
     return statistics.median(taken[1:] or taken)
 
 

@@ -33,7 +33,7 @@ def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
     file = Path(source) / INDEX_TENSORS
     if not file.is_file():
         raise BadInput(
-            f"{source} holds no {INDEX_TENSORS}; give the folder of a bundle or of an index whose method keeps a "
+            f"{source} has no {INDEX_TENSORS}; give the folder of a bundle or of an index whose method keeps a "
             "memory bank."
         )
     try:
@@ -41,7 +41,7 @@ def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{file} cannot be read ({type(error).__name__}); export again.") from error
     if bank is None:
-        raise BadInput(f"{file} holds no memory bank; of the methods only patchcore keeps one.")
+        raise BadInput(f"{file} has no memory bank; of the methods only patchcore keeps one.")
     index = faiss.IndexFlatL2(bank.shape[1])
     index.add(bank)
     out = Path(out)

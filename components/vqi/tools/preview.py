@@ -52,9 +52,9 @@ def preview(
     The photographs are chosen by `seed`, normals that are trained on; for a supervised method half of them are labelled
     defects. Raises BadInput where there are none, or the method cannot be made with these settings.
     """
-    kind, opened = settings_class(method), Dataset(dataset)
-    samples = _chosen(opened, kind.supervised, seed)
-    images = torch.from_numpy(np.stack([to_input(geometry.apply(opened.image(sample))) for sample in samples]))
+    kind, source_data = settings_class(method), Dataset(dataset)
+    samples = _chosen(source_data, kind.supervised, seed)
+    images = torch.from_numpy(np.stack([to_input(geometry.apply(source_data.image(sample))) for sample in samples]))
     labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if kind.supervised else None
     views: Views = {}
     if kind.budget is not None:
@@ -126,7 +126,7 @@ def _sentence(method: str, learns: bool, views: Views, shown: Views) -> str:
     if not learns:
         return f"{method} learns nothing by gradient: its index is built from the photographs as they are."
     left_out = [name for name in views if name not in shown and views[name].ndim != 4]
-    beside = f" Beside them it is given what is no picture: {', '.join(left_out)}." if left_out else ""
+    beside = f" It also gets inputs that are not pictures: {', '.join(left_out)}." if left_out else ""
     if not shown:
         return f"{method} learns from the photographs as they are.{beside}"
     return f"{method} learns from: {', '.join(shown)}.{beside}"

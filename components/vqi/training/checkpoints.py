@@ -71,8 +71,8 @@ class Checkpoints:
         """
         self._abandon_uploads()
         for name in sorted(self._names(), reverse=True):
-            if name.startswith("step-") and (found := self._read(name)):
-                return found
+            if name.startswith("step-") and (checkpoint := self._read(name)):
+                return checkpoint
         return None
 
     def best(self) -> Checkpoint | None:
@@ -111,16 +111,16 @@ class Checkpoints:
 
     def _folders(self) -> dict[str, set[str]]:
         """The files of every checkpoint, whole or not, by its name."""
-        found: dict[str, set[str]] = {}
+        files: dict[str, set[str]] = {}
         if self.store is None or self.prefix is None:
             for path in self.folder.glob(f"*/{STATE}"):
-                found[path.parent.name] = {file.name for file in path.parent.iterdir()}
-            return found
+                files[path.parent.name] = {file.name for file in path.parent.iterdir()}
+            return files
         start = len(self.prefix.key) + 1
         for parts in (item.key[start:].split("/") for item in self.store.objects(self.prefix)):
             if len(parts) == 2:
-                found.setdefault(parts[0], set()).add(parts[1])
-        return found
+                files.setdefault(parts[0], set()).add(parts[1])
+        return files
 
     def _abandon_uploads(self) -> None:
         if self.store and self.prefix:
@@ -182,7 +182,7 @@ class Checkpoints:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _remove(self, name: str) -> None:
-        # Its state first: without it the rest is no checkpoint.
+        # Its state first: without it the rest is not a checkpoint.
         if self.store:
             for file in (STATE, TENSORS):
                 self.store.remove(self._address(name, file))
@@ -192,7 +192,7 @@ class Checkpoints:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state as named tensors, and as JSON what of it is no tensor."""
+    """An optimiser's state as named tensors, and the rest of it as JSON."""
     value = optimiser.state_dict()
     tensors, numbers = {}, {}
     for parameter, entries in value["state"].items():

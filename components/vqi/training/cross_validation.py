@@ -19,7 +19,7 @@ from vqi.training.loop import Loop
 from vqi.training.order import generator
 from vqi.training.settings import HasBudget, TrainSettings
 
-# The stratum of what is no defect.
+# The stratum of good images.
 GOOD = "good"
 
 
@@ -96,8 +96,8 @@ def cross_validated(
     done = []
     for number, left_out in enumerate(stratified_folds(strata, groups, folds, seed)):
         detector = make()
-        apart = set(left_out)
-        learned = Chosen(images, [other for other in range(len(images)) if other not in apart])
+        excluded = set(left_out)
+        learned = Chosen(images, [other for other in range(len(images)) if other not in excluded])
         loop = Loop(
             detector,
             learned,

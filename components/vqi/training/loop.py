@@ -129,10 +129,10 @@ class Loop:
         Raises RunFailed where the loss is no longer a number, memory does not suffice for one image, or SIGTERM or
         SIGINT came: the checkpoint is written then, and the same call resumes.
         """
-        found = self.checkpoints.latest() if self.checkpoints else None
-        self.kept = found is not None
-        self.schedule = self._schedule(found)
-        if found is None:
+        checkpoint = self.checkpoints.latest() if self.checkpoints else None
+        self.kept = checkpoint is not None
+        self.schedule = self._schedule(checkpoint)
+        if checkpoint is None:
             self.learner.prepare(normals)
         if self.group.size > 1:
             synchronise_batch_norm(self.learner)
@@ -142,8 +142,8 @@ class Loop:
         precision = self.compute.precision
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
         self.history = History(self.schedule.steps)
-        if found is not None:
-            self._restore(found)
+        if checkpoint is not None:
+            self._restore(checkpoint)
         if self.settings.patience and self.stopping is None and self.group.rank == 0:
             print(
                 f"{self.name}: train.patience is {self.settings.patience}, and no images are held out to stop by: "
@@ -183,10 +183,10 @@ class Loop:
         elif self.checkpoints and (best := self.checkpoints.best()):
             self._load_learner(best.tensors)
 
-    def _schedule(self, found: Checkpoint | None) -> Schedule:
+    def _schedule(self, checkpoint: Checkpoint | None) -> Schedule:
         size = self.settings.batch_size or self.budget.batch_size
-        if found:
-            size = found.state["position"]["batch_size"]
+        if checkpoint:
+            size = checkpoint.state["position"]["batch_size"]
         elif size == LARGEST:
             size = largest_batch(self.learner, self.images, self.device, self.seed)
         size = min(size, len(self.images))
@@ -214,14 +214,14 @@ class Loop:
             self.learner.begin_epoch(first // schedule.steps_per_epoch, self._expected(first))
             self.learner.train()
         for step, views in zip(range(first, schedule.steps), prefetcher, strict=False):
-            epoch, place = divmod(step, schedule.steps_per_epoch)
-            if place == 0 and step > first:
+            epoch, step_of_epoch = divmod(step, schedule.steps_per_epoch)
+            if step_of_epoch == 0 and step > first:
                 self.learner.begin_epoch(epoch, self._expected(step))
                 self.learner.train()
             images += self._step(step, views)
             position.step, position.seconds = step + 1, before + time.monotonic() - begun
             better = False
-            if place == schedule.steps_per_epoch - 1 or step == schedule.steps - 1:
+            if step_of_epoch == schedule.steps_per_epoch - 1 or step == schedule.steps - 1:
                 better, position.ended = self._end_epoch(epoch)
                 stopped = position.ended or stopped
             if self._out_of_time():
@@ -294,11 +294,11 @@ class Loop:
         rate = self.optimisation.factor(self._scheduled(step))
         for group in self.optimisation.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("fixed") else rate)
-        found: dict[str, list[Tensor]] = {}
+        values_by_name: dict[str, list[Tensor]] = {}
         for number, mini_batch in enumerate(self.learner.mini_batches(views)):
             for name, value in self._update(step_seed(self.seed, "loss", step) + number, mini_batch).items():
-                found.setdefault(name, []).append(value)
-        losses = {name: self.group.sum(torch.stack(values).mean()) for name, values in found.items()}
+                values_by_name.setdefault(name, []).append(value)
+        losses = {name: self.group.sum(torch.stack(values).mean()) for name, values in values_by_name.items()}
         self.history.add(losses)
         if self.device.type == "cpu" or step % STEPS_BETWEEN_CHECKS == 0:
             self._check_finite({name: value.item() for name, value in losses.items()})
@@ -465,18 +465,18 @@ class Loop:
             if not name.startswith(self.learner.unchanged)
         }
 
-    def _restore(self, found: Checkpoint) -> None:
-        state = found.state
-        self._load_learner(found.tensors)
-        load_optimiser(self.optimisation.optimiser, _below("optimiser.", found.tensors), state["optimiser"])
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        self._load_learner(checkpoint.tensors)
+        load_optimiser(self.optimisation.optimiser, _below("optimiser.", checkpoint.tensors), state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         best = state["position"]["best"]
         self.position = _Position(**{**state["position"], "best": math.inf if best is None else best})
         self.history = History(self.schedule.steps, state["history"])
-        self.tracked = _below("tracked.", found.tensors)
+        self.tracked = _below("tracked.", checkpoint.tensors)
         assert self.checkpoints is not None
         print(
-            f"{self.name}: resumed at step {found.step} of {self.schedule.steps} from {self.checkpoints.shown}",
+            f"{self.name}: resumed at step {checkpoint.step} of {self.schedule.steps} from {self.checkpoints.shown}",
             file=sys.stderr,
             flush=True,
         )
@@ -491,10 +491,10 @@ class Loop:
             yield
             return
 
-        def told(number: int, frame: Any) -> None:
+        def interrupt(number: int, frame: Any) -> None:
             self.interrupted = True
 
-        before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:

@@ -28,8 +28,8 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 def batch_numbers(images: int, batch_size: int, seed: int, step: int) -> list[int]:
     """The numbers of the images of step `step` (from 0): every epoch is a permutation of its own."""
-    epoch, place = divmod(step, steps_per_epoch(images, batch_size))
-    return list(_permutation(images, seed, epoch)[place * batch_size : (place + 1) * batch_size])
+    epoch, batch = divmod(step, steps_per_epoch(images, batch_size))
+    return list(_permutation(images, seed, epoch)[batch * batch_size : (batch + 1) * batch_size])
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,7 @@ class HasBudget(Protocol):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Budgets are met where the first of them runs out; 0 is no limit, and where neither steps nor epochs are given the
+    """Learning ends with the first budget that runs out; 0 means no limit. Where neither steps nor epochs are set, the
     method's own budget holds.
 
     `batch_size`: images a step on all devices together; 0 = the method's own, -1 = the largest that fits.
