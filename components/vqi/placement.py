@@ -111,7 +111,7 @@ class StepPlacement:
     device: str = "cpu"
 
 
-def _tolerated(pool: Pool) -> dict[str, str]:
+def _toleration(pool: Pool) -> dict[str, str]:
     return {"key": POOL_LABEL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
 
 
@@ -120,8 +120,8 @@ _NOT_GAUDI = {"matchExpressions": [{"key": POOL_LABEL, "operator": "NotIn", "val
 AWAY_FROM_GAUDI = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NOT_GAUDI]}}
 RATHER_NOT_GAUDI = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": _NOT_GAUDI}]}
 # Nodes that are kept for this work by a taint.
-XEON_TOLERATIONS = (_tolerated("xeon"),)
-GAUDI_TOLERATIONS = (_tolerated("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
+XEON_TOLERATIONS = (_toleration("xeon"),)
+GAUDI_TOLERATIONS = (_toleration("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
 
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}

@@ -162,7 +162,7 @@ def test_dfm_pools_by_averages_where_the_grid_is_a_multiple_of_the_pool() -> Non
     detector = created("dfm", (64, 96))
     assert isinstance(detector, Dfm)
     embedding = torch.rand(2, 256, 4, 6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(detector._pooled(embedding), F.avg_pool2d(embedding, 2).flatten(1))
+    assert torch.equal(detector._pool(embedding), F.avg_pool2d(embedding, 2).flatten(1))
 
 
 @pytest.mark.parametrize(

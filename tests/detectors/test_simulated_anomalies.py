@@ -9,7 +9,7 @@ import torch
 from normals import TensorImages, smooth_images
 
 from vqi.detectors.perlin import perlin_noise
-from vqi.detectors.simulated_anomalies import CHANGES_KNOWN, altered, anomaly_masks, moved, simulated, turned
+from vqi.detectors.simulated_anomalies import CHANGES_KNOWN, alter, anomaly_masks, move, simulate, turn
 
 SETTINGS = {"anomalous": 0.5, "opacity": 0.1, "threshold": 0.5, "finest": 5}
 
@@ -58,7 +58,7 @@ def test_no_mask_is_empty_and_none_is_most_of_the_image():
 @pytest.mark.parametrize("textures", [None, TensorImages(smooth_images(5, seed=7))], ids=["own", "given"])
 def test_an_image_changes_inside_its_mask_alone(textures):
     images = smooth_images(40)
-    changed, mask = simulated(images, textures, **SETTINGS, random=seeded())
+    changed, mask = simulate(images, textures, **SETTINGS, random=seeded())
     inside = mask.expand_as(images) > 0
     assert torch.equal(changed[~inside], images[~inside])
     assert not torch.equal(changed[inside], images[inside])
@@ -70,12 +70,12 @@ def test_an_image_changes_inside_its_mask_alone(textures):
 def test_the_share_and_the_opacity_are_the_configured_ones():
     images = torch.zeros(12, 3, 32, 32)
     white = TensorImages(torch.ones(1, 3, 32, 32))
-    assert float(simulated(images, white, **SETTINGS | {"anomalous": 0.0}, random=seeded())[1].max()) == 0.0
-    mask = simulated(images, white, **SETTINGS | {"anomalous": 1.0}, random=seeded())[1]
+    assert float(simulate(images, white, **SETTINGS | {"anomalous": 0.0}, random=seeded())[1].max()) == 0.0
+    mask = simulate(images, white, **SETTINGS | {"anomalous": 1.0}, random=seeded())[1]
     assert bool((mask.amax(dim=(1, 2, 3)) == 1).all())
     # Only where the texture is wholly opaque is nothing of the image left, whatever the image.
     opaque = [
-        simulated(images + level, white, **SETTINGS | {"anomalous": 1.0, "opacity": 1.0}, random=seeded())[0]
+        simulate(images + level, white, **SETTINGS | {"anomalous": 1.0, "opacity": 1.0}, random=seeded())[0]
         for level in (0.0, 0.5)
     ]
     where = mask.expand_as(images) > 0
@@ -84,12 +84,10 @@ def test_the_share_and_the_opacity_are_the_configured_ones():
 
 def test_the_same_generator_gives_the_same_views_bit_for_bit():
     images = smooth_images(8)
-    first, second = (
-        simulated(turned(images, 0.5, 45.0, seeded(4)), None, **SETTINGS, random=seeded(5)) for _ in range(2)
-    )
+    first, second = (simulate(turn(images, 0.5, 45.0, seeded(4)), None, **SETTINGS, random=seeded(5)) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
-    assert not torch.equal(simulated(images, None, **SETTINGS, random=seeded(6))[0], first[0])
+    assert not torch.equal(simulate(images, None, **SETTINGS, random=seeded(6))[0], first[0])
 
 
 @pytest.mark.parametrize("change", CHANGES_KNOWN, ids=lambda change: change.__name__)
@@ -109,15 +107,15 @@ def test_a_change_keeps_to_the_range_and_to_its_own_image(change):
 
 def test_three_changes_are_made_to_every_image():
     images = smooth_images(30)
-    assert bool(((altered(images, seeded()) - images).abs().amax(dim=(1, 2, 3)) > 1e-3).all())
+    assert bool(((alter(images, seeded()) - images).abs().amax(dim=(1, 2, 3)) > 1e-3).all())
 
 
 def test_turning_moves_the_content():
     images = torch.zeros(1, 3, 40, 60)
     images[:, :, 18:22, 40:44] = 1.0  # right of the centre by 12 pixels
-    quarter = moved(images, torch.tensor([math.pi / 2]))
+    quarter = move(images, torch.tensor([math.pi / 2]))
     row, column = divmod(int(quarter[0, 0].argmax()), 60)
     assert abs(row - 20) in (10, 11, 12, 13, 14)
     assert column in (28, 29, 30, 31)
-    torch.testing.assert_close(moved(images, torch.zeros(1)), images, atol=1e-5, rtol=0)
-    assert turned(images, 1.0, 0.0, seeded()) is images
+    torch.testing.assert_close(move(images, torch.zeros(1)), images, atol=1e-5, rtol=0)
+    assert turn(images, 1.0, 0.0, seeded()) is images

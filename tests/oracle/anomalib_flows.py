@@ -75,7 +75,7 @@ def cs_flow(question: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, T
     from torchvision.models import efficientnet_b5
 
     # It downloads ImageNet's weights otherwise.
-    csflow_model.efficientnet_b5 = functools.partial(_unweighted, efficientnet_b5)
+    csflow_model.efficientnet_b5 = functools.partial(_create_without_weights, efficientnet_b5)
     model = csflow_model.CsFlowModel(tuple(tensors["images"].shape[-2:]), **question["settings"]).eval()
     fill(model.feature_extractor.feature_extractor.feature_extractor, "backbone.", tensors)
     blocks = model.graph.graph.module_list
@@ -101,7 +101,7 @@ def cs_flow(question: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, T
     }
 
 
-def _unweighted(make: Any, weights: Any) -> nn.Module:
+def _create_without_weights(make: Any, weights: Any) -> nn.Module:
     return make(weights=None)
 
 

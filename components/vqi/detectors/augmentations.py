@@ -48,10 +48,10 @@ def random_resized_crop(images: Tensor, scale: tuple[float, float], flip: float,
     down = (area / ratio * width / height).sqrt().clamp(max=1)
     left, top = ((1 - side) * torch.rand(n, generator=random) for side in (across, down))
     mirrored = torch.where(chance(n, flip, random), -1.0, 1.0)
-    return _sampled(images, 2 * left + across - 1, 2 * top + down - 1, mirrored * across, down)
+    return _sample(images, 2 * left + across - 1, 2 * top + down - 1, mirrored * across, down)
 
 
-def _sampled(images: Tensor, x: Tensor, y: Tensor, across: Tensor, down: Tensor) -> Tensor:
+def _sample(images: Tensor, x: Tensor, y: Tensor, across: Tensor, down: Tensor) -> Tensor:
     """Rectangles with their centre at (`x`, `y`) and those sides, in the coordinates of grid_sample ([-1, 1] over the
     image)."""
     zero = torch.zeros_like(x)

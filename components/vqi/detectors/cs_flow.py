@@ -59,8 +59,8 @@ class CrossScaleSubnet(nn.Module):
         outputs = [narrow(values) for narrow, values in zip(self.narrow, hidden, strict=True)]
         for finer, (up, down) in enumerate(zip(self.to_finer, self.to_coarser, strict=True)):
             coarser = finer + 1
-            outputs[finer] = outputs[finer] + up(_resized(hidden[coarser], self.grids[finer]))
-            outputs[coarser] = outputs[coarser] + _resized(down(hidden[finer]), self.grids[coarser])
+            outputs[finer] = outputs[finer] + up(_resize(hidden[coarser], self.grids[finer]))
+            outputs[coarser] = outputs[coarser] + _resize(down(hidden[finer]), self.grids[coarser])
         return in_positions([gain * values.float() for gain, values in zip(self.gain, outputs, strict=True)])
 
 
@@ -75,7 +75,7 @@ def in_maps(positions: Tensor, grids: Sequence[Shape]) -> list[Tensor]:
     return [part.unflatten(2, grid) for part, grid in zip(parts, grids, strict=True)]
 
 
-def _resized(values: Tensor, grid: Shape) -> Tensor:
+def _resize(values: Tensor, grid: Shape) -> Tensor:
     return (
         values if values.shape[2:] == grid else F.interpolate(values, size=grid, mode="bilinear", align_corners=False)
     )

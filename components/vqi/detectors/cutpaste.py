@@ -101,7 +101,7 @@ class Cutpaste(FineTunedDfm):
         area = uniform(n, *AREA, random) * height * width
         aspect = log_uniform(n, *ASPECT, random)
         across, down = (area * aspect).sqrt().clamp(1, width).round(), (area / aspect).sqrt().clamp(1, height).round()
-        return self._pasted(images, across, down, torch.zeros(n), random)
+        return self._paste(images, across, down, torch.zeros(n), random)
 
     def scar(self, images: Tensor, random: torch.Generator) -> Tensor:
         """Section 2.2: a thin upright rectangle, pasted at an angle."""
@@ -109,9 +109,9 @@ class Cutpaste(FineTunedDfm):
         scale = min(height, width) / PAPER_SIDE
         across, down = (scale * uniform(n, *size, random) for size in (SCAR_WIDTH, SCAR_LENGTH))
         angle = math.radians(SCAR_ANGLE) * uniform(n, -1, 1, random)
-        return self._pasted(images, across, down, angle, random)
+        return self._paste(images, across, down, angle, random)
 
-    def _pasted(self, images: Tensor, across: Tensor, down: Tensor, angle: Tensor, random: torch.Generator) -> Tensor:
+    def _paste(self, images: Tensor, across: Tensor, down: Tensor, angle: Tensor, random: torch.Generator) -> Tensor:
         jitter = self.settings.jitter
         patches, mask = cut_and_paste(images, across, down, angle, random)
         patches = colour_jitter(patches, jitter, jitter, random, where=mask)

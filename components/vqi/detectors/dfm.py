@@ -70,7 +70,7 @@ class Dfm(Detector):
         second = torch.zeros(channels, channels, dtype=torch.float64, device=self.device)
         filled = patches = 0
         for embedding in embeddings:
-            pooled = self._pooled(embedding)
+            pooled = self._pool(embedding)
             if not filled:
                 announce(f"features of {images} normals", 4 * images * pooled.shape[1] * 2)
                 rows = torch.empty(images, pooled.shape[1], device=pooled.device)
@@ -93,7 +93,7 @@ class Dfm(Detector):
             }
         return index
 
-    def _pooled(self, embedding: Tensor) -> Tensor:
+    def _pool(self, embedding: Tensor) -> Tensor:
         """[N, C, h, w] -> [N, C ceil(h / pool) ceil(w / pool)].
 
         Where `pool` does not divide an axis its cells are equal all the same, and a little smaller: 15 positions pooled
@@ -107,7 +107,7 @@ class Dfm(Detector):
     def score(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
         """The squared reconstruction error of the whole image, and that of every position as the map: float32 [N, C, h,
         w] -> Scores."""
-        residual = _residual(self._pooled(embedding), index["mean"], index["components"])
+        residual = _residual(self._pool(embedding), index["mean"], index["components"])
         image_score = residual.square().sum(dim=1)
         if self.settings.localisation == "error":
             grid = residual.reshape(-1, embedding.shape[1], *self.pooled_grid).square().sum(dim=1)

@@ -19,7 +19,7 @@ from vqi.detectors.interface import Scores
 from vqi.detectors.learner import Optimisation, Schedule, TrainedDetector, Views
 from vqi.detectors.maps import image_score
 from vqi.detectors.settings.draem import DraemSettings
-from vqi.detectors.simulated_anomalies import simulated, turned
+from vqi.detectors.simulated_anomalies import simulate, turn
 from vqi.platform.errors import BadInput
 
 WINDOW = 21
@@ -66,8 +66,8 @@ class Draem(TrainedDetector):
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
         """Section 3.3: `normal` I, some of them turned; `simulated` I_a, half of them with an anomaly; its `mask` M_a
         (figure 4)."""
-        normal = turned(images, self.settings.turned, self.settings.turn, random)
-        changed, mask = simulated(
+        normal = turn(images, self.settings.turned, self.settings.turn, random)
+        changed, mask = simulate(
             normal,
             self.extra,
             anomalous=self.settings.anomalous,
@@ -149,7 +149,7 @@ class StructuralSimilarity(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Two of float32 [N, C, H, W] -> [N, C, H, W], at most 1."""
-        mean, other_mean, square, other_square, product = self._smoothed(
+        mean, other_mean, square, other_square, product = self._smooth(
             torch.stack([first, second, first * first, second * second, first * second])
         )
         variances = square - mean**2 + other_square - other_mean**2
@@ -158,7 +158,7 @@ class StructuralSimilarity(nn.Module):
         luminance = (2 * mean * other_mean + stability) / (mean**2 + other_mean**2 + stability)
         return luminance * (2 * covariance + contrast_stability) / (variances + contrast_stability)
 
-    def _smoothed(self, images: Tensor) -> Tensor:
+    def _smooth(self, images: Tensor) -> Tensor:
         planes = images.reshape(-1, 1, *images.shape[-2:])
         margin = len(self.kernel) // 2
         planes = F.conv2d(planes, self.kernel.view(1, 1, -1, 1), padding=(margin, 0))

@@ -34,13 +34,13 @@ class CommonGrid(nn.Module):
 
     def forward(self, features: Iterable[Tensor]) -> list[Tensor]:
         """float32 [N, C_i, h_i, w_i] of every layer -> float32 [N, C_i, h, w]."""
-        return [self._resized(number, feature) for number, feature in enumerate(features)]
+        return [self._resize(number, feature) for number, feature in enumerate(features)]
 
     def concatenated(self, features: Iterable[Tensor]) -> Tensor:
         """float32 [N, C_i, h_i, w_i] of every layer -> float32 [N, sum of C_i, h, w]."""
         return torch.cat(self.forward(features), dim=1)
 
-    def _resized(self, number: int, feature: Tensor) -> Tensor:
+    def _resize(self, number: int, feature: Tensor) -> Tensor:
         if self.same[number]:
             return feature
         if self.covering[number]:

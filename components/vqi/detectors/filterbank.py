@@ -66,12 +66,12 @@ class FilterBank(nn.Module):
             if node in nodes:
                 features[node] = self._features(octave, 3 if number else 1, STRIDE >> number)
             if number + 1 < OCTAVES:
-                octave = F.conv2d(_padded(octave, self.blur), self.blur, stride=2, groups=3)
+                octave = F.conv2d(_pad(octave, self.blur), self.blur, stride=2, groups=3)
         return {node: features[node] for node in nodes}
 
     def _features(self, octave: Tensor, colours: int, stride: int) -> Tensor:
         """The log contrasts of the first `colours` planes and the means of all, averaged over `stride` pixels."""
-        padded = _padded(octave, self.gabors)
+        padded = _pad(octave, self.gabors)
         maps = []
         for plane in padded[:, :colours].split(1, dim=1):
             even, odd = F.conv2d(plane, self.gabors, stride=2).float().chunk(2, dim=1)
@@ -81,7 +81,7 @@ class FilterBank(nn.Module):
         return torch.cat(maps, 1)
 
 
-def _padded(octave: Tensor, filters: Tensor) -> Tensor:
+def _pad(octave: Tensor, filters: Tensor) -> Tensor:
     """The octave with its edge repeated: filters [.., k, k], k even, at every second pixel, then lie half a pixel right
     of and below it."""
     before, after = filters.shape[-1] // 2 - 1, filters.shape[-1] // 2

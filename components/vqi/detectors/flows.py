@@ -60,9 +60,9 @@ class Coupling(AllInOneBlock):
         del self.w_perm, self.w_perm_inv
         self.register_buffer("w_perm", order)
         self.register_buffer("w_perm_inv", order.argsort())
-        self.permute_function = self._picked
+        self.permute_function = self._pick
 
-    def _picked(self, values: Tensor, channels: Tensor) -> Tensor:
+    def _pick(self, values: Tensor, channels: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and values.requires_grad):
             return values.index_select(1, channels)
         return _Picked.apply(values, channels, self.w_perm_inv if channels is self.w_perm else self.w_perm)

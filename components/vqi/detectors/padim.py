@@ -100,9 +100,9 @@ class Padim(Detector):
             scatter.baddbmm_(rows.mT, rows)
             seen += len(values)
             mean += shift * (len(values) / seen)
-        return {"mean": mean, "whitening": self._factorised(scatter, seen)}
+        return {"mean": mean, "whitening": self._factorise(scatter, seen)}
 
-    def _factorised(self, scatter: Tensor, seen: int) -> Tensor:
+    def _factorise(self, scatter: Tensor, seen: int) -> Tensor:
         """Scatter matrices [P, d, d] of `seen` images -> L⁻¹ of their covariances, in place."""
         identity = torch.eye(scatter.shape[1], device=scatter.device)
         for start in range(0, len(scatter), POSITIONS):

@@ -73,7 +73,7 @@ class PatchDescription(nn.Module):
         """Take over the weights of the file `name`: layers named as here, below any prefix, or numbered in a row.
         BadInput where they do not fit."""
         wanted = self.state_dict()
-        stored = _named(state)
+        stored = _rename(state)
         for key, tensor in wanted.items():
             if key not in stored:
                 listing = ", ".join(sorted({entry.rpartition(".")[0] for entry in state})[:12])
@@ -93,7 +93,7 @@ class PatchDescription(nn.Module):
         self.load_state_dict({key: stored[key].float() for key in wanted})
 
 
-def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of the teacher among `state`, under the names used here."""
     numbered = sorted({int(match[1]) for key in state if (match := re.fullmatch(r"(\d+)\.(weight|bias)", key))})
     if numbered:

@@ -55,9 +55,9 @@ class Simsiam(FineTunedDfm):
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:
         """Section 3: `first` and `second`, two augmentations of each image, float32 [n, 3, H, W]."""
-        return {"first": self._augmented(images, random), "second": self._augmented(images, random)}
+        return {"first": self._augment(images, random), "second": self._augment(images, random)}
 
-    def _augmented(self, images: Tensor, random: torch.Generator) -> Tensor:
+    def _augment(self, images: Tensor, random: torch.Generator) -> Tensor:
         settings = self.settings
         images = random_resized_crop(images, (settings.smallest_crop, 1.0), 0.5, random)
         images = colour_jitter(images, settings.jitter, settings.hue, random, probability=0.8, grey=0.2)

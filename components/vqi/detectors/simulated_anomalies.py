@@ -22,7 +22,7 @@ CHANGES = 3
 LEVELS = 256
 
 
-def simulated(
+def simulate(
     images: Tensor,
     textures: TrainingImages | None,
     *,
@@ -43,7 +43,7 @@ def simulated(
         return changed, mask
     original = images[chosen]
     mask[chosen] = anomaly_masks(len(chosen), (images.shape[2], images.shape[3]), threshold, finest, random)
-    texture = altered(_textures(images, len(chosen), textures, random), random)
+    texture = alter(_textures(images, len(chosen), textures, random), random)
     b = opacity + (1 - opacity) * torch.rand(len(chosen), 1, 1, 1, generator=random)
     changed[chosen] = torch.lerp(original, texture, b * mask[chosen])
     return changed, mask
@@ -56,17 +56,17 @@ def anomaly_masks(count: int, size: tuple[int, int], threshold: float, finest: i
     Noise that stays below is stretched to [-1, 1].
     """
     cells = 2 ** torch.randint(0, finest + 1, (count, 2), generator=random)
-    noise = moved(perlin_noise(size, cells, random)[:, None], _turns(count, 90.0, random), padding="zeros")
+    noise = move(perlin_noise(size, cells, random)[:, None], _turns(count, 90.0, random), padding="zeros")
     low, high = noise.amin(dim=(1, 2, 3), keepdim=True), noise.amax(dim=(1, 2, 3), keepdim=True)
     stretched = 2 * (noise - low) / (high - low).clamp(min=1e-6) - 1
     return (torch.where(high > threshold, noise, stretched) > threshold).float()
 
 
-def turned(images: Tensor, share: float, degrees: float, random: torch.Generator) -> Tensor:
+def turn(images: Tensor, share: float, degrees: float, random: torch.Generator) -> Tensor:
     """A `share` of the images, turned by up to `degrees`; what comes in from outside is mirrored."""
     angles = _turns(len(images), degrees, random)
     chosen = torch.rand(len(images), generator=random) < share
-    return _where(chosen, images, lambda some: moved(some, angles[chosen])) if degrees else images
+    return _where(chosen, images, lambda some: move(some, angles[chosen])) if degrees else images
 
 
 def _textures(images: Tensor, count: int, textures: TrainingImages | None, random: torch.Generator) -> Tensor:
@@ -75,7 +75,7 @@ def _textures(images: Tensor, count: int, textures: TrainingImages | None, rando
         return textures.load(torch.randint(len(textures), (count,), generator=random).tolist())
     others = images[torch.randint(len(images), (count,), generator=random)]
     # Turned any way and up to four times as large or as small: what is normal in its place is not elsewhere.
-    elsewhere = moved(
+    elsewhere = move(
         others,
         _turns(count, 180.0, random),
         4 ** _uniform(count, -1, 1, random),
@@ -97,7 +97,7 @@ def _procedural(count: int, size: tuple[int, int], random: torch.Generator) -> T
     return (torch.lerp(first, second, share) + grain).clamp(0, 1)
 
 
-def altered(images: Tensor, random: torch.Generator) -> Tensor:
+def alter(images: Tensor, random: torch.Generator) -> Tensor:
     """Each image through three of the known changes."""
     picks = torch.rand(len(images), len(CHANGES_KNOWN), generator=random).argsort(dim=1)[:, :CHANGES]
     for number, change in enumerate(CHANGES_KNOWN):
@@ -105,7 +105,7 @@ def altered(images: Tensor, random: torch.Generator) -> Tensor:
     return images
 
 
-def moved(
+def move(
     images: Tensor,
     angles: Tensor,
     scales: Tensor | None = None,
@@ -166,34 +166,34 @@ def _colour(images: Tensor, random: torch.Generator) -> Tensor:
     saturation = _uniform(len(images), 0, 1.5, random)
     grey = torch.full((3, 3), 1 / 3)
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
-    turn = angles.cos().view(-1, 1, 1) * (torch.eye(3) - grey) + angles.sin().view(-1, 1, 1) * cross
-    matrix = grey + saturation.view(-1, 1, 1) * turn
+    rotation = angles.cos().view(-1, 1, 1) * (torch.eye(3) - grey) + angles.sin().view(-1, 1, 1) * cross
+    matrix = grey + saturation.view(-1, 1, 1) * rotation
     return (matrix @ images.flatten(2)).view_as(images).clamp(0, 1)
 
 
-def _solarised(images: Tensor, random: torch.Generator) -> Tensor:
+def _solarise(images: Tensor, random: torch.Generator) -> Tensor:
     """Values above a threshold inverted."""
     threshold = _uniform(len(images), 32 / 255, 128 / 255, random).view(-1, 1, 1, 1)
     return torch.where(images > threshold, 1 - images, images)
 
 
-def _posterised(images: Tensor, random: torch.Generator) -> Tensor:
+def _posterise(images: Tensor, random: torch.Generator) -> Tensor:
     """1 to 7 bits of 8."""
     step = (2.0 ** torch.randint(1, 8, (len(images), 1, 1, 1), generator=random)) / LEVELS
     return (images / step).floor() * step
 
 
-def _inverted(images: Tensor, random: torch.Generator) -> Tensor:
+def _invert(images: Tensor, random: torch.Generator) -> Tensor:
     return 1 - images
 
 
-def _stretched(images: Tensor, random: torch.Generator) -> Tensor:
+def _stretch(images: Tensor, random: torch.Generator) -> Tensor:
     """Every channel to the whole range."""
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
     return (images - low) / (high - low).clamp(min=1 / LEVELS)
 
 
-def _equalised(images: Tensor, random: torch.Generator) -> Tensor:
+def _equalise(images: Tensor, random: torch.Generator) -> Tensor:
     """Every channel's histogram flat."""
     levels = (images * (LEVELS - 1)).long().flatten(0, 1).flatten(1)
     planes, pixels = levels.shape
@@ -203,8 +203,8 @@ def _equalised(images: Tensor, random: torch.Generator) -> Tensor:
     return (histogram.cumsum(dim=1).float() / pixels).gather(1, levels).view_as(images)
 
 
-def _rotated(images: Tensor, random: torch.Generator) -> Tensor:
-    return moved(images, _turns(len(images), 45.0, random))
+def _rotate(images: Tensor, random: torch.Generator) -> Tensor:
+    return move(images, _turns(len(images), 45.0, random))
 
 
 CHANGES_KNOWN = (
@@ -212,10 +212,10 @@ CHANGES_KNOWN = (
     _brightness,
     _sharpness,
     _colour,
-    _solarised,
-    _posterised,
-    _inverted,
-    _stretched,
-    _equalised,
-    _rotated,
+    _solarise,
+    _posterise,
+    _invert,
+    _stretch,
+    _equalise,
+    _rotate,
 )

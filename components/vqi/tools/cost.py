@@ -87,7 +87,7 @@ def measure_cost(
     images = torch.rand(MORE, 3, *size, generator=generator(0, "cost", 0))
     with contextlib.redirect_stderr(io.StringIO()):  # what it announces of its memory is true of these few images alone
         index_seconds = _index_seconds(detector, images)
-    latency = _median_seconds(lambda: _scored(detector, images[:1]))
+    latency = _median_seconds(lambda: _score_once(detector, images[:1]))
     supervised = settings_class(method).supervised
     budget = settings_class(method).budget
     trainings = (
@@ -125,7 +125,7 @@ def _index_seconds(detector: Detector, images: Tensor) -> float:
 
 
 @torch.inference_mode()
-def _scored(detector: Detector, images: Tensor) -> None:
+def _score_once(detector: Detector, images: Tensor) -> None:
     detector(images.to(detector.device)).image.tolist()
 
 

@@ -53,7 +53,7 @@ def preview(
     defects. Raises BadInput where there are none, or the method cannot be made with these settings.
     """
     kind, source_data = settings_class(method), Dataset(dataset)
-    samples = _chosen(source_data, kind.supervised, seed)
+    samples = _choose_samples(source_data, kind.supervised, seed)
     images = torch.from_numpy(np.stack([to_input(geometry.apply(source_data.image(sample))) for sample in samples]))
     labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if kind.supervised else None
     views: Views = {}
@@ -81,7 +81,7 @@ def preview(
     return Preview(tuple(columns), _sentence(method, kind.budget is not None, views, shown))
 
 
-def _chosen(dataset: Dataset, supervised: bool, seed: int) -> list[Sample]:
+def _choose_samples(dataset: Dataset, supervised: bool, seed: int) -> list[Sample]:
     """IMAGES samples to learn from (fewer where there are fewer), the same for the same seed, in the manifest's
     order."""
     normals = dataset.samples("train", "good")

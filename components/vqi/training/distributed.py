@@ -137,7 +137,7 @@ def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
     try:
-        return elastic_launch(config, _joined)(work, *arguments)[0]
+        return elastic_launch(config, _join_and_work)(work, *arguments)[0]
     except ChildFailedError as error:
         raise _first(error, processes) from error
     except SignalException as error:
@@ -159,7 +159,7 @@ def _first(error: Any, processes: int) -> VqiError:
     )
 
 
-def _joined(work: Callable[..., Any], *arguments: Any) -> Any:
+def _join_and_work(work: Callable[..., Any], *arguments: Any) -> Any:
     """In a launched process: join the others, work, leave. The launcher's environment says who and where they are."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend)

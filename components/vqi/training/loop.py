@@ -151,7 +151,7 @@ class Loop:
                 file=sys.stderr,
                 flush=True,
             )
-        with self._watching_for_signals():
+        with self._handle_signals():
             stopped, waited, seconds, images = self._learn()
         self._take_best()
         self.learner.eval()
@@ -485,7 +485,7 @@ class Loop:
         self.learner.load_state_dict(self.learner.state_dict() | _below("learner.", tensors))
 
     @contextmanager
-    def _watching_for_signals(self) -> Iterator[None]:
+    def _handle_signals(self) -> Iterator[None]:
         """SIGTERM (a pod is evicted) and SIGINT end the run after the step that is under way."""
         if threading.current_thread() is not threading.main_thread():
             yield
