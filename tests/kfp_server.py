@@ -340,9 +340,9 @@ def serving(kfp: Kfp) -> Iterator[Kfp]:
             if kfp.token and self.headers.get("Authorization") != f"Bearer {kfp.token}":
                 raise Refused(401, "Request header error: there is no user identity header")
             for method, template, takes, handler in [*ROUTES, LOGS]:
-                found = re.fullmatch(re.sub(r"\{\w+\}", r"([^/:]+)", template), parts.path)
-                if found and method == self.command:
-                    arguments: list[Any] = [unquote(group) for group in found.groups()]
+                match = re.fullmatch(re.sub(r"\{\w+\}", r"([^/:]+)", template), parts.path)
+                if match and method == self.command:
+                    arguments: list[Any] = [unquote(group) for group in match.groups()]
                     if takes.startswith("V2beta1"):
                         arguments.append(_strictly(json.loads(body), takes))
                     elif takes == "file":
@@ -391,7 +391,7 @@ def _strictly(value: Any, kind: str) -> Any:
     model = getattr(api, kind)
     if isinstance(value, str):  # an enumeration
         if value not in model.allowable_values:
-            raise Refused(400, f"{value} is no {kind}")
+            raise Refused(400, f"{value} is not a {kind}")
         return value
     names = {key: attribute for attribute, key in model.attribute_map.items()}
     unknown = set(value) - set(names)

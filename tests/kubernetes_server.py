@@ -92,21 +92,21 @@ def serving(cluster: Cluster, kubeconfig: Path) -> Iterator[Cluster]:
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = urlsplit(self.path)
-            if found := re.fullmatch(r"/api/v1/namespaces/\w+/services/ml-pipeline:http/proxy(/.*)", parts.path):
-                self._forward(f"{found[1]}?{parts.query}", body)
+            if match := re.fullmatch(r"/api/v1/namespaces/\w+/services/ml-pipeline:http/proxy(/.*)", parts.path):
+                self._forward(f"{match[1]}?{parts.query}", body)
                 return
-            status, content = self._found(parts.path, parse_qs(parts.query))
+            status, content = self._read_object(parts.path, parse_qs(parts.query))
             self._send(status, "text/plain" if isinstance(content, str) else "application/json", content)
 
-        def _found(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        def _read_object(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
             if path == "/api/v1/nodes":
                 return self._allowed("nodes", k8s.V1NodeList(items=cluster.nodes))
-            if found := re.fullmatch(r"/api/v1/namespaces/([^/]+)", path):
-                return self._held("namespaces", found[1], k8s.V1Namespace())
-            found = re.fullmatch(rf"/api/v1/namespaces/{NAMESPACE}/(\w+)(?:/([^/]+))?(/log)?", path)
-            if not found:
+            if match := re.fullmatch(r"/api/v1/namespaces/([^/]+)", path):
+                return self._held("namespaces", match[1], k8s.V1Namespace())
+            match = re.fullmatch(rf"/api/v1/namespaces/{NAMESPACE}/(\w+)(?:/([^/]+))?(/log)?", path)
+            if not match:
                 return 404, _status(404)
-            kind, name, log = found.groups()
+            kind, name, log = match.groups()
             if kind == "pods" and log:
                 return (200, cluster.logs[name]) if name in cluster.logs else (404, _status(404))
             if kind == "pods":

@@ -69,11 +69,11 @@ ALLOWED = {
 
 
 def modules() -> list[tuple[str, Path]]:
-    found = []
+    named_paths = []
     for package, folder in SOURCES.items():
         for path in sorted(folder.rglob("*.py")):
-            found.append((".".join([package, *path.relative_to(folder).with_suffix("").parts]), path))
-    return found
+            named_paths.append((".".join([package, *path.relative_to(folder).with_suffix("").parts]), path))
+    return named_paths
 
 
 def room(module: str) -> str:

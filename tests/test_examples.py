@@ -62,7 +62,7 @@ def test_stream_decides_frame_by_frame(toy_bundle: Path) -> None:
     assert all(re.fullmatch(r"frame \d: \w+, score -?\d+\.\d{4}, \d+ ms", line) for line in lines), lines
 
 
-def test_stream_never_reads_ahead_of_a_decision(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_reads_no_frame_before_the_last_is_decided(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from stream import decisions
 
@@ -96,8 +96,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", made, source)
     assert built.returncode == 0, built.stderr
     (wheel,) = made.glob("vqi_colour-*.whl")
-    placed = run(*pip, "install", "--no-deps", "--no-index", "--target", made / "site", wheel)
-    assert placed.returncode == 0, placed.stderr
+    installed = run(*pip, "install", "--no-deps", "--no-index", "--target", made / "site", wheel)
+    assert installed.returncode == 0, installed.stderr
     return made / "site"
 
 

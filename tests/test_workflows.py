@@ -22,7 +22,7 @@ def test_actions_are_pinned_by_full_version(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_workflow_may_read_the_code_and_nothing_else_unless_a_job_says_so(file):
+def test_a_workflow_may_read_the_code_and_nothing_else_unless_a_job_declares_it(file):
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     granted = {
@@ -48,7 +48,7 @@ def test_what_a_script_runs_is_bash_without_anything_written_into_it(file):
         assert checked.returncode == 0, checked.stderr
 
 
-def test_what_ci_runs_is_there():
+def test_what_ci_runs_exists():
     """Scripts, make targets and commands that workflows call."""
     root = FILES[0].parents[2]
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))

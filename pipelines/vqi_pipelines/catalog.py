@@ -96,7 +96,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         )
     known = keys()
     if key not in known and not key.startswith(("method.settings.", "resources.")):
-        raise BadInput(f"--set {key} is no key of a category.{closest(key, known)}")
+        raise BadInput(f"--set {key} is not a key of a category.{closest(key, known)}")
     try:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:

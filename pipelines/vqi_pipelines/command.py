@@ -47,11 +47,11 @@ class Command(TyperCommand):
             raise
         except (VqiError, OSError) as error:
             failure = error if isinstance(error, VqiError) else system_error(error)
-            _tell(failure, bool(ctx.params.get("json_output")))
+            _print_error(failure, bool(ctx.params.get("json_output")))
             sys.exit(failure.exit_code)
 
 
-def _tell(error: VqiError, as_json: bool) -> None:
+def _print_error(error: VqiError, as_json: bool) -> None:
     from vqi.platform.printing import printable
 
     if as_json:

@@ -56,8 +56,10 @@ class Summary:
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-def run_category(category: Category, out: Path, say: Callable[[str], None], runner: Runner = "subprocess") -> Summary:
-    """Run the DAG of one category under a new folder of `out`; `say` is given what a person should see as it goes.
+def run_category(
+    category: Category, out: Path, report: Callable[[str], None], runner: Runner = "subprocess"
+) -> Summary:
+    """Run the DAG of one category under a new folder of `out`; `report` gets each line that a person should see.
 
     `runner` says what a step is: a process of this environment, or a container of its image.
 
@@ -76,8 +78,8 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
     weights = category.backbone.weights
     if weights not in ("imagenet", "random") and "://" not in weights:
         parameters["backbone_weights"] = _present("backbone.weights", weights)
-    found = {name: _present(f"method.settings.{name}", path) for name, path in category.method_paths.items()}
-    parameters["method_settings"] = json.dumps({**category.method.settings, **found}, sort_keys=True)
+    method_paths = {name: _present(f"method.settings.{name}", path) for name, path in category.method_paths.items()}
+    parameters["method_settings"] = json.dumps({**category.method.settings, **method_paths}, sort_keys=True)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
     reports = run_dir / "steps"
@@ -100,17 +102,17 @@ def run_category(category: Category, out: Path, say: Callable[[str], None], runn
             shutil.rmtree(run_dir, ignore_errors=True)
             raise
     write_json(run_dir / "parameters.json", parameters)
-    say(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
+    report(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
     started = time.monotonic()
     try:
-        _run_pipeline(parameters, run_dir, reports, say, runner)
+        _run_pipeline(parameters, run_dir, reports, report, runner)
     except RuntimeError as error:
         raise _failure(reports, run_dir, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
     # kfp takes a container that was gone before it could be asked for one that succeeded.
-    if any(_report(reports, step).get("state") != "succeeded" for step in STEPS):
+    if any(_read_step_report(reports, step).get("state") != "succeeded" for step in STEPS):
         raise _failure(reports, run_dir, "its container vanished")
     if not own_checkpoints:
-        _forget_checkpoints(out / "checkpoints", _report(reports, "train"))
+        _forget_checkpoints(out / "checkpoints", _read_step_report(reports, "train"))
     summary = summarise(category.name, run_dir)
     summary.tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
     summary.seconds["total"] = round(time.monotonic() - started, 3)
@@ -124,7 +126,7 @@ def summarise(name: str, run_dir: Path) -> Summary:
     summary = Summary(name, str(run_dir))
     outputs: dict[str, str] = {}
     for step in STEPS:
-        report = _report(run_dir / "steps", step)
+        report = _read_step_report(run_dir / "steps", step)
         if "seconds" in report:
             summary.seconds[step], summary.peak_mib[step] = report["seconds"], report["peak_mib"]
         outputs.update(report.get("outputs", {}))
@@ -150,10 +152,10 @@ def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
 
 def _present(key: str, path: str) -> str:
     """The absolute path of something local that a run needs; asked before the run's folder is made."""
-    found = Path(path).expanduser().resolve()
-    if not found.exists():
+    absolute = Path(path).expanduser().resolve()
+    if not absolute.exists():
         raise BadInput(f"{key} is {path!r}, which does not exist; name what is there, or an s3:// address.")
-    return str(found)
+    return str(absolute)
 
 
 def _new_run_folder(out: Path, name: str) -> Path:
@@ -201,15 +203,15 @@ def _link_file(source: str | Path, destination: str | Path) -> None:
         shutil.copyfile(source, destination)
 
 
-def _report(reports: Path, step: str) -> dict[str, Any]:
+def _read_step_report(reports: Path, step: str) -> dict[str, Any]:
     path = reports / f"{step}.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
-    """The error of the step that did not succeed, as that step told it; `reason` is what kfp said."""
+    """The error of the step that did not succeed, in that step's own sentence; `reason` is kfp's."""
     for step in STEPS:
-        report = _report(reports, step)
+        report = _read_step_report(reports, step)
         state = report.get("state")
         if state == "failed":
             kind = {2: BadInput, 3: GateRefused}.get(report["exit_code"], RunFailed)
@@ -227,7 +229,7 @@ def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
 
 
 def _run_pipeline(
-    parameters: dict[str, Any], run_dir: Path, reports: Path, say: Callable[[str], None], runner: Runner
+    parameters: dict[str, Any], run_dir: Path, reports: Path, report: Callable[[str], None], runner: Runner
 ) -> None:
     variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
     with ExitStack() as around, warnings.catch_warnings():
@@ -248,7 +250,7 @@ def _run_pipeline(
         artifacts = run_dir / "artifacts"
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
-        with open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, say)):
+        with open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, report)):
             local_pipeline(train_category)(**parameters)
 
 
@@ -274,8 +276,8 @@ class _Console(io.TextIOBase):
     the error that ends the run.
     """
 
-    def __init__(self, log: TextIO, say: Callable[[str], None]) -> None:
-        self.log, self.say = log, say
+    def __init__(self, log: TextIO, report: Callable[[str], None]) -> None:
+        self.log, self.report = log, report
         self.line, self.in_step, self.in_input = "", False, False
         self.step, self.last_word = "", list[str]()
 
@@ -291,10 +293,10 @@ class _Console(io.TextIOBase):
         started = re.search(r"Executing task .*'([a-z-]+)'", line)
         if started:
             self.in_step, self.step, self.last_word = True, started[1].replace("-", "_"), []
-            self.say(f"{self.step} ...")
+            self.report(f"{self.step} ...")
         elif " finished with status " in line:
-            for told in self.last_word if self.in_step and "SUCCESS" in line else ():
-                self.say(told)
+            for last_line in self.last_word if self.in_step and "SUCCESS" in line else ():
+                self.report(last_line)
             self.in_step = False
         elif "[KFP Executor" in line:
             self.in_input = "Got executor_input" in line
@@ -302,10 +304,10 @@ class _Console(io.TextIOBase):
             body = line[4:].rstrip()
             self.in_input = self.in_input and (not body or body[0] in ' {}[]"')
             if body and not self.in_input:
-                self._tell(printable(body.strip()))
+                self._show_step_line(printable(body.strip()))
 
-    def _tell(self, told: str) -> None:
-        if self.last_word or told.startswith(f"vqi {self.step}: "):
-            self.last_word.append(f"  {told}")
+    def _show_step_line(self, line: str) -> None:
+        if self.last_word or line.startswith(f"vqi {self.step}: "):
+            self.last_word.append(f"  {line}")
         else:
-            self.say(f"  {told}")
+            self.report(f"  {line}")

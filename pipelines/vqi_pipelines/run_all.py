@@ -60,8 +60,8 @@ class AllRuns:
     exit_code: int
 
 
-def run_all(trials: Sequence[Trial], out: Path, say: Callable[[str], None], parallel: int = 1) -> AllRuns:
-    """Run the trials, `parallel` at a time, and compare them; `say` is given what a person should see.
+def run_all(trials: Sequence[Trial], out: Path, report: Callable[[str], None], parallel: int = 1) -> AllRuns:
+    """Run the trials, `parallel` at a time, and compare them; `report` gets each line that a person should see.
 
     A trial that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
     """
@@ -71,12 +71,12 @@ def run_all(trials: Sequence[Trial], out: Path, say: Callable[[str], None], para
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{out / 'mlflow.db'}"
     comparison = Comparison.begin(uri, tracking.experiment, f"run-all {folder.name}", folder.name)
     comparison.write_trials([trial.entry() for trial in trials])
-    say(f"{len(trials)} runs, {parallel} at a time, in {out}")
+    report(f"{len(trials)} runs, {parallel} at a time, in {out}")
     with ThreadPoolExecutor(parallel) as workers:
         running = _Running()
         try:
             finished_trials = list(
-                workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, say), trials)
+                workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, report), trials)
             )
         except BaseException:
             running.stop()
@@ -132,17 +132,17 @@ class _Running:
 
 
 def _run_trial(
-    trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, say: Callable[[str], None]
+    trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, report: Callable[[str], None]
 ) -> FinishedTrial:
     name = f"[{trial.mark}] {trial.category.name}, {trial.label}"
     try:
         record = out / FINISHED / f"{trial_key(trial.category)}.json"
     except VqiError as error:  # its photographs cannot even be listed
-        say(printable(f"{name}: {error}"))
+        report(printable(f"{name}: {error}"))
         return FinishedTrial(trial, {}, str(error), error.exit_code)
     done = _finished(record)
     if done:
-        say(f"{name}: finished before, in {done['run_dir']}")
+        report(f"{name}: finished before, in {done['run_dir']}")
         if run_id := _results(done).get("tracking", {}).get("run_id"):
             # It may have been tracked elsewhere; what is compared is read from its folder.
             with contextlib.suppress(VqiError):
@@ -164,7 +164,7 @@ def _run_trial(
         for line in process.stderr:
             kept.write(line)
             if line.rstrip().endswith("...") or line.startswith("vqi: "):
-                say(printable(f"{name}: {line.strip()}"))
+                report(printable(f"{name}: {line.strip()}"))
     code = process.wait()
     running.ended(process)
     try:
@@ -173,7 +173,7 @@ def _run_trial(
         summary = {}
     if code == 0 and summary.get("run_dir"):
         write_json(record, summary)
-        say(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
+        report(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
         return FinishedTrial(trial, summary)
     return FinishedTrial(
         trial,
@@ -193,20 +193,20 @@ def trial_key(category: Category) -> str:
     files = [category.data.source, *category.method_paths.values()]
     if category.backbone.weights not in ("imagenet", "random"):
         files.append(category.backbone.weights)
-    value = [parameters, code_version(), [_listing(place) for place in files]]
+    value = [parameters, code_version(), [_listing(location) for location in files]]
     return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
 
 
-def _listing(place: str) -> list[list[Any]]:
-    if place.startswith("s3://"):
-        store, address = ObjectStore.from_environment(), Address.parse(place)
+def _listing(location: str) -> list[list[Any]]:
+    if location.startswith("s3://"):
+        store, address = ObjectStore.from_environment(), Address.parse(location)
         alone = store.find(address)
         return [[item.key, item.size, item.etag] for item in ([alone] if alone else store.objects(address))]
-    root = Path(place).expanduser()
+    root = Path(location).expanduser()
     if not root.exists():
-        raise BadInput(f"{place!r} does not exist; name what is there, or an s3:// address.")
-    found = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
-    return [[str(path.relative_to(root)), (state := path.stat()).st_size, state.st_mtime_ns] for path in found]
+        raise BadInput(f"{location!r} does not exist; name what is there, or an s3:// address.")
+    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    return [[str(path.relative_to(root)), (state := path.stat()).st_size, state.st_mtime_ns] for path in files]
 
 
 def _finished(record: Path) -> dict[str, Any]:
@@ -224,8 +224,8 @@ def _finished(record: Path) -> dict[str, Any]:
 
 
 def _evaluation(summary: dict[str, Any]) -> Path | None:
-    found = sorted(Path(summary["run_dir"]).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
-    return found[0].parent if found else None
+    matches = sorted(Path(summary["run_dir"]).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
+    return matches[0].parent if matches else None
 
 
 def _results(summary: dict[str, Any]) -> dict[str, Any]:

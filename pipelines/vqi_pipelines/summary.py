@@ -59,14 +59,14 @@ def print_summary(category: Category, summary: Summary) -> None:
         if note:
             console.print(Text(printable(f"- {note}")))
     console.print()
-    for title, place in (
+    for title, path in (
         ("Report", summary.report),
         ("Dataset check", summary.check_page),
         ("Bundle", summary.bundle),
         ("Run", summary.run_dir),
     ):
-        if place:
-            console.print(Text(printable(f"{title + ':':15}{place}")), soft_wrap=True)
+        if path:
+            console.print(Text(printable(f"{title + ':':15}{path}")), soft_wrap=True)
     console.print(Text(printable(f"{'MLflow:':15}{summary.tracking_uri}")), soft_wrap=True)
     console.print(Text(printable(f"{'Use it:':15}vqi predict {summary.bundle} IMAGES...")), soft_wrap=True)
 

@@ -14,7 +14,7 @@ from kfp import dsl
 from vqi.steps.compare.component import compare
 from vqi.steps.plan_trials.component import plan_trials
 from vqi.steps.plan_trials.step import ITEM
-from vqi_pipelines.placing import placed
+from vqi_pipelines.task_placement import place_task
 from vqi_pipelines.train_category import train_category
 
 # Known when a package is compiled: KFP takes no parameter for it. The nodes' room and the tasks' requests set how many
@@ -60,13 +60,13 @@ def train_all(
         "tracking_uri": tracking_uri,
         "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     }
-    compared = placed(compare(**tracking), "compare").set_caching_options(False).set_display_name("compare")
+    compared = place_task(compare(**tracking), "compare").set_caching_options(False).set_display_name("compare")
     with dsl.ExitHandler(compared, name="all trials"):
         # From the cache it would name the trials of another comparison.
         planned = plan_trials(
             categories=categories, common=common, methods=methods, pool=pool, **tracking
         ).set_caching_options(False)
-        placed(planned, "plan_trials").set_display_name("plan trials")
+        place_task(planned, "plan_trials").set_display_name("plan trials")
         with dsl.ParallelFor(planned.output, name="trials", parallelism=PARALLEL) as trial:
             train_category(
                 **{

@@ -14,7 +14,7 @@ from vqi.steps.export.component import export
 from vqi.steps.ingest.component import ingest
 from vqi.steps.place.component import place as place_steps
 from vqi.steps.train.component import train
-from vqi_pipelines.placing import placed, variants
+from vqi_pipelines.task_placement import place_task, variants
 
 DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported
 defect detector.
@@ -75,10 +75,10 @@ def train_category(
         return {key: value for key, value in parameters.items() if key.startswith(prefixes)}
 
     # Never from the cache: it asks whether the tracking server answers now.
-    place_task = place_steps(images=variants(), **parameters).set_caching_options(False)
-    place = placed(place_task, "place").set_display_name("0 place")
+    configured = place_steps(images=variants(), **parameters).set_caching_options(False)
+    placement_task = place_task(configured, "place").set_display_name("0 place")
     geometry = only("image_crop", "image_region", "image_size")
-    compute = only("compute_") | {"compute_device": place.outputs["device"]}
+    compute = only("compute_") | {"compute_device": placement_task.outputs["device"]}
 
     # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs
     # changed.
@@ -91,7 +91,7 @@ def train_category(
         threshold_false_reject_rate=threshold_false_reject_rate,
         **only("data_"),
     ).set_caching_options(False)
-    placed(ingested, "ingest", place).set_display_name("1 ingest")
+    place_task(ingested, "ingest", placement_task).set_display_name("1 ingest")
     dataset, fingerprint = ingested.outputs["dataset"], ingested.outputs["fingerprint"]
 
     checked = check_dataset(
@@ -102,7 +102,7 @@ def train_category(
         **geometry,
         **only("threshold_"),
     )
-    placed(checked, "check_dataset", place).set_display_name("2 check dataset")
+    place_task(checked, "check_dataset", placement_task).set_display_name("2 check dataset")
 
     trained = train(
         dataset=dataset,
@@ -117,11 +117,11 @@ def train_category(
         **only("backbone_", "method_", "train_"),
         **compute,
     ).after(checked)
-    placed(trained, "train", place).set_display_name("3 train")
+    place_task(trained, "train", placement_task).set_display_name("3 train")
     network = trained.outputs["network"]
 
     indexed = build_index(dataset=dataset, network=network, fingerprint=fingerprint, **compute)
-    placed(indexed, "build_index", place).set_display_name("4 build index")
+    place_task(indexed, "build_index", placement_task).set_display_name("4 build index")
     index = indexed.outputs["index"]
 
     evaluated = evaluate(
@@ -132,7 +132,7 @@ def train_category(
         **only("threshold_", "tracking_"),
         **compute,
     )
-    placed(evaluated, "evaluate", place).set_display_name("5 evaluate")
+    place_task(evaluated, "evaluate", placement_task).set_display_name("5 evaluate")
 
     exported = export(
         dataset=dataset,
@@ -143,4 +143,4 @@ def train_category(
         tracking_uri=tracking_uri,
         **only("export_"),
     )
-    placed(exported, "export", place).set_display_name("6 export")
+    place_task(exported, "export", placement_task).set_display_name("6 export")

@@ -1,4 +1,4 @@
-"""The trials of a comparison from the catalog: what `vqi run-all` runs here, and what train_all is given in a
+"""The trials of a comparison from the catalog: what `vqi run-all` runs here, and what train_all gets in a
 cluster."""
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ def _with_method(name: str, method: str, overrides: Sequence[str]) -> Category:
     if not method or method == category.method.name:
         return category
     # Settings are one method's: those that the file or --set gives belong to the category's own.
-    laid_over = [override for override in overrides if not override.startswith("method.")]
-    return load_category(name, [*laid_over, f"method.name={method}", "method.settings={}"])
+    applicable = [override for override in overrides if not override.startswith("method.")]
+    return load_category(name, [*applicable, f"method.name={method}", "method.settings={}"])

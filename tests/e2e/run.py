@@ -72,22 +72,23 @@ class Cluster:
 
     def vqi(self, *arguments: str, wanted: int = 0) -> str:
         """What a vqi command prints; it must end with the exit code that is wanted."""
-        said = subprocess.run(
+        completed = subprocess.run(
             [*VQI, *arguments],
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
             timeout=self.timeout,
         )
-        for line in said.stderr.splitlines():
+        for line in completed.stderr.splitlines():
             print(f"    {line}", flush=True)
-        if "Traceback" in said.stderr:
+        if "Traceback" in completed.stderr:
             raise CheckFailed(f"vqi {arguments[0]} printed a traceback.")
-        if said.returncode != wanted:
+        if completed.returncode != wanted:
             raise CheckFailed(
-                f"vqi {' '.join(arguments)} ended with {said.returncode}, not {wanted}: {said.stderr.strip()[-400:]}"
+                f"vqi {' '.join(arguments)} ended with {completed.returncode}, not {wanted}: "
+                f"{completed.stderr.strip()[-400:]}"
             )
-        return said.stdout if wanted == 0 else said.stderr
+        return completed.stdout if wanted == 0 else completed.stderr
 
     def reach(self) -> list[str]:
         return ["--host", self.host, "--namespace", self.namespace]
@@ -109,12 +110,12 @@ class Cluster:
         return json.loads(self.vqi("submit", *self.category(name, *more), *waited, *self.reach()))
 
     def kubectl(self, *arguments: str) -> str:
-        said = subprocess.run(
+        completed = subprocess.run(
             ["kubectl", "-n", self.namespace, *arguments], capture_output=True, text=True, timeout=120
         )
-        if said.returncode:
-            raise CheckFailed(f"kubectl {' '.join(arguments)} failed: {said.stderr.strip()[-300:]}")
-        return said.stdout
+        if completed.returncode:
+            raise CheckFailed(f"kubectl {' '.join(arguments)} failed: {completed.stderr.strip()[-300:]}")
+        return completed.stdout
 
     def pods(self, run_id: str) -> list[dict[str, Any]]:
         return json.loads(self.kubectl("get", "pods", "-l", f"pipeline/runid={run_id}", "-o", "json"))["items"]
@@ -203,11 +204,11 @@ def in_mlflow(cluster: Cluster) -> str:
     listed = _json(
         f"{cluster.tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name={urllib.parse.quote(cluster.experiment)}"
     )
-    found = _json(
+    answer = _json(
         f"{cluster.tracking}/api/2.0/mlflow/runs/search",
         {"experiment_ids": [listed["experiment"]["experiment_id"]], "max_results": 100},
     )
-    runs = found.get("runs", [])
+    runs = answer.get("runs", [])
     figures = [{m["key"]: m["value"] for m in run["data"].get("metrics", [])} for run in runs]
     auroc = cluster.run["metrics"]["image_auroc"]
     if not any(abs(each.get("image_auroc", -1) - auroc) < 1e-6 for each in figures):
@@ -348,12 +349,12 @@ def _run_of_schedule(cluster: Cluster, schedule: str) -> str:
     return next((run["run_id"] for run in listed.get("runs", []) if run.get("recurring_run_id") == schedule), "")
 
 
-def _until(look: Callable[[], str], seconds: float, what: str) -> str:
-    """What `look` finds, asked every second."""
+def _until(read_value: Callable[[], str], seconds: float, what: str) -> str:
+    """The first value of `read_value` that is not empty, read every second."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := look():
-            return found
+        if result := read_value():
+            return result
         time.sleep(1)
     raise CheckFailed(f"Waited {seconds:.0f} s for {what} in vain.")
 
@@ -377,13 +378,13 @@ def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
     )
     try:
         line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        if not found:
+        match = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if not match:
             raise CheckFailed(
                 f"The Service {service} of {namespace} cannot be reached: "
                 f"{(process.stderr.read() if process.stderr else '').strip()}"
             )
-        yield f"http://127.0.0.1:{found[1]}"
+        yield f"http://127.0.0.1:{match[1]}"
     finally:
         process.terminate()
         process.wait()
@@ -392,12 +393,12 @@ def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
 def credentials(namespace: str) -> dict[str, str]:
     """The store's keys, from the Secret that the steps take them from; those of the environment where there is no such
     Secret."""
-    said = subprocess.run(
+    completed = subprocess.run(
         ["kubectl", "-n", namespace, "get", "secret", "vqi-store", "-o", "json"], capture_output=True, text=True
     )
-    if said.returncode:
+    if completed.returncode:
         return {}
-    return {name: base64.b64decode(value).decode() for name, value in json.loads(said.stdout)["data"].items()}
+    return {name: base64.b64decode(value).decode() for name, value in json.loads(completed.stdout)["data"].items()}
 
 
 def photographs(cluster: Cluster, folder: Path) -> None:

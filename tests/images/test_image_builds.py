@@ -45,8 +45,8 @@ NAMES = sorted(IMAGES_BY_NAME)
 def stages(dockerfile: str) -> dict[str, tuple[str, str]]:
     """The base and the text of each stage of a Dockerfile, by its name."""
     text = re.sub(r"\\\n\s*", " ", (ROOT / dockerfile).read_text())
-    found = re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL)
-    return {name: (base, body) for base, name, body in found}
+    matches = re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL)
+    return {name: (base, body) for base, name, body in matches}
 
 
 def chain(name: str) -> str:

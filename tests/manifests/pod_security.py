@@ -39,9 +39,9 @@ def violations(pod: dict[str, Any]) -> list[str]:
     return [
         *_of_the_pod(pod),
         *(
-            found
+            violation
             for container in _containers(pod)
-            for found in _of_a_container(container, pod.get("securityContext") or {})
+            for violation in _of_a_container(container, pod.get("securityContext") or {})
         ),
     ]
 

@@ -50,8 +50,8 @@ def of_kind(name: str, kind: str) -> list[dict[str, Any]]:
 
 
 def the_one(name: str, kind: str, called: str) -> dict[str, Any]:
-    (found,) = [item for item in of_kind(name, kind) if item["metadata"]["name"] == called]
-    return found
+    (match,) = [item for item in of_kind(name, kind) if item["metadata"]["name"] == called]
+    return match
 
 
 def pod_templates(name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -137,7 +137,7 @@ def test_a_new_pair_of_keys_is_random_and_stands_in_no_command_line(tmp_path: Pa
     assert made[0] != made[1]
 
 
-def test_keys_of_a_store_that_exists_are_taken_and_what_is_there_is_left(tmp_path: Path) -> None:
+def test_keys_of_a_store_that_exists_are_taken_and_its_objects_are_left(tmp_path: Path) -> None:
     fake_kubectl(tmp_path, {})
     make_secrets(tmp_path, AWS_ACCESS_KEY_ID="theirs", AWS_SECRET_ACCESS_KEY="their-secret", AWS_SESSION_TOKEN="token")
     assert (

@@ -22,13 +22,13 @@ RUNS = {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}
 
 def reached(name: str, kind: str = "egress") -> set[tuple[str, int]]:
     """What the pods of a run may reach by all policies that select them: (whom, port)."""
-    found = set()
+    reachable = set()
     for policy in of_kind(name, "NetworkPolicy"):
         if policy["spec"]["podSelector"] == RUNS:
             for rule in policy["spec"].get(kind, []):
                 peers = [json.dumps(peer, sort_keys=True) for peer in rule.get("to", [])] or ["anything"]
-                found |= {(_short(peer), port["port"]) for peer in peers for port in rule["ports"]}
-    return found
+                reachable |= {(_short(peer), port["port"]) for peer in peers for port in rule["ports"]}
+    return reachable
 
 
 def _short(peer: str) -> str:
@@ -57,8 +57,8 @@ def test_the_schema_refuses_a_misspelt_field() -> None:
 @pytest.mark.parametrize("name", RENDERED)
 def test_every_object_has_one_namespace_and_no_two_share_a_name(name: str) -> None:
     expected = "team-a" if name == "overlays/multi-user" else "vqi"
-    places = [item["metadata"].get("namespace") for item in objects(name) if item["kind"] != "Namespace"]
-    assert set(places) == {expected}
+    namespaces = [item["metadata"].get("namespace") for item in objects(name) if item["kind"] != "Namespace"]
+    assert set(namespaces) == {expected}
     names = [(item["kind"], item["metadata"]["name"]) for item in objects(name)]
     assert len(names) == len(set(names))
     for binding in of_kind(name, "RoleBinding"):
@@ -117,7 +117,7 @@ def test_every_image_has_a_version(name: str) -> None:
             assert "@sha256:" in container["image"] or (tag and tag != "latest"), (called, repository)
 
 
-def test_versions_stand_in_one_place_and_are_this_package_s() -> None:
+def test_versions_stand_in_one_file_and_are_those_of_the_package() -> None:
     pinned = yaml.safe_load((MANIFESTS / "components" / "versions" / "kustomization.yaml").read_text())["images"]
     version = re.search(r'^version = "(.+)"$', (MANIFESTS.parent / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
@@ -138,7 +138,7 @@ def test_no_credential_is_rendered(name: str) -> None:
     assert not of_kind(name, "Secret")
     suspicious = re.compile(r"pass(word|wd)?$|secret(_?key)?$|token$|access_?key(_id)?$", re.IGNORECASE)
 
-    def look(value: Any, path: str) -> None:
+    def check_value(value: Any, path: str) -> None:
         if isinstance(value, dict):
             # A literal environment variable; valueFrom and references carry no value.
             if "name" in value and "value" in value:
@@ -146,13 +146,13 @@ def test_no_credential_is_rendered(name: str) -> None:
             for key, inner in value.items():
                 if isinstance(inner, str) and not key.endswith(("Key", "Name")) and key != "name":
                     assert not suspicious.search(key) or key == "key", f"{path}.{key}"
-                look(inner, f"{path}.{key}")
+                check_value(inner, f"{path}.{key}")
         elif isinstance(value, list):
             for inner in value:
-                look(inner, path)
+                check_value(inner, path)
 
     for item in objects(name):
-        look(item, f"{item['kind']}/{item['metadata']['name']}")
+        check_value(item, f"{item['kind']}/{item['metadata']['name']}")
         assert not re.search(r"://[^/\s]+:[^/\s]+@", json.dumps(item)), "an address carries a password"
 
 
@@ -193,8 +193,8 @@ def test_a_run_has_the_three_rights_it_needs(name: str) -> None:
 def test_a_run_reaches_what_it_speaks_to_and_nothing_else(name: str, expected: set[tuple[str, int]]) -> None:
     assert reached(name) == expected | {
         ("kube-system/kube-dns", 53),
-        *((f"{place}ml-pipeline", port) for place in ("", "kubeflow/") for port in (8887, 8888)),
-        *((f"{place}metadata-grpc-server", 8080) for place in ("", "kubeflow/")),
+        *((f"{prefix}ml-pipeline", port) for prefix in ("", "kubeflow/") for port in (8887, 8888)),
+        *((f"{prefix}metadata-grpc-server", 8080) for prefix in ("", "kubeflow/")),
         ("anything", 6443),
     }
     assert reached(name, "ingress") == set()
@@ -214,7 +214,7 @@ def test_every_pod_of_ours_is_kept_in_by_policies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_this_work(name: str) -> None:
+def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_inspection(name: str) -> None:
     for called, pod in pod_templates(name):
         affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert affinity["nodeSelectorTerms"] == [
@@ -226,7 +226,7 @@ def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_thi
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_what_a_pod_refers_to_is_there_or_is_a_secret_that_the_guide_makes(name: str) -> None:
+def test_what_a_pod_refers_to_exists_or_is_a_secret_that_the_guide_makes(name: str) -> None:
     present = {(item["kind"], item["metadata"]["name"]) for item in objects(name)}
     made_by_hand = {"vqi-store", "vqi-mlflow"}
     for called, pod in pod_templates(name):
@@ -279,7 +279,7 @@ def test_a_component_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["overlays/xeon", "overlays/existing-services"])
-def test_runs_and_steps_are_told_of_one_store(name: str) -> None:
+def test_runs_and_steps_use_one_store(name: str) -> None:
     settings = the_one(name, "ConfigMap", "vqi-settings")["data"]
     launcher = the_one(name, "ConfigMap", "kfp-launcher")["data"]
     provider = yaml.safe_load(launcher["providers"])["minio"]["default"]

@@ -42,7 +42,7 @@ def test_a_pod_like_ours_is_admitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "reason"),
     [
         ("hostNetwork", True, "hostNetwork"),
         ("hostIPC", True, "hostIPC"),
@@ -64,5 +64,5 @@ def test_a_pod_like_ours_is_admitted() -> None:
         ("initContainers", [{"name": "first", "image": "vqi/ingest:0.1.0"}], "first does not drop"),
     ],
 )
-def test_what_the_profile_forbids_is_found(path: str, value: object, said: str) -> None:
-    assert any(said in found for found in violations(changed(path, value))), violations(changed(path, value))
+def test_what_the_profile_forbids_is_a_violation(path: str, value: object, reason: str) -> None:
+    assert any(reason in violation for violation in violations(changed(path, value))), violations(changed(path, value))

@@ -50,7 +50,7 @@ def test_resources_step_by_step(catalog: Path) -> None:
     }
 
 
-def test_no_file_is_needed_where_the_overrides_say_it_all(catalog: Path) -> None:
+def test_no_file_is_needed_where_the_overrides_are_complete(catalog: Path) -> None:
     category = load_category("bolt", ["data.source=photos", "method.name=dfm"])
     assert (category.name, category.method.name) == ("bolt", "dfm")
 

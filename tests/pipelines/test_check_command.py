@@ -17,7 +17,7 @@ application = typer.Typer()
 application.command()(check)
 
 
-def test_findings_are_told_and_no_name_drives_the_terminal(tmp_path: Path) -> None:
+def test_findings_are_printed_and_no_name_drives_the_terminal(tmp_path: Path) -> None:
     parts, out = tmp_path / "parts", tmp_path / "found\x1b[2J"
     generate(parts, seed=1, normals=6, test_normals=2, defects_each=1, size=(96, 96))
     Image.new("RGB", (96, 96), "grey").save(parts / "train" / "good" / "blank.png")
@@ -29,7 +29,7 @@ def test_findings_are_told_and_no_name_drives_the_terminal(tmp_path: Path) -> No
     assert all(line.isprintable() for line in result.stdout.split("\n"))
 
 
-def test_what_is_taken_as_good_is_said_first_and_everywhere(tmp_path: Path) -> None:
+def test_what_is_taken_as_good_is_reported_first_and_everywhere(tmp_path: Path) -> None:
     source = write_files(
         tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(12)} | {"x.gif": b"x"}
     )
@@ -56,7 +56,7 @@ def test_a_set_that_is_refused_leaves_no_earlier_verdict(tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_a_set_that_fails_still_says_its_notes_and_warnings(tmp_path: Path) -> None:
+def test_a_set_that_fails_still_prints_its_notes_and_warnings(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     generate(parts, seed=1, normals=6, test_normals=2, defects_each=1, size=(128, 96))
     photograph_path = parts / "test/dent/000.png"
@@ -78,7 +78,7 @@ def test_a_set_that_fails_still_says_its_notes_and_warnings(tmp_path: Path) -> N
     assert ".heic is not read" in (tmp_path / "out/check.html").read_text()
 
 
-def test_later_pages_are_said(tmp_path: Path) -> None:
+def test_later_pages_are_reported(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     generate(parts, seed=1, normals=6, test_normals=2, defects_each=1, size=(96, 96))
     pages = [Image.fromarray(np.full((96, 96, 3), level, np.uint8)) for level in (60, 200)]

@@ -119,7 +119,7 @@ def test_state_knows_new_photographs(
     assert "cap: photographs changed" in done.err
     assert set(json.loads(Path(state).read_text())) == {"cap", "plate"}
     Path(state).write_text("[1]")
-    assert "is no state that `vqi ci` wrote" in vqi(*call).err
+    assert "is not a state that `vqi ci` wrote" in vqi(*call).err
 
 
 def test_gates(kfp: Kfp, vqi: Vqi, catalog: Path) -> None:

@@ -14,7 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from vqi.category import Category, choices
 from vqi_pipelines.compiling import PACKAGES, compile_packages, package_text
-from vqi_pipelines.placing import variants
+from vqi_pipelines.task_placement import variants
 from vqi_pipelines.train_category import train_category
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
@@ -29,11 +29,11 @@ def test_compiled_packages_are_fresh() -> None:
     assert compile_packages(COMPILED, only_check=True) == [], "run `vqi compile` and commit the result"
 
 
-def test_there_is_no_other_package() -> None:
+def test_the_compiled_packages_are_complete() -> None:
     assert {path.stem for path in COMPILED.glob("*.yaml")} == set(PACKAGES)
 
 
-def test_stale_and_missing_are_told_apart_from_fresh(tmp_path: Path) -> None:
+def test_stale_and_missing_are_distinguished_from_fresh(tmp_path: Path) -> None:
     assert compile_packages(tmp_path, only_check=True) == [tmp_path / f"{name}.yaml" for name in PACKAGES]
     assert not any(tmp_path.iterdir())
     compile_packages(tmp_path)

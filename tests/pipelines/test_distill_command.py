@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vqi_pipelines.command import app
 
 
-def test_it_writes_a_teacher_and_says_how_to_use_it(tmp_path: Path):
+def test_it_writes_a_teacher_and_prints_how_to_use_it(tmp_path: Path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(3):

@@ -94,7 +94,7 @@ def test_containers_find_what_processes_find(parts: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("engine", "environment")
-def test_a_step_that_fails_in_a_container_says_why(parts: Path, tmp_path: Path) -> None:
+def test_a_step_that_fails_in_a_container_reports_why(parts: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     done = vqi_run(empty, tmp_path / "out", "docker")
@@ -104,7 +104,7 @@ def test_a_step_that_fails_in_a_container_says_why(parts: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("engine", "environment")
-def test_a_store_on_this_machine_answers(s3: Server, tmp_path: Path) -> None:
+def test_a_store_on_the_same_machine_answers(s3: Server, tmp_path: Path) -> None:
     done = vqi_run("s3://nobody-made-this/parts", tmp_path / "out", "docker")
     assert done.returncode == 2
     # The sentence for a store that answered: there is no such bucket.
@@ -113,7 +113,7 @@ def test_a_store_on_this_machine_answers(s3: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("engine", "environment")
-def test_an_image_that_is_not_there(parts: Path, tmp_path: Path) -> None:
+def test_an_image_that_does_not_exist(parts: Path, tmp_path: Path) -> None:
     done = vqi_run(parts, tmp_path / "out", "docker", VQI_IMAGE_TAG="never-built")
     assert done.returncode == 2
     assert "vqi/ingest:never-built" in done.stderr
@@ -130,7 +130,7 @@ def test_no_engine(parts: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_container_is_given(environment: pytest.MonkeyPatch, parts: Path, tmp_path: Path) -> None:
+def test_what_a_container_gets(environment: pytest.MonkeyPatch, parts: Path, tmp_path: Path) -> None:
     certificate = tmp_path / "ca.crt"
     certificate.write_text("certificate")
     environment.setenv("AWS_CA_BUNDLE", str(certificate))
@@ -162,7 +162,7 @@ def test_what_a_container_is_given(environment: pytest.MonkeyPatch, parts: Path,
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9000", "https://user:word@localhost:5000/x"])
-def test_a_server_on_this_machine_is_reached(environment: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+def test_a_server_on_the_same_machine_is_reached(environment: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
     parameters = DEFAULTS | {"data_source": "s3://bucket/parts", "tracking_uri": address}
     assert docker_runner(parameters, tmp_path, {}).container_run_args["network_mode"] == "host"
     environment.setenv("AWS_ENDPOINT_URL_S3", address)

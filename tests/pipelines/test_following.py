@@ -30,7 +30,7 @@ class _Logs:
     kubernetes, namespace = None, ""
 
 
-def told(state: str, **states: str) -> api.V2beta1Run:
+def make_run(state: str, **states: str) -> api.V2beta1Run:
     tasks = [
         api.V2beta1PipelineTaskDetail(display_name=f"{name}{part}", state=each, start_time=WHEN)
         for name, each in states.items()
@@ -41,45 +41,51 @@ def told(state: str, **states: str) -> api.V2beta1Run:
     )
 
 
-def ended(run: api.V2beta1Run, logs: _Logs) -> Any:
+def read_run_result(run: api.V2beta1Run, logs: _Logs) -> Any:
     return read_result(cast(Any, SimpleNamespace(run_link=lambda run_id: "")), run, cast(Logs, logs))
 
 
-def test_a_run_too_large_for_kfp_says_so_and_still_has_its_metrics() -> None:
-    run = told("SUCCEEDED", **{"plan-trials": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
-    found = ended(run, _Logs(compare=launcher_log(METRICS, "means"), evaluate=launcher_log({"image_auroc": 0.1})))
-    assert found.note == STALE
-    assert found.metrics == METRICS
-    assert found.exit_code == 0
+def test_a_run_too_large_for_kfp_has_a_note_and_still_its_metrics() -> None:
+    run = make_run("SUCCEEDED", **{"plan-trials": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
+    result = read_run_result(
+        run, _Logs(compare=launcher_log(METRICS, "means"), evaluate=launcher_log({"image_auroc": 0.1}))
+    )
+    assert result.note == STALE
+    assert result.metrics == METRICS
+    assert result.exit_code == 0
 
 
 def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
-    found = ended(told("SUCCEEDED", ingest="SUCCEEDED", evaluate="SUCCEEDED"), _Logs(evaluate=launcher_log(METRICS)))
-    assert found.note == ""
-    assert found.metrics == METRICS
+    result = read_run_result(
+        make_run("SUCCEEDED", ingest="SUCCEEDED", evaluate="SUCCEEDED"), _Logs(evaluate=launcher_log(METRICS))
+    )
+    assert result.note == ""
+    assert result.metrics == METRICS
 
 
-def followed(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:
+def follow_runs(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:
     """What following a run gives and says that is told as `runs`, one after the other and then always the last; a
     second passes with each."""
     monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
-    seconds, answers, said = iter(range(1000)), [*runs], list[str]()
+    seconds, answers, lines = iter(range(1000)), [*runs], list[str]()
     server = SimpleNamespace(
         runs=SimpleNamespace(run_service_get_run=None),
         call=lambda call, run_id: answers.pop(0) if len(answers) > 1 else answers[0],
         run_link=lambda run_id: "",
     )
-    return follow(cast(Any, server), "abc", cast(Logs, _Logs()), said.append, now=lambda: float(next(seconds))), said
+    return follow(cast(Any, server), "abc", cast(Logs, _Logs()), lines.append, now=lambda: float(next(seconds))), lines
 
 
-def test_steps_whose_end_is_told_after_the_runs_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    late = told("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING")
-    found, said = followed(monkeypatch, late, late, told("SUCCEEDED", evaluate="SUCCEEDED", export="SUCCEEDED"))
-    assert found.note == ""
-    assert said[-1] == "  export: succeeded"
+def test_steps_whose_end_is_reported_after_the_runs_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = make_run("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING")
+    result, lines = follow_runs(
+        monkeypatch, late, late, make_run("SUCCEEDED", evaluate="SUCCEEDED", export="SUCCEEDED")
+    )
+    assert result.note == ""
+    assert lines[-1] == "  export: succeeded"
 
 
-def test_steps_whose_end_is_never_told_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said = followed(monkeypatch, told("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING"))
-    assert found.note == STALE
-    assert said == ["  evaluate: succeeded", "  export: running"]
+def test_steps_whose_end_is_never_reported_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, lines = follow_runs(monkeypatch, make_run("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING"))
+    assert result.note == STALE
+    assert lines == ["  evaluate: succeeded", "  export: running"]

@@ -54,8 +54,8 @@ def test_defaults_are_written_as_one_would_set_them() -> None:
 
 def test_one_method_with_what_it_costs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costing, "SECONDS", 0.02)
-    told = json.loads(run("methods", "stfpm", "--json", "--size", "64", "--device", "cpu"))
-    assert told["settings"][0] == {
+    description = json.loads(run("methods", "stfpm", "--json", "--size", "64", "--device", "cpu"))
+    assert description["settings"][0] == {
         "name": "learning_rate",
         "type": "number",
         "default": 0.4,
@@ -65,8 +65,8 @@ def test_one_method_with_what_it_costs_here(monkeypatch: pytest.MonkeyPatch) -> 
         "meaning": "learning rate of SGD",
         "source": "paper, section 4",
     }
-    assert told["cost"]["layers"] == ["layer1", "layer2", "layer3"]
-    assert told["cost"]["trainings"][0]["steps"] == 700
+    assert description["cost"]["layers"] == ["layer1", "layer2", "layer3"]
+    assert description["cost"]["trainings"][0]["steps"] == 700
     lines = run("methods", "padim", "--size", "64,96", "--device", "cpu")
     assert "64 x 96 pixels" in lines
     assert "from 200 photographs to a detector" in lines
@@ -106,7 +106,7 @@ def test_a_preview_comes_from_an_archive_without_a_run(tmp_path: Path) -> None:
     generate(tmp_path / "parts", seed=1, normals=4, test_normals=1, defects_each=1, size=(96, 96))
     archive = shutil.make_archive(str(tmp_path / "parts"), "zip", tmp_path / "parts")
     out = tmp_path / "sheet.png"
-    told = run(
+    printed = run(
         "preview",
         "simsiam",
         "--category",
@@ -118,5 +118,5 @@ def test_a_preview_comes_from_an_archive_without_a_run(tmp_path: Path) -> None:
         "--out",
         str(out),
     )
-    assert "simsiam learns from: first, second." in told
+    assert "simsiam learns from: first, second." in printed
     assert out.read_bytes().startswith(b"\x89PNG")

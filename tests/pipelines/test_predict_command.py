@@ -53,7 +53,7 @@ def test_a_folder_is_predicted_and_everything_written(line: Path, toy_bundle: Pa
     assert len((line / "found" / "predictions.csv").read_text().splitlines()) == 5
 
 
-def test_json_is_all_there_is_on_standard_output(line: Path, toy_bundle: Path) -> None:
+def test_json_alone_is_on_standard_output(line: Path, toy_bundle: Path) -> None:
     result = run(toy_bundle, "line/*.png", "--json", "--backend", "onnxruntime", "--batch", "2", "--no-pictures")
     assert result.exit_code == 0
     value = json.loads(result.stdout)
@@ -62,7 +62,7 @@ def test_json_is_all_there_is_on_standard_output(line: Path, toy_bundle: Path) -
     assert not (line / "predictions" / "pictures").exists()
 
 
-def test_a_bad_image_is_named_and_the_exit_code_says_so(line: Path, toy_bundle: Path) -> None:
+def test_a_bad_image_is_named_and_sets_the_exit_code(line: Path, toy_bundle: Path) -> None:
     (line / "line" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     result = run(toy_bundle, "line", "absent.png", "--json")
     assert result.exit_code == 2
@@ -109,7 +109,7 @@ def test_an_implausible_photograph_may_be_scored_and_is_named_all_the_same(line:
     assert isinstance(refused.exception, BadInput)
 
 
-def test_another_threshold_says_what_it_promises(line: Path, toy_bundle: Path) -> None:
+def test_another_threshold_states_what_it_promises(line: Path, toy_bundle: Path) -> None:
     scores = sorted(entry.score for entry in read_sidecar(toy_bundle).calibration.scores)
     low = json.loads(run(toy_bundle, "line", "--json", "--threshold", str((scores[1] + scores[2]) / 2)).stdout)
     assert (
@@ -171,7 +171,7 @@ def test_nothing_to_predict_is_bad_input(line: Path, toy_bundle: Path, images: s
     assert not (line / "predictions").exists()
 
 
-def test_what_is_given_twice_is_predicted_once_and_results_are_never_input(line: Path) -> None:
+def test_what_is_named_twice_is_predicted_once_and_results_are_never_input(line: Path) -> None:
     (line / "predictions").mkdir()
     Image.fromarray(photograph(1)).save(line / "predictions" / "panel.png")
     Image.fromarray(photograph(1)).save(line / "[0].png")

@@ -138,9 +138,9 @@ def test_train_all_makes_the_same_trials_of_them(factory: Path, monkeypatch: pyt
 
     monkeypatch.setenv("VQI_CATALOG", str(factory / "catalog"))
     trials = catalog_trials([], True, ["padim", "patchcore"], ["tracking.experiment=line-1"])
-    asked = train_all_parameters(trials)
-    assert asked["tracking_experiment"] == "line-1"
-    planned = plan(asked["categories"], asked["methods"], asked["common"])
+    parameters = train_all_parameters(trials)
+    assert parameters["tracking_experiment"] == "line-1"
+    planned = plan(parameters["categories"], parameters["methods"], parameters["common"])
     assert [trial.entry() for trial in planned] == [trial.entry() for trial in trials]
 
 

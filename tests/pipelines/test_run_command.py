@@ -112,7 +112,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_missing_files_of_a_method_are_found_before_anything_runs(parts: Path, tmp_path: Path) -> None:
+def test_missing_files_of_a_method_are_reported_before_anything_runs(parts: Path, tmp_path: Path) -> None:
     method = ["--set", "method.name=draem", "--set", f"method.settings.textures={tmp_path / 'nowhere'}"]
     done = vqi("run", "--category", "plate", "--set", f"data.source={parts}", *method, "--out", str(tmp_path / "out"))
     assert done.returncode == 2

@@ -53,9 +53,9 @@ def test_one_run_of_train_all_with_every_trial(
         )
         (run,) = kfp.runs.values()
         (pipeline,) = kfp.pipelines.values()
-    told = capsys.readouterr()
-    assert json.loads(told.out)["run_id"] == run.run_id
-    assert "4 trials" in told.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["run_id"] == run.run_id
+    assert "4 trials" in printed.err
     assert pipeline.name == "train-all"
     values = run.runtime_config.parameters
     # Every parameter, so that the run can be cloned.

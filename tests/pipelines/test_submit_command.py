@@ -154,10 +154,10 @@ def test_a_version_that_somebody_uploads_meanwhile_is_used(
 ) -> None:
     assert submit().code == 0
     first = kfp.list_pipeline_versions
-    asked = itertools.count()
+    calls = itertools.count()
 
     def late(query: dict, pipeline_id: str) -> object:
-        return first(query, pipeline_id) if next(asked) else kfp_server_api.V2beta1ListPipelineVersionsResponse()
+        return first(query, pipeline_id) if next(calls) else kfp_server_api.V2beta1ListPipelineVersionsResponse()
 
     routes = [(m, p, t, (lambda _, q, i: late(q, i)) if p.endswith("/versions") else h) for m, p, t, h in ROUTES]
     monkeypatch.setattr("kfp_server.ROUTES", routes)
@@ -245,7 +245,7 @@ def test_a_login_page_is_no_server(kfp: Kfp, submit: Vqi) -> None:
     kfp.page = "<html>Log in with Dex</html>"
     done = submit()
     assert done.code == 2
-    assert "is no KFP API server" in done.err
+    assert "is not a KFP API server" in done.err
     assert "login page" in done.err
 
 
@@ -326,9 +326,9 @@ def test_a_package_older_than_the_code(kfp: Kfp, submit: Vqi, tmp_path: Path) ->
     assert done.code == 2
     assert "is older than the code" in done.err
     package.write_text("- no package")
-    assert "is no compiled pipeline" in submit("--package", str(package)).err
+    assert "is not a compiled pipeline" in submit("--package", str(package)).err
     assert "cannot be read" in submit("--package", str(tmp_path / "nowhere.yaml")).err
-    # The same pipeline for another registry is no other code.
+    # The same pipeline for another registry is not other code.
     package.write_text(
         load_package()
         .text.replace("vqi/train:", "registry.example:5000/vqi/train:")
@@ -376,16 +376,16 @@ def test_a_retried_run_goes_on(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
 def test_a_server_that_is_restarted_meanwhile_is_waited_for(
     kfp: Kfp, submit: Vqi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked() -> int:
+    def count_requests() -> int:
         return sum(request.startswith("GET /apis/v2beta1/runs/") for request in kfp.requests)
 
-    kfp.faults = ("503" if 2 < asked() < 30 else "" for _ in itertools.count())
+    kfp.faults = ("503" if 2 < count_requests() < 30 else "" for _ in itertools.count())
     done = submit("--wait")
     assert done.code == 0, done.err
     assert kfp.spoilt > 20
     monkeypatch.setattr(following, "OUTAGE_SECONDS", 0.0)
     kfp.requests.clear()
-    kfp.faults = ("503" if asked() > 2 else "" for _ in itertools.count())
+    kfp.faults = ("503" if count_requests() > 2 else "" for _ in itertools.count())
     done = submit("--wait")
     assert done.code == 1
     assert "stays unavailable" in done.err
@@ -409,7 +409,7 @@ def test_timeout_and_interrupt_leave_the_run_going(kfp: Kfp, submit: Vqi, monkey
     assert not any(request.endswith(":terminate") for request in kfp.requests)
 
 
-def test_a_cached_step_says_so_and_has_no_log(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
+def test_a_cached_step_is_reported_and_has_no_log(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
     kfp.cached = ("train",)
     done = submit("--wait")
     assert "  train: succeeded (from the cache)\n" in done.err
@@ -445,7 +445,7 @@ def test_runs_logs_and_terminate(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
     assert "Did you mean 'build-index'" in vqi("logs", second.run_id, "build_indx", "--host", kfp.host).err
 
 
-def test_what_a_log_says() -> None:
+def test_how_a_log_becomes_an_error() -> None:
     assert isinstance(logs.failure("build-index", failed_log("build_index", "no", 2)), BadInput)
     assert isinstance(logs.failure("export", failed_log("export", "no", 3)), GateRefused)
     killed = logs.failure(
@@ -459,7 +459,7 @@ def test_what_a_log_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "said"),
+    ("launcher", "sentence"),
     [
         (
             'failed to upload output artifact "dataset" to remote storage URI "minio://tiny/v2": uploadFile(): unable '
@@ -480,12 +480,12 @@ def test_what_a_log_says() -> None:
         ),
     ],
 )
-def test_an_artefact_that_the_launcher_could_not_store_is_told_as_that(launcher: str, said: str) -> None:
+def test_an_artefact_that_the_launcher_could_not_store_is_reported(launcher: str, sentence: str) -> None:
     log = "vqi ingest: 2.6 s, peak 58 MiB\nI1121 23:52:30.5 16 launcher_v2.go:206] publish success.\n"
     log += f"F1121 23:52:30.5 16 main.go:59] failed to execute component: {launcher}\n"
-    found = logs.failure("ingest", log)
-    assert isinstance(found, RunFailed)
-    assert str(found) == said
+    error = logs.failure("ingest", log)
+    assert isinstance(error, RunFailed)
+    assert str(error) == sentence
 
 
 # Schedules
@@ -538,7 +538,7 @@ def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"),
+    ("written", "taken"),
     [
         ("0 2 * * *", "0 0 2 * * *"),
         ("15 0 2 * * *", "15 0 2 * * *"),
@@ -546,12 +546,12 @@ def test_a_schedule_is_made_listed_paused_and_deleted(kfp: Kfp, vqi: Vqi) -> Non
         ("@daily", "@daily"),
     ],
 )
-def test_cron_as_kfp_takes_it(given: str, taken: str) -> None:
-    assert schedules.cron(given) == taken
+def test_cron_as_kfp_takes_it(written: str, taken: str) -> None:
+    assert schedules.cron(written) == taken
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("written", "sentence"),
     [
         ("nightly", "has 1 fields"),
         ("60 2 * * *", "the minute is '60'; it must be 0 to 59"),
@@ -561,9 +561,9 @@ def test_cron_as_kfp_takes_it(given: str, taken: str) -> None:
         ("0 2 * foo *", "the month is 'foo'"),
     ],
 )
-def test_cron_that_kfp_would_refuse(given: str, sentence: str) -> None:
+def test_cron_that_kfp_would_refuse(written: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=re.escape(sentence)):
-        schedules.cron(given)
+        schedules.cron(written)
 
 
 # What the Kubernetes API tells
@@ -619,7 +619,7 @@ def test_what_the_namespace_lacks(
     assert submit("--no-preflight").code == 0
 
 
-def test_what_may_not_be_looked_at_is_said(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
+def test_what_may_not_be_read_is_reported(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
     cluster.forbidden = {"secrets", "nodes", "namespaces"}
     done = submit()
     assert done.code == 0, done.err
@@ -673,7 +673,7 @@ def test_an_image_that_cannot_be_pulled(
     assert "vqi terminate" in done.err
 
 
-def test_a_pod_that_no_node_takes_is_told_and_waited_for(cluster: kubernetes_server.Cluster) -> None:
+def test_a_pod_that_no_node_takes_is_reported_and_waited_for(cluster: kubernetes_server.Cluster) -> None:
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
 
     cluster.pods = [

@@ -51,9 +51,11 @@ def test_a_trial_is_the_very_dag_of_train_category(package: dict) -> None:
 
 
 def test_a_trial_gets_every_parameter_from_its_own_item(package: dict) -> None:
-    given = next(task for name, task in tasks_of(package) if name == "train-category")["inputs"]["parameters"]
-    assert set(given) == set(inspect.signature(train_category.pipeline_func).parameters) == set(Category().parameters())
-    for name, source in given.items():
+    inputs = next(task for name, task in tasks_of(package) if name == "train-category")["inputs"]["parameters"]
+    assert (
+        set(inputs) == set(inspect.signature(train_category.pipeline_func).parameters) == set(Category().parameters())
+    )
+    for name, source in inputs.items():
         # Not a constant: an item's attribute `name` is KFP's own.
         assert source["parameterExpressionSelector"] == f'parseJson(string_value)["{ITEM}{name}"]'
 
@@ -95,8 +97,8 @@ def test_planning_and_comparing_are_never_cached_and_know_each_other_by_the_run(
 
 def test_training_does_not_depend_on_the_comparison_so_that_it_comes_from_the_cache(package: dict) -> None:
     tasks = package["components"]["comp-train-category"]["dag"]["tasks"]
-    told = {name for name, task in tasks.items() if "tracking_comparison" in task["inputs"].get("parameters", {})}
-    assert told == {"place", "evaluate"}
+    readers = {name for name, task in tasks.items() if "tracking_comparison" in task["inputs"].get("parameters", {})}
+    assert readers == {"place", "evaluate"}
 
 
 def test_every_parameter_is_flat_text_with_a_default() -> None:
@@ -105,7 +107,7 @@ def test_every_parameter_is_flat_text_with_a_default() -> None:
         assert isinstance(parameter.default, str)
 
 
-def test_a_trial_is_placed_as_it_is_alone(package: dict) -> None:
+def test_a_trial_is_configured_as_it_is_alone(package: dict) -> None:
     def platform(name: str) -> dict:
         *_, last = yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text())
         return last["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -61,9 +61,9 @@ def entries_changed_since(revision: str) -> set[str]:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BadInput(f"git cannot say what changed since {revision!r} ({error}).") from error
         if done.returncode:
-            said = " ".join(done.stderr.split("\n")[0].split()).removeprefix("fatal: ")
+            reason = " ".join(done.stderr.split("\n")[0].split()).removeprefix("fatal: ")
             raise BadInput(
-                f"git cannot say what changed since {revision!r} in {folder} ({said}); a shallow clone lacks it: "
+                f"git cannot say what changed since {revision!r} in {folder} ({reason}); a shallow clone lacks it: "
                 "fetch it first."
             )
         changed |= {Path(line).stem for line in done.stdout.splitlines() if line.endswith(".yaml")}
@@ -83,35 +83,35 @@ def why(name: str, now: Fingerprints, before: dict[str, Fingerprints] | None, ed
     return "entry changed" if then.entry != now.entry else "photographs changed" if then.data != now.data else ""
 
 
-def read_state(place: str) -> dict[str, Fingerprints]:
+def read_state(location: str) -> dict[str, Fingerprints]:
     """The state of earlier runs from a file or s3:// address; empty where there is none yet. Raises BadInput for
     anything else there."""
     try:
-        if place.startswith("s3://"):
+        if location.startswith("s3://"):
             store = ObjectStore.from_environment()
-            if store.find(Address.parse(place)) is None:
+            if store.find(Address.parse(location)) is None:
                 return {}
             with tempfile.TemporaryDirectory() as folder:
-                text = store.download_file(place, Path(folder) / "state.json").read_text()
+                text = store.download_file(location, Path(folder) / "state.json").read_text()
         else:
-            text = Path(place).read_text()
+            text = Path(location).read_text()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--state {place} cannot be read ({error}).") from error
+        raise BadInput(f"--state {location} cannot be read ({error}).") from error
     try:
         return {name: Fingerprints(**value) for name, value in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise BadInput(f"--state {place} is no state that `vqi ci` wrote; remove it to begin anew.") from error
+        raise BadInput(f"--state {location} is not a state that `vqi ci` wrote; remove it to begin anew.") from error
 
 
-def write_state(place: str, state: dict[str, Fingerprints]) -> None:
+def write_state(location: str, state: dict[str, Fingerprints]) -> None:
     """Keep the state for the next time, whole or not at all."""
-    value = {name: asdict(found) for name, found in sorted(state.items())}
-    if not place.startswith("s3://"):
-        write_json(Path(place), value)
+    value = {name: asdict(current) for name, current in sorted(state.items())}
+    if not location.startswith("s3://"):
+        write_json(Path(location), value)
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "state.json"
         write_json(file, value)
-        ObjectStore.from_environment().upload_file(file, Address.parse(place))
+        ObjectStore.from_environment().upload_file(file, Address.parse(location))

@@ -25,10 +25,10 @@ class Trained:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def requirements(given: list[str]) -> dict[str, float]:
+def requirements(texts: list[str]) -> dict[str, float]:
     """`image_auroc=0.95` as a number by name. Raises BadInput for anything else."""
     wanted = {}
-    for text in given:
+    for text in texts:
         match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+(?:\.\d+)?)\s*", text)
         if not match:
             raise BadInput(f"--require {text!r} must be written metric=least, such as --require image_auroc=0.95.")

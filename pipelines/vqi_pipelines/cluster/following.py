@@ -57,14 +57,14 @@ def follow(
     server: Server,
     run_id: str,
     logs: Logs,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     timeout: float | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> RunResult:
-    """Wait for a run and tell every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image
+    """Wait for a run and report every change of a step. Raises RunFailed after `timeout` seconds, BadInput for an image
     that cannot be pulled."""
     until = None if timeout is None else now() + timeout
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     troubles = _Troubles(logs.kubernetes, logs.namespace, run_id, now)
     away: float | None = None
     over: float | None = None
@@ -78,9 +78,9 @@ def follow(
             continue
         steps = steps_of(run)
         for name, line in progress(steps).items():
-            if told.get(name) != line:
-                told[name] = line
-                say(f"  {name}: {line}")
+            if reported.get(name) != line:
+                reported[name] = line
+                report(f"  {name}: {line}")
         if run.state in OVER:
             over = now() if over is None else over
             if (
@@ -92,7 +92,7 @@ def follow(
             time.sleep(EVERY_SECONDS)
             continue
         for sentence in troubles.news():
-            say(f"  {sentence}")
+            report(f"  {sentence}")
         if stuck := troubles.hopeless():
             raise BadInput(f"{stuck} The run is left as it is; `vqi terminate {run_id}` ends it.")
         if until is not None and now() > until:
@@ -155,14 +155,15 @@ def _why(run: V2beta1Run, steps: list[Step], logs: Logs) -> VqiError:
         key=lambda step: (not step.pods, step.ended is None, step.ended),
     ):
         return failure(step.name, logs.of(run.run_id, step))
-    said = run.error.message if run.error else ""
+    reason = run.error.message if run.error else ""
     return RunFailed(
-        f"The run {run.run_id} ended {run.state.lower()} before a step began{f': {printable(said)}' if said else ''}."
+        f"The run {run.run_id} ended {run.state.lower()} before a step began"
+        f"{f': {printable(reason)}' if reason else ''}."
     )
 
 
 class _Troubles:
-    """What pods wait for, each told once."""
+    """What pods wait for, each reported once."""
 
     def __init__(self, kubernetes: Kubernetes | None, namespace: str, run_id: str, now: Callable[[], float]) -> None:
         self._kubernetes, self._namespace, self._run_id, self._now = kubernetes, namespace, run_id, now

@@ -79,7 +79,7 @@ class Kubernetes:
         from kubernetes.client import ApiException
 
         try:
-            with _asked():
+            with _translate_errors():
                 try:
                     return (
                         self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT).spec.type
@@ -93,19 +93,19 @@ class Kubernetes:
             return True
 
     def has_namespace(self, namespace: str) -> bool:
-        return self._there(self._core.read_namespace, namespace)
+        return self._exists(self._core.read_namespace, namespace)
 
     def has_secret(self, namespace: str, name: str) -> bool:
-        return self._there(self._core.read_namespaced_secret, name, namespace)
+        return self._exists(self._core.read_namespaced_secret, name, namespace)
 
     def has_service_account(self, namespace: str, name: str) -> bool:
-        return self._there(self._core.read_namespaced_service_account, name, namespace)
+        return self._exists(self._core.read_namespaced_service_account, name, namespace)
 
     def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
         """The data of a ConfigMap, None where there is none. Raises NotAllowed."""
         from kubernetes.client import ApiException
 
-        with _asked():
+        with _translate_errors():
             try:
                 return self._core.read_namespaced_config_map(name, namespace, _request_timeout=TIMEOUT).data or {}
             except ApiException as error:
@@ -115,23 +115,23 @@ class Kubernetes:
 
     def nodes(self) -> list[Node]:
         """The nodes that take pods. Raises NotAllowed."""
-        with _asked():
+        with _translate_errors():
             listed = self._core.list_node(_request_timeout=TIMEOUT).items
-        found = []
+        ready_nodes = []
         for node in listed:
             ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or [])
             if ready and not node.spec.unschedulable:
                 taints = tuple(
                     {"key": t.key, "value": t.value or "", "effect": t.effect} for t in node.spec.taints or []
                 )
-                found.append(
+                ready_nodes.append(
                     Node(node.metadata.name, node.metadata.labels or {}, node.status.allocatable or {}, taints)
                 )
-        return found
+        return ready_nodes
 
     def pods(self, namespace: str, run_id: str) -> list[Pod]:
         """The pods of a run, in the order they were made. Raises NotAllowed."""
-        with _asked():
+        with _translate_errors():
             listed = self._core.list_namespaced_pod(
                 namespace, label_selector=f"{RUN_LABEL}={run_id}", _request_timeout=TIMEOUT
             ).items
@@ -149,16 +149,16 @@ class Kubernetes:
 
     def log(self, namespace: str, pod: str) -> str:
         """What a pod's main container printed. Raises NotAllowed."""
-        with _asked():
+        with _translate_errors():
             response = self._core.read_namespaced_pod_log(
                 pod, namespace, container="main", _preload_content=False, _request_timeout=TIMEOUT
             )
             return response.data.decode("utf-8", "replace")
 
-    def _there(self, operation: Any, *arguments: str) -> bool:
+    def _exists(self, operation: Any, *arguments: str) -> bool:
         from kubernetes.client import ApiException
 
-        with _asked():
+        with _translate_errors():
             try:
                 operation(*arguments, _request_timeout=TIMEOUT)
             except ApiException as error:
@@ -169,7 +169,7 @@ class Kubernetes:
 
 
 @contextmanager
-def _asked() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     import urllib3
     from kubernetes.client import ApiException
 

@@ -22,10 +22,10 @@ def list_runs(server: Server, last: int, category: str = "", state: str = "", ex
         raise BadInput(f"--state is {state!r}.{closest(state.lower(), list(STATES))}")
     options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
     if experiment:
-        found = find_experiment(server, experiment)
-        if found is None:
+        match = find_experiment(server, experiment)
+        if match is None:
             raise BadInput(f"{server.host} has no experiment {experiment!r}.")
-        options["experiment_id"] = found.experiment_id
+        options["experiment_id"] = match.experiment_id
     kept: list[V2beta1Run] = []
     token = ""
     while True:

@@ -61,12 +61,12 @@ def failure(step: str, log: str) -> VqiError:
     """The error that a step's log ends with, as the step told it: its own sentence and its own exit code."""
     statuses = EXIT_STATUS.findall(log)
     kind = {2: BadInput, 3: GateRefused}.get(int(statuses[-1]) if statuses else 1, RunFailed)
-    told = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
+    sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
     launcher = LAUNCHER_FAILED.findall(log)
-    if told and launcher and DONE.fullmatch(told[-1].strip()):
+    if sentences and launcher and DONE.fullmatch(sentences[-1].strip()):
         return _not_kept(step, launcher[-1])
-    if told:
-        return kind(f"{step}: {printable(told[-1].strip())}")
+    if sentences:
+        return kind(f"{step}: {printable(sentences[-1].strip())}")
     if not log:
         return RunFailed(f"{step} failed, and its log cannot be had any more.")
     lines = [line.strip() for line in log.splitlines() if line.strip() and not re.match(r"[IWEF]\d{4} ", line)]

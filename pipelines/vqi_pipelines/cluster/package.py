@@ -100,7 +100,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     """The package of a pipeline: the file named, else the one of the checkout, else compiled now (so always where
     VQI_IMAGES names a registry).
 
-    Raises BadInput for a file that is missing, is no package, or is older than the code.
+    Raises BadInput for a file that is missing, is not a package, or is older than the code.
     """
     if pipeline not in PACKAGES:
         raise BadInput(f"There is no pipeline {pipeline!r}.{closest(pipeline, list(PACKAGES))}")
@@ -113,14 +113,14 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     try:
         text = Path(file).read_text(encoding="utf-8")
         package = Package(text)
-        package.pipeline, package.steps, package.images  # noqa: B018 each raises where this is no package
+        package.pipeline, package.steps, package.images  # noqa: B018 each raises where the file is not a package
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"The package {file} cannot be read ({getattr(error, 'strerror', None) or 'not text'}); `vqi compile` "
             "writes it."
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise BadInput(f"{file} is no compiled pipeline; `vqi compile` writes one.") from error
+        raise BadInput(f"{file} is not a compiled pipeline; `vqi compile` writes one.") from error
     if text != current and _without_images(text) != _without_images(current):
         raise BadInput(f"The package {file} is older than the code, or was edited; run `vqi compile` and submit again.")
     if chosen and text != current:
@@ -150,15 +150,15 @@ def _compiled_folders() -> list[Path]:
 
 def _help_texts() -> dict[str, str]:
     """What each parameter means, as the category's own keys say it."""
-    found = {"name": "name of the product category", "seed": "of everything random"}
+    texts = {"name": "name of the product category", "seed": "of everything random"}
     for section, field in Category.model_fields.items():
         if isinstance(field.default, BaseModel):
-            found.update(
+            texts.update(
                 {f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()}
             )
         elif field.description:
-            found.setdefault(section, field.description)
-    return found
+            texts.setdefault(section, field.description)
+    return texts
 
 
 def _cell(value: object) -> str:

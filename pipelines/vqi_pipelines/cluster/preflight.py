@@ -1,5 +1,5 @@
 """What can be known before a run is submitted, each finding one clear sentence: a mistake stops the submission, a doubt
-is told."""
+is reported."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Doubt = Callable[[str], None]
 def check_server(server: Server, doubt: Doubt) -> None:
     """The server answers, and is a KFP that this can speak to."""
     version = server.health().version
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    if not found:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if not match:
         doubt(f"The KFP at {server.host} does not say its version; this was tried with {TRIED[0]}.{TRIED[1]}.")
         return
-    number = (int(found[1]), int(found[2]))
+    number = (int(match[1]), int(match[2]))
     if number[0] != TRIED[0]:
         raise BadInput(
             f"The KFP at {server.host} is version {version}; {TRIED[0]}.x is needed (--no-preflight submits "
@@ -66,13 +66,13 @@ def check_data(category: Category, doubt: Doubt, environ: Mapping[str, str] = os
     named |= {f"method.settings.{name}": path for name, path in category.method_paths.items()}
     if category.train.checkpoints:
         named["train.checkpoints"] = category.train.checkpoints
-    for key, place in named.items():
-        if "://" not in place:
+    for key, location in named.items():
+        if "://" not in location:
             raise BadInput(
-                f"{key} is {place!r}, a path of a machine, which no pod of the cluster can read; put it in a store "
+                f"{key} is {location!r}, a path of a machine, which no pod of the cluster can read; put it in a store "
                 "and name s3://bucket/..."
             )
-    stored = {key: Address.parse(place) for key, place in named.items() if place.startswith("s3://")}
+    stored = {key: Address.parse(location) for key, location in named.items() if location.startswith("s3://")}
     if not stored:
         return
     try:
@@ -88,11 +88,11 @@ def check_data(category: Category, doubt: Doubt, environ: Mapping[str, str] = os
         return
     for key, address in stored.items():
         try:
-            there = bool(store.find(address)) or bool(store.objects(address))
+            exists = bool(store.find(address)) or bool(store.objects(address))
         except VqiError as error:
             raise BadInput(f"{key} cannot be read: {error}") from error
         # Checkpoints are written there; the bucket is enough.
-        if not there and key != "train.checkpoints":
+        if not exists and key != "train.checkpoints":
             raise BadInput(f"{key} is {address}, and there is nothing under it in the store at {store.endpoint}.")
 
 
@@ -108,8 +108,8 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
         pass  # namespaces are the cluster's; what is in ours may still be seen
     account = "default-editor" if multi_user else SERVICE_ACCOUNT_OF_RUNS
     stored = any(
-        place.startswith("s3://")
-        for place in (category.data.source, category.backbone.weights, category.train.checkpoints)
+        location.startswith("s3://")
+        for location in (category.data.source, category.backbone.weights, category.train.checkpoints)
     )
     wanted: list[tuple[Callable[[str, str], Any], str, str, str]] = [
         (kubernetes.config_map, "ConfigMap", KFP_CONFIG, "KFP's launcher reads where artefacts go from it"),
@@ -119,9 +119,9 @@ def check_namespace(kubernetes: Kubernetes, namespace: str, multi_user: bool, ca
     if stored:
         wanted.append((kubernetes.has_secret, "Secret", STORE_SECRET, "the steps read s3:// with it"))
         wanted.append((kubernetes.config_map, "ConfigMap", SETTINGS, "it says where the store is"))
-    for look, kind, name, why in wanted:
+    for read_object, kind, name, why in wanted:
         try:
-            if look(namespace, name) in (None, False):
+            if read_object(namespace, name) in (None, False):
                 raise BadInput(
                     f"The namespace {namespace} has no {kind} {name} ({why}); make it as docs/cluster.md says, or "
                     "submit with --no-preflight."

@@ -91,16 +91,16 @@ def make(
         service_account=service_account or None,
     )
 
-    def found() -> V2beta1RecurringRun | None:
+    def find_created() -> V2beta1RecurringRun | None:
         return next((item for item in listed(server) if item.display_name == name), None)
 
-    return server.call(server.schedules.recurring_run_service_create_recurring_run, new, made=found)
+    return server.call(server.schedules.recurring_run_service_create_recurring_run, new, made=find_created)
 
 
 def listed(server: Server) -> list[V2beta1RecurringRun]:
     """Every recurring run, the newest first."""
     options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
-    found: list[V2beta1RecurringRun] = []
+    recurring_runs: list[V2beta1RecurringRun] = []
     token = ""
     while True:
         page = server.call(
@@ -110,10 +110,10 @@ def listed(server: Server) -> list[V2beta1RecurringRun]:
             sort_by="created_at desc",
             **options,
         )
-        found += page.recurring_runs or []
+        recurring_runs += page.recurring_runs or []
         token = page.next_page_token or ""
         if not token:
-            return found
+            return recurring_runs
 
 
 def find(server: Server, wanted: str) -> V2beta1RecurringRun:
@@ -163,7 +163,7 @@ def _under_way(server: Server, identity: str) -> str:
 def _check(part: str, name: str, low: int, high: int, text: str) -> None:
     span, slash, step = part.partition("/")
     if slash and not (step.isdigit() and int(step) > 0):
-        raise BadInput(f"--cron {text!r}: the step {step!r} of the {name} is no number above 0.")
+        raise BadInput(f"--cron {text!r}: the step {step!r} of the {name} is not a number above 0.")
     if span == "*" or (span == "?" and name.startswith("day")):
         return
     first, dash, last = span.partition("-")

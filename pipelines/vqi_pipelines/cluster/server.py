@@ -78,7 +78,7 @@ class Health:
     multi_user: bool
 
 
-class NotThere(BadInput):
+class UnknownObject(BadInput):
     """The server has nothing of that name or id."""
 
 
@@ -93,19 +93,19 @@ class Server:
         ui: str,
         namespace: str,
         home: str = "",
-        say: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         import kfp_server_api as api
 
         # Repeating is done here, where it is known whether a request may be made twice.
         client.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        self.client, self.host, self.ui, self.asked_namespace, self.home, self._say = (
+        self.client, self.host, self.ui, self.requested_namespace, self.home, self._report = (
             client,
             host,
             ui,
             namespace,
             home,
-            say,
+            report,
         )
         self.runs, self.pipelines = api.RunServiceApi(client), api.PipelineServiceApi(client)
         self.uploads, self.experiments = api.PipelineUploadServiceApi(client), api.ExperimentServiceApi(client)
@@ -114,11 +114,11 @@ class Server:
         self._health: Health | None = None
 
     def health(self) -> Health:
-        """The server's version and mode, asked once. Raises BadInput where what answers is no KFP 2 server."""
+        """The server's version and mode, read once. Raises BadInput where what answers is not a KFP 2 server."""
         if self._health is None:
             try:
                 answer = self.call(self._raw, "/apis/v2beta1/healthz")
-            except NotThere as error:
+            except UnknownObject as error:
                 raise BadInput(
                     f"What answers at {self.host} does not speak KFP's v2beta1 API: an older KFP (2.x is needed), or "
                     "something else; check --host."
@@ -137,19 +137,19 @@ class Server:
         """The namespace that calls must name: in multi-user mode the team's, and none where KFP serves one."""
         if not self.health().multi_user:
             return ""
-        if not self.asked_namespace:
+        if not self.requested_namespace:
             raise BadInput(
                 f"The KFP at {self.host} serves several teams; name yours with --namespace (or KF_PIPELINES_NAMESPACE)."
             )
-        return self.asked_namespace
+        return self.requested_namespace
 
     def run_namespace(self, kubernetes: Kubernetes | None) -> str:
         """The namespace that pods of runs are in: the team's, or the one that KFP starts them in; "" where that cannot
         be known."""
         from vqi_pipelines.cluster.kubernetes_access import NotAllowed
 
-        if self.health().multi_user or self.asked_namespace:
-            return self.namespace or self.asked_namespace
+        if self.health().multi_user or self.requested_namespace:
+            return self.namespace or self.requested_namespace
         # KFP's server may start the runs elsewhere than it is itself: where their service account is.
         if kubernetes is not None:
             for name in dict.fromkeys((self.home or KFP_NAMESPACES[0], *KFP_NAMESPACES)):
@@ -176,8 +176,8 @@ class Server:
         options.setdefault("_request_timeout", (CONNECT_SECONDS, READ_SECONDS))
         for attempt in range(ATTEMPTS):
             try:
-                if attempt and made and (found := made()) is not None:
-                    return found
+                if attempt and made and (existing := made()) is not None:
+                    return existing
                 answer = operation(*arguments, **options)
                 self._check_content()
                 self._met = True
@@ -198,7 +198,7 @@ class Server:
                 raise
             pause = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
             if attempt >= 2:
-                self._say(f"{self.host} did not answer ({reason}); asking again in {pause:.0f} s ...")
+                self._report(f"{self.host} did not answer ({reason}); asking again in {pause:.0f} s ...")
             time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -206,7 +206,7 @@ class Server:
         """The answer of `call`, None where the server has no such thing."""
         try:
             return self.call(operation, *arguments, **options)
-        except NotThere:
+        except UnknownObject:
             return None
 
     def run_link(self, run_id: str) -> str:
@@ -228,8 +228,8 @@ class Server:
 
     def _no_kfp(self, what: str) -> BadInput:
         return BadInput(
-            f"What answers at {self.host} is no KFP API server ({what}); check --host, and the credentials if that is "
-            "a login page."
+            f"What answers at {self.host} is not a KFP API server ({what}); check --host, and the credentials if that "
+            "is a login page."
         )
 
     def _unreachable(self, error: Exception) -> BadInput | RunFailed:
@@ -257,7 +257,7 @@ class Server:
         )
 
     def _explained(self, error: ApiException) -> BadInput | RunFailed:
-        said = said_by(error)
+        reason = read_reason(error)
         if error.status == 0:
             return self._unreachable(error)
         if error.status == 401:
@@ -268,22 +268,24 @@ class Server:
             )
         if error.status == 403:
             return BadInput(
-                f"{self.host} does not allow this to whoever asks (403{said}); check --namespace and the account's "
+                f"{self.host} does not allow this to whoever asks (403{reason}); check --namespace and the account's "
                 "rights there."
             )
         if error.status == 404:
-            return NotThere(f"{self.host} has no such thing (404{said}); check the name, --namespace and --host.")
+            return UnknownObject(
+                f"{self.host} has no such thing (404{reason}); check the name, --namespace and --host."
+            )
         if error.status in PASSING:
             return RunFailed(
                 f"{self.host} stays unavailable (status {error.status} {ATTEMPTS} times); try again when it is well."
             )
         if error.status in PERHAPS_PASSING:
-            return RunFailed(f"{self.host} failed over the request (status {error.status}{said}).")
-        return BadInput(f"{self.host} refuses the request ({error.status}{said}).")
+            return RunFailed(f"{self.host} failed over the request (status {error.status}{reason}).")
+        return BadInput(f"{self.host} refuses the request ({error.status}{reason}).")
 
 
 def connect(
-    access: Access, say: Callable[[str], None] = lambda line: None, environ: Mapping[str, str] = os.environ
+    access: Access, report: Callable[[str], None] = lambda line: None, environ: Mapping[str, str] = os.environ
 ) -> Server:
     """The server that the options and the environment name; nothing is asked of it yet.
 
@@ -337,10 +339,10 @@ def connect(
     if ui and "://" not in ui:
         ui = f"https://{ui}"
     home = "" if access.host else server_namespace
-    return Server(api_client, _shown(address), ui.rstrip("/"), access.namespace or _own_namespace(), home, say)
+    return Server(api_client, _shown(address), ui.rstrip("/"), access.namespace or _own_namespace(), home, report)
 
 
-def said_by(error: ApiException) -> str:
+def read_reason(error: ApiException) -> str:
     """What a server gave as its reason: ": text", one line, fit for a terminal; "" where it gave none."""
     value = _json(error.body or "")
     text = (

@@ -43,7 +43,7 @@ def steps_of(run: V2beta1Run) -> list[Step]:
     details = (run.run_details.task_details if run.run_details else None) or []
     nodes = [task for task in details if task.display_name and task.state and not ATTEMPT.search(task.display_name)]
     drivers = {task.display_name.removesuffix("-driver") for task in nodes if task.display_name.endswith("-driver")}
-    found = []
+    steps = []
     for task in nodes:
         if task.display_name not in drivers or task.display_name == "root":
             continue
@@ -54,8 +54,8 @@ def steps_of(run: V2beta1Run) -> list[Step]:
             and all(executor.state in ("SKIPPED", "OMITTED") for executor in executors)
             and task.state == "SUCCEEDED"
         )
-        found.append(Step(task.display_name, task.state, _past(task.start_time), _past(task.end_time), pods, cached))
-    return sorted(found, key=lambda step: (step.started is None, step.started))
+        steps.append(Step(task.display_name, task.state, _past(task.start_time), _past(task.end_time), pods, cached))
+    return sorted(steps, key=lambda step: (step.started is None, step.started))
 
 
 def _pods(executor: V2beta1PipelineTaskDetail) -> list[str]:

@@ -35,8 +35,8 @@ class Uploaded:
 def upload(server: Server, package: Package) -> Uploaded:
     """The version of the package on the server, uploaded where it is not there yet."""
     pipeline = find_pipeline(server, package.pipeline) or _make_pipeline(server, package)
-    if found := find_version(server, pipeline.pipeline_id, package.version):
-        return Uploaded(pipeline.pipeline_id, found.pipeline_version_id, package.version, False)
+    if existing := find_version(server, pipeline.pipeline_id, package.version):
+        return Uploaded(pipeline.pipeline_id, existing.pipeline_version_id, package.version, False)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{package.pipeline}.yaml"
         file.write_text(package.text, encoding="utf-8")
@@ -61,9 +61,9 @@ def find_version(server: Server, pipeline_id: str, name: str) -> V2beta1Pipeline
             page_token=token,
             sort_by="created_at desc",
         )
-        for found in listed.pipeline_versions or []:
-            if name in (found.display_name, found.name):
-                return found
+        for version in listed.pipeline_versions or []:
+            if name in (version.display_name, version.name):
+                return version
         token = listed.next_page_token or ""
         if not token:
             return None
@@ -81,18 +81,18 @@ def experiment(server: Server, name: str) -> V2beta1Experiment:
     """The experiment of that name, made where there is none."""
     import kfp_server_api as api
 
-    def found() -> V2beta1Experiment | None:
+    def find_created() -> V2beta1Experiment | None:
         return find_experiment(server, name)
 
-    if there := found():
-        return there
+    if existing := find_created():
+        return existing
     new = api.V2beta1Experiment(display_name=name, namespace=server.namespace or None)
     try:
-        return server.call(server.experiments.experiment_service_create_experiment, new, made=found)
+        return server.call(server.experiments.experiment_service_create_experiment, new, made=find_created)
     except VqiError:
         # Somebody else made it in between.
-        if there := found():
-            return there
+        if existing := find_created():
+            return existing
         raise
 
 
@@ -102,11 +102,11 @@ def run_values(package: Package, category: Category) -> dict[str, Any]:
 
     Raises BadInput for a value that the package does not allow, and for a parameter that nothing gives a value.
     """
-    given = category.parameters()
+    category_values = category.parameters()
     values = {}
     for name, described in package.inputs.items():
-        if name in given:
-            values[name] = given[name]
+        if name in category_values:
+            values[name] = category_values[name]
         elif "defaultValue" in described:
             values[name] = package.default(name)
         elif not described.get("isOptional"):
@@ -157,13 +157,13 @@ def start(
         service_account=service_account or None,
     )
 
-    def found() -> V2beta1Run | None:
+    def find_created() -> V2beta1Run | None:
         listed = server.call(
             server.runs.run_service_list_runs, experiment_id=experiment_id, page_size=20, sort_by="created_at desc"
         )
         return next((item for item in listed.runs or [] if item.display_name == name), None)
 
-    return server.call(server.runs.run_service_create_run, run, made=found)
+    return server.call(server.runs.run_service_create_run, run, made=find_created)
 
 
 def _make_pipeline(server: Server, package: Package) -> V2beta1Pipeline:
@@ -183,13 +183,13 @@ def _make_pipeline(server: Server, package: Package) -> V2beta1Pipeline:
         )
     except VqiError:
         # Somebody else made it in between.
-        if there := find_pipeline(server, package.pipeline):
-            return there
+        if existing := find_pipeline(server, package.pipeline):
+            return existing
         raise
 
 
 def _upload_version(server: Server, package: Package, file: Path, pipeline_id: str) -> V2beta1PipelineVersion:
-    def found() -> V2beta1PipelineVersion | None:
+    def find_created() -> V2beta1PipelineVersion | None:
         return find_version(server, pipeline_id, package.version)
 
     try:
@@ -199,11 +199,11 @@ def _upload_version(server: Server, package: Package, file: Path, pipeline_id: s
             name=package.version,
             pipelineid=pipeline_id,
             description=package.description(),
-            made=found,
+            made=find_created,
         )
     except VqiError:
-        if there := found():
-            return there
+        if existing := find_created():
+            return existing
         raise
 
 

@@ -11,7 +11,7 @@ import typer
 
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.cluster_options import report
 
 if TYPE_CHECKING:
     from vqi.category import Category
@@ -77,7 +77,7 @@ def ci(
     }
     unchanged = [name for name in names if not due[name]]
     for name in names:
-        say(f"{printable(name)}: {due[name] or 'unchanged'}")
+        report(f"{printable(name)}: {due[name] or 'unchanged'}")
     trained: list[Trained] = []
     if not dry_run and len(unchanged) < len(names):
         compiled = load_package("train_category", package)
@@ -87,13 +87,13 @@ def ci(
         going: deque[tuple[Trained, str]] = deque()
         for name in [name for name in names if due[name]]:
             if len(going) >= at_once:
-                trained.append(_ended(server, kubernetes, *going.popleft(), timeout, wanted))
+                trained.append(_await_run(server, kubernetes, *going.popleft(), timeout, wanted))
             each = ci_summary.Trained(name, due[name])
-            if run_id := _begun(server, kubernetes, compiled, chosen[name], experiment, each):
+            if run_id := _start_run(server, kubernetes, compiled, chosen[name], experiment, each):
                 going.append((each, run_id))
             else:
                 trained.append(each)
-        trained += [_ended(server, kubernetes, each, run_id, timeout, wanted) for each, run_id in going]
+        trained += [_await_run(server, kubernetes, each, run_id, timeout, wanted) for each, run_id in going]
     elif dry_run:
         trained = [ci_summary.Trained(name, due[name]) for name in names if due[name]]
     if state and not dry_run:
@@ -107,7 +107,7 @@ def ci(
         raise typer.Exit(code)
 
 
-def _begun(
+def _start_run(
     server: Server, kubernetes: Kubernetes | None, package: Package, category: Category, experiment: str, each: Trained
 ) -> str:
     """The id of a category's run, "" where it was refused; one that is refused does not keep the others from being
@@ -121,13 +121,13 @@ def _begun(
         run = start(server, upload(server, package), run_values(package, category), experiment)
     except VqiError as error:
         each.error, each.exit_code = str(error), error.exit_code
-        say(printable(f"{each.category}: {error}"))
+        report(printable(f"{each.category}: {error}"))
         return ""
-    say(f"{printable(each.category)}: started {printable(run.display_name)}, {run.run_id}")
+    report(f"{printable(each.category)}: started {printable(run.display_name)}, {run.run_id}")
     return run.run_id
 
 
-def _ended(
+def _await_run(
     server: Server, kubernetes: Kubernetes | None, each: Trained, run_id: str, timeout: float, wanted: dict[str, float]
 ) -> Trained:
     """Wait for a run and gate what it made."""
@@ -140,7 +140,7 @@ def _ended(
             server,
             run_id,
             options.logs(server, kubernetes),
-            lambda line: say(f"{printable(each.category)} {line.strip()}"),
+            lambda line: report(f"{printable(each.category)} {line.strip()}"),
             timeout,
         )
         each.result, each.metrics, each.error, each.exit_code = result, result.metrics, result.error, result.exit_code
@@ -149,7 +149,7 @@ def _ended(
     except VqiError as error:
         each.error, each.exit_code = str(error), error.exit_code
     except KeyboardInterrupt:
-        say(f"The runs go on. Follow them with `vqi runs --wait RUN`; {printable(each.category)} is {run_id}.")
+        report(f"The runs go on. Follow them with `vqi runs --wait RUN`; {printable(each.category)} is {run_id}.")
         raise typer.Exit(130) from None
     return each
 

@@ -31,8 +31,8 @@ PackageFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 
-def say(line: str) -> None:
-    """Tell a person something; standard output is for results."""
+def report(line: str) -> None:
+    """Print a line for the person at the terminal; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -84,7 +84,7 @@ class Connection:
         access = Access(
             self.host, self.namespace, self.server_namespace, self.token_file, self.ca_cert, self.kube_context
         )
-        return connect(access, say), Kubernetes.reach(self.kube_context)
+        return connect(access, report), Kubernetes.reach(self.kube_context)
 
 
 def takes_connection(command: Callable[..., None]) -> Callable[..., None]:

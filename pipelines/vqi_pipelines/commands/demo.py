@@ -61,5 +61,5 @@ def _rendered(out: Path) -> Path:
 def _imagenet_at_hand() -> bool:
     """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which
     alone loads torch."""
-    asked = "from vqi.storage.weights import load_weights; load_weights('resnet18', 'imagenet')"
-    return subprocess.run([sys.executable, "-c", asked], capture_output=True).returncode == 0
+    script = "from vqi.storage.weights import load_weights; load_weights('resnet18', 'imagenet')"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0

@@ -37,11 +37,11 @@ def methods(
     from vqi.tools.describe import describe, describe_all
 
     if not name:
-        found = describe_all()
+        descriptions = describe_all()
         if json_output:
-            typer.echo(json.dumps([_row(method) for method in found], indent=2))
+            typer.echo(json.dumps([_row(method) for method in descriptions], indent=2))
             return
-        for method in found:
+        for method in descriptions:
             typer.echo(f"{method.name:13} {method.kind:11} {_budget(method):34} {method.summary}")
         typer.echo(
             "\nmemory: an index of normals, nothing is learnt by gradient. trained: learns from normals. "
@@ -50,16 +50,16 @@ def methods(
         )
         return
     method = describe(name)
-    measured = _measured(name, size, backbone, layers, device) if cost else None
+    method_cost = _measure(name, size, backbone, layers, device) if cost else None
     if json_output:
-        value = method.to_dict() | {"kind": method.kind, "cost": measured.to_dict() if measured else None}
+        value = method.to_dict() | {"kind": method.kind, "cost": method_cost.to_dict() if method_cost else None}
         typer.echo(json.dumps(value, indent=2, allow_nan=False))
         return
-    for line in [*_about(method), *(_cost_lines(method, measured) if measured else [])]:
+    for line in [*_about(method), *(_cost_lines(method, method_cost) if method_cost else [])]:
         typer.echo(line)
 
 
-def _measured(name: str, size: str, backbone: str, layers: str, device: str) -> Cost:
+def _measure(name: str, size: str, backbone: str, layers: str, device: str) -> Cost:
     from vqi.category import Category
 
     values: dict[str, Any] = {

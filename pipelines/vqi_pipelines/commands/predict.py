@@ -130,8 +130,8 @@ def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable
     for pattern in patterns:
         named = list(_named(pattern, out))
         passed_over = {str(path): reason for path in named if str(path) != pattern and (reason := _passed_over(path))}
-        found = [path for path in named if str(path) not in passed_over]
-        files.update(dict.fromkeys(found))
+        photographs = [path for path in named if str(path) not in passed_over]
+        files.update(dict.fromkeys(photographs))
         missing.update(passed_over)
         if not named:
             missing[pattern] = f"{pattern} {'holds no images' if os.path.isdir(pattern) else 'names no file'}."
@@ -164,16 +164,16 @@ def _later_pages(files: Iterable[Path]) -> dict[str, str]:
     """What is said of files that hold more than one picture, by a name for the pages that are not inspected."""
     from vqi.dataset.images import count_pages
 
-    said: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for path in filter(Path.is_file, files):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             pages = count_pages(file)
             if pages > 1:
                 which = "page 2" if pages == 2 else f"pages 2 to {pages}"
-                said[f"{path}, {which}"] = (
+                sentences[f"{path}, {which}"] = (
                     f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
                 )
-    return said
+    return sentences
 
 
 def _named(pattern: str, out: Path) -> Iterator[Path]:

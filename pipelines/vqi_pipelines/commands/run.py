@@ -54,10 +54,10 @@ def execute(category: Category, out: Path, json_output: bool, runner: Runner = R
 
     real_output = sys.stdout
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    summary = run_category(category, out, say, runner.value)
+    summary = run_category(category, out, report, runner.value)
     if json_output:
         print(summary.to_json(), file=real_output)
     else:

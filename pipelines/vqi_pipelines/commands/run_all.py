@@ -37,8 +37,8 @@ def run_all_command(
     from vqi_pipelines.trials import catalog_trials
 
     # However it is asked to stop, the runs under way are stopped with it.
-    for asked in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(asked, signal.default_int_handler)
+    for stop_signal in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop_signal, signal.default_int_handler)
     trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])
     done = run_all(trials, out, lambda line: print(line, file=sys.stderr, flush=True), parallel)
     if json_output:

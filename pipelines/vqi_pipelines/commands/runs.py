@@ -10,7 +10,7 @@ import typer
 from vqi.placement import STEPS
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.cluster_options import report
 from vqi_pipelines.commands.submit import finish, wait_for
 
 if TYPE_CHECKING:
@@ -49,19 +49,19 @@ def runs(
 
     server, kubernetes = connection.reach()
     if run:
-        found = the_run(server, run)
+        chosen_run = the_run(server, run)
         logs = options.logs(server, kubernetes)
         if wait:
-            ended = wait_for(server, logs, found.run_id, timeout)
-        elif found.state in OVER:
-            ended = read_result(server, found, logs)
+            ended = wait_for(server, logs, chosen_run.run_id, timeout)
+        elif chosen_run.state in OVER:
+            ended = read_result(server, chosen_run, logs)
         else:
             ended = RunResult(
-                found.run_id,
-                found.display_name,
-                found.state or "PENDING",
-                server.run_link(found.run_id),
-                progress(steps_of(found)),
+                chosen_run.run_id,
+                chosen_run.display_name,
+                chosen_run.state or "PENDING",
+                server.run_link(chosen_run.run_id),
+                progress(steps_of(chosen_run)),
             )
         if not json_output and not wait:
             print(f"{printable(ended.name)}: {ended.state.lower()}")
@@ -88,13 +88,13 @@ def logs(
     from vqi_pipelines.cluster.steps import steps_of
 
     server, kubernetes = connection.reach()
-    found = the_run(server, run)
-    chosen = chosen_step(steps_of(found), step)
+    chosen_run = the_run(server, run)
+    chosen = chosen_step(steps_of(chosen_run), step)
     if chosen.cached:
         raise RunFailed(
             f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log it is."
         )
-    text = options.logs(server, kubernetes).of(found.run_id, chosen)
+    text = options.logs(server, kubernetes).of(chosen_run.run_id, chosen)
     if not text:
         raise RunFailed(
             f"The log of {chosen.name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it."
@@ -113,11 +113,11 @@ def terminate(
     from vqi_pipelines.cluster.steps import OVER
 
     server, _ = connection.reach()
-    found = the_run(server, run)
-    if found.state in OVER:
-        raise BadInput(f"The run {found.run_id} is over ({found.state.lower()}); there is nothing to end.")
-    server.call(server.runs.run_service_terminate_run, found.run_id)
-    typer.echo(f"Ending {printable(found.display_name)}: {found.run_id}")
+    chosen_run = the_run(server, run)
+    if chosen_run.state in OVER:
+        raise BadInput(f"The run {chosen_run.run_id} is over ({chosen_run.state.lower()}); there is nothing to end.")
+    server.call(server.runs.run_service_terminate_run, chosen_run.run_id)
+    typer.echo(f"Ending {printable(chosen_run.display_name)}: {chosen_run.run_id}")
 
 
 @options.takes_connection
@@ -132,21 +132,21 @@ def retry(
     from vqi.platform.errors import BadInput
 
     server, kubernetes = connection.reach()
-    found = the_run(server, run)
-    if found.state not in ("FAILED", "CANCELED"):
+    chosen_run = the_run(server, run)
+    if chosen_run.state not in ("FAILED", "CANCELED"):
         raise BadInput(
-            f"The run {found.run_id} is {(found.state or 'pending').lower()}; only one that failed or was ended can "
-            "be retried."
+            f"The run {chosen_run.run_id} is {(chosen_run.state or 'pending').lower()}; only one that failed or was "
+            "ended can be retried."
         )
 
     def begun() -> object | None:
-        now = server.call(server.runs.run_service_get_run, found.run_id)
+        now = server.call(server.runs.run_service_get_run, chosen_run.run_id)
         return now if now.state not in ("FAILED", "CANCELED") else None
 
-    server.call(server.runs.run_service_retry_run, found.run_id, made=begun)
-    say(f"Retrying {printable(found.display_name)}: {found.run_id}")
+    server.call(server.runs.run_service_retry_run, chosen_run.run_id, made=begun)
+    report(f"Retrying {printable(chosen_run.display_name)}: {chosen_run.run_id}")
     if wait:
-        finish(wait_for(server, options.logs(server, kubernetes), found.run_id, timeout), json_output)
+        finish(wait_for(server, options.logs(server, kubernetes), chosen_run.run_id, timeout), json_output)
 
 
 def the_run(server: Server, wanted: str) -> V2beta1Run:
@@ -159,8 +159,8 @@ def the_run(server: Server, wanted: str) -> V2beta1Run:
 
     server.health()
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", wanted):
-        if found := server.find(server.runs.run_service_get_run, wanted):
-            return found
+        if match := server.find(server.runs.run_service_get_run, wanted):
+            return match
         raise BadInput(f"{server.host} has no run {wanted}; `vqi runs` lists them.")
     near = [
         run

@@ -9,7 +9,7 @@ import typer
 
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.cluster_options import report
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun
@@ -72,9 +72,9 @@ def schedule(
             (delete, schedules.delete, "deleted"),
         )
         wanted, change, done = next(each for each in changes if each[0])
-        found = schedules.find(server, wanted)
-        change(server, found.recurring_run_id)
-        say(f"{printable(found.display_name)}: {done}")
+        match = schedules.find(server, wanted)
+        change(server, match.recurring_run_id)
+        report(f"{printable(match.display_name)}: {done}")
         return
     if not cron:
         raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")

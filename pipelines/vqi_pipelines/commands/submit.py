@@ -9,7 +9,7 @@ import typer
 
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.cluster_options import report
 
 if TYPE_CHECKING:
     from vqi.category import Category
@@ -64,11 +64,11 @@ def submit(
     if not no_preflight:
         preflight(server, kubernetes, chosen)
     uploaded = upload(server, compiled)
-    say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
+    report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
-    say(f"Started {printable(run.display_name)}: {run.run_id}")
+    report(f"Started {printable(run.display_name)}: {run.run_id}")
     if link := server.run_link(run.run_id):
-        say(f"See it at {link}")
+        report(f"See it at {link}")
     result = wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
     if result is None:
         if not json_output:
@@ -83,7 +83,7 @@ def preflight(server: Server, kubernetes: Kubernetes | None, category: Category)
     from vqi_pipelines.cluster import preflight as checks
 
     def doubt(sentence: str) -> None:
-        say(f"Note: {printable(sentence)}")
+        report(f"Note: {printable(sentence)}")
 
     checks.check_server(server, doubt)
     checks.check_data(category, doubt)
@@ -100,9 +100,9 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
     from vqi_pipelines.cluster.following import follow
 
     try:
-        return follow(server, run_id, logs, say, timeout)
+        return follow(server, run_id, logs, report, timeout)
     except KeyboardInterrupt:
-        say(
+        report(
             f"The run {run_id} goes on. Follow it with `vqi runs {run_id} --wait`, end it with `vqi terminate "
             f"{run_id}`."
         )
@@ -119,16 +119,18 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
         print(json.dumps({**result.as_dict(), "tracking": tracking}, indent=2))
     elif result.state == "SUCCEEDED":
         print(f"Succeeded: {result.name}")
-        for title, place in (("Run:", result.link), ("MLflow:", tracking)):
-            if place:
-                print(f"{title:8}{printable(place)}")
+        for title, address in (("Run:", result.link), ("MLflow:", tracking)):
+            if address:
+                print(f"{title:8}{printable(address)}")
     if result.note:
-        say(result.note)
+        report(result.note)
     if result.error:
-        say(f"vqi: {printable(result.error)}")
+        report(f"vqi: {printable(result.error)}")
         if result.link:
-            say(f"See {result.link}")
-        say(f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it failed.")
+            report(f"See {result.link}")
+        report(
+            f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it failed."
+        )
         raise typer.Exit(result.exit_code)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
-from vqi_pipelines.commands.cluster_options import say
+from vqi_pipelines.commands.cluster_options import report
 
 
 @options.takes_connection
@@ -64,16 +64,16 @@ def submit_all_command(
         for one in looked_at.values():
             submit.preflight(server, kubernetes, one)
     uploaded = upload(server, compiled)
-    say(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
+    report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     name = run_name(
         {"name": "all" if all_of_them else "-".join(dict.fromkeys(trial.category.name for trial in trials))[:60]}
     )
     run = start(
         server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root
     )
-    say(f"Started {printable(run.display_name)}: {run.run_id}, {len(trials)} trials")
+    report(f"Started {printable(run.display_name)}: {run.run_id}, {len(trials)} trials")
     if link := server.run_link(run.run_id):
-        say(f"See it at {link}")
+        report(f"See it at {link}")
     result = submit.wait_for(server, options.logs(server, kubernetes), run.run_id, timeout) if wait else None
     if result is None:
         result = RunResult(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))

@@ -1,16 +1,16 @@
-"""What the tasks of a DAG are given in a cluster, put on them when the package is compiled; docs/placement.md says what
-an administrator sets up.
+"""Places the tasks of a DAG in a cluster when the package is compiled: nodes, image, accelerator, resources, settings,
+secrets and retries. docs/placement.md says what an administrator sets up.
 
 What depends on the pool or the catalog comes from the outputs of the step `place` when a task starts. KFP 2.17 resolves
 such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and accelerator
 from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the platform
 spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `place` must stand in the DAG whose
 tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing; an empty cpu
-or memory would be an error, and `place` gives none.
+or memory would be an error, and `place` returns none.
 
 What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it
-is for, another node does not. The steps that do not touch the device are placed here and now, the same in every pool,
-and stay cached.
+is for, another node does not. The compiler writes the placement of the steps that do not touch the device, the same
+in every pool, and they stay cached.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ CERTIFICATES_FOLDER = "/etc/vqi/ca"
 LONGEST = "28d"
 
 
-def placed(task: PipelineTask, step: str, place: PipelineTask | None = None) -> PipelineTask:
-    """`task`, which runs `step`, with all that a cluster gives it; `place` is the DAG's task of that step, and None for
-    itself."""
+def place_task(task: PipelineTask, step: str, placement_task: PipelineTask | None = None) -> PipelineTask:
+    """Configure `task`, which runs `step`, for a cluster, and return it.
+
+    `placement_task` is the DAG's task of the step `place`. It is None for that task itself, and in a DAG without one.
+    """
     from kfp import kubernetes
 
-    _bounded(task, step, place)
+    _set_nodes_and_resources(task, step, placement_task)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     row = STEP_BY_NAME[step]
@@ -77,26 +79,28 @@ def variants() -> str:
     return json.dumps(named, sort_keys=True)
 
 
-def _bounded(task: PipelineTask, step: str, place: PipelineTask | None) -> None:
-    """Nodes, image, accelerator, cpu and memory."""
+def _set_nodes_and_resources(task: PipelineTask, step: str, placement_task: PipelineTask | None) -> None:
+    """Set the nodes, image, accelerator, cpu and memory of a task."""
     from kfp import kubernetes
 
-    if place:
-        task.after(place)  # the compiler does not see that cpu and memory depend on it
-    if step in DEVICE_STEPS and place:
-        told = place.outputs
-        kubernetes.add_node_selector_json(task, told["node_selector"])
-        kubernetes.add_toleration_json(task, told["tolerations"])
-        kubernetes.add_node_affinity_json(task, told["node_affinity"])
-        task.set_container_image(told[f"{step}_image"])
-        task.set_accelerator_type(told[f"{step}_accelerator"]).set_accelerator_limit(told[f"{step}_accelerators"])
+    if placement_task:
+        task.after(placement_task)  # the compiler does not see that cpu and memory depend on it
+    if step in DEVICE_STEPS and placement_task:
+        outputs = placement_task.outputs
+        kubernetes.add_node_selector_json(task, outputs["node_selector"])
+        kubernetes.add_toleration_json(task, outputs["tolerations"])
+        kubernetes.add_node_affinity_json(task, outputs["node_affinity"])
+        task.set_container_image(outputs[f"{step}_image"])
+        task.set_accelerator_type(outputs[f"{step}_accelerator"]).set_accelerator_limit(outputs[f"{step}_accelerators"])
     else:
         default = placement_of(step)
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    given = place.outputs if step in CONFIGURABLE and place else _outputs(step, placement_of(step))
-    task.set_cpu_request(given[f"{step}_cpu_request"]).set_cpu_limit(given[f"{step}_cpu"])
-    task.set_memory_request(given[f"{step}_memory"]).set_memory_limit(given[f"{step}_memory"])
+    quantities = (
+        placement_task.outputs if step in CONFIGURABLE and placement_task else _outputs(step, placement_of(step))
+    )
+    task.set_cpu_request(quantities[f"{step}_cpu_request"]).set_cpu_limit(quantities[f"{step}_cpu"])
+    task.set_memory_request(quantities[f"{step}_memory"]).set_memory_limit(quantities[f"{step}_memory"])
 
 
 def _outputs(step: str, placement: StepPlacement) -> dict[str, str]:

@@ -17,7 +17,7 @@ from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS, STEPS, TORCH_STEPS
 from vqi.steps.images import image
 from vqi.steps.place.step import place
 from vqi_pipelines.local_pipeline import local_pipeline
-from vqi_pipelines.placing import variants
+from vqi_pipelines.task_placement import variants
 from vqi_pipelines.train_category import train_category
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled" / "train_category.yaml"
@@ -43,10 +43,10 @@ class Driver:
         """A parameter of the task, or of its platform spec."""
         if "runtimeValue" in spec:
             return spec["runtimeValue"]["constant"]
-        told = spec["taskOutputParameter"]
-        assert told["producerTask"] == "place"
+        output = spec["taskOutputParameter"]
+        assert output["producerTask"] == "place"
         assert "place" in self.task["dependentTasks"]
-        return self.outputs[told["outputParameterKey"]]
+        return self.outputs[output["outputParameterKey"]]
 
     def text(self, value: str) -> str:
         """A container's value: what is written, or the parameter that it names, which must be among the task's own."""
@@ -59,7 +59,7 @@ class Driver:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("pool", POOLS)
-def test_every_step_is_placed_as_its_pool_says(documents: list[dict], pool: str, step: str) -> None:
+def test_every_step_is_configured_for_its_pool(documents: list[dict], pool: str, step: str) -> None:
     category = Category.parse(
         {"pool": pool, "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}}}
     )
@@ -85,7 +85,7 @@ def test_every_step_is_placed_as_its_pool_says(documents: list[dict], pool: str,
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_is_given_what_a_restricted_namespace_asks_for(documents: list[dict], step: str) -> None:
+def test_every_step_has_what_a_restricted_namespace_requires(documents: list[dict], step: str) -> None:
     driver = Driver(documents, step, {})
     config = json_format.ParseDict(driver.platform, KubernetesExecutorConfig())
     assert config.security_context.run_as_user == 1000
@@ -102,8 +102,8 @@ def test_every_step_is_given_what_a_restricted_namespace_asks_for(documents: lis
     assert [(volume.config_map_name, volume.mount_path, volume.optional) for volume in config.config_map_as_volume] == [
         ("vqi-ca", "/etc/vqi/ca", True)
     ]
-    given = {pair.env_var for settings in config.config_map_as_env for pair in settings.key_to_env}
-    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS"} <= given
+    variables = {pair.env_var for settings in config.config_map_as_env for pair in settings.key_to_env}
+    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS"} <= variables
     memory = [(mount.mount_path, mount.medium) for mount in config.empty_dir_mounts]
     assert memory == ([("/dev/shm", "Memory")] if step in TORCH_STEPS else [])
 
