@@ -68,7 +68,9 @@ def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mappi
     checkpoints = [Path(folder) for folder in [str(parameters["train_checkpoints"])] if os.path.isabs(folder)]
     for folder in checkpoints:
         folder.mkdir(parents=True, exist_ok=True)  # a Docker engine would make it as root
-    written = [str(folder) for folder in (run_dir, *checkpoints, *_written(tracking_uri), *caches.values())]
+    written = [
+        str(folder) for folder in (run_dir, *checkpoints, *_find_written_folders(tracking_uri), *caches.values())
+    ]
     mounts = {
         path: Mount(path, path, "bind", read_only=True) for path in read if os.path.isabs(path) and Path(path).exists()
     }
@@ -89,7 +91,7 @@ def docker_runner(parameters: Mapping[str, Any], run_dir: Path, variables: Mappi
 
 
 @contextmanager
-def containers_ended(run_dir: Path) -> Iterator[None]:
+def end_containers(run_dir: Path) -> Iterator[None]:
     """Whatever ends the body, Ctrl-C too, no container of the run goes on. Docker's own errors become RunFailed."""
     from docker.errors import DockerException
 
@@ -125,7 +127,7 @@ def _engine() -> Iterator[DockerClient]:
         client.close()
 
 
-def _written(tracking_uri: str) -> list[Path]:
+def _find_written_folders(tracking_uri: str) -> list[Path]:
     """The folder of a sqlite database of MLflow: the database, its journal and the artefacts of the runs."""
     if not tracking_uri.startswith("sqlite:///"):
         return []

@@ -27,7 +27,7 @@ from vqi.platform.printing import printable
 from vqi.platform.system_errors import system_error
 from vqi.steps.running import REPORTS
 from vqi.tracking.runs import check_tracking
-from vqi_pipelines.docker_runner import check_engine, containers_ended, docker_runner
+from vqi_pipelines.docker_runner import check_engine, docker_runner, end_containers
 
 Runner = Literal["subprocess", "docker"]
 
@@ -74,11 +74,13 @@ def run_category(
         check_engine(STEPS)
     parameters = category.parameters()
     if "://" not in category.data.source:
-        parameters["data_source"] = _present("data.source", category.data.source)
+        parameters["data_source"] = _resolve_existing("data.source", category.data.source)
     weights = category.backbone.weights
     if weights not in ("imagenet", "random") and "://" not in weights:
-        parameters["backbone_weights"] = _present("backbone.weights", weights)
-    method_paths = {name: _present(f"method.settings.{name}", path) for name, path in category.method_paths.items()}
+        parameters["backbone_weights"] = _resolve_existing("backbone.weights", weights)
+    method_paths = {
+        name: _resolve_existing(f"method.settings.{name}", path) for name, path in category.method_paths.items()
+    }
     parameters["method_settings"] = json.dumps({**category.method.settings, **method_paths}, sort_keys=True)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
@@ -150,7 +152,7 @@ def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
         folder.rmdir()
 
 
-def _present(key: str, path: str) -> str:
+def _resolve_existing(key: str, path: str) -> str:
     """The absolute path of something local that a run needs; asked before the run's folder is made."""
     absolute = Path(path).expanduser().resolve()
     if not absolute.exists():
@@ -241,7 +243,7 @@ def _run_pipeline(
 
         if runner == "docker":
             chosen = docker_runner(parameters, run_dir, variables)
-            around.enter_context(containers_ended(run_dir))
+            around.enter_context(end_containers(run_dir))
         else:
             chosen = local.SubprocessRunner(use_venv=False)
             # kfp's commands begin with a `mktemp -d` that they never remove.

@@ -140,7 +140,7 @@ def _run_trial(
     except VqiError as error:  # its photographs cannot even be listed
         report(printable(f"{name}: {error}"))
         return FinishedTrial(trial, {}, str(error), error.exit_code)
-    done = _finished(record)
+    done = _read_finished(record)
     if done:
         report(f"{name}: finished before, in {done['run_dir']}")
         if run_id := _results(done).get("tracking", {}).get("run_id"):
@@ -209,7 +209,7 @@ def _listing(location: str) -> list[list[Any]]:
     return [[str(path.relative_to(root)), (state := path.stat()).st_size, state.st_mtime_ns] for path in files]
 
 
-def _finished(record: Path) -> dict[str, Any]:
+def _read_finished(record: Path) -> dict[str, Any]:
     """The summary of a run that is still there, whole; else nothing."""
     try:
         summary = json.loads(record.read_text())

@@ -368,7 +368,7 @@ def _json(address: str, body: Any = None) -> Any:
 
 
 @contextmanager
-def forwarded(namespace: str, service: str, port: int) -> Iterator[str]:
+def forward_service(namespace: str, service: str, port: int) -> Iterator[str]:
     """An address on this machine behind which a Service of the namespace answers."""
     process = subprocess.Popen(
         ["kubectl", "-n", namespace, "port-forward", f"svc/{service}", f":{port}"],
@@ -441,10 +441,10 @@ def main() -> int:
     )
     failed = []
     with ExitStack() as stack:
-        cluster.store = options.store or stack.enter_context(forwarded(options.namespace, "minio", STORE_PORT))
+        cluster.store = options.store or stack.enter_context(forward_service(options.namespace, "minio", STORE_PORT))
         if options.tracking != "none":
             cluster.tracking = options.tracking or stack.enter_context(
-                forwarded(options.namespace, "mlflow", TRACKING_PORT)
+                forward_service(options.namespace, "mlflow", TRACKING_PORT)
             )
         cluster.environment = {
             **credentials(options.namespace),

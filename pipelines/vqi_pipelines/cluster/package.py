@@ -104,7 +104,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     """
     if pipeline not in PACKAGES:
         raise BadInput(f"There is no pipeline {pipeline!r}.{closest(pipeline, list(PACKAGES))}")
-    current = _compiled(pipeline)
+    current = _compile(pipeline)
     chosen = bool(os.environ.get("VQI_IMAGES") or os.environ.get("VQI_IMAGE_TAG"))
     if file is None and not chosen:
         file = next((path for folder in _compiled_folders() if (path := folder / f"{pipeline}.yaml").is_file()), None)
@@ -132,7 +132,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
 
 
 @cache
-def _compiled(pipeline: str) -> str:
+def _compile(pipeline: str) -> str:
     """Compiled once a process: it takes a second, and images are named when the steps are imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

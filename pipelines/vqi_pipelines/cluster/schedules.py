@@ -70,7 +70,7 @@ def make(
     twice."""
     import kfp_server_api as api
 
-    if any(item.display_name == name for item in listed(server)):
+    if any(item.display_name == name for item in list_schedules(server)):
         raise BadInput(
             f"There is a schedule {name!r} already; delete it with `vqi schedule --delete {name}`, or give --name "
             "another."
@@ -92,12 +92,12 @@ def make(
     )
 
     def find_created() -> V2beta1RecurringRun | None:
-        return next((item for item in listed(server) if item.display_name == name), None)
+        return next((item for item in list_schedules(server) if item.display_name == name), None)
 
     return server.call(server.schedules.recurring_run_service_create_recurring_run, new, made=find_created)
 
 
-def listed(server: Server) -> list[V2beta1RecurringRun]:
+def list_schedules(server: Server) -> list[V2beta1RecurringRun]:
     """Every recurring run, the newest first."""
     options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
     recurring_runs: list[V2beta1RecurringRun] = []
@@ -118,7 +118,7 @@ def listed(server: Server) -> list[V2beta1RecurringRun]:
 
 def find(server: Server, wanted: str) -> V2beta1RecurringRun:
     """The one recurring run of that id or name. Raises BadInput where that is none or several."""
-    everything = listed(server)
+    everything = list_schedules(server)
     near = [item for item in everything if wanted in (item.recurring_run_id, item.display_name)]
     if len(near) > 1:
         raise BadInput(f"{len(near)} schedules are named {wanted!r}; give the id that `vqi schedule --list` shows.")

@@ -185,7 +185,7 @@ class Server:
             except api.ApiException as error:
                 last = attempt == (2 if error.status in PERHAPS_PASSING else ATTEMPTS - 1)
                 if error.status not in PASSING + PERHAPS_PASSING or last:
-                    raise self._explained(error) from error
+                    raise self._explain(error) from error
                 reason = f"status {error.status}"
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if attempt == ATTEMPTS - 1 or _permanent(error):
@@ -194,7 +194,7 @@ class Server:
             except AttributeError as error:
                 # The client stumbles over its own exception where TLS fails: that one has no body.
                 if isinstance(error.__context__, api.ApiException):
-                    raise self._explained(error.__context__) from error
+                    raise self._explain(error.__context__) from error
                 raise
             pause = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
             if attempt >= 2:
@@ -256,7 +256,7 @@ class Server:
             "KF_PIPELINES_ENDPOINT) and the network."
         )
 
-    def _explained(self, error: ApiException) -> BadInput | RunFailed:
+    def _explain(self, error: ApiException) -> BadInput | RunFailed:
         reason = read_reason(error)
         if error.status == 0:
             return self._unreachable(error)
@@ -339,7 +339,9 @@ def connect(
     if ui and "://" not in ui:
         ui = f"https://{ui}"
     home = "" if access.host else server_namespace
-    return Server(api_client, _shown(address), ui.rstrip("/"), access.namespace or _own_namespace(), home, report)
+    return Server(
+        api_client, _hide_password(address), ui.rstrip("/"), access.namespace or _own_namespace(), home, report
+    )
 
 
 def read_reason(error: ApiException) -> str:
@@ -397,7 +399,7 @@ def _permanent(error: Exception) -> bool:
     )
 
 
-def _shown(address: str) -> str:
+def _hide_password(address: str) -> str:
     """An address as it may be shown: without a password."""
     return re.sub(r"//[^/@]*@", "//...@", address)
 

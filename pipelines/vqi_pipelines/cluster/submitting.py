@@ -148,7 +148,7 @@ def start(
     experiment_id = experiment(server, experiment_name).experiment_id
     run = api.V2beta1Run(
         display_name=name,
-        description=_described(values, uploaded),
+        description=_describe_run(values, uploaded),
         experiment_id=experiment_id,
         pipeline_version_reference=api.V2beta1PipelineVersionReference(
             pipeline_id=uploaded.pipeline_id, pipeline_version_id=uploaded.version_id
@@ -207,6 +207,6 @@ def _upload_version(server: Server, package: Package, file: Path, pipeline_id: s
         raise
 
 
-def _described(values: Mapping[str, Any], uploaded: Uploaded) -> str:
+def _describe_run(values: Mapping[str, Any], uploaded: Uploaded) -> str:
     pool = f" on pool {values['pool']}" if "pool" in values else ""
     return f"{values.get('name', '')}: {values.get('method_name', '')}{pool}, package {uploaded.name}"

@@ -113,7 +113,7 @@ def _about(method: Method) -> list[str]:
         lines += textwrap.wrap(text, WIDTH, initial_indent=f"{title + ':':13}", subsequent_indent=" " * 13)
     lines += ["", "Settings, --set method.settings.NAME=VALUE:"]
     for setting in method.settings:
-        lines += ["", f"  {setting.name} = {_written(setting.default)}    ({setting.allowed})"]
+        lines += ["", f"  {setting.name} = {_format_default(setting.default)}    ({setting.allowed})"]
         lines += textwrap.wrap(
             f"{setting.meaning[0].upper()}{setting.meaning[1:]}.",
             WIDTH,
@@ -127,7 +127,7 @@ def _about(method: Method) -> list[str]:
     return lines
 
 
-def _written(value: Any) -> str:
+def _format_default(value: Any) -> str:
     """A default as a person would write it after `--set ...=`."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -128,8 +128,10 @@ def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable
     files: dict[Path, None] = {}
     missing: dict[str, str] = {}
     for pattern in patterns:
-        named = list(_named(pattern, out))
-        passed_over = {str(path): reason for path in named if str(path) != pattern and (reason := _passed_over(path))}
+        named = list(_expand_pattern(pattern, out))
+        passed_over = {
+            str(path): reason for path in named if str(path) != pattern and (reason := _explain_omission(path))
+        }
         photographs = [path for path in named if str(path) not in passed_over]
         files.update(dict.fromkeys(photographs))
         missing.update(passed_over)
@@ -142,7 +144,7 @@ def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable
     return list(files), [Unreadable(name, reason) for name, reason in missing.items()]
 
 
-def _passed_over(path: Path) -> str:
+def _explain_omission(path: Path) -> str:
     """Why a file of a folder is not inspected though it may be a photograph, as a sentence; "" where it is."""
     from vqi.dataset.archives import SUFFIXES as ARCHIVES
     from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
@@ -176,10 +178,10 @@ def _later_pages(files: Iterable[Path]) -> dict[str, str]:
     return sentences
 
 
-def _named(pattern: str, out: Path) -> Iterator[Path]:
+def _expand_pattern(pattern: str, out: Path) -> Iterator[Path]:
     if not os.path.lexists(pattern) and glob.has_magic(pattern):
         for name in sorted(glob.glob(pattern, recursive=True)):
-            yield from _named(name, out)
+            yield from _expand_pattern(name, out)
     elif os.path.isdir(pattern):
         yield from _pictures_under(pattern, out)
     elif os.path.lexists(pattern):

@@ -64,7 +64,7 @@ def schedule(
         server, _ = connection.reach()
         server.health()
         if list_:
-            _show(schedules.listed(server), json_output)
+            _show(schedules.list_schedules(server), json_output)
             return
         changes = (
             (pause, schedules.pause, "paused"),
@@ -102,7 +102,7 @@ def schedule(
         typer.echo(f"{printable(made.display_name)} runs at '{when}': {made.recurring_run_id}")
 
 
-def _show(listed: list[V2beta1RecurringRun], json_output: bool) -> None:
+def _show(recurring_runs: list[V2beta1RecurringRun], json_output: bool) -> None:
     rows = [
         {
             "id": item.recurring_run_id,
@@ -110,7 +110,7 @@ def _show(listed: list[V2beta1RecurringRun], json_output: bool) -> None:
             "cron": item.trigger.cron_schedule.cron if item.trigger and item.trigger.cron_schedule else "",
             "state": (item.status or "").lower(),
         }
-        for item in listed
+        for item in recurring_runs
     ]
     if json_output:
         print(json.dumps(rows, indent=2))
