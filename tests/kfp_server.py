@@ -1,7 +1,7 @@
 """A KFP server for tests, in this process: it answers with kfp_server_api's own models and takes nothing that they do
 not know.
 
-Runs go on by being asked for: every GET of a run takes it to the next of its `stages`.
+A run goes on when it is read: every GET of a run takes it to the next of its `stages`.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class Kfp:
         )
 
     def _tasks(self, run_id: str, step: str, state: str) -> list[Any]:
-        """The Argo nodes of one task, as KFP tells of them: each names itself by a pod, and its children by Argo's
+        """The Argo nodes of one task, as KFP lists them: each names itself by a pod, and its children by Argo's
         ids."""
         start = datetime(2026, 11, 21, 20, 0, tzinfo=UTC) + timedelta(seconds=10 * STEPS.index(step))
         never = datetime(1970, 1, 1, tzinfo=UTC)
@@ -247,7 +247,7 @@ class Kfp:
                 run_id=run_id, display_name=display, start_time=start, end_time=end, state=state, child_tasks=children
             )
 
-        # As 2.17 tells them: no node says its own id, and each has its attempts beside it.
+        # As 2.17 lists them: no node says its own id, and each has its attempts beside it.
         attempts = (
             [node("executor", inner, "executor"), node("executor(0)", inner)]
             if inner != "SKIPPED"

@@ -1,4 +1,4 @@
-"""A Kubernetes API for tests, in this process: what `vqi submit` looks at, built from the kubernetes client's own
+"""A Kubernetes API for tests, in this process: what `vqi submit` reads, built from the kubernetes client's own
 models, and its kubeconfig."""
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def category_names() -> list[str]:
 
 
 def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
-    """The category `name` of the catalog (or a YAML file's path), with `overrides` ("path=value") laid over it.
+    """The category `name` of the catalog (or a YAML file's path), with `overrides` ("path=value").
 
     A name that the catalog does not have is fine where the overrides give `data.source`: a category needs no file. An
     empty name becomes that of the source. Raises BadInput with one sentence for anything else.
@@ -109,6 +109,6 @@ def _set(values: dict[str, Any], override: str) -> None:
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise BadInput(f"--set {key} cannot be laid over {section}, which is {inner!r} in the category's file.")
+            raise BadInput(f"--set {key} cannot override {section}, which is {inner!r} in the category's file.")
         values = inner
     values[last] = value

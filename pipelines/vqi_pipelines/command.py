@@ -41,7 +41,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         try:
             value = super().invoke(ctx)
-            sys.stdout.flush()  # where the disk behind `>` is full, it is said here
+            sys.stdout.flush()  # where the disk behind `>` is full, flushing raises
             return value
         except BrokenPipeError:
             raise

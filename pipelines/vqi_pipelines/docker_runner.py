@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from kfp.local import DockerRunner
 
-# How S3 stores, MLflow, proxies and certificates are told to a step.
+# The variables by which a step knows S3 stores, MLflow, proxies and certificates.
 PASSED_PREFIXES = ("AWS_", "MINIO_", "MLFLOW_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PASSED = ("SSL_CERT_FILE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", *PROXIES, *(name.lower() for name in PROXIES))

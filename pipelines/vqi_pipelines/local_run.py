@@ -110,7 +110,7 @@ def run_category(
         _run_pipeline(parameters, run_dir, reports, report, runner)
     except RuntimeError as error:
         raise _failure(reports, run_dir, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
-    # kfp takes a container that was gone before it could be asked for one that succeeded.
+    # kfp takes a container that was gone before kfp could read its state for one that succeeded.
     if any(_read_step_report(reports, step).get("state") != "succeeded" for step in STEPS):
         raise _failure(reports, run_dir, "its container vanished")
     if not own_checkpoints:
@@ -144,7 +144,7 @@ def summarise(name: str, run_dir: Path) -> Summary:
 
 
 def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
-    """Remove what nobody asked to keep of a training that is complete."""
+    """Remove the checkpoints of a complete training where the category does not keep them."""
     kept = Path(train.get("facts", {}).get("training", {}).get("checkpoints") or folder / "none")
     if kept.parent == folder:
         shutil.rmtree(kept, ignore_errors=True)
@@ -153,7 +153,7 @@ def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
 
 
 def _resolve_existing(key: str, path: str) -> str:
-    """The absolute path of something local that a run needs; asked before the run's folder is made."""
+    """The absolute path of something local that a run needs. Raises BadInput where it does not exist."""
     absolute = Path(path).expanduser().resolve()
     if not absolute.exists():
         raise BadInput(f"{key} is {path!r}, which does not exist; name what is there, or an s3:// address.")

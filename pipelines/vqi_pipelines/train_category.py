@@ -74,13 +74,13 @@ def train_category(
     def only(*prefixes: str) -> dict:
         return {key: value for key, value in parameters.items() if key.startswith(prefixes)}
 
-    # Never from the cache: it asks whether the tracking server answers now.
+    # Never from the cache: it checks that the tracking server answers now.
     configured = place_steps(images=variants(), **parameters).set_caching_options(False)
     placement_task = place_task(configured, "place").set_display_name("0 place")
     geometry = only("image_crop", "image_region", "image_size")
     compute = only("compute_") | {"compute_device": placement_task.outputs["device"]}
 
-    # Ingest looks at the source anew every time: served from the cache it would not notice that the photographs
+    # Ingest reads the source anew every time: served from the cache it would not notice that the photographs
     # changed.
     ingested = ingest(
         image_max_megapixels=image_max_megapixels,

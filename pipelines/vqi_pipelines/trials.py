@@ -15,7 +15,7 @@ from vqi_pipelines.catalog import category_names, load_category
 def catalog_trials(
     names: Sequence[str], all_of_them: bool, methods: Sequence[str], overrides: Sequence[str]
 ) -> list[Trial]:
-    """Categories x methods, `overrides` ("path=value") laid over each; without `methods` each category's own.
+    """Categories x methods, each with `overrides` ("path=value"); without `methods` each category's own.
 
     Raises BadInput where nothing is named, or for the first category that cannot be run.
     """

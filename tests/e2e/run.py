@@ -130,7 +130,7 @@ class Cluster:
 
 
 def refusals(cluster: Cluster) -> str:
-    """What is wrong is told before anything is submitted, in one sentence, with exit code 2."""
+    """What is wrong is reported before anything is submitted, in one sentence, with exit code 2."""
     good = cluster.category("refused")
     wrong = {
         "a pool that there is not": [*good, "--pool", "tpu", *cluster.reach()],
@@ -164,7 +164,7 @@ def a_run(cluster: Cluster) -> str:
     """A category from the command line to its metrics."""
     cluster.run = cluster.submit("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
     if not cluster.run["metrics"]:
-        raise CheckFailed("vqi submit --wait tells no metrics.")
+        raise CheckFailed("vqi submit --wait prints no metrics.")
     if missing := [name for name in COMPARED if name not in cluster.run["metrics"]]:
         raise CheckFailed(f"The metrics of the run lack {' and '.join(missing)}.")
     return f"{cluster.run['name']}: " + ", ".join(
@@ -322,7 +322,7 @@ CHECKS: tuple[Callable[[Cluster], str], ...] = (
 
 
 def _training_pod(cluster: Cluster, run_id: str) -> str:
-    """The pod of train once its log tells a step of the optimiser, "" before."""
+    """The pod of train once its log reports a step of the optimiser, "" before."""
     for pod in cluster.pods(run_id):
         statuses = pod["status"].get("containerStatuses", [])
         if _step(pod) == "train" and any(s["name"] == "main" and s["state"].get("running") for s in statuses):

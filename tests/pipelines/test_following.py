@@ -1,4 +1,4 @@
-"""Runs that KFP tells of incompletely."""
+"""Runs that KFP reports incompletely."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
 
 
 def follow_runs(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:
-    """What following a run gives and says that is told as `runs`, one after the other and then always the last; a
-    second passes with each."""
+    """Follow a run that KFP reports as `runs`, one after the other and then always the last; a second passes with each.
+    Returns its result and the lines reported."""
     monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
     seconds, answers, lines = iter(range(1000)), [*runs], list[str]()
     server = SimpleNamespace(

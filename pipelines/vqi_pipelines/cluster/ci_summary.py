@@ -14,7 +14,7 @@ SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "A
 
 @dataclass
 class Trained:
-    """One category of a CI run; `result` is None where it was refused before it began, or only looked at
+    """One category of a CI run; `result` is None where it was refused before it began, or only listed
     (`--dry-run`)."""
 
     category: str

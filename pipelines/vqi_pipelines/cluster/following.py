@@ -1,4 +1,4 @@
-"""Following a run to its end: what changes is told, what stops it for good is recognised, and how it ended is an exit
+"""Follow a run to its end: report what changes, recognise what stops it for good, and return how it ended as an exit
 code."""
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
 EVERY_SECONDS = 3.0
-# An image that cannot be pulled is tried again by the kubelet for ever: a registry that is away for a moment is given
-# this long.
+# The kubelet tries for ever to pull an image. A registry may be away for so long before the run counts as stuck.
 PULL_SECONDS = 90.0
 # A server that is restarted or upgraded is waited for: the run does not need it to go on.
 OUTAGE_SECONDS = 900.0
-# KFP tells a run's end a little before it tells how the last steps ended.
+# KFP reports the end of a run a little before it reports how the last steps ended.
 STEPS_SECONDS = 20.0
 STALE = (
     "KFP does not tell how the last steps went; how the run ended is right. Ask again in a minute; where it stays so, "

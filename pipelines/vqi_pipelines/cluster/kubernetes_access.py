@@ -1,5 +1,5 @@
-"""What the Kubernetes API tells of a run's namespace: nodes, secrets, pods and their logs. All of it is optional: many
-may submit and not look."""
+"""Reads a run's namespace from the Kubernetes API: nodes, secrets, pods and their logs. All of it is optional: many
+accounts may submit and not read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeve
 
 
 class NotAllowed(Exception):
-    """The account of the kubeconfig may not look, or the Kubernetes API does not answer."""
+    """The account of the kubeconfig may not read, or the Kubernetes API does not answer."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Kubernetes:
     @staticmethod
     def reach(context: str = "") -> Kubernetes | None:
         """The cluster of the kubeconfig's `context`, or else of this pod, or else of the kubeconfig; None where there
-        is none. Nothing is asked."""
+        is none. No request is made."""
         from kubernetes import client as k8s
         from kubernetes import config
 
@@ -74,8 +74,8 @@ class Kubernetes:
         return Kubernetes(k8s.ApiClient(configuration))
 
     def has_service(self, namespace: str, name: str) -> bool:
-        """Whether a Service with pods behind it is there, not a mere alias; an account that may not look is given the
-        benefit of the doubt."""
+        """Whether a Service with pods behind it exists, not a mere alias; True as well where the account may not read
+        it."""
         from kubernetes.client import ApiException
 
         try:

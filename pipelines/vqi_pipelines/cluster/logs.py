@@ -58,7 +58,7 @@ class Logs:
 
 
 def failure(step: str, log: str) -> VqiError:
-    """The error that a step's log ends with, as the step told it: its own sentence and its own exit code."""
+    """The error that a step's log ends with: the step's own sentence and its own exit code."""
     statuses = EXIT_STATUS.findall(log)
     kind = {2: BadInput, 3: GateRefused}.get(int(statuses[-1]) if statuses else 1, RunFailed)
     sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)

@@ -64,7 +64,7 @@ class Package:
         return sorted(set(IMAGE.findall(json.dumps(self.spec))))
 
     def default(self, name: str) -> Any:
-        """What a parameter is where nothing is given, as its type writes it: the compiler makes a float of every
+        """The default of a parameter, as its type writes it: the compiler makes a float of every
         number."""
         value = self.inputs[name].get("defaultValue", "")
         return int(value) if self.inputs[name]["parameterType"] == "NUMBER_INTEGER" and value != "" else value

@@ -165,10 +165,10 @@ class Server:
     def call(
         self, operation: Callable[..., T], *arguments: Any, made: Callable[[], T | None] | None = None, **options: Any
     ) -> T:
-        """The answer of a service's method, asked again after what may pass.
+        """Call a service's method, and repeat the call after errors that may pass.
 
-        A request that makes something is given `made`, which looks for it: an answer that was lost on its way must not
-        make it twice. Raises BadInput for what the asker can mend and RunFailed for a server that stays away.
+        A request that makes something takes `made`, which searches for it: a lost answer must not make it twice. Raises
+        BadInput for what the user can mend and RunFailed for a server that stays away.
         """
         import kfp_server_api as api
         import urllib3
@@ -287,7 +287,7 @@ class Server:
 def connect(
     access: Access, report: Callable[[str], None] = lambda line: None, environ: Mapping[str, str] = os.environ
 ) -> Server:
-    """The server that the options and the environment name; nothing is asked of it yet.
+    """The server that the options and the environment name; no request is made yet.
 
     Without a host: inside a cluster its Service, else through the API server of the kubeconfig, as kfp.Client does.
     Raises BadInput where no server is named, or a file that is named is not there.

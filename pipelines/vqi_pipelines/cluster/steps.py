@@ -1,4 +1,4 @@
-"""The steps of a run as KFP's API tells of them: a list of Argo's nodes, of which most are machinery."""
+"""The steps of a run from KFP's API, which lists Argo's nodes: most of them are machinery."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def steps_of(run: V2beta1Run) -> list[Step]:
     """The steps that have begun, in the order they began.
 
     A task is the node beside a `-driver`; what runs in it is an `executor`, which is skipped where the cache had the
-    result. KFP 2.17 tells no node's own id, so an executor is known by the second it began in. Where Argo retries, each
-    node has attempts, `train(0)`, beside it.
+    result. KFP 2.17 reports no node's own id, so the second in which an executor began identifies it. Where Argo
+    retries, each node has attempts, `train(0)`, beside it.
     """
     details = (run.run_details.task_details if run.run_details else None) or []
     nodes = [task for task in details if task.display_name and task.state and not ATTEMPT.search(task.display_name)]

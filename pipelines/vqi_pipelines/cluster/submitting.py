@@ -118,7 +118,7 @@ def run_values(package: Package, category: Category) -> dict[str, Any]:
 
 
 def run_name(values: Mapping[str, Any], now: datetime | None = None) -> str:
-    """A name that says what the run is of, when it was asked for, and is no other run's."""
+    """A unique name that says what the run trains and when it was submitted."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
     pool = values.get("pool", "any")
     parts = [

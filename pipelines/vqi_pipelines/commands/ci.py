@@ -39,7 +39,7 @@ def ci(
         str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
     require: Annotated[
         list[str] | None, typer.Option(help="metric=least, such as image_auroc=0.95; below it the gate says no (3).")

@@ -59,7 +59,7 @@ def _rendered(out: Path) -> Path:
 
 
 def _imagenet_at_hand() -> bool:
-    """Whether torchvision's ResNet-18 weights are cached or can be downloaded; asked in a process of its own, which
+    """Whether torchvision's ResNet-18 weights are cached or can be downloaded; a process of its own tries, which
     alone loads torch."""
     script = "from vqi.storage.weights import load_weights; load_weights('resnet18', 'imagenet')"
     return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0

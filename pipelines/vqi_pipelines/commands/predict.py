@@ -163,7 +163,7 @@ def _explain_omission(path: Path) -> str:
 
 
 def _later_pages(files: Iterable[Path]) -> dict[str, str]:
-    """What is said of files that hold more than one picture, by a name for the pages that are not inspected."""
+    """A sentence for each file that holds more than one picture, by a name for the pages that are not inspected."""
     from vqi.dataset.images import count_pages
 
     sentences: dict[str, str] = {}

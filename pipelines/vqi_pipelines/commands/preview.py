@@ -19,7 +19,7 @@ def preview(
         typer.Option(help="A category of the catalog, a category file, or a new name (with --set data.source=...)."),
     ],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The PNG file; by default preview-METHOD.png.")] = None,
 ) -> None:

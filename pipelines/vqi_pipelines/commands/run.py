@@ -28,7 +28,7 @@ def run(
         ),
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
     out: Annotated[
         Path,

@@ -18,7 +18,7 @@ def run_all_command(
         list[str] | None, typer.Option(help="A method; may be repeated. None: each category's own.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder of the runs and comparisons; what is finished in it is not run again.")
@@ -36,7 +36,7 @@ def run_all_command(
     from vqi_pipelines.run_all import run_all
     from vqi_pipelines.trials import catalog_trials
 
-    # However it is asked to stop, the runs under way are stopped with it.
+    # Whatever signal stops it, the runs under way stop with it.
     for stop_signal in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop_signal, signal.default_int_handler)
     trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])

@@ -29,7 +29,7 @@ def schedule(
         str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the schedule; else the category's and the method's.")] = "",
     concurrent: Annotated[int, typer.Option(min=1, max=10, help="How many of its runs may go on at once.")] = 1,

@@ -32,7 +32,7 @@ def submit(
         str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else the category's.")
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over the category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")
@@ -78,8 +78,8 @@ def submit(
 
 
 def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
-    """Look at everything a run needs before it is submitted. Raises BadInput for what is wrong; what could not be seen
-    is said."""
+    """Check everything a run needs before it is submitted. Raises BadInput for what is wrong, and reports what could
+    not be checked."""
     from vqi_pipelines.cluster import preflight as checks
 
     def doubt(sentence: str) -> None:
@@ -151,5 +151,5 @@ def tracking_address(category: Category, kubernetes: Kubernetes | None, server: 
 
 
 def overrides(set_: list[str] | None, pool: str) -> list[str]:
-    """What is laid over the category: --set, and --pool as a key like any other."""
+    """What overrides the category: --set, and --pool as a key like any other."""
     return [*(set_ or []), *([f"pool={pool}"] if pool else [])]

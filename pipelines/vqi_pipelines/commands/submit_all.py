@@ -25,7 +25,7 @@ def submit_all_command(
         str, typer.Option(help="Node pool of the heavy steps: any, xeon or gaudi; else each category's.")
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value, laid over every category; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")
@@ -56,12 +56,12 @@ def submit_all_command(
     values = train_all_parameters(trials)
     server, kubernetes = connection.reach()
     if not no_preflight:
-        # What trials share is looked at once.
-        looked_at = {
+        # What trials share is checked once.
+        distinct = {
             (trial.category.data.source, trial.category.backbone.weights, trial.category.pool): trial.category
             for trial in trials
         }
-        for one in looked_at.values():
+        for one in distinct.values():
             submit.preflight(server, kubernetes, one)
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
