@@ -34,114 +34,6 @@ INSTEAD = {
 # "file: name", each with its reason.
 PRESCRIBED: dict[str, str] = {}
 
-# Names that are not renamed yet, by file; each waits for the renaming of its own folder. The set only shrinks: nothing
-# is added to it, and a name that has gone must leave it.
-NOT_RENAMED = {
-    "components/vqi/category.py: given",
-    "components/vqi/category.py: asked",
-    "components/vqi/dataset/check_page.py: observations",
-    "components/vqi/dataset/check_page.py: looks",
-    "components/vqi/dataset/check_page.py: observation",
-    "components/vqi/dataset/check_page.py: look",
-    "components/vqi/dataset/checks.py: observations",
-    "components/vqi/dataset/checks.py: looks",
-    "components/vqi/dataset/checks.py: found",
-    "components/vqi/dataset/checks.py: observation",
-    "components/vqi/dataset/checks.py: look",
-    "components/vqi/dataset/layouts/detection.py: said",
-    "components/vqi/dataset/layouts/folders.py: said",
-    "components/vqi/dataset/layouts/listing.py: found",
-    "components/vqi/dataset/layouts/masks.py: given_to",
-    "components/vqi/dataset/layouts/masks.py: ending",
-    "components/vqi/dataset/layouts/masks.py: found",
-    "components/vqi/dataset/layouts/names.py: _said",
-    "components/vqi/dataset/layouts/names.py: found",
-    "components/vqi/dataset/layouts/names.py: said",
-    "components/vqi/dataset/masks.py: apart",
-    "components/vqi/dataset/observation.py: observation",
-    "components/vqi/dataset/observation.py: MaskObservation",
-    "components/vqi/dataset/observation.py: Look",
-    "components/vqi/dataset/observation.py: Observation",
-    "components/vqi/dataset/observation.py: observe",
-    "components/vqi/dataset/observation.py: _observe",
-    "components/vqi/dataset/observation.py: look",
-    "components/vqi/dataset/observation.py: looks",
-    "components/vqi/dataset/splits.py: asked",
-    "components/vqi/deployment/bundle.py: found",
-    "components/vqi/deployment/graph_runtime.py: found",
-    "components/vqi/deployment/parity.py: found",
-    "components/vqi/deployment/parity.py: found_scores",
-    "components/vqi/deployment/parity.py: found_maps",
-    "components/vqi/detectors/backbones.py: found",
-    "components/vqi/detectors/cflow.py: found",
-    "components/vqi/detectors/cflow.py: given",
-    "components/vqi/detectors/cs_flow.py: found",
-    "components/vqi/detectors/cutpaste.py: asked",
-    "components/vqi/detectors/fine_tuning.py: observe",
-    "components/vqi/detectors/flows.py: given",
-    "components/vqi/detectors/nearest.py: found",
-    "components/vqi/detectors/patch_description.py: found",
-    "components/vqi/detectors/storage.py: found",
-    "components/vqi/evaluation/aupro.py: found",
-    "components/vqi/evaluation/metrics.py: found",
-    "components/vqi/evaluation/pictures.py: FOUND",
-    "components/vqi/evaluation/pictures.py: found",
-    "components/vqi/evaluation/report.py: found",
-    "components/vqi/evaluation/results.py: found",
-    "components/vqi/evaluation/verdict.py: outcome",
-    "components/vqi/evaluation/verdict.py: asked",
-    "components/vqi/evaluation/verdict.py: found",
-    "components/vqi/placement.py: _given",
-    "components/vqi/placement.py: asked",
-    "components/vqi/placement.py: found",
-    "components/vqi/placement.py: given",
-    "components/vqi/platform/proxies.py: found",
-    "components/vqi/platform/threads.py: _told",
-    "components/vqi/platform/threads.py: told",
-    "components/vqi/steps/build_index/component.py: this",
-    "components/vqi/steps/build_index/step.py: apart",
-    "components/vqi/steps/check_dataset/component.py: this",
-    "components/vqi/steps/check_dataset/step.py: observations",
-    "components/vqi/steps/compare/component.py: this",
-    "components/vqi/steps/compare/page.py: told",
-    "components/vqi/steps/compare/trial_result.py: said",
-    "components/vqi/steps/compare/trial_result.py: there",
-    "components/vqi/steps/evaluate/collector.py: laid",
-    "components/vqi/steps/evaluate/collector.py: found",
-    "components/vqi/steps/evaluate/collector.py: said",
-    "components/vqi/steps/evaluate/component.py: this",
-    "components/vqi/steps/evaluate/step.py: found",
-    "components/vqi/steps/export/component.py: this",
-    "components/vqi/steps/ingest/component.py: this",
-    "components/vqi/steps/place/component.py: this",
-    "components/vqi/steps/plan_trials/component.py: this",
-    "components/vqi/steps/plan_trials/planning.py: told",
-    "components/vqi/steps/plan_trials/planning.py: asked",
-    "components/vqi/steps/running.py: this",
-    "components/vqi/steps/train/component.py: this",
-    "components/vqi/steps/train/cross_validation.py: found",
-    "components/vqi/steps/train/sample_split.py: found",
-    "components/vqi/steps/train/step.py: found",
-    "components/vqi/storage/object_store.py: asked",
-    "components/vqi/storage/object_store.py: told",
-    "components/vqi/storage/object_store.py: there",
-    "components/vqi/storage/object_store.py: found",
-    "components/vqi/storage/object_store.py: given_up",
-    "components/vqi/storage/object_store.py: _waiting_said",
-    "components/vqi/storage/s3_answers.py: asked_pause",
-    "components/vqi/storage/s3_answers.py: asked",
-    "components/vqi/storage/s3_answers.py: found",
-    "components/vqi/storage/weights.py: found",
-    "components/vqi/tools/cost.py: told",
-    "components/vqi/tracking/comparisons.py: found",
-    "components/vqi/tracking/runs.py: _still_there",
-    "components/vqi/tracking/runs.py: found",
-    "components/vqi/training/checkpoints.py: found",
-    "components/vqi/training/cross_validation.py: apart",
-    "components/vqi/training/loop.py: told",
-    "components/vqi/training/loop.py: found",
-}
-
 
 def names_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Every name that the code gives itself, with its line: functions, classes, parameters, variables, attributes and
@@ -180,11 +72,7 @@ def old_words() -> dict[str, str]:
 
 
 def test_no_name_holds_an_old_word() -> None:
-    assert [change for name, change in old_words().items() if name not in NOT_RENAMED] == []
-
-
-def test_what_is_renamed_leaves_the_set() -> None:
-    assert sorted(NOT_RENAMED - old_words().keys()) == []
+    assert list(old_words().values()) == []
 
 
 @pytest.mark.parametrize(
