@@ -37,8 +37,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## the main job: parts with defects through the whole DAG (DATA= and WEIGHTS= for photographs of your own)
 	@$(BIN)/vqi demo --data '$(DATA)' --weights '$(WEIGHTS)'
 
-test: setup  ## the tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: setup  ## the tests that a change is tried with: every room, and the main job once
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow'
+
+test-slow: setup  ## the others: every method's whole path, exports, killed runs, several processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
+
+test-all: test test-slow  ## every test
 
 # MinIO is source only: Go builds it in three minutes on two idle cores. Both are kept outside of the checkout, and `make test` uses them when they are there.
 TEST_CACHE := $(or $(VQI_TESTS_CACHE),$(HOME)/.cache/vqi-tests)
@@ -148,4 +153,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help docs package setup demo test kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

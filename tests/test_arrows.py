@@ -110,6 +110,7 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

@@ -32,6 +32,7 @@ def run(*command: str | Path, path: Path | None = None, cwd: Path | None = None)
     )
 
 
+@pytest.mark.slow
 def test_predict_decides_on_files(toy_bundle: Path, tmp_path: Path) -> None:
     for name, defect in (("good.png", False), ("bad.png", True)):
         Image.fromarray(photograph(3, defect)).save(tmp_path / name)

@@ -297,6 +297,7 @@ def test_labelled_photographs_are_counted_and_few_of_them_warn(check: Callable[.
     assert "labelled good are left to test on: 1;" in few.sentence
 
 
+@pytest.mark.slow
 def test_no_labelled_defect_stops_it(source: Path, check: Callable[..., Verdict]) -> None:
     for kind in ("chipped_edge", "dent", "missing_hole", "scratch", "stain"):
         (source / f"test/{kind}/001.png").unlink()
@@ -343,6 +344,7 @@ def test_few_normals_warn_and_one_stops_it(source: Path, check: Callable[..., Ve
     assert findings_by_code(check(rate=0.6))["empty-train"].severity == "error"
 
 
+@pytest.mark.slow
 def test_too_few_images_for_the_false_reject_rate_name_the_smallest_possible(check: Callable[..., Verdict]) -> None:
     refits = findings_by_code(check(rate=0.01))["few-for-threshold"].sentence
     assert "12 normal images" in refits
@@ -407,6 +409,7 @@ def test_a_part_that_is_learnt_from_and_sets_the_threshold_is_reported(source: P
     assert "is not guaranteed" in findings_by_code(judge(manifest, torn, Geometry(SIZE), 0.5))["near-leakage"].sentence
 
 
+@pytest.mark.slow
 def test_geometry_that_does_not_fit_the_images(check: Callable[..., Verdict]) -> None:
     outside = findings_by_code(check(Geometry((64, 64), region=(0, 0, 129, 64))))
     assert outside["region-outside"].severity == "error"

@@ -67,18 +67,21 @@ def test_different_parts_of_one_fixture_are_no_copies(photographs: list[np.ndarr
     assert pairs_of(photographs) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_copy_is_known(photographs: list[np.ndarray], kind: str) -> None:
     copies = [COPIES[kind](image) for image in photographs[:4]]
     assert sorted(pairs_of([*photographs, *copies])) == [(0, 40), (1, 41), (2, 42), (3, 43)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_every_part_may_have_a_copy(photographs: list[np.ndarray], kind: str) -> None:
     copies = [COPIES[kind](image) for image in photographs[:20]]
     assert groups(pairs_of([*photographs[:20], *copies])) == [[number, number + 20] for number in range(20)]
 
 
+@pytest.mark.slow
 def test_copies_among_thousands() -> None:
     """Images that share one scene and differ in texture are no copies; one that was saved again or exposed otherwise
     is."""

@@ -175,6 +175,7 @@ def test_scores_do_not_depend_on_the_batch():
             torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_score_alike_at_any_batch(tmp_path: Path):
     detector = trained()
     export_graphs(detector, tmp_path)

@@ -137,6 +137,7 @@ def test_any_image_size_and_network_will_do(size, backbone):
     torch.testing.assert_close(forth, in_positions(detector.latents(images)[0]), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_learns_the_flow_alone_and_a_defect_scores_higher():
     before = untrained().state_dict()
     detector, points = trained(40)
@@ -156,6 +157,7 @@ def test_it_learns_the_flow_alone_and_a_defect_scores_higher():
     assert defective.map[:, 12:28, 12:28].mean() > defective.map[:, 44:, 44:].mean()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_disk_gives_them_back(tmp_path: Path):
     first, second = trained()[0], trained()[0]
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
@@ -179,6 +181,7 @@ def test_scores_do_not_depend_on_the_batch():
             )
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_score_alike_at_any_batch(tmp_path: Path):
     detector = disturbed(untrained())
     export_graphs(detector, tmp_path)

@@ -249,6 +249,7 @@ def test_extra_textures_are_used():
     assert len(views["simulated"][0][inside[0]].unique()) <= 9
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_agree(taught, tmp_path):
     import onnxruntime
     import openvino

@@ -166,6 +166,7 @@ def test_each_training_job_trains_its_own_networks():
     assert changed(before) == {"student", "autoencoder"}
 
 
+@pytest.mark.slow
 def test_distillation_brings_the_teacher_closer_to_the_backbone():
     pretraining = untrained((40, 40)).pretraining()
     assert pretraining is not None
@@ -244,6 +245,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_they_survive_the_d
         assert torch.equal(first(images).map, loaded(images).map)
 
 
+@pytest.mark.slow
 def test_the_exported_graph_scores_alike(learnt: EfficientAd, tmp_path: Path):
     import onnxruntime
 

@@ -148,6 +148,7 @@ def test_it_learns_the_flows_alone_and_a_defect_becomes_less_probable():
     assert defective.map[:, 12:28, 12:28].mean() > defective.map[:, 44:, 44:].mean()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_disk_gives_them_back(tmp_path: Path):
     first, second = trained()[0], trained()[0]
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
@@ -176,6 +177,7 @@ def test_scales_and_log_determinants_are_float32_under_bfloat16():
     assert all(z.dtype == log_determinant.dtype == torch.float32 for z, log_determinant in latents)
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_score_alike_at_any_batch(tmp_path: Path):
     detector = disturbed(untrained(flow_steps=2))
     export_graphs(detector, tmp_path)

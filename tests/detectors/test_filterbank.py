@@ -120,6 +120,7 @@ class _Flat(nn.Module):
         return torch.cat(list(self.bank(images).values()), 1)
 
 
+@pytest.mark.slow
 def test_it_runs_the_same_in_onnx_runtime_and_openvino_at_another_batch_size(bank: FilterBank, tmp_path: Path) -> None:
     onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
     file = tmp_path / "bank.onnx"

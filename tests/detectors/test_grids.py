@@ -57,6 +57,7 @@ def test_every_method_is_looked_at() -> None:
     assert set(PITCHES) | {"draem", "cflow"} == set(SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("method", PITCHES)
 def test_a_feature_lies_in_the_map_where_its_cell_is(method: str, size: tuple[int, int]) -> None:
@@ -75,6 +76,7 @@ def test_a_feature_lies_in_the_map_where_its_cell_is(method: str, size: tuple[in
                 assert centroid(matrix[:, cell]) == pytest.approx((cell + 0.5) * length - 0.5, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [240, 250, 257])
 @pytest.mark.parametrize(
     ("name", "node"),
@@ -165,6 +167,7 @@ def test_dfm_pools_by_averages_where_the_grid_is_a_multiple_of_the_pool() -> Non
     assert torch.equal(detector._pool(embedding), F.avg_pool2d(embedding, 2).flatten(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "backbone", "settings"),
     [

@@ -95,6 +95,7 @@ def test_a_random_teachers_student_does_not_begin_as_its_copy():
     assert float(detector(smooth_images(2)).map.min()) > 1e-6
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_they_survive_the_disk(tmp_path: Path):
     images = with_defect(smooth_images(2, seed=9))
     (first, _), (second, _) = trained(2), trained(2)
@@ -117,6 +118,7 @@ def test_scores_do_not_depend_on_the_batch(learnt):
         torch.testing.assert_close(alone.map[0], together.map[number], rtol=1e-5, atol=1e-5 * float(together.map.max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
     [

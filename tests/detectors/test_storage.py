@@ -11,6 +11,9 @@ from vqi.detectors.settings import BackboneSettings, method_names, settings_clas
 from vqi.detectors.storage import load_detector, load_network, read_network_notes, save_index, save_network
 from vqi.platform.errors import BadInput
 
+# A fixture that takes long is shared by all of them.
+pytestmark = pytest.mark.slow
+
 # As published this network has a quarter of a billion parameters.
 SMALLER = {"cs_flow": {"hidden_channels": 8}}
 

@@ -96,6 +96,7 @@ def test_since_a_revision_only_what_was_edited(
     assert "git cannot say what changed since 'nowhere'" in done.err
 
 
+@pytest.mark.slow
 def test_state_knows_new_photographs(
     kfp: Kfp, vqi: Vqi, catalog: Path, photographs: Callable[[str, str], None], tmp_path: Path
 ) -> None:

@@ -18,6 +18,9 @@ from vqi.platform.errors import BadInput
 from vqi_pipelines.run_all import trial_key
 from vqi_pipelines.trials import catalog_trials, train_all_parameters
 
+# A fixture that takes long is shared by most of them.
+pytestmark = pytest.mark.slow
+
 VQI = [sys.executable, "-W", "ignore", "-c", "from vqi_pipelines.command import main; main()"]
 
 
@@ -54,7 +57,6 @@ def first(factory: Path) -> subprocess.CompletedProcess[str]:
     return vqi(factory, "--all", "--json")
 
 
-@pytest.mark.slow
 def test_the_failing_trial_is_listed_and_the_other_is_complete(
     first: subprocess.CompletedProcess[str], factory: Path
 ) -> None:
@@ -73,7 +75,6 @@ def test_the_failing_trial_is_listed_and_the_other_is_complete(
     assert page.count("data:image/webp;base64,") >= 2
 
 
-@pytest.mark.slow
 def test_the_runs_hang_below_one_run_in_mlflow(first: subprocess.CompletedProcess[str], factory: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -85,7 +86,6 @@ def test_the_runs_hang_below_one_run_in_mlflow(first: subprocess.CompletedProces
     assert client.get_run(summary["run_id"]).data.metrics["failed"] == 1
 
 
-@pytest.mark.slow
 def test_started_again_what_is_finished_is_not_repeated(first: subprocess.CompletedProcess[str], factory: Path) -> None:
     before = json.loads(first.stdout)
     again = vqi(factory, "--all", "--json")
@@ -175,7 +175,6 @@ def is_alive(group: int) -> bool:
     return True
 
 
-@pytest.mark.slow
 def test_an_interruption_ends_what_is_under_way(factory: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

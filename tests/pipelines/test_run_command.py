@@ -79,6 +79,7 @@ def test_the_bundle_predicts(
     assert json.loads(done.stdout)["counts"]["images"] == len(list((parts / "test").rglob("*.png")))
 
 
+@pytest.mark.slow
 def test_a_second_run_scores_the_same_bit_for_bit_and_leaves_nothing_beside_its_folder(
     finished: tuple[dict, subprocess.CompletedProcess[str]], parts: Path, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_missing_files_of_a_method_are_reported_before_anything_runs(parts: Path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_stops_the_run_with_its_name(parts: Path, tmp_path: Path) -> None:
     source = tmp_path / "parts"
     shutil.copytree(parts, source)
@@ -157,6 +159,7 @@ def test_bad_settings_cost_nothing(parts: Path, tmp_path: Path, arguments: list[
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_help_answers_for_every_command() -> None:
     listed = vqi("--help").stdout
     for command in ("run", "predict", "check", "categories", "compile", "demo"):

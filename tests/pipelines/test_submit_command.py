@@ -188,6 +188,7 @@ def test_a_value_the_package_does_not_allow() -> None:
 # A bad network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["503", "closed", "lost"])
 def test_a_flaky_server_gets_one_run(kfp: Kfp, submit: Vqi, fault: str) -> None:
     # Every third request, the first included: each kind of call is hit in one run or another.
@@ -627,6 +628,7 @@ def test_what_may_not_be_read_is_reported(kfp: Kfp, cluster: kubernetes_server.C
     assert "Whether a node takes the steps was not checked" in done.err
 
 
+@pytest.mark.slow
 def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) -> None:
     def refused(pool: str) -> str:
         done = submit("--pool", pool)

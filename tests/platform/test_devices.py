@@ -27,6 +27,7 @@ def test_what_is_no_device_precision_or_batch_size_is_refused(wrong):
         Compute(**wrong)
 
 
+@pytest.mark.slow
 def test_torchvision_loads_beside_a_torch_that_cannot_load_its_operators():
     """As beside a CPU-only torch: loading the operators fails, and a network can still be cut at a node."""
     code = """

@@ -144,6 +144,7 @@ def test_loaded_torch_gets_the_limit(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_torch_that_is_not_loaded_finds_it_when_it_does(tmp_path: Path) -> None:
     files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"})
     code = (

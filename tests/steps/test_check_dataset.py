@@ -43,6 +43,7 @@ def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_sound_set_gets_a_verdict_and_a_page_of_its_own(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path)
     verdict = json.loads((tmp_path / "verdict.json").read_text())
@@ -59,6 +60,7 @@ def test_a_sound_set_gets_a_verdict_and_a_page_of_its_own(source: Path, tmp_path
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_a_bad_set_is_refused_after_page_and_verdict_are_written(source: Path, tmp_path: Path) -> None:
     (source / "train/good/000.png").write_bytes(b"damaged")
     with pytest.raises(BadInput, match=r"flanges does not pass its check: train/good/000\.png is not an image"):
@@ -73,6 +75,7 @@ def test_a_bad_set_is_refused_after_page_and_verdict_are_written(source: Path, t
     assert "cannot be shown" in page
 
 
+@pytest.mark.slow
 def test_names_with_markup_are_escaped(source: Path, tmp_path: Path) -> None:
     (source / "train/good/000.png").rename(source / "train/good" / MARKUP)
     (source / "train/good/001.png").rename(source / "train/good" / f"damaged {MARKUP}")
@@ -94,6 +97,7 @@ def test_a_rate_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.photographs
 def test_real_photographs_pass(photographs: Path, tmp_path: Path) -> None:
     run(photographs / "hazelnut", tmp_path, rate=0.05)

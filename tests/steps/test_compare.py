@@ -150,6 +150,7 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     categories = json.dumps([{"name": name, "data_source": f"s3://photos/{name}"} for name in ("cap", "nut", "pin")])
@@ -190,6 +191,7 @@ def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_pat
     assert parent.data.metrics["failed"] == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     comparison = Comparison.begin(uri, "vqi", "n", "k")

@@ -27,6 +27,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("every"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", method_names())
 def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
     network, index, evaluation, bundle = (tmp_path / name for name in ("network", "index", "evaluation", "bundle"))

@@ -115,6 +115,7 @@ def padim(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> dict[str, 
     return artefacts(tmp_path_factory.mktemp("padim"), dataset, "padim", BackboneSettings(name="filterbank"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "backbone"), [("patchcore", "resnet18"), ("padim", "filterbank"), ("dfm", "filterbank")]
 )
@@ -147,6 +148,7 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
             )
 
 
+@pytest.mark.slow
 def test_a_bundle_carries_what_predictions_are_judged_by(padim: dict[str, Path], tmp_path: Path) -> None:
     export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle")
     sidecar = read_sidecar(tmp_path / "bundle")
@@ -202,6 +204,7 @@ def test_results_that_are_none_are_refused(tmp_path: Path, padim: dict[str, Path
         export(**{**padim, "evaluation": tmp_path}, tolerance=1e-3, bundle=tmp_path / "bundle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [precision for precision in PRECISIONS if precision != "float32"])
 def test_thresholds_taken_in_another_precision_are_measured_against_the_bundle(
     padim: dict[str, Path], tmp_path: Path, precision: str

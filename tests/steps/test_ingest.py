@@ -62,6 +62,7 @@ def archives_of(folder: Path, out: Path) -> list[Path]:
     return sorted(out.iterdir())
 
 
+@pytest.mark.slow
 def test_the_same_content_gives_the_same_bytes_from_folder_and_archives(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     expected = checksums(tmp_path / "dataset")
@@ -72,6 +73,7 @@ def test_the_same_content_gives_the_same_bytes_from_folder_and_archives(folder: 
         assert checksums(tmp_path / f"dataset-{archive.name}") == expected
 
 
+@pytest.mark.slow
 def test_the_same_content_gives_the_same_bytes_from_an_object_store(folder: Path, tmp_path: Path, s3: Server) -> None:
     run(folder, tmp_path / "dataset")
     bucket, store = new_bucket(s3), ObjectStore.from_environment()
@@ -252,6 +254,7 @@ def test_a_failed_run_keeps_the_earlier_dataset(folder: Path, tmp_path: Path) ->
     assert checksums(tmp_path / "dataset") == before
 
 
+@pytest.mark.slow
 def test_links_to_folders_are_followed_but_never_for_ever(folder: Path, tmp_path: Path) -> None:
     expected = run(folder, tmp_path / "dataset").fingerprint
     (tmp_path / "linked").mkdir()
@@ -297,6 +300,7 @@ def decomposed(text: str) -> str:
     return unicodedata.normalize("NFD", text)
 
 
+@pytest.mark.slow
 def test_a_macs_names_are_the_same_set(tmp_path: Path, s3: Server) -> None:
     files = mvtec_files() | {"test/größe/é.png": photograph(7), "ground_truth/größe/é_mask.png": mask()}
     manifest = run(

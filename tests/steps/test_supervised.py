@@ -229,6 +229,7 @@ def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(
     assert [str(path) for path in (tmp_path / "checkpoints").iterdir()] == [resumed["checkpoints"]]
 
 
+@pytest.mark.slow
 def test_processes_cross_validate_together(run: Path, tmp_path: Path) -> None:
     alone = learn(run / "dataset", tmp_path / "alone", TrainSettings(max_epochs=10), folds=2)
     together = learn(run / "dataset", tmp_path / "together", TrainSettings(max_epochs=10, processes=2), folds=2)

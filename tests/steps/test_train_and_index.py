@@ -153,6 +153,7 @@ def test_a_part_that_was_learnt_from_does_not_calibrate(tmp_path):
         assert (calibration["kind"], [image["path"] for image in calibration["images"]]) == (kind, left)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_scores_bit_for_bit(dataset, tmp_path):
     network, index = artefacts(dataset, tmp_path, weights="random")
     code = f"""

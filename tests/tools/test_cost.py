@@ -38,6 +38,7 @@ def test_a_trained_method_costs_its_default_budget() -> None:
     assert estimate.hours == pytest.approx(700 * training.milliseconds / 3_600_000)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_first_and_what_is_supervised_are_counted() -> None:
     teacher, training = cost("efficient_ad", channels=8).trainings
     assert (teacher.name, teacher.steps) == ("teacher", 10_000)

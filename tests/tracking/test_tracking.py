@@ -146,6 +146,7 @@ def test_no_address_is_no_tracking() -> None:
     assert run("") is None
 
 
+@pytest.mark.slow
 def test_many_processes_make_one_new_database(tmp_path: Path) -> None:
     """What MLflow does by itself fails here in one of the processes or more: "duplicate column name", "table already
     exists"."""

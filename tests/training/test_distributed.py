@@ -11,6 +11,7 @@ from vqi.platform.errors import BadInput
 from vqi.training.distributed import Group, launch
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one() -> None:
     alone, history = run(Group(), 9)
     together, shared_history = launch(2, run, 9)
@@ -23,6 +24,7 @@ def test_two_processes_give_the_result_of_one() -> None:
     assert [point["loss"] for point in shared_history] == pytest.approx([point["loss"] for point in history], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_message_of_one_process_reaches_the_person() -> None:
     with pytest.raises(BadInput, match=r"^The second process does not like it\.$"):
         launch(2, refuse)

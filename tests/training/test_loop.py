@@ -120,6 +120,7 @@ def stopped_after(process: subprocess.Popen[str], steps: int, number: int) -> st
     return process.communicate(timeout=60)[1]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(
     assert output.count("step") < 14
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_the_run_resumes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = stopped_after(run_script(tmp_path, 12, 0.05), 3, signal.SIGTERM)
     assert "was told to stop at step" in log

@@ -67,6 +67,7 @@ def trained(connection: Connection, method: str, dataset: str, network: str, che
     connection.send(read_network_notes(Path(network))["tensors_sha256"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 def test_killed_and_resumed(method: str, dataset: Path, tmp_path: Path, processes: Any) -> None:
     def start(name: str) -> tuple[Any, Connection]:
