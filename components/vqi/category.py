@@ -323,6 +323,25 @@ class Category(_Section):
         return settings_class(self.method.name).budget is not None
 
     @property
+    def intake(self) -> dict[str, Any]:
+        """The arguments of `ingest`, but for where the Dataset goes."""
+        return {
+            "name": self.name,
+            "source": self.data.source,
+            "layout": self.data.layout,
+            "mask_suffix": self.data.mask_suffix,
+            "calibration_fraction": self.data.calibration_fraction,
+            "labelled_fraction": self.labelled_fraction,
+            "seed": self.seed,
+            "group": self.data.group,
+            "white_level": self.image.white_level,
+            "max_megapixels": self.image.max_megapixels,
+            "skip_damaged": self.data.skip_damaged,
+            "false_reject_rate": self.threshold.false_reject_rate,
+            "trains": self.trains,
+        }
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The method's settings, defaults filled in."""
         return parse_settings(self.method.name, self.method.settings).model_dump()

@@ -31,19 +31,7 @@ def check(
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
         manifest = ingest(
-            name=category.name,
-            source=category.data.source,
-            layout=category.data.layout,
-            mask_suffix=category.data.mask_suffix,
-            calibration_fraction=category.data.calibration_fraction,
-            labelled_fraction=category.labelled_fraction,
-            seed=category.seed,
-            group=category.data.group,
-            white_level=category.image.white_level,
-            max_megapixels=category.image.max_megapixels,
-            skip_damaged=category.data.skip_damaged,
-            false_reject_rate=category.threshold.false_reject_rate,
-            trains=category.trains,
+            **category.intake,
             dataset=dataset,
             report=lambda note: typer.echo(printable(f"note: {note}")),
         )

@@ -34,19 +34,7 @@ def preview(
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
         ingest(
-            name=chosen.name,
-            source=chosen.data.source,
-            layout=chosen.data.layout,
-            mask_suffix=chosen.data.mask_suffix,
-            calibration_fraction=chosen.data.calibration_fraction,
-            labelled_fraction=chosen.labelled_fraction,
-            seed=chosen.seed,
-            group=chosen.data.group,
-            white_level=chosen.image.white_level,
-            max_megapixels=chosen.image.max_megapixels,
-            skip_damaged=chosen.data.skip_damaged,
-            false_reject_rate=chosen.threshold.false_reject_rate,
-            trains=chosen.trains,
+            **chosen.intake,
             dataset=dataset,
         )
         written = write_preview(
