@@ -21,7 +21,7 @@ from vqi.detectors.settings import BackboneSettings, local_paths, method_names, 
 from vqi.placement import POOLS, Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, PRECISIONS, Compute
 from vqi.platform.errors import BadInput, closest
-from vqi.training.settings import TrainSettings
+from vqi.training.settings import TrainSettings, check_training_precision
 
 Layout = Literal["auto", "mvtec", "folders"]
 
@@ -274,18 +274,8 @@ class Category(_Section):
             "step_placements",
         ):
             getattr(self, composed)
-        if (
-            self.compute.precision == "float16"
-            and self.step_placements["train"].device == "cpu"
-            and settings_class(self.method.name).budget
-        ):
-            # A step of efficient_ad took more than 100 s in place of one or two: processors lack many of its operations
-            # in float16.
-            raise BadInput(
-                f"compute.precision is float16 and {self.method.name} trains, which is many times slower on "
-                "processors than in float32; "
-                "use bfloat16 or float32, or an accelerator (compute.device=cuda)."
-            )
+        if settings_class(self.method.name).budget:
+            check_training_precision(self.method.name, self.compute.precision, self.step_placements["train"].device)
 
     @property
     def geometry(self) -> Geometry:

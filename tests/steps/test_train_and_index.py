@@ -201,3 +201,18 @@ def test_an_unknown_method_or_setting_leaves_nothing(dataset, tmp_path):
                 network=tmp_path / "network",
             )
     assert not (tmp_path / "network").exists()
+
+
+def test_training_in_float16_on_a_processor_is_refused_before_it_begins(dataset, tmp_path):
+    with pytest.raises(BadInput, match="float16 and stfpm trains, which is many times slower on processors"):
+        train(
+            dataset=dataset,
+            method="stfpm",
+            settings={},
+            backbone=BackboneSettings(name="filterbank"),
+            geometry=GEOMETRY,
+            compute=Compute("cpu", "float16"),
+            seed=0,
+            network=tmp_path / "network",
+        )
+    assert not (tmp_path / "network").exists()

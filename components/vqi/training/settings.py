@@ -78,3 +78,16 @@ class TrainSettings:
     def after(self, seconds: float) -> TrainSettings:
         """The limits of what comes after a training that took `seconds`."""
         return replace(self, max_seconds=max(self.max_seconds - seconds, self.max_seconds / 2))
+
+
+def check_training_precision(method: str, precision: str, device: str) -> None:
+    """Raises BadInput where `method` would train in float16 on a processor (`device` "cpu").
+
+    A step of efficient_ad took more than 100 s in place of one or two: processors lack many of its operations in
+    float16.
+    """
+    if precision == "float16" and device == "cpu":
+        raise BadInput(
+            f"compute.precision is float16 and {method} trains, which is many times slower on processors than in "
+            "float32; use bfloat16 or float32, or an accelerator (compute.device=cuda)."
+        )

@@ -26,7 +26,7 @@ from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
-from vqi.platform.devices import Compute
+from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.steps.evaluate.learning import TRACKED
@@ -42,7 +42,7 @@ from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop, Training
-from vqi.training.settings import TrainSettings
+from vqi.training.settings import TrainSettings, check_training_precision
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 TRACKED_INDEX = 32
@@ -101,6 +101,8 @@ def train(
         with whole_folder(network) as folder:
             save_network(detector, folder, notes)
         return {}
+    # The first step refuses it where the device is named; here `auto` has become one.
+    check_training_precision(method, compute.precision, torch_device(compute).type)
     job = TrainingJob(
         Path(dataset),
         method,
