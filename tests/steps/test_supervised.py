@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,8 @@ def test_early_stop_ends_folds_and_network_by_the_loss_on_labelled_photographs(
     original = VggCam.views
 
     def views(self: VggCam, images: Any, labels: Any, random: Any) -> Any:
-        if not self.training:
+        # The loop looks at held-out images itself; other threads prepare the next batch meanwhile.
+        if not self.training and threading.current_thread() is threading.main_thread():
             label_batches.append(labels.tolist())
         return original(self, images, labels, random)
 
