@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from eviction import evict
 from vqi.dataset.geometry import Geometry
 from vqi.detectors.distillation import Distillation
 from vqi.detectors.efficient_ad import EfficientAd
@@ -84,7 +83,7 @@ def counted(kind: type, monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> li
     def loss(self: Any, views: Any) -> Any:
         calls.append(1)
         if len(calls) == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            evict()
         return original(self, views)
 
     monkeypatch.setattr(kind, "loss", loss)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eviction import evict
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import read_manifest
 from vqi.dataset.reader import Dataset
@@ -209,7 +208,7 @@ def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(
     def loss(self: VggCam, views: Any) -> Any:
         calls.append("step")
         if len(calls) == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
+            evict()
         return original(self, views)
 
     monkeypatch.setattr(VggCam, "loss", loss)
