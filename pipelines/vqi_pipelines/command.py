@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -48,7 +49,17 @@ class Command(TyperCommand):
         except (VqiError, OSError) as error:
             failure = error if isinstance(error, VqiError) else system_error(error)
             _print_error(failure, bool(ctx.params.get("json_output")))
+            _discard_output()
             sys.exit(failure.exit_code)
+
+
+def _discard_output() -> None:
+    """Drop what standard output cannot take: Python flushes it at exit, and would end with 120 in place of our code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # a stream that is not a file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(error: VqiError, as_json: bool) -> None:
