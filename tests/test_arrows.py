@@ -12,6 +12,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"vqi": ROOT / "components" / "vqi", "vqi_pipelines": ROOT / "pipelines" / "vqi_pipelines"}
 
+BELOW_STEPS = {
+    "vqi.platform",
+    "vqi.storage",
+    "vqi.tracking",
+    "vqi.pages",
+    "vqi.dataset",
+    "vqi.detectors",
+    "vqi.batches",
+    "vqi.training",
+    "vqi.evaluation",
+    "vqi.deployment",
+    "vqi.category",
+    "vqi.placement",
+}
+
 # What each package may import besides itself.
 ALLOWED = {
     "vqi.platform": set(),
@@ -26,34 +41,8 @@ ALLOWED = {
     "vqi.deployment": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
     "vqi.placement": {"vqi.platform"},
     "vqi.category": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.training", "vqi.placement"},
-    "vqi.tools": {
-        "vqi.platform",
-        "vqi.storage",
-        "vqi.tracking",
-        "vqi.pages",
-        "vqi.dataset",
-        "vqi.detectors",
-        "vqi.batches",
-        "vqi.training",
-        "vqi.evaluation",
-        "vqi.deployment",
-        "vqi.category",
-        "vqi.placement",
-    },
-    "vqi.steps": {
-        "vqi.platform",
-        "vqi.storage",
-        "vqi.tracking",
-        "vqi.pages",
-        "vqi.dataset",
-        "vqi.detectors",
-        "vqi.batches",
-        "vqi.training",
-        "vqi.evaluation",
-        "vqi.deployment",
-        "vqi.category",
-        "vqi.placement",
-    },
+    "vqi.tools": BELOW_STEPS,
+    "vqi.steps": BELOW_STEPS,
     "vqi_pipelines": {
         "vqi.platform",
         "vqi.storage",

@@ -40,7 +40,7 @@ ONE_STEP = {"train.max_steps": 1}
 
 @dataclass(frozen=True)
 class Plan:
-    """How a method is run for the guide: what is laid over a category's defaults, for all sets and for one; and why it
+    """How a method is run for the guide: what overrides a category's defaults, for all sets and for one; and why it
     is not run on the others; what keeps it untrained beside `train.max_steps`."""
 
     overrides: dict[str, Any] = field(default_factory=dict)

@@ -170,7 +170,7 @@ def test_a_defect_that_is_called_after_labels_or_masks_is_a_defect(folder: str) 
 
 def test_a_product_called_label_is_read() -> None:
     assert read_layout(["label/train/good/0.png", "label/test/cut/0.png"], "auto", "_mask").top == "label/"
-    with pytest.raises(BadInput, match="cannot be told"):
+    with pytest.raises(BadInput, match="is not recognised"):
         read_layout(["masks/0.png", "masks/1.png"], "auto", "_mask")
 
 

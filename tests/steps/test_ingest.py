@@ -218,8 +218,8 @@ def test_damaged_photographs_come_along_without_a_size(folder: Path, tmp_path: P
     [
         ({}, "has no images"),
         ({"notes.txt": b"x"}, "has no images"),
-        ({"test/good/0.png": photograph(0)}, "layout of the source cannot be told"),
-        ({"scratch/0.png": photograph(0), "dent/1.png": photograph(1)}, "layout of the source cannot be told"),
+        ({"test/good/0.png": photograph(0)}, "layout of the source is not recognised"),
+        ({"scratch/0.png": photograph(0), "dent/1.png": photograph(1)}, "layout of the source is not recognised"),
     ],
 )
 def test_a_source_without_normals_is_refused_and_leaves_nothing(
@@ -531,7 +531,7 @@ def test_parts_that_show_no_difference_are_not_one_part(tmp_path: Path) -> None:
     manifest = run(tmp_path / "part", tmp_path / "dataset")
     assert len({sample.group_key for sample in manifest.samples}) == 12
     assert any(
-        "12 of 12 photographs are so alike that copies cannot be told from like parts" in note
+        "12 of 12 photographs are so alike that copies cannot be distinguished from like parts" in note
         for note in manifest.notes
     )
     assert manifest.copies_cross

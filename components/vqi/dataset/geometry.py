@@ -119,7 +119,7 @@ class Geometry:
         return x1 + left * scale_x, y1 + top * scale_y, x1 + (left + width) * scale_x, y1 + (top + height) * scale_y
 
     def invert_map(self, values: np.ndarray, original: tuple[int, int]) -> np.ndarray:
-        """An anomaly map [h, w] laid over the original: float32 [H, W] of `original` = (height, width); NaN where the
+        """An anomaly map [h, w] brought to the original: float32 [H, W] of `original` = (height, width); NaN where the
         network saw nothing."""
         x1, y1, x2, y2 = self.seen(original)
         height, width = values.shape

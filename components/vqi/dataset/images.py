@@ -199,9 +199,9 @@ def decode_photograph(
     """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level, EXIF orientation is
     applied.
 
-    Transparent pixels become TRANSPARENT_GREY, half-transparent ones are laid over it. Where only the first `rows` are
-    wanted, those below are left out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode all.
-    Raises BadInput where it is unreadable, truncated or too large.
+    Transparent pixels become TRANSPARENT_GREY, half-transparent ones are blended with it. Where only the first `rows`
+    are wanted, those below are left out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode
+    all. Raises BadInput where it is unreadable, truncated or too large.
     """
     with open_image(data, name, decoding.max_pixels) as image, decoding_errors(name):
         if is_wide(image):

@@ -78,8 +78,8 @@ class Manifest:
     `labelled_fraction` is the share of the source's test photographs that supervised methods learn from; 0 means none.
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
     `mask_meaning` how the values of masks become defect. `copies_cross`: photographs are so alike that copies of one
-    part cannot be told from like parts, and may lie on both sides of a split, so that no threshold from them promises
-    anything.
+    part cannot be distinguished from like parts, and may lie on both sides of a split, so that no threshold from them
+    promises anything.
     """
 
     name: str

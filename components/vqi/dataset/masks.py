@@ -104,7 +104,8 @@ def decide_meaning(
             # A mask of one value may be all defect or all background.
             border = _counted(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
             for value in counts:
-                votes[value] += counts[value] / counts.total() / 2 + border[value] / border.total() / 2  # type: ignore[assignment]
+                share, border_share = counts[value] / counts.total(), border[value] / border.total()
+                votes[value] += share / 2 + border_share / 2  # type: ignore[assignment]
         if len(counts) > 2:
             varied.append(path)
     background = _background(votes, areas)

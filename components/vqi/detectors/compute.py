@@ -20,7 +20,7 @@ def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
     import torch
 
     device = torch_device(compute)
-    detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for part in detector.contiguous:
         getattr(detector, part).to(memory_format=torch.contiguous_format)
     detector.backbone.precision = getattr(torch, compute.precision)

@@ -84,7 +84,7 @@ def _resize(values: Tensor, grid: Shape) -> Tensor:
 class CsFlow(TrainedDetector):
     """One flow of the features of an image at three sizes, its subnetworks convolutions across the scales.
 
-    The paper's coupling block works on three maps at once. With the maps laid out as one row of positions it is FrEIA's
+    The paper's coupling block works on three maps at once. With the maps arranged as one row of positions it is FrEIA's
     GLOW block, whose split is along the channels: only the subnetwork has to know where a scale begins.
     """
 

@@ -124,7 +124,7 @@ def colour_table() -> np.ndarray:
 
 
 def heatmap(image: np.ndarray, values: np.ndarray, scale: Scale) -> np.ndarray:
-    """The map laid over the photograph: uint8 [H, W, 3] and float32 [H, W] -> uint8 [H, W, 3].
+    """The map drawn over the photograph: uint8 [H, W, 3] and float32 [H, W] -> uint8 [H, W, 3].
 
     Values well below the threshold are transparent, so that the part stays visible; what the network did not see is
     darkened.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
-    """`value` where it is of another shape (a number) or already laid out as `parameter` is; else a copy that is."""
+    """`value` where it is of another shape (a number) or already has the layout of `parameter`; else a copy that is."""
     if value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

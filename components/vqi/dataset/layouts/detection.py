@@ -94,7 +94,7 @@ def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
         raise BadInput(_READERS[layout].why_not(inner) + (f" data.layout={fitting[0]} fits it." if fitting else ""))
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"
     raise BadInput(
-        "The layout of the source cannot be told: neither train/good (mvtec) nor a folder of normals "
+        "The layout of the source is not recognised: neither train/good (mvtec) nor a folder of normals "
         f"({', '.join(GOOD_FOLDERS)}) is there, {seen}."
     )
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: every trial in one table, means per method, ROC curves laid over each other, the same
+"""The page of a comparison: every trial in one table, means per method, ROC curves in one chart, the same
 photographs by every method."""
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ class Collector:
         )
         if full_map is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
-            example = Example(sample.path, sample.label, sample.defect, score, decision, image, full_map, mask, level)  # type: ignore[arg-type]
+            judged = (score, decision, image, full_map, mask, level)
+            example = Example(sample.path, sample.label, sample.defect, *judged)  # type: ignore[arg-type]
             if wanted:
                 self.chooser.offer(example)
             if drawn:

@@ -342,7 +342,8 @@ def _grouped(
     copies_cross = largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS
     if copies_cross:
         notes.append(
-            f"{largest} of {compared} photographs are so alike that copies cannot be told from like parts, so that "
+            f"{largest} of {compared} photographs are so alike that copies cannot be distinguished from like parts, "
+            "so that "
             "each counts as a part of "
             "its own and the threshold promises nothing; name each part with data.group (data.group=(.*) says that "
             "every photograph shows another part)."
