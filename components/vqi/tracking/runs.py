@@ -186,8 +186,11 @@ def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
 
 
 def _store(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Copy a file or folder to the run's artefacts. boto3 tries again what a store refuses, but not where a TLS
-    connection broke."""
+    """Copy a file or folder to the run's artefacts.
+
+    boto3 tries again what a store refuses, but not where a TLS connection broke. Where the answer to the call that ends
+    an upload in parts was lost, its second call meets an upload that is done: the whole file is sent again.
+    """
     for pause in (1.0, 3.0, 0.0):
         try:
             if path.is_dir():
@@ -196,7 +199,8 @@ def _store(client: MlflowClient, run_id: str, path: Path) -> None:
                 client.log_artifact(run_id, str(path))
             return
         except Exception as error:
-            if not pause or not any(kind.__name__ == "HTTPClientError" for kind in type(error).__mro__):
+            broken = any(kind.__name__ == "HTTPClientError" for kind in type(error).__mro__)
+            if not pause or not (broken or "(NoSuchUpload)" in str(error)):
                 raise
             time.sleep(pause)
 
