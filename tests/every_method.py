@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from step_calls import ingest
 from vqi.dataset.geometry import Geometry
 from vqi.detectors.settings import SETTINGS, BackboneSettings
 from vqi.platform.devices import Compute
-from vqi.steps.ingest.step import ingest
 from vqi.training.settings import TrainSettings
 
-GEOMETRY = Geometry((64, 64))
+GEOMETRY = Geometry(size=(64, 64))
 COMPUTE = Compute(batch_size=4)
 BACKBONE = BackboneSettings(weights="random")
 # The same code with fewer numbers in it; what is not named here runs with its defaults.

@@ -40,7 +40,17 @@ ALLOWED = {
     "vqi.training": {"vqi.platform", "vqi.storage", "vqi.detectors"},
     "vqi.deployment": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
     "vqi.placement": {"vqi.platform"},
-    "vqi.category": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.training", "vqi.placement"},
+    # The sections of the configuration stand in the rooms that use them.
+    "vqi.category": {
+        "vqi.platform",
+        "vqi.tracking",
+        "vqi.dataset",
+        "vqi.detectors",
+        "vqi.training",
+        "vqi.evaluation",
+        "vqi.deployment",
+        "vqi.placement",
+    },
     "vqi.tools": BELOW_STEPS,
     "vqi.steps": BELOW_STEPS,
     "vqi_pipelines": {

@@ -41,7 +41,7 @@ def test_the_reference_is_complete_and_fresh(writer):
 
 
 def test_every_key_method_command_and_step_has_an_entry(writer):
-    from vqi.category import keys
+    from vqi.category import fields
     from vqi.detectors.settings import method_names, settings_class
     from vqi.placement import STEP_TABLE
     from vqi_pipelines.command import GROUPS
@@ -49,7 +49,7 @@ def test_every_key_method_command_and_step_has_an_entry(writer):
     settings, methods, commands, steps = (
         (writer.FOLDER / name).read_text() for name in ("settings.md", "methods.md", "commands.md", "steps.md")
     )
-    assert [key for key in keys() if f"| `{key}` |" not in settings] == []
+    assert [key for key in fields() if f"| `{key}` |" not in settings] == []
     ours = [name for name in method_names() if settings_class(name).__module__.startswith("vqi.")]
     assert [name for name in ours if f"\n## {name}\n" not in methods] == []
     assert [name for group in GROUPS.values() for name in group if f"\n### vqi {name}\n" not in commands] == []

@@ -74,7 +74,7 @@ def test_kfp_and_yaml_write_numbers_in_their_own_ways() -> None:
     [
         ("much", "must map steps"),
         ({"trian": {}}, "Did you mean 'train'?"),
-        ({"place": {"cpu": 1}}, "resources.place is not a step"),
+        ({"configure": {"cpu": 1}}, "resources.configure is not a step"),
         ({"train": 4}, "must be a mapping"),
         ({"train": {"gpu": 1}}, "resources.train.gpu is not a key here. Did you mean 'cpu'?"),
         ({"train": {"cpu": "four"}}, "write cores such as 2, 0.5 or 500m"),

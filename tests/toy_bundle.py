@@ -33,7 +33,7 @@ from vqi.deployment.bundle import (
 from vqi.deployment.graph_export import export_graphs
 from vqi.detectors.interface import Detector, Scores
 
-GEOMETRY = Geometry((64, 64), (48, 56))
+GEOMETRY = Geometry(size=(64, 64), crop=(48, 56))
 
 
 class ToyDetector(Detector):

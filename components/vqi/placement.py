@@ -6,7 +6,7 @@ checks and help texts come from the row.
 
 An administrator labels nodes `vqi/pool=xeon` or `vqi/pool=gaudi` (docs/placement.md). Only train, build_index and
 evaluate touch the device; the other steps stay away from Gaudi nodes whatever the pool. Nothing here knows KFP: the
-step `place` hands these values to the tasks of a run.
+step `configure` hands these values to the tasks of a run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _DATA: dict[str, Any] = {"cpu_request": "250m", "cpu": "2", "memory": "2Gi"}
 _TORCH: dict[str, Any] = {"cpu_request": "500m", "cpu": "4", "memory": "4Gi", "loads_torch": True}
 _FIRST: dict[str, Any] = {"configurable": False, "retries": 1, "first_pause": "5s"}
 STEP_TABLE = (
-    Step("place", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
+    Step("configure", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
     Step("ingest", "ingest", "data", "ingest", **_DATA),
     Step("check_dataset", "check-dataset", "data", "check-dataset", **_DATA),
     # Training logs its curves to MLflow as it goes, so its image has all that evaluate has; the layers are the same

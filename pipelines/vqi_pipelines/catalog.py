@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vqi.category import Category, keys
+from vqi.category import Category, fields
 from vqi.platform.errors import BadInput, closest
 
 
@@ -94,7 +94,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise BadInput(
             f"--set {override!r} must be written path=value, such as --set method.settings.coreset_ratio=0.1."
         )
-    known = keys()
+    known = list(fields())
     if key not in known and not key.startswith(("method.settings.", "resources.")):
         raise BadInput(f"--set {key} is not a key of a category.{closest(key, known)}")
     try:

@@ -1,6 +1,6 @@
 """A pipeline as kfp.local can run it: what is meant for a cluster alone is taken out of a copy.
 
-kfp.local takes an image for what is written there, and does not look the step `place`'s answer up; it would repeat a
+kfp.local takes an image for what is written there, and does not look what `configure` answers up; it would repeat a
 step that refuses its input.
 """
 

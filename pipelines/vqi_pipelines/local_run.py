@@ -95,8 +95,8 @@ def run_category(
     elif not own_checkpoints:
         # Beside the runs, not in one: a run that was interrupted is taken up by the next of the same category.
         parameters["train_checkpoints"] = str(out / "checkpoints")
-    # In images MLflow's own are used, and `place` asks there whether the server answers; a comparison has been begun at
-    # its address already.
+    # In images MLflow's own are used, and `configure` asks there whether the server answers; a comparison was begun
+    # at its address already.
     if runner == "subprocess" and not category.tracking.comparison:
         try:
             check_tracking(str(parameters["tracking_uri"]), category.tracking.experiment)

@@ -1,12 +1,12 @@
 """Places the tasks of a DAG in a cluster when the package is compiled: nodes, image, accelerator, resources, settings,
 secrets and retries. docs/placement.md says what an administrator sets up.
 
-What depends on the pool or the catalog comes from the outputs of the step `place` when a task starts. KFP 2.17 resolves
-such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and accelerator
-from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the platform
-spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `place` must stand in the DAG whose
-tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing; an empty cpu
-or memory would be an error, and `place` returns none.
+What depends on the pool or the catalog comes from the outputs of the step `configure` when a task starts. KFP 2.17
+resolves such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and
+accelerator from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the
+platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `configure` must stand in
+the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing;
+an empty cpu or memory would be an error, and `configure` returns none.
 
 What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it
 is for, another node does not. The compiler writes the placement of the steps that do not touch the device, the same
@@ -50,14 +50,14 @@ CERTIFICATES_FOLDER = "/etc/vqi/ca"
 LONGEST = "28d"
 
 
-def place_task(task: PipelineTask, step: str, placement_task: PipelineTask | None = None) -> PipelineTask:
+def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = None) -> PipelineTask:
     """Configure `task`, which runs `step`, for a cluster, and return it.
 
-    `placement_task` is the DAG's task of the step `place`. It is None for that task itself, and in a DAG without one.
+    `configured` is the DAG's task of the step `configure`. It is None for that task itself, and in a DAG without one.
     """
     from kfp import kubernetes
 
-    _set_nodes_and_resources(task, step, placement_task)
+    _set_nodes_and_resources(task, step, configured)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     row = STEP_BY_NAME[step]
@@ -73,20 +73,20 @@ def place_task(task: PipelineTask, step: str, placement_task: PipelineTask | Non
 
 
 def variants() -> str:
-    """The images of the steps that touch the device, by variant, as the step `place` takes them: by their names where
-    the package is compiled."""
+    """The images of the steps that touch the device, by variant, as the step `configure` takes them: by their names
+    where the package is compiled."""
     named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in DEVICE_STEPS}
     return json.dumps(named, sort_keys=True)
 
 
-def _set_nodes_and_resources(task: PipelineTask, step: str, placement_task: PipelineTask | None) -> None:
+def _set_nodes_and_resources(task: PipelineTask, step: str, configured: PipelineTask | None) -> None:
     """Set the nodes, image, accelerator, cpu and memory of a task."""
     from kfp import kubernetes
 
-    if placement_task:
-        task.after(placement_task)  # the compiler does not see that cpu and memory depend on it
-    if step in DEVICE_STEPS and placement_task:
-        outputs = placement_task.outputs
+    if configured:
+        task.after(configured)  # the compiler does not see that cpu and memory depend on it
+    if step in DEVICE_STEPS and configured:
+        outputs = configured.outputs
         kubernetes.add_node_selector_json(task, outputs["node_selector"])
         kubernetes.add_toleration_json(task, outputs["tolerations"])
         kubernetes.add_node_affinity_json(task, outputs["node_affinity"])
@@ -96,9 +96,7 @@ def _set_nodes_and_resources(task: PipelineTask, step: str, placement_task: Pipe
         default = placement_of(step)
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    quantities = (
-        placement_task.outputs if step in CONFIGURABLE and placement_task else _outputs(step, placement_of(step))
-    )
+    quantities = configured.outputs if step in CONFIGURABLE and configured else _outputs(step, placement_of(step))
     task.set_cpu_request(quantities[f"{step}_cpu_request"]).set_cpu_limit(quantities[f"{step}_cpu"])
     task.set_memory_request(quantities[f"{step}_memory"]).set_memory_limit(quantities[f"{step}_memory"])
 

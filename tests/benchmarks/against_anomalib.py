@@ -31,8 +31,10 @@ import numpy as np
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
+from vqi.dataset.settings import DataSettings
 from vqi.evaluation.aupro import PixelScores
 from vqi.evaluation.metrics import Ranking
+from vqi.steps.ingest.settings import StepSettings
 from vqi.steps.ingest.step import ingest
 
 HERE = Path(__file__).resolve().parent
@@ -106,7 +108,7 @@ def measure_side(python: Path, script: str, task: dict[str, Any], folder: Path, 
 def metrics(dataset: Dataset, scores: np.ndarray, maps: np.ndarray) -> dict[str, float | None]:
     """Image and pixel metrics of scores [N] and maps [N, h, w] of the test samples in the dataset's order."""
     samples = dataset.samples("test")
-    geometry = Geometry((maps.shape[1], maps.shape[2]))
+    geometry = Geometry(size=(maps.shape[1], maps.shape[2]))
     pixels = PixelScores(maps.size)
     for sample, values in zip(samples, maps, strict=True):
         mask = dataset.mask(sample)
@@ -172,15 +174,8 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        ingest(
-            name=arguments.data.name,
-            source=str(arguments.data),
-            layout="mvtec",
-            mask_suffix="_mask",
-            calibration_fraction=0.0,
-            seed=0,
-            dataset=folder / "dataset",
-        )
+        data = DataSettings(source=str(arguments.data), layout="mvtec", calibration_fraction=0.0)
+        ingest(StepSettings(name=arguments.data.name, data=data), dataset=folder / "dataset")
         dataset = Dataset(folder / "dataset")
         train, test = ([sample.path for sample in dataset.samples(split)] for split in ("train", "test"))
         counts = f"{len(train)} training and {len(test)} test images"

@@ -163,6 +163,8 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
     """The steps of one run, in this process (six of them would each load torch anew), and what came of it."""
     import torch
 
+    from vqi.deployment.settings import ExportSettings
+    from vqi.steps.export.settings import StepSettings
     from vqi.steps.export.step import export
 
     overrides = PLANS[method].of(name)
@@ -170,8 +172,8 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
         scored = run_to_evaluation(method, name, data, weights, overrides, Path(folder))
         bundle = Path(folder) / "bundle"
         export(
+            StepSettings(export=ExportSettings(tolerance=scored.tolerance)),
             **{part: Path(folder) / part for part in ("dataset", "network", "index", "evaluation")},
-            tolerance=scored.tolerance,
             bundle=bundle,
         )
         return {
@@ -220,51 +222,37 @@ def run_to_evaluation(
     from measuring import peak_mib
 
     from vqi.category import Category
-    from vqi.detectors.settings import settings_class
+    from vqi.steps.build_index import settings as build_settings
     from vqi.steps.build_index.step import build_index
+    from vqi.steps.evaluate import settings as evaluate_settings
     from vqi.steps.evaluate.step import evaluate
+    from vqi.steps.ingest import settings as ingest_settings
     from vqi.steps.ingest.step import ingest
+    from vqi.steps.train import settings as train_settings
     from vqi.steps.train.step import train
 
     category = Category.parse(
         nested({"data.source": str(data), "backbone.weights": str(weights), **overrides, "method.name": method})
     )
-    compute = category.placement
     dataset, network, index, evaluation = (folder / part for part in ("dataset", "network", "index", "evaluation"))
-    ingest(
-        name=name,
-        source=str(data),
-        layout="auto",
-        mask_suffix="_mask",
-        calibration_fraction=0.0 if settings_class(method).budget else None,
-        labelled_fraction=category.labelled_fraction,
-        seed=0,
-        dataset=dataset,
+    # All normals are learnt from: the guide is about the methods, not about their thresholds.
+    brought_in = category.data.model_copy(
+        update={"calibration_fraction": 0.0 if category.trains else None, "layout": "auto"}
     )
+    ingest(ingest_settings.StepSettings.of(category.model_copy(update={"data": brought_in})), dataset=dataset)
     started, begun = time.perf_counter(), time.process_time()
+    learning = category.data.model_copy(update={"calibration_fraction": 0.0})
     training = train(
-        dataset=dataset,
-        method=method,
-        settings=category.settings,
-        backbone=category.backbone_settings,
-        geometry=category.geometry,
-        compute=compute,
-        seed=0,
-        network=network,
-        budgets=category.training,
-        calibration_fraction=0.0,
+        train_settings.StepSettings.of(category.model_copy(update={"data": learning})), dataset=dataset, network=network
     )
-    build_index(dataset=dataset, network=network, compute=compute, index=index)
+    build_index(build_settings.StepSettings.of(category), dataset=dataset, network=network, index=index)
     seconds, processor_seconds = time.perf_counter() - started, time.process_time() - begun
     peak = round(peak_mib())
     evaluated = evaluate(
+        evaluate_settings.StepSettings.of(category),
         dataset=dataset,
         network=network,
         index=index,
-        false_reject_rate=category.threshold.false_reject_rate,
-        compute=compute,
-        tracking_uri="",
-        experiment="guide",
         evaluation=evaluation,
         report=folder / "report.html",
     )

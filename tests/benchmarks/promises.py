@@ -22,16 +22,17 @@ import numpy as np
 from PIL import Image
 
 from vqi.batches.scoring import score_samples
+from vqi.category import Category
 from vqi.dataset.generator.part import photograph, position_part
-from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
-from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector
 from vqi.evaluation.thresholds import calibrate, read_calibration
-from vqi.platform.devices import Compute
+from vqi.steps.build_index import settings as build_settings
 from vqi.steps.build_index.step import build_index
+from vqi.steps.ingest import settings as ingest_settings
 from vqi.steps.ingest.step import ingest
+from vqi.steps.train import settings as train_settings
 from vqi.steps.train.step import train
 
 SIDE, PARTS, FRESH = 128, 15, 60
@@ -56,30 +57,23 @@ def write_parts(folder: Path, seed: int) -> None:
 
 def rejected(folder: Path, group: str, fraction: float) -> tuple[float, float, int]:
     """The rate promised, the share of fresh parts rejected, and what n was."""
-    compute, geometry = Compute(batch_size=8), Geometry((SIDE, SIDE))
     work = folder / "run"
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        ingest(
-            name="flanges",
-            source=str(folder / "source"),
-            layout="mvtec",
-            mask_suffix="_mask",
-            calibration_fraction=fraction,
-            seed=0,
-            dataset=work / "dataset",
-            group=group,
+        data = {"source": str(folder / "source"), "layout": "mvtec", "calibration_fraction": fraction, "group": group}
+        category = Category.parse(
+            {
+                "name": "flanges",
+                "data": data,
+                "image": {"size": SIDE},
+                "backbone": {"name": "filterbank"},
+                "method": {"name": "dfm"},
+            }
         )
-        train(
-            dataset=work / "dataset",
-            method="dfm",
-            settings={},
-            backbone=BackboneSettings(name="filterbank"),
-            geometry=geometry,
-            compute=compute,
-            seed=0,
-            network=work / "network",
-        )
-        build_index(dataset=work / "dataset", network=work / "network", compute=compute, index=work / "index")
+        compute, geometry = category.device_compute, category.geometry
+        ingest(ingest_settings.StepSettings.of(category), dataset=work / "dataset")
+        learnt = {"dataset": work / "dataset", "network": work / "network"}
+        train(train_settings.StepSettings.of(category), **learnt)
+        build_index(build_settings.StepSettings.of(category), **learnt, index=work / "index")
         threshold = calibrate(read_calibration(work / "index"), 0.01)
         detector, data = to_device(load_detector(work / "network", work / "index"), compute), Dataset(work / "dataset")
         scores = [score for _, score, _ in score_samples(detector, data, data.samples("test"), geometry, compute)]

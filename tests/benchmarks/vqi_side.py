@@ -28,7 +28,7 @@ from vqi.platform.devices import Compute
 def run(task: dict[str, Any], folder: Path) -> None:
     torch.set_num_threads(task["threads"])
     compute = Compute(precision=task.get("precision", "float32"), batch_size=task["batch_size"])
-    geometry = Geometry(tuple(task["size"]))
+    geometry = Geometry(size=tuple(task["size"]))
     backbone = BackboneSettings(name=task["backbone"], weights=task["weights"], layers=tuple(task["layers"]))
     dataset = Dataset(Path(task["dataset"]))
     detector = to_device(create(task["method"], task["settings"], backbone, geometry.input_size, task["seed"]), compute)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from step_calls import ingest
 from vqi.dataset.checks import Finding, Verdict, chosen_samples, judge
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import CONTOUR, FRAME, Inspection, inspect_samples
 from vqi.dataset.reader import Dataset
-from vqi.steps.ingest.step import ingest
 
 SIZE = (128, 128)
 
@@ -57,7 +57,7 @@ def check(source: Path, tmp_path: Path) -> Callable[..., Verdict]:
             trains=trains,
             group=group,
         )
-        dataset, geometry = Dataset(folder), geometry or Geometry(SIZE)
+        dataset, geometry = Dataset(folder), geometry or Geometry(size=SIZE)
         return judge(dataset.manifest, inspect_samples(dataset, geometry, ()), geometry, rate, trains, calibration)
 
     return run
@@ -154,7 +154,7 @@ def inspect_source(source: Path) -> list[Inspection]:
         seed=0,
         dataset=folder,
     )
-    return inspect_samples(Dataset(folder), Geometry(SIZE), ())
+    return inspect_samples(Dataset(folder), Geometry(size=SIZE), ())
 
 
 def test_masks_drawn_both_ways_stop_it(source: Path, check: Callable[..., Verdict]) -> None:
@@ -321,7 +321,7 @@ def test_what_is_learnt_from_and_tested_on_stops_it(source: Path, tmp_path: Path
         dataset=folder,
         labelled_fraction=0.5,
     )
-    inspections = inspect_samples(Dataset(folder), Geometry(SIZE), ())
+    inspections = inspect_samples(Dataset(folder), Geometry(size=SIZE), ())
     split = {o.sample.path: o.sample.split for o in inspections}
     assert split["test/dent/copy.png"] == split["test/dent/000.png"]
     torn = [
@@ -330,7 +330,7 @@ def test_what_is_learnt_from_and_tested_on_stops_it(source: Path, tmp_path: Path
         if "dent" in o.sample.path
     ]
     manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
-    leakage = findings_by_code(judge(manifest, torn, Geometry(SIZE), 0.1))["leakage"]
+    leakage = findings_by_code(judge(manifest, torn, Geometry(size=SIZE), 0.1))["leakage"]
     assert leakage.severity == "error"
     assert "labelled and test" in leakage.sentence
 
@@ -397,7 +397,7 @@ def test_a_part_that_is_learnt_from_and_sets_the_threshold_is_reported(source: P
         seed=0,
         dataset=folder,
     )
-    inspections = inspect_samples(Dataset(folder), Geometry(SIZE), ())
+    inspections = inspect_samples(Dataset(folder), Geometry(size=SIZE), ())
     split = {o.sample.path: o.sample.split for o in inspections}
     assert split["train/good/003.png"] == split["train/good/again.jpg"]
     other = "train" if split["train/good/again.jpg"] == "calibration" else "calibration"
@@ -406,26 +406,29 @@ def test_a_part_that_is_learnt_from_and_sets_the_threshold_is_reported(source: P
         for o in inspections
     ]
     manifest = replace(Dataset(folder).manifest, samples=tuple(o.sample for o in torn))
-    assert "is not guaranteed" in findings_by_code(judge(manifest, torn, Geometry(SIZE), 0.5))["near-leakage"].sentence
+    assert (
+        "is not guaranteed"
+        in findings_by_code(judge(manifest, torn, Geometry(size=SIZE), 0.5))["near-leakage"].sentence
+    )
 
 
 @pytest.mark.slow
 def test_geometry_that_does_not_fit_the_images(check: Callable[..., Verdict]) -> None:
-    outside = findings_by_code(check(Geometry((64, 64), region=(0, 0, 129, 64))))
+    outside = findings_by_code(check(Geometry(size=(64, 64), region=(0, 0, 129, 64))))
     assert outside["region-outside"].severity == "error"
     assert len(outside["region-outside"].paths) == 25
-    half = findings_by_code(check(Geometry((64, 64), region=(0, 0, 64, 128))))["defect-outside"]
+    half = findings_by_code(check(Geometry(size=(64, 64), region=(0, 0, 64, 128))))["defect-outside"]
     assert half.severity == "warning"
     assert 0 < len(half.paths) < 10
-    assert findings_by_code(check(Geometry((256, 256))))["enlarged"].severity == "warning"
-    assert "enlarged" not in findings_by_code(check(Geometry((128, 128), crop=(96, 96))))
+    assert findings_by_code(check(Geometry(size=(256, 256))))["enlarged"].severity == "warning"
+    assert "enlarged" not in findings_by_code(check(Geometry(size=(128, 128), crop=(96, 96))))
 
 
 def test_a_defect_smaller_than_a_pixel_of_the_network_warns(source: Path, check: Callable[..., Verdict]) -> None:
     mask = np.zeros(SIZE, dtype=np.uint8)
     mask[40, 40] = 255
     Image.fromarray(mask).save(source / "ground_truth/dent/001_mask.png")
-    assert findings_by_code(check(Geometry((32, 32))))["defect-vanishes"].paths == (("test/dent/001.png",),)
+    assert findings_by_code(check(Geometry(size=(32, 32))))["defect-vanishes"].paths == (("test/dent/001.png",),)
 
 
 def test_mixed_sizes_channels_orientation_and_blank_images_warn(source: Path, check: Callable[..., Verdict]) -> None:
@@ -461,7 +464,7 @@ def test_a_shard_changed_after_ingest_is_noticed(source: Path, tmp_path: Path) -
     content = bytearray(shard.read_bytes())
     content[sample.image.offset + sample.image.length - 30] ^= 1
     shard.write_bytes(content)
-    inspections = inspect_samples(Dataset(folder), Geometry(SIZE), ())
+    inspections = inspect_samples(Dataset(folder), Geometry(size=SIZE), ())
     assert [o.sample.path for o in inspections if o.problem] == [sample.path]
 
 
@@ -481,10 +484,10 @@ def test_labels_that_do_not_belong(source: Path, tmp_path: Path) -> None:
     labels = {"train/good/000.png": "defect", "test/good/000.png": "unknown", "test/dent/001.png": "good"}
     inspections = [
         replace(o, sample=replace(o.sample, label=labels.get(o.sample.path, o.sample.label)))
-        for o in inspect_samples(dataset, Geometry(SIZE), ())
+        for o in inspect_samples(dataset, Geometry(size=SIZE), ())
     ]
     manifest = replace(dataset.manifest, samples=tuple(o.sample for o in inspections))
-    findings = findings_by_code(judge(manifest, inspections, Geometry(SIZE), 0.1))
+    findings = findings_by_code(judge(manifest, inspections, Geometry(size=SIZE), 0.1))
     assert findings["defect-in-train"].severity == "error"
     assert findings["defect-in-train"].paths == (("train/good/000.png",),)
     assert findings["mask-on-good"].severity == "error"
@@ -516,7 +519,9 @@ def test_pictures_show_the_defect_and_what_the_network_sees(source: Path, tmp_pa
         "stain",
     }
     path = "test/stain/000.png"
-    images = {o.sample.path: o.image for o in inspect_samples(dataset, Geometry((128, 128), crop=(96, 96)), {path})}
+    images = {
+        o.sample.path: o.image for o in inspect_samples(dataset, Geometry(size=(128, 128), crop=(96, 96)), {path})
+    }
     assert [name for name, image in images.items() if image and image.picture is not None] == [path]
     picture = images[path].picture  # type: ignore[union-attr]
     mask = np.asarray(Image.open(source / "ground_truth/stain/000_mask.png")) > 0

@@ -7,15 +7,18 @@ import pytest
 
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.platform.errors import BadInput
+from vqi.platform.settings import read_settings
 
 CASES = [
-    pytest.param(Geometry((256, 256)), (300, 500), id="resize"),
-    pytest.param(Geometry((256, 256)), (256, 256), id="as it is"),
-    pytest.param(Geometry((257, 255), crop=(225, 223)), (301, 487), id="odd crop"),
-    pytest.param(Geometry((256, 256), crop=(224, 224)), (768, 576), id="crop"),
-    pytest.param(Geometry((128, 160), region=(40, 21, 341, 250)), (300, 500), id="region"),
-    pytest.param(Geometry((127, 161), crop=(95, 97), region=(41, 20, 340, 251)), (299, 501), id="region and odd crop"),
-    pytest.param(Geometry((256, 256), crop=(192, 192)), (61, 73), id="enlarged"),
+    pytest.param(Geometry(size=(256, 256)), (300, 500), id="resize"),
+    pytest.param(Geometry(size=(256, 256)), (256, 256), id="as it is"),
+    pytest.param(Geometry(size=(257, 255), crop=(225, 223)), (301, 487), id="odd crop"),
+    pytest.param(Geometry(size=(256, 256), crop=(224, 224)), (768, 576), id="crop"),
+    pytest.param(Geometry(size=(128, 160), region=(40, 21, 341, 250)), (300, 500), id="region"),
+    pytest.param(
+        Geometry(size=(127, 161), crop=(95, 97), region=(41, 20, 340, 251)), (299, 501), id="region and odd crop"
+    ),
+    pytest.param(Geometry(size=(256, 256), crop=(192, 192)), (61, 73), id="enlarged"),
 ]
 
 
@@ -46,20 +49,20 @@ def test_what_the_network_did_not_see_has_no_score(geometry: Geometry, original:
 
 
 def test_a_coarse_map_covers_the_same_area() -> None:
-    geometry = Geometry((256, 256), crop=(224, 224))
+    geometry = Geometry(size=(256, 256), crop=(224, 224))
     coarse = geometry.invert_map(np.arange(28 * 28, dtype=np.float32).reshape(28, 28), (512, 512))
     fine = geometry.invert_map(np.zeros((224, 224), np.float32), (512, 512))
     assert np.array_equal(np.isnan(coarse), np.isnan(fine))
 
 
 def test_a_tiny_original_still_gets_a_map() -> None:
-    geometry = Geometry((256, 256), crop=(32, 32))
+    geometry = Geometry(size=(256, 256), crop=(32, 32))
     for original in ((1, 1), (2, 2), (2, 3), (5, 1)):
         assert np.isfinite(geometry.invert_map(np.ones((32, 32), np.float32), original)).any()
 
 
 def test_boxes_follow_region_and_crop() -> None:
-    geometry = Geometry((100, 200), crop=(50, 100), region=(10, 20, 410, 220))
+    geometry = Geometry(size=(100, 200), crop=(50, 100), region=(10, 20, 410, 220))
     assert geometry.invert_box((0, 0, 100, 50), (300, 500)) == (110, 70, 310, 170)
     assert geometry.invert_box((0, 0, 1, 1), (300, 500)) == (110, 70, 112, 72)
 
@@ -87,13 +90,13 @@ def test_masks_go_the_way_of_the_photograph(geometry: Geometry, original: tuple[
     ],
 )
 def test_impossible_geometries_are_refused(values: dict, named: str) -> None:
-    with pytest.raises(BadInput, match=named):
-        Geometry(**values)
+    with pytest.raises(BadInput, match=rf"^{named} is .*must have|^{named} is .*must be x1"):
+        read_settings(Geometry, values, "image.")
 
 
 def test_a_region_outside_the_photograph_is_refused() -> None:
     with pytest.raises(BadInput, match="reaches outside an image of 50 x 40 pixels"):
-        Geometry((64, 64), region=(0, 0, 51, 40)).apply(np.zeros((40, 50, 3), np.uint8))
+        Geometry(size=(64, 64), region=(0, 0, 51, 40)).apply(np.zeros((40, 50, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("geometry", "original"), CASES)

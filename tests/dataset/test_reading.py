@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from photograph_folders import mvtec_files, write_files
+from step_calls import ingest
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.images import Decoding, decode_photograph
 from vqi.dataset.loading import InputBatches
@@ -20,7 +21,6 @@ from vqi.dataset.manifest import Extent, Manifest, MaskFile, Sample, read_manife
 from vqi.dataset.masks import MaskMeaning
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
-from vqi.steps.ingest.step import ingest
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_an_extent_never_leads_out_of_the_dataset(folder: Path, name: str, offse
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
 def test_batches_hold_every_sample_once_and_in_order(folder: Path, batch_size: int) -> None:
-    dataset, geometry = Dataset(folder), Geometry((48, 40), crop=(32, 32))
+    dataset, geometry = Dataset(folder), Geometry(size=(48, 40), crop=(32, 32))
     samples = dataset.samples()
     batches = InputBatches(dataset, samples, geometry, batch_size)
     expected = np.stack([to_input(geometry.apply(dataset.image(one))) for one in samples])
@@ -143,7 +143,7 @@ def test_batches_hold_every_sample_once_and_in_order(folder: Path, batch_size: i
 
 
 def test_batches_of_nothing_are_none(folder: Path) -> None:
-    assert list(InputBatches(Dataset(folder), [], Geometry((32, 32)), 4)) == []
+    assert list(InputBatches(Dataset(folder), [], Geometry(size=(32, 32)), 4)) == []
 
 
 def test_a_damaged_photograph_stops_the_batches_and_leaves_no_thread(folder: Path) -> None:
@@ -152,8 +152,8 @@ def test_a_damaged_photograph_stops_the_batches_and_leaves_no_thread(folder: Pat
     broken = replace(samples[0], path="broken.png", image=Extent("shard-00000.tar", 0, 100))
     threads = threading.active_count()
     with pytest.raises(BadInput, match=r"broken\.png is not an image"):
-        list(InputBatches(dataset, [*samples[:5], broken, *samples[5:]], Geometry((32, 32)), 2))
-    iterator = iter(InputBatches(dataset, samples, Geometry((32, 32)), 2))
+        list(InputBatches(dataset, [*samples[:5], broken, *samples[5:]], Geometry(size=(32, 32)), 2))
+    iterator = iter(InputBatches(dataset, samples, Geometry(size=(32, 32)), 2))
     next(iterator)
     iterator.close()  # type: ignore[attr-defined]
     assert threading.active_count() == threads
@@ -180,15 +180,15 @@ def test_the_input_is_what_the_geometry_makes_of_the_photograph(tmp_path: Path) 
     ingest(name="part", source=str(tmp_path / "part"), dataset=tmp_path / "dataset", **values)  # type: ignore[arg-type]
     dataset = Dataset(tmp_path / "dataset")
     for geometry in (
-        Geometry((32, 32)),
-        Geometry((32, 32), region=(5, 7, 60, 55)),
-        Geometry((48, 48), (32, 32), region=(0, 20, 80, 80)),
+        Geometry(size=(32, 32)),
+        Geometry(size=(32, 32), region=(5, 7, 60, 55)),
+        Geometry(size=(48, 48), crop=(32, 32), region=(0, 20, 80, 80)),
     ):
         for one in dataset.samples():
             assert np.array_equal(dataset.input(one, geometry), geometry.apply(dataset.image(one))), one.path
     for one in dataset.samples():
         with pytest.raises(BadInput, match="reaches outside"):
-            dataset.input(one, Geometry((32, 32), region=(0, 0, 40, 91)))
+            dataset.input(one, Geometry(size=(32, 32), region=(0, 0, 40, 91)))
 
 
 def test_rows_below_the_region_are_not_decoded() -> None:

@@ -82,7 +82,7 @@ def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
     notes = read_network_notes(tmp_path)
     assert notes["weights"] == {"kind": "none", "label": "trained from scratch", "sha256": ""}
     assert (notes["backbone"]["name"], notes["backbone"]["layers"]) == ("no backbone", [])
-    moved = to_device(made, Compute("cpu", "bfloat16"))
+    moved = to_device(made, Compute(device="cpu", precision="bfloat16"))
     assert moved.device == torch.device("cpu")
 
 

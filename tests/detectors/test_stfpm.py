@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,4 +148,4 @@ def test_the_student_runs_in_the_precision_of_the_teacher():
 
 def test_a_backbone_without_weights_is_refused():
     with pytest.raises(BadInput, match="filterbank has nothing to train"):
-        untrained(replace(RANDOM, name="filterbank"))
+        untrained(RANDOM.model_copy(update={"name": "filterbank"}))

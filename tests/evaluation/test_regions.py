@@ -29,7 +29,7 @@ def lines(width: int, side: int = 1024, images: int = 6, per_image: int = 4) -> 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
 @pytest.mark.parametrize(
-    "geometry", [Geometry((256, 256)), Geometry((128, 192)), Geometry((300, 300), crop=(256, 256))]
+    "geometry", [Geometry(size=(256, 256)), Geometry(size=(128, 192)), Geometry(size=(300, 300), crop=(256, 256))]
 )
 def test_a_thin_scratch_stays_one_region(geometry: Geometry, width: int) -> None:
     masks = lines(width)
@@ -50,7 +50,7 @@ def test_a_thin_scratch_stays_one_region(geometry: Geometry, width: int) -> None
 
 def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
     """The same maps measured at the size of the drawings, which tears nothing, is the right value."""
-    geometry, random = Geometry((256, 256)), np.random.default_rng(0)
+    geometry, random = Geometry(size=(256, 256)), np.random.default_rng(0)
     prepared, original, torn = (PixelScores(size) for size in (6 * 256**2, 6 * 1024**2, 6 * 256**2))
     for mask in lines(2):
         labels, _ = label_regions(mask)
@@ -75,7 +75,7 @@ def test_aupro_of_thin_scratches_is_that_of_the_masks_as_drawn() -> None:
 def test_a_scratch_between_two_sampled_rows_keeps_the_pixels_that_hold_it() -> None:
     labels = np.zeros((1024, 1024), np.int32)
     labels[400:402, 100:500] = 1
-    geometry = Geometry((256, 256))
+    geometry = Geometry(size=(256, 256))
     assert not geometry.apply_mask(labels > 0).any()
     rows, columns = np.nonzero(geometry.apply_labels(labels))
     assert (set(rows), columns.min(), columns.max()) == ({100}, 25, 124)
@@ -86,7 +86,7 @@ def test_a_region_that_covers_less_than_a_pixel_is_lost_and_takes_nothing_from_a
     labels[500:520, 500:520] = 1
     labels[400, 400] = 2
     labels[521:525, 500:520] = 3
-    seen = Geometry((256, 256)).apply_labels(labels)
+    seen = Geometry(size=(256, 256)).apply_labels(labels)
     assert set(np.unique(seen)) == {0, 1, 3}
     assert np.count_nonzero(seen == 1) == 25
 
@@ -94,11 +94,11 @@ def test_a_region_that_covers_less_than_a_pixel_is_lost_and_takes_nothing_from_a
 def test_regions_outside_of_what_is_seen_are_lost() -> None:
     labels = np.zeros((300, 400), np.int32)
     labels[10:20, 10:20], labels[140:160, 190:210], labels[290:, :] = 1, 2, 3
-    for geometry in (Geometry((300, 400), crop=(200, 200)), Geometry((64, 64), region=(100, 50, 300, 250))):
+    for geometry in (Geometry(size=(300, 400), crop=(200, 200)), Geometry(size=(64, 64), region=(100, 50, 300, 250))):
         assert set(np.unique(geometry.apply_labels(labels))) == {0, 2}
 
 
 def test_regions_that_a_smaller_image_would_join_stay_two() -> None:
     labels = np.zeros((512, 512), np.int32)
     labels[100:200, 100:148], labels[100:200, 149:200] = 1, 2
-    assert set(np.unique(Geometry((64, 64)).apply_labels(labels))) == {0, 1, 2}
+    assert set(np.unique(Geometry(size=(64, 64)).apply_labels(labels))) == {0, 1, 2}

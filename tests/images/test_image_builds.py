@@ -118,7 +118,7 @@ def test_bases_that_can_be_pulled_by_anybody_are_named_by_digest():
 def test_every_image_of_the_compiled_packages_is_built():
     tags = {build.tag(each, VARIABLES) for each in IMAGES_BY_NAME.values()}
     for path in (ROOT / "pipelines" / "compiled").glob("*.yaml"):
-        # Those that executors name, and those that `place` gets and tasks read at run time.
+        # Those that executors name, and those that `configure` gets and tasks read at run time.
         named = set(re.findall(r"\bvqi/[a-z-]+:[\w.-]+", path.read_text()))
         assert named, path
         assert named <= tags, path

@@ -26,6 +26,8 @@ from indexed import indexed
 from students import efficient_ad, stfpm
 
 from vqi.dataset.reader import Dataset
+from vqi.dataset.settings import DataSettings
+from vqi.steps.ingest.settings import StepSettings
 from vqi.steps.ingest.step import ingest
 
 METHODS: dict[str, Callable[[Oracle], list[Comparison]]] = {
@@ -61,15 +63,8 @@ def main() -> int:
     failed = compared = 0
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "dataset"
-        ingest(
-            name=arguments.data.name,
-            source=str(arguments.data),
-            layout="mvtec",
-            mask_suffix="_mask",
-            calibration_fraction=0.0,
-            seed=0,
-            dataset=stored,
-        )
+        data = DataSettings(source=str(arguments.data), layout="mvtec", calibration_fraction=0.0)
+        ingest(StepSettings(name=arguments.data.name, data=data), dataset=stored)
         oracle = Oracle(
             arguments.anomalib_python,
             arguments.data,

@@ -19,7 +19,7 @@ from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 
 # Small, as the networks are large; not square: no side stands for the other.
-GEOMETRY = Geometry((128, 160))
+GEOMETRY = Geometry(size=(128, 160))
 IMAGES = 4
 # Log-odds have a standard deviation of 1, and of so many where the last layer is sure of itself.
 SURE = 8.0

@@ -191,7 +191,7 @@ METHODS = {
 
 def flow(name: str, oracle: Oracle) -> list[Comparison]:
     """Ask both sides about the same images with the same state, and compare."""
-    method, geometry = METHODS[name], Geometry((256, 256))
+    method, geometry = METHODS[name], Geometry(size=(256, 256))
     source = str(oracle.weights) if method.backbone == "resnet18" else "random"
     backbone = BackboneSettings(name=method.backbone, weights=source, layers=method.layers)
     detector = disturbed(create(name, method.settings, backbone, geometry.input_size, seed=0))

@@ -135,7 +135,7 @@ METHODS = {
 
 def indexed(name: str, oracle: Oracle) -> list[Comparison]:
     """Ask both sides about the same images with the same state, and compare."""
-    method, geometry, dataset = METHODS[name], Geometry((256, 256)), oracle.dataset
+    method, geometry, dataset = METHODS[name], Geometry(size=(256, 256)), oracle.dataset
     backbone = BackboneSettings(weights=str(oracle.weights), layers=method.layers)
     detector = create(name, method.settings, backbone, geometry.input_size, seed=0)
     train, test = dataset.samples("train"), dataset.samples("test")

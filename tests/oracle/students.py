@@ -22,7 +22,7 @@ from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.stfpm import Stfpm
 
 # Not square: no side stands for the other.
-GEOMETRY = Geometry((256, 288))
+GEOMETRY = Geometry(size=(256, 288))
 IMAGES, NORMALS = 6, 8
 
 

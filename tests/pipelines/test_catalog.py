@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vqi.category import Category, choices, keys
+from vqi.category import Category, choices, fields
 from vqi.platform.errors import BadInput
 from vqi_pipelines.catalog import load_category
 
@@ -34,7 +34,7 @@ def test_a_file_and_overrides(catalog: Path) -> None:
     )
     assert category.name == "gear"
     assert category.data.source == "s3://photos/gear"
-    assert category.settings["channels"] == 70
+    assert category.method_settings["channels"] == 70
     assert category.geometry.size == (224, 320)
     assert (category.data.calibration_fraction, category.seed) == (0.0, 3)
 
@@ -66,11 +66,11 @@ def test_no_file_is_needed_where_the_overrides_are_complete(catalog: Path) -> No
         ("gear", ["method.settings.chanels=3"], "Did you mean 'channels'?"),
         ("gear", ["method.settings.channels=many"], "must be a whole number"),
         ("gear", ["method.settings.channels=-1"], "must lie between"),
-        ("gear", ["data.labelled_fraction=1"], "less than or equal to 0.9"),
+        ("gear", ["data.labelled_fraction=1"], "between 0 and 0.9"),
         ("gear", ["data.layout=mvtc"], "Did you mean 'mvtec'?"),
         ("gear", ["image.size=big"], "height and width"),
         ("gear", ["image.size=[256, 8]"], "between 32 and 4096"),
-        ("gear", ["image.crop=[300, 300]"], "at most image.size"),
+        ("gear", ["image.crop=[300, 300]"], "at most those of image.size"),
         ("gear", ["compute.device=gpu"], "must be one of"),
         ("gear", ["pool=guadi"], "Did you mean 'gaudi'?"),
         ("gear", ["pool=gaudi", "compute.device=cpu"], "pool is gaudi, but compute.device is 'cpu'"),
@@ -78,7 +78,7 @@ def test_no_file_is_needed_where_the_overrides_are_complete(catalog: Path) -> No
         ("gear", ["resources.trian.cpu=4"], "Did you mean 'train'?"),
         ("gear", ["resources.train.cpu=four"], "write cores"),
         ("gear", ["resources.train.memory=8"], "which is 8 bytes"),
-        ("gear", ["threshold.false_reject_rate=1.5"], "less than 1"),
+        ("gear", ["threshold.false_reject_rate=1.5"], "between 0 and 1, both excluded"),
         ("gear", ["backbone.std=[0, 1, 1]"], "above 0"),
         ("gear", ["backbone.sha256=abc"], "backbone.sha256"),
         ("gear", ["seed=1.5"], "seed"),
@@ -130,7 +130,7 @@ def test_parameters_and_back() -> None:
 
 def test_every_choice_is_a_parameter() -> None:
     assert set(choices()) <= set(Category().parameters())
-    assert {key.replace(".", "_", 1) for key in keys()} == set(Category().parameters())
+    assert {key.replace(".", "_", 1) for key in fields()} == set(Category().parameters())
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_text_does_not_depend_on_the_process() -> None:
 def test_the_package_parses_strictly(package: dict) -> None:
     spec = json_format.ParseDict(package, pipeline_spec_pb2.PipelineSpec())
     assert set(spec.root.dag.tasks) == {
-        "place",
+        "configure",
         "ingest",
         "check-dataset",
         "train",
@@ -79,12 +79,18 @@ def test_every_parameter_has_a_default_and_choices_are_drop_downs(package: dict)
         assert parameters[name]["defaultValue"] in allowed
 
 
-def test_steps_pass_the_fingerprint_and_ingest_is_never_cached(package: dict) -> None:
+def test_every_step_gets_its_own_settings_and_all_but_the_first_may_come_from_the_cache(package: dict) -> None:
     tasks = package["root"]["dag"]["tasks"]
-    assert not tasks["ingest"]["cachingOptions"].get("enableCache")
     for name, task in tasks.items():
-        if name not in ("place", "ingest"):
-            assert task["inputs"]["parameters"]["fingerprint"]["taskOutputParameter"]["producerTask"] == "ingest"
+        assert task["cachingOptions"].get("enableCache", False) is (name != "configure")
+        if name == "configure":
+            continue
+        assert set(package["components"][f"comp-{name}"]["inputDefinitions"]["parameters"]) == {"settings"}
+        settings = task["inputs"]["parameters"]["settings"]["taskOutputParameter"]
+        assert settings == {
+            "outputParameterKey": f"{name.replace('-', '_')}_settings",
+            "producerTask": "configure",
+        }
 
 
 def test_training_waits_for_the_check(package: dict) -> None:
@@ -102,6 +108,6 @@ def test_few_outputs_one_report_and_images_tagged_by_version(package: dict) -> N
     images = [executor["container"]["image"] for executor in package["deploymentSpec"]["executors"].values()]
     named = [image for image in images if "{{" not in image]
     named += [image for step in json.loads(variants()).values() for image in step.values()]
-    assert len(set(named)) == 3 + 6  # place runs in ingest's; train, build_index and evaluate have a Gaudi variant
+    assert len(set(named)) == 3 + 6  # configure runs in ingest's; train, build_index and evaluate have a Gaudi variant
     assert not any(image.endswith(":latest") or ":" not in image for image in named)
     assert "pip install" not in str(package["deploymentSpec"])

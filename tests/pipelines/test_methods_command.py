@@ -85,9 +85,9 @@ def test_wrong_options_are_one_sentence() -> None:
 def test_a_preview_takes_the_category_and_leaves_another_methods_settings(tmp_path: Path) -> None:
     file = tmp_path / "gear.yaml"
     file.write_text("data: {source: photos}\nseed: 5\nmethod:\n  name: padim\n  settings: {channels: 50}\n")
-    assert of_method(str(file), "padim", []).settings["channels"] == 50
+    assert of_method(str(file), "padim", []).method_settings["channels"] == 50
     other = of_method(str(file), "cutpaste", ["image.size=64", "method.settings.variant=scar"])
-    assert (other.method.name, other.settings["variant"], other.seed, other.geometry.size) == (
+    assert (other.method.name, other.method_settings["variant"], other.seed, other.geometry.size) == (
         "cutpaste",
         "scar",
         5,

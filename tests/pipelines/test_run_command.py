@@ -51,7 +51,7 @@ def finished(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dic
 def test_json_is_one_object_with_all_that_was_promised(finished: tuple[dict, subprocess.CompletedProcess[str]]) -> None:
     summary, _ = finished
     assert set(summary["metrics"]) >= METRICS
-    steps = {"place", "ingest", "check_dataset", "train", "build_index", "evaluate", "export"}
+    steps = {"configure", "ingest", "check_dataset", "train", "build_index", "evaluate", "export"}
     assert set(summary["seconds"]) == steps | {"total"}
     assert set(summary["peak_mib"]) == steps
     assert all(value > 0 for value in summary["peak_mib"].values())
@@ -64,7 +64,7 @@ def test_json_is_one_object_with_all_that_was_promised(finished: tuple[dict, sub
 
 def test_progress_goes_to_standard_error(finished: tuple[dict, subprocess.CompletedProcess[str]]) -> None:
     _, done = finished
-    for step in ("place", "ingest", "check_dataset", "train", "build_index", "evaluate", "export"):
+    for step in ("configure", "ingest", "check_dataset", "train", "build_index", "evaluate", "export"):
         assert f"{step} ..." in done.stderr
         assert done.stderr.count(f"  vqi {step}: ") == 1
     assert "Executor" not in done.stderr

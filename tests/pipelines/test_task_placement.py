@@ -14,8 +14,8 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 
 from vqi.category import Category
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS, STEPS, TORCH_STEPS
+from vqi.steps.configure.step import configure
 from vqi.steps.images import image
-from vqi.steps.place.step import place
 from vqi_pipelines.local_pipeline import local_pipeline
 from vqi_pipelines.task_placement import variants
 from vqi_pipelines.train_category import train_category
@@ -29,7 +29,7 @@ def documents() -> list[dict]:
 
 
 class Driver:
-    """A task's pod, from the package and the outputs of `place`."""
+    """A task's pod, from the package and the outputs of `configure`."""
 
     def __init__(self, documents: list[dict], step: str, outputs: dict[str, Any]) -> None:
         package, platform = documents
@@ -44,8 +44,8 @@ class Driver:
         if "runtimeValue" in spec:
             return spec["runtimeValue"]["constant"]
         output = spec["taskOutputParameter"]
-        assert output["producerTask"] == "place"
-        assert "place" in self.task["dependentTasks"]
+        assert output["producerTask"] == "configure"
+        assert "configure" in self.task["dependentTasks"]
         return self.outputs[output["outputParameterKey"]]
 
     def text(self, value: str) -> str:
@@ -61,10 +61,15 @@ class Driver:
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_step_is_configured_for_its_pool(documents: list[dict], pool: str, step: str) -> None:
     category = Category.parse(
-        {"pool": pool, "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}}}
+        {
+            "pool": pool,
+            "resources": {"train": {"cpu": 6, "memory": "12Gi"}, "export": {"cpu": "500m"}},
+            "data": {"source": str(COMPILED.parent)},
+            "backbone": {"name": "filterbank"},
+        }
     )
     expected = category.step_placements[step]
-    driver = Driver(documents, step, place(category, json.loads(variants())))
+    driver = Driver(documents, step, configure(category.parameters(), json.loads(variants())))
     assert driver.resource("resourceCpuRequest") == expected.cpu_request
     assert driver.resource("resourceCpuLimit") == expected.cpu
     assert driver.resource("resourceMemoryRequest") == driver.resource("resourceMemoryLimit") == expected.memory
@@ -73,7 +78,8 @@ def test_every_step_is_configured_for_its_pool(documents: list[dict], pool: str,
     if step in DEVICE_STEPS:
         assert driver.text(accelerator["resourceType"]) == expected.accelerator
         assert driver.text(accelerator["resourceCount"]) == expected.accelerators
-        assert driver.answer(driver.task["inputs"]["parameters"]["compute_device"]) == expected.device
+        settings = driver.answer(driver.task["inputs"]["parameters"]["settings"])
+        assert settings["compute"]["device"] == expected.device
         assert driver.answer(driver.platform["nodeSelector"]["nodeSelectorJson"]) == expected.node_selector
         assert driver.answer(driver.platform["tolerations"][0]["tolerationJson"]) == list(expected.tolerations)
     else:
@@ -111,7 +117,7 @@ def test_every_step_has_what_a_restricted_namespace_requires(documents: list[dic
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_is_retried_long_after_its_first_attempt_began(documents: list[dict], step: str) -> None:
     retry = Driver(documents, step, {}).task["retryPolicy"]
-    assert retry["maxRetryCount"] == (1 if step == "place" else 3)
+    assert retry["maxRetryCount"] == (1 if step == "configure" else 3)
     assert retry["backoffDuration"] != "0s"
     # Argo counts from the first attempt's start and kills the retried pod there: an hour, KFP's default, is less than a
     # training takes.
@@ -119,9 +125,12 @@ def test_every_step_is_retried_long_after_its_first_attempt_began(documents: lis
 
 
 def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) -> None:
-    """A task's inputs are its cache key: those that come from `place` may differ by pool for the steps that touch the
-    device alone."""
-    outputs = [place(Category.parse({"pool": pool}), json.loads(variants())) for pool in POOLS]
+    """A task's inputs are its cache key: those that come from `configure` may differ by pool for the steps that
+    touch the device alone."""
+    values = {"data": {"source": str(COMPILED.parent)}, "backbone": {"name": "filterbank"}}
+    outputs = [
+        configure(Category.parse({"pool": pool, **values}).parameters(), json.loads(variants())) for pool in POOLS
+    ]
     varying = {name for name in outputs[0] if len({json.dumps(output[name]) for output in outputs}) > 1}
     assert varying  # the pool says something
     for step in CONFIGURABLE:
@@ -129,7 +138,7 @@ def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) ->
         read = {
             spec["taskOutputParameter"]["outputParameterKey"]
             for spec in parameters.values()
-            if spec.get("taskOutputParameter", {}).get("producerTask") == "place"
+            if spec.get("taskOutputParameter", {}).get("producerTask") == "configure"
         }
         assert read
         assert not {"pool", "resources"} & {spec.get("componentInputParameter") for spec in parameters.values()}
@@ -138,11 +147,11 @@ def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) ->
 
 
 def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:
-    inputs = documents[0]["root"]["dag"]["tasks"]["place"]["inputs"]["parameters"]
+    inputs = documents[0]["root"]["dag"]["tasks"]["configure"]["inputs"]["parameters"]
     assert {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name} == set(
         Category().parameters()
     )
-    assert not documents[0]["root"]["dag"]["tasks"]["place"].get("dependentTasks")
+    assert not documents[0]["root"]["dag"]["tasks"]["configure"].get("dependentTasks")
 
 
 def test_a_local_run_has_images_no_retries_and_no_limits() -> None:

@@ -95,10 +95,12 @@ def test_planning_and_comparing_are_never_cached_and_know_each_other_by_the_run(
     assert list(package["components"]["comp-plan-trials"]["outputDefinitions"]["parameters"]) == ["Output"]
 
 
-def test_training_does_not_depend_on_the_comparison_so_that_it_comes_from_the_cache(package: dict) -> None:
+def test_the_comparison_is_read_by_the_first_step_alone(package: dict) -> None:
+    """What it hands to train does not hold it (tests/steps/test_configure.py), so that a training comes from the
+    cache."""
     tasks = package["components"]["comp-train-category"]["dag"]["tasks"]
     readers = {name for name, task in tasks.items() if "tracking_comparison" in task["inputs"].get("parameters", {})}
-    assert readers == {"place", "evaluate"}
+    assert readers == {"configure"}
 
 
 def test_every_parameter_is_flat_text_with_a_default() -> None:
@@ -115,5 +117,5 @@ def test_a_trial_is_configured_as_it_is_alone(package: dict) -> None:
     together, alone = platform("train_all"), platform("train_category")
     assert together.items() >= alone.items()
     for own in ("exec-compare", "exec-plan-trials"):
-        assert together[own]["securityContext"] == alone["exec-place"]["securityContext"]
-        assert together[own]["configMapAsEnv"] == alone["exec-place"]["configMapAsEnv"]
+        assert together[own]["securityContext"] == alone["exec-configure"]["securityContext"]
+        assert together[own]["configMapAsEnv"] == alone["exec-configure"]["configMapAsEnv"]

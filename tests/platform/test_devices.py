@@ -7,6 +7,7 @@ import torch
 from vqi.detectors.compute import to_device
 from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput
+from vqi.platform.settings import read_settings
 
 
 def test_the_cpu_is_always_available():
@@ -24,7 +25,7 @@ def test_an_absent_device_is_one_sentence(device):
 @pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"precision": "int8"}, {"batch_size": 0}])
 def test_what_is_no_device_precision_or_batch_size_is_refused(wrong):
     with pytest.raises(BadInput, match=f"compute.{next(iter(wrong))}"):
-        Compute(**wrong)
+        read_settings(Compute, wrong, "compute.")
 
 
 @pytest.mark.slow

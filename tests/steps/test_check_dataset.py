@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from step_calls import check_dataset, ingest
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
 from vqi.platform.errors import BadInput
-from vqi.steps.check_dataset.step import check_dataset
-from vqi.steps.ingest.step import ingest
+from vqi.platform.settings import read_settings
+from vqi.steps.check_dataset.settings import StepSettings
 
 MARKUP = "<img src=x onerror=alert(1)>.png"
 
@@ -36,7 +37,7 @@ def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
     )
     check_dataset(
         dataset=folder,
-        geometry=Geometry((96, 96)),
+        geometry=Geometry(size=(96, 96)),
         false_reject_rate=rate,
         page=tmp_path / "page.html",
         verdict=tmp_path / "verdict.json",
@@ -91,10 +92,9 @@ def test_names_with_markup_are_escaped(source: Path, tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_a_rate_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="between 0 and 1"):
-        run(source, tmp_path, rate=0.0)
-    assert not (tmp_path / "page.html").exists()
+def test_a_rate_that_is_none_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"threshold\.false_reject_rate is 0.0; it must lie between 0 and 1"):
+        read_settings(StepSettings, {"threshold": {"false_reject_rate": 0.0}})
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from step_calls import build_index, evaluate, ingest, train
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample, read_manifest
 from vqi.dataset.reader import Dataset
@@ -21,10 +22,7 @@ from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.steps.build_index.step import build_index
 from vqi.steps.evaluate import collector, step
-from vqi.steps.ingest.step import ingest
-from vqi.steps.train.step import train
 
 HEIGHT, WIDTH = 80, 100
 HOSTILE = "=1+cmd|'<b>'"
@@ -93,7 +91,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         source / "test" / "edge" / f"{HOSTILE}.png", 220, (0, 30), source / f"ground_truth/edge/{HOSTILE}_mask.png"
     )
     photograph(source / "test" / "unknown" / "what.png", 230, (50, 30))
-    return built(folder, source, Geometry((64, 80), crop=(64, 64)))
+    return built(folder, source, Geometry(size=(64, 80), crop=(64, 64)))
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +104,7 @@ def run(paths: dict[str, Path], out: Path, **changes: Any) -> dict[str, Any]:
         **paths, "false_reject_rate": 0.1, "compute": Compute(), "tracking_uri": "", "experiment": "plates",
         "evaluation": out / "evaluation", "report": out / "report.html",
     }  # fmt: skip
-    return step.evaluate(**values | changes)
+    return evaluate(**values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +275,7 @@ def test_two_evaluations_are_the_same(
 
 def test_good_images_alone_are_enough(tmp_path: Path) -> None:
     normals(tmp_path / "source", train_images=8)
-    results = run(built(tmp_path, tmp_path / "source", Geometry((64, 64))), tmp_path)
+    results = run(built(tmp_path, tmp_path / "source", Geometry(size=(64, 64))), tmp_path)
     metrics = results["metrics"]
     assert [
         metrics[name] for name in ("image_auroc", "balanced_accuracy", "recall", "pixel_auroc", "aupro", "pixel_dice")
@@ -349,18 +347,12 @@ def test_the_run_is_tracked_and_its_id_kept(
 
 def test_an_empty_test_split_is_refused(tmp_path: Path) -> None:
     normals(tmp_path / "source", train_images=8)
-    paths = built(tmp_path, tmp_path / "source", Geometry((64, 64)))
+    paths = built(tmp_path, tmp_path / "source", Geometry(size=(64, 64)))
     whole = read_manifest(paths["dataset"])
     bare = replace(whole, samples=tuple(sample for sample in whole.samples if sample.split != "test"))
     (paths["dataset"] / "manifest.json").write_text(bare.to_json())
     with pytest.raises(BadInput, match="empty test split"):
         run(paths, tmp_path / "out")
-
-
-@pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_a_false_reject_rate_that_is_none_is_refused(plates: dict[str, Path], tmp_path: Path, rate: float) -> None:
-    with pytest.raises(BadInput, match=r"threshold\.false_reject_rate"):
-        run(plates, tmp_path, false_reject_rate=rate)
 
 
 def test_what_a_comparison_needs_is_kept(

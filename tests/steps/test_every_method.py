@@ -10,16 +10,13 @@ import pytest
 import torch
 
 from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
+from step_calls import build_index, evaluate, export, train
 from vqi.batches.scoring import TensorBatches
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor
 from vqi.detectors.settings import method_names, settings_class
 from vqi.detectors.storage import load_detector, read_network_notes
-from vqi.steps.build_index.step import build_index
-from vqi.steps.evaluate.step import evaluate
-from vqi.steps.export.step import export
-from vqi.steps.train.step import train
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from step_calls import export, ingest
 from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
@@ -20,10 +21,8 @@ from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, GateRefused
-from vqi.steps.export.step import export
-from vqi.steps.ingest.step import ingest
 
-GEOMETRY = Geometry((72, 80), (64, 72))
+GEOMETRY = Geometry(size=(72, 80), crop=(64, 72))
 
 
 class Normals:
@@ -174,8 +173,8 @@ def test_an_evaluation_with_another_calibration_is_refused(padim: dict[str, Path
 
 
 def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Path]) -> None:
-    with pytest.raises(GateRefused, match="the tolerance is 0; no bundle was written"):
-        export(**padim, tolerance=0.0, bundle=tmp_path / "bundle")
+    with pytest.raises(GateRefused, match="the tolerance is 1e-12; no bundle was written"):
+        export(**padim, tolerance=1e-12, bundle=tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 

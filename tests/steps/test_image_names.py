@@ -20,7 +20,7 @@ def test_a_registry_and_a_tag_of_ones_own(monkeypatch):
     monkeypatch.setenv("VQI_IMAGES", "registry.example.com/parts")
     monkeypatch.setenv("VQI_IMAGE_TAG", "1.2.3")
     assert image("build_index", "gaudi") == "registry.example.com/parts/build-index-gaudi:1.2.3"
-    assert image("place") == image("ingest") == "registry.example.com/parts/ingest:1.2.3"
+    assert image("configure") == image("ingest") == "registry.example.com/parts/ingest:1.2.3"
 
 
 def test_digests_of_a_build_replace_tags(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_digests_of_a_build_replace_tags(tmp_path, monkeypatch):
     built.write_text(json.dumps({"ingest": {"containerimage.digest": DIGEST}, "buildx.build.ref": "local/1"}))
     monkeypatch.setenv("VQI_IMAGE_DIGESTS", str(built))
     monkeypatch.setenv("VQI_IMAGE_TAG", "1.2.3")
-    assert image("place") == f"vqi/ingest@{DIGEST}"
+    assert image("configure") == f"vqi/ingest@{DIGEST}"
     assert image("train", "gaudi") == "vqi/train-gaudi:1.2.3", "what was not built then keeps its tag"
 
 

@@ -17,13 +17,13 @@ from PIL import Image
 from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
 from s3_server import Server, new_bucket
+from step_calls import ingest
 from vqi.dataset.generator.part import photograph as render_photograph
 from vqi.dataset.generator.part import position_part
 from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.steps.ingest.step import ingest
 from vqi.storage.object_store import Address, ObjectStore
 
 
@@ -249,8 +249,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
 def test_a_failed_run_keeps_the_earlier_dataset(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "dataset")
     before = checksums(tmp_path / "dataset")
-    with pytest.raises(BadInput, match="Did you mean 'folders'"):
-        run(folder, tmp_path / "dataset", layout="folder")
+    with pytest.raises(BadInput, match=r"data\.layout=mvtec fits it"):
+        run(folder, tmp_path / "dataset", layout="folders")
     assert checksums(tmp_path / "dataset") == before
 
 

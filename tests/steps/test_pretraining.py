@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from eviction import evict
+from step_calls import ingest, train
 from vqi.dataset.geometry import Geometry
 from vqi.detectors.distillation import Distillation
 from vqi.detectors.efficient_ad import EfficientAd
@@ -20,12 +21,10 @@ from vqi.detectors.storage import read_network_notes
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.steps.ingest.step import ingest
-from vqi.steps.train.step import train
 from vqi.tools.distill import distill
 from vqi.training.settings import TrainSettings
 
-GEOMETRY = Geometry((40, 40))
+GEOMETRY = Geometry(size=(40, 40))
 COMPUTE = Compute(batch_size=4)
 BANK = BackboneSettings(name="filterbank")
 SETTINGS = {"channels": 4, "distillation_steps": 3}

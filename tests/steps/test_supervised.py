@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from eviction import evict
+from step_calls import build_index, check_dataset, evaluate, export, ingest, train
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import read_manifest
 from vqi.dataset.reader import Dataset
@@ -24,18 +25,12 @@ from vqi.detectors.storage import read_network_notes
 from vqi.detectors.vgg_cam import VggCam
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.steps.build_index.step import build_index
-from vqi.steps.check_dataset.step import check_dataset
-from vqi.steps.evaluate.step import evaluate
-from vqi.steps.export.step import export
-from vqi.steps.ingest.step import ingest
 from vqi.steps.train.cross_validation import Photographs
 from vqi.steps.train.sample_split import split_samples
-from vqi.steps.train.step import train
 from vqi.training.settings import TrainSettings
 
 SETTINGS = {"learning_rate": 0.02, "enough": 1.0}
-GEOMETRY = Geometry((48, 48))
+GEOMETRY = Geometry(size=(48, 48))
 
 
 def plate(seed: int, spot: tuple[int, int] | None = None) -> np.ndarray:
@@ -111,7 +106,6 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         false_reject_rate=0.2,
         compute=Compute(),
         tracking_uri="",
-        experiment="",
         evaluation=out / "evaluation",
         report=out / "report.html",
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from step_calls import build_index, ingest, train
 from vqi.batches.scoring import score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import MANIFEST, read_manifest
@@ -19,11 +20,8 @@ from vqi.detectors.storage import load_detector, read_network_notes
 from vqi.evaluation.thresholds import calibrate, read_calibration
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
-from vqi.steps.build_index.step import build_index
-from vqi.steps.ingest.step import ingest
-from vqi.steps.train.step import train
 
-GEOMETRY = Geometry((64, 64))
+GEOMETRY = Geometry(size=(64, 64))
 COMPUTE = Compute(batch_size=4)
 
 
@@ -211,7 +209,7 @@ def test_training_in_float16_on_a_processor_is_refused_before_it_begins(dataset,
             settings={},
             backbone=BackboneSettings(name="filterbank"),
             geometry=GEOMETRY,
-            compute=Compute("cpu", "float16"),
+            compute=Compute(device="cpu", precision="float16"),
             seed=0,
             network=tmp_path / "network",
         )

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from step_calls import ingest
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput
-from vqi.steps.ingest.step import ingest
 from vqi.tools.preview import Preview, _is_picture, preview
 
 
@@ -41,7 +41,7 @@ def sheet(dataset: Path, method: str, out: Path, seed: int = 0, **settings: obje
         method=method,
         settings=settings,
         backbone=backbone,
-        geometry=Geometry((64, 64)),
+        geometry=Geometry(size=(64, 64)),
         seed=seed,
         out=out,
     )

@@ -20,7 +20,7 @@ from forward_proxy import forwarding
 from vqi.category import Category
 from vqi.placement import DEVICE_STEPS
 from vqi.platform.errors import BadInput, RunFailed, VqiError
-from vqi.steps.place.step import place
+from vqi.steps.configure.step import configure
 from vqi.tracking.server import check_server
 
 HERE = {"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}
@@ -152,16 +152,18 @@ def test_the_proxy_of_the_environment_is_used() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_the_first_step_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_step_asks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = {"data": {"source": str(tmp_path)}, "backbone": {"name": "filterbank"}}
+    untracked = Category.parse(values).parameters()
     images = {step: {"": f"here/{step}:1"} for step in DEVICE_STEPS}
     monkeypatch.setattr("vqi.tracking.server.PAUSE_SECONDS", 0.001)
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     with answering() as (address, requests):
-        place(Category.parse({"tracking": {"uri": address}}), images)
+        configure(Category.parse({**values, "tracking": {"uri": address}}).parameters(), images)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        place(Category.parse({}), images)
+        configure(untracked, images)
         assert len(requests) == 2
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     with pytest.raises(RunFailed, match="does not answer"):
-        place(Category.parse({}), images)
+        configure(untracked, images)

@@ -19,6 +19,7 @@ from vqi.detectors.learner import Schedule
 from vqi.detectors.settings import Budget
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.settings import read_settings
 from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.loop import Loop, Training
@@ -327,7 +328,7 @@ def test_tracked_images_of_the_first_epoch_survive_a_resume(tmp_path: Path) -> N
     assert again.tracked["maps"].tolist() == [5.0, 5.0]
 
 
-@pytest.mark.parametrize("wrong", [{"max_steps": -1}, {"batch_size": -2}, {"keep": 0}, {"processes": 0}])
+@pytest.mark.parametrize("wrong", [{"max_steps": -1}, {"batch_size": -2}, {"patience": -1}, {"processes": 0}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(BadInput, match=f"train.{next(iter(wrong))} is"):
-        TrainSettings(**wrong)  # type: ignore[arg-type]
+        read_settings(TrainSettings, wrong, "train.")

@@ -78,7 +78,7 @@ def source_images(source: str, geometry: Geometry, key: str) -> Iterator[Decoded
 
     Raises BadInput naming `key` where there are none.
     """
-    whole = Geometry(geometry.input_size)  # a region or crop is the product's affair
+    whole = Geometry(size=geometry.input_size)  # a region or crop is the product's affair
     with open_source(source) as origin:
         files = origin.files
         names = sorted(name for name in files if name.lower().endswith(PICTURES))

@@ -6,36 +6,62 @@ Coordinates are pixel edges: x in [0, W]. The centre of the first pixel lies at 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from vqi.platform.errors import BadInput
+from vqi.platform.settings import OptionalSize, Settings, Size, parse_numbers
+
+# Of what the network sees, pixels.
+SHORTEST_SIDE, LONGEST_SIDE = 32, 4096
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(Settings):
     """`region` (x1, y1, x2, y2 in original pixels; None = all) -> resize to `size` (height, width) -> centre `crop`
     (height, width; None = none)."""
 
-    size: tuple[int, int]
-    crop: tuple[int, int] | None = None
-    region: tuple[int, int, int, int] | None = None
+    size: Size = Field(
+        (256, 256),
+        description="height, width the photograph is resized to",
+        json_schema_extra={"shape": "two whole numbers, height and width in pixels, such as 256,256"},
+    )
+    crop: OptionalSize = Field(
+        None,
+        description="height, width of the centre crop after resizing",
+        json_schema_extra={"shape": "two whole numbers, height and width in pixels, such as 224,224, or empty"},
+    )
+    region: Annotated[tuple[int, int, int, int] | None, BeforeValidator(parse_numbers)] = Field(
+        None,
+        description="x1, y1, x2, y2 in original pixels, cut out first",
+        json_schema_extra={"shape": "four whole numbers, x1,y1,x2,y2 in pixels of the original image, or empty"},
+    )
 
-    def __post_init__(self) -> None:
-        if min(self.size) < 32 or max(self.size) > 4096:
-            raise BadInput(f"image.size is {list(self.size)}; height and width must each lie between 32 and 4096.")
-        if self.crop and (min(self.crop) < 32 or self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
-            raise BadInput(
-                f"image.crop is {list(self.crop)}; each side must be at least 32 and at most image.size "
-                f"{list(self.size)}."
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < SHORTEST_SIDE or max(value) > LONGEST_SIDE:
+            raise ValueError(f"must have a height and a width between {SHORTEST_SIDE} and {LONGEST_SIDE}")
+        return value
+
+    @field_validator("crop")
+    @classmethod
+    def _check_crop(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        size = info.data.get("size")
+        if value and size and (min(value) < SHORTEST_SIDE or value[0] > size[0] or value[1] > size[1]):
+            raise ValueError(
+                f"must have sides of at least {SHORTEST_SIDE} and at most those of image.size, {list(size)}"
             )
-        if self.region and not (0 <= self.region[0] < self.region[2] and 0 <= self.region[1] < self.region[3]):
-            raise BadInput(
-                f"image.region is {list(self.region)}; it must be x1, y1, x2, y2 with 0 <= x1 < x2 and 0 <= y1 < y2."
-            )
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if value and not (0 <= value[0] < value[2] and 0 <= value[1] < value[3]):
+            raise ValueError("must be x1, y1, x2, y2 with 0 <= x1 < x2 and 0 <= y1 < y2")
+        return value
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -43,15 +69,11 @@ class Geometry:
         return self.crop or self.size
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if value else None for key, value in asdict(self).items()}
+        return self.model_dump(mode="json", include=set(Geometry.model_fields))
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Geometry:
-        return Geometry(
-            tuple(value["size"]),
-            tuple(value["crop"]) if value["crop"] else None,
-            tuple(value["region"]) if value["region"] else None,
-        )
+        return Geometry(**value)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [h, w, 3], antialiased bilinear."""

@@ -16,6 +16,7 @@ from vqi.dataset.images import SUFFIXES as IMAGES
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.layouts.names import normalised
 from vqi.platform.errors import BadInput
+from vqi.storage.listing import fingerprint_of, list_file, listing_fingerprint
 from vqi.storage.object_store import Address, ObjectStore
 
 
@@ -39,25 +40,43 @@ def open_source(source: str) -> Iterator[Source]:
         with _cache() as cache, _stored(Address.parse(source), cache) as files:
             yield Source(files, _bare(source.rstrip("/").split("/")[-1]))
         return
+    path = _local(source)
+    if path.is_dir():
+        files, notes = files_of(path)
+        yield Source(files, path.resolve().name, notes)
+    else:
+        with unpacked(path, path.name) as files:
+            yield Source(files, _bare(path.name))
+
+
+def source_fingerprint(source: str) -> str:
+    """What `source` lists (names, sizes, and ETags or times of change), as a fingerprint: another one where a
+    photograph changed. Raises what `open_source` raises before it reads a file."""
+    if source.startswith("s3://"):
+        return listing_fingerprint(source, "data.source")
+    path = _local(source)
+    files = files_of(path)[0] if path.is_dir() else {path.name: path}
+    return fingerprint_of([list_file(file, name) for name, file in sorted(files.items())])
+
+
+def _local(source: str) -> Path:
+    """The folder or archive of this machine. Raises BadInput where there is none, or it is something else."""
     if "://" in source or not source:
         raise BadInput(
             f"data.source is {source!r}; give a folder, an archive ({', '.join(SUFFIXES)}) or s3://bucket/prefix."
         )
     path = Path(source).expanduser()
     if path.is_dir():
-        files, notes = files_of(path)
-        yield Source(files, path.resolve().name, notes)
-    elif not path.exists():
+        return path
+    if not path.exists():
         raise BadInput(f"The source {source} does not exist; give the folder or archive of photographs as data.source.")
-    elif path.name.lower().endswith((*IMAGES, *OTHER_PICTURES)):
+    if path.name.lower().endswith((*IMAGES, *OTHER_PICTURES)):
         raise BadInput(
             f"The source {source} is a single picture; give the folder or archive of all photographs as data.source."
         )
-    elif not is_archive(path.name):
+    if not is_archive(path.name):
         raise BadInput(f"The source {source} is neither a folder nor an archive ({', '.join(SUFFIXES)}).")
-    else:
-        with unpacked(path, path.name) as files:
-            yield Source(files, _bare(path.name))
+    return path
 
 
 def _bare(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +135,8 @@ def empty_backbone(
         body: nn.Module = bank
     else:
         body, layers = _cut(settings, default_layers, seed)
-    backbone = Backbone(body.eval(), replace(settings, layers=layers), WeightsOrigin("random", RANDOM_LABEL))
+    settings = settings.model_copy(update={"layers": layers})
+    backbone = Backbone(body.eval(), settings, WeightsOrigin("random", RANDOM_LABEL))
     return backbone.requires_grad_(False).eval()
 
 

@@ -44,7 +44,7 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
         "format": NETWORK_FORMAT,
         "method": detector.method,
         "settings": detector.settings.model_dump(),
-        "backbone": _plain(dataclasses.asdict(backbone.settings)),
+        "backbone": backbone.settings.model_dump(mode="json"),
         "weights": dataclasses.asdict(backbone.origin),
         "input_size": list(detector.input_size),
         "seed": detector.seed,
@@ -174,10 +174,6 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
-
-
 def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
     _check_types(path, value, {"name": str, "weights": str, "sha256": str, "layers": list, "mean": list, "std": list})
     if (
@@ -187,7 +183,7 @@ def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
     ):
         raise BadInput(f"{path} has a backbone that cannot be read; run train again.")
     mean, std = (tuple(float(item) for item in value[key]) for key in ("mean", "std"))
-    return BackboneSettings(value["name"], value["weights"], value["sha256"], tuple(value["layers"]), mean, std)  # type: ignore[arg-type]
+    return BackboneSettings.model_validate({**value, "mean": mean, "std": std})
 
 
 def _existing(path: Path, step: str) -> Path:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pydantic import Field, field_validator
 
 from vqi.platform.errors import BadInput
+from vqi.platform.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
-PRECISIONS = ("float32", "bfloat16", "float16")
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
-@dataclass(frozen=True)
-class Compute:
-    """Where and how the network runs: device, precision of the network's forward pass (scores are float32 always),
-    images a batch.
+class Compute(Settings):
+    """Where and how the network runs. Scores are float32 always.
 
     `cuda:0,1` names several devices: training runs one process on each, everything else uses the first.
     """
 
-    device: str = "cpu"
-    precision: str = "float32"
-    batch_size: int = 8
+    device: str = Field("auto", description="auto, cpu, cuda, xpu or hpu")
+    precision: Precision = Field("float32", description="of the network's forward pass")
+    batch_size: int = Field(8, ge=1, le=4096, description="images a batch")
 
-    def __post_init__(self) -> None:
-        if self.device.split(":")[0] not in DEVICES:
-            raise BadInput(f"compute.device is {self.device!r}; it must be one of {', '.join(DEVICES)}.")
-        if self.precision not in PRECISIONS:
-            raise BadInput(f"compute.precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}.")
-        if not 1 <= self.batch_size <= 4096:
-            raise BadInput(f"compute.batch_size is {self.batch_size}; it must lie between 1 and 4096.")
+    @field_validator("device")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value.split(":")[0] not in DEVICES:
+            raise ValueError(f"must be one of {', '.join(DEVICES)}")
+        return value
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -44,9 +44,9 @@ class Compute:
         """What process `rank` of several runs on: the device at that position in the list, or the accelerator of that
         number."""
         if len(self.devices) > 1:
-            return replace(self, device=self.devices[rank % len(self.devices)])
+            return self.model_copy(update={"device": self.devices[rank % len(self.devices)]})
         kind = str(torch_device(self))
-        return replace(self, device=kind if kind == "cpu" or ":" in kind else f"{kind}:{rank}")
+        return self.model_copy(update={"device": kind if kind == "cpu" or ":" in kind else f"{kind}:{rank}"})
 
 
 def is_out_of_memory(error: BaseException) -> bool:

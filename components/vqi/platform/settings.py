@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from vqi.platform.errors import BadInput, closest
@@ -26,6 +28,46 @@ class Settings(BaseModel):
 
 
 Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def parse_numbers(value: Any) -> Any:
+    """`256`, `"256,256"`, `"256x256"`, `"[256, 256]"` and lists are the same numbers; "" and None are none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        parts = [part for part in re.split(r"[\s,;x\[\]()]+", value.strip()) if part]
+        try:
+            value = [float(part) for part in parts]
+        except ValueError:
+            return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = [value[0], value[0]]
+    if isinstance(value, (list, tuple)):
+        return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in value)
+    return value
+
+
+def parse_names(value: Any) -> Any:
+    """`"a, b"`, `"[a b]"` and lists are the same names."""
+    if isinstance(value, str):
+        return tuple(part for part in re.split(r"[\s,]+", value.strip("[] ")) if part)
+    return value
+
+
+def parse_auto(value: Any) -> Any:
+    """`auto`, "" and None leave a choice to the program: None."""
+    return None if value in (None, "", "auto") else value
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(parse_numbers)]
+OptionalSize = Annotated[tuple[int, int] | None, BeforeValidator(parse_numbers)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+AutoFraction = Annotated[float | None, BeforeValidator(parse_auto)]
+AutoNumber = Annotated[int | None, BeforeValidator(parse_auto)]
+# `json_schema_extra` of a field whose None is written as auto.
+AUTO: JsonDict = {"none": "auto"}
 
 
 def read_settings(kind: type[Kind], values: Mapping[str, Any], prefix: str = "", owner: str = "") -> Kind:

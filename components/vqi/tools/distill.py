@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,7 +97,7 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
             first.learner,
             images,
             name="distill",
-            settings=replace(task.budgets, max_steps=task.budgets.of_first(first.budget).max_steps),
+            settings=task.budgets.model_copy(update={"max_steps": task.budgets.of_first(first.budget).max_steps}),
             budget=first.budget,
             compute=compute,
             seed=task.seed,
@@ -112,7 +112,7 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
             "model_size": detector.settings.model_size,
             "channels": detector.settings.channels,
             "input_size": list(detector.input_size),
-            "backbone": asdict(detector.backbone.settings),
+            "backbone": detector.backbone.settings.model_dump(),
             "weights": asdict(detector.backbone.origin),
             "images": len(images),
             "seed": task.seed,
@@ -150,11 +150,11 @@ def _checkpoints(detector: EfficientAd, task: Task, images: int) -> Checkpoints 
         "teacher of": {key: task.settings.get(key) for key in ("model_size", "channels", "distillation_steps")},
         "source": task.source,
         "images": images,
-        "backbone": asdict(detector.backbone.settings),
+        "backbone": detector.backbone.settings.model_dump(),
         "weights": asdict(detector.backbone.origin),
         "geometry": task.geometry.to_dict(),
         "seed": task.seed,
         "precision": task.compute.precision,
-        "budgets": asdict(replace(task.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
+        "budgets": task.budgets.model_dump(exclude={"max_seconds", "checkpoints", "processes"}),
     }
-    return Checkpoints(task.budgets.checkpoints, identity(facts), task.budgets.keep)
+    return Checkpoints(task.budgets.checkpoints, identity(facts))

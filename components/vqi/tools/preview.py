@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -59,10 +59,8 @@ def preview(
     views: Views = {}
     if kind.budget is not None:
         with ExitStack() as around:
-            learner = cast(
-                Learner,
-                create(method, settings, replace(backbone, weights="random", sha256=""), geometry.input_size, seed),
-            )
+            unread = backbone.model_copy(update={"weights": "random", "sha256": ""})
+            learner = cast(Learner, create(method, settings, unread, geometry.input_size, seed))
             if kind.extra_images and (source := str(settings.get(kind.extra_images, ""))):
                 key = f"method.settings.{kind.extra_images}"
                 learner.extra = around.enter_context(contextmanager(source_images)(source, geometry, key))

@@ -43,11 +43,15 @@ def identity(facts: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(facts)).hexdigest()[:20]
 
 
+# How many of the last checkpoints of a run stay.
+KEPT = 2
+
+
 class Checkpoints:
     """The checkpoints of one run below `address` (a folder or an s3:// prefix), the last `keep` of them and the
     best."""
 
-    def __init__(self, address: str, run: str, keep: int) -> None:
+    def __init__(self, address: str, run: str, keep: int = KEPT) -> None:
         self.keep, self.store, self.prefix = keep, None, None
         self.shown = f"{address.rstrip('/')}/{run}"
         if "://" in address:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pydantic import Field
+
 from vqi.platform.errors import BadInput
+from vqi.platform.settings import Settings
 
 # `batch_size`: the method's own, or the largest that fits into memory.
 OWN, LARGEST = 0, -1
@@ -24,43 +26,39 @@ class HasBudget(Protocol):
     def steps(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """Learning ends with the first budget that runs out; 0 means no limit. Where neither steps nor epochs are set, the
-    method's own budget holds.
+    method's own budget holds."""
 
-    `batch_size`: images a step on all devices together; 0 = the method's own, -1 = the largest that fits.
-    `checkpoints`: a folder or an s3:// prefix, '' = none are kept. `keep`: how many of the last ones stay. `patience`:
-    epochs without a better loss on held-out normals before training stops, 0 = no early stop. `processes`: how many
-    share the work, on one device each (or on the CPU).
-    """
-
-    max_steps: int = 0
-    max_epochs: int = 0
-    max_seconds: float = 0.0
-    batch_size: int = OWN
-    checkpoints: str = ""
-    keep: int = 2
-    patience: int = 0
-    processes: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("max_steps", self.max_steps, 0, 10**9),
-            ("max_epochs", self.max_epochs, 0, 10**6),
-            ("max_seconds", self.max_seconds, 0, 10**9),
-            ("batch_size", self.batch_size, LARGEST, 4096),
-            ("keep", self.keep, 1, 1000),
-            ("patience", self.patience, 0, 10**6),
-            ("processes", self.processes, 1, 1024),
-        ):
-            if not low <= value <= high:
-                raise BadInput(f"train.{name} is {value}; it must lie between {low} and {high}.")
+    max_steps: int = Field(0, ge=0, le=10**9, description="optimiser steps; 0 = no limit")
+    max_epochs: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="passes over the images; 0 = no limit; without either the method's own budget holds",
+    )
+    max_seconds: float = Field(0.0, ge=0, le=10**9, description="wall time; 0 = no limit")
+    batch_size: int = Field(
+        OWN,
+        ge=LARGEST,
+        le=4096,
+        description="images a step on all devices together; 0 = the method's own, -1 = the largest that fits",
+    )
+    checkpoints: str = Field("", description="folder or s3://bucket/prefix that an interrupted training resumes from")
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="epochs without a better loss on held-out normals before training stops; 0 = no early stop",
+    )
+    processes: int = Field(1, ge=1, le=1024, description="processes that train together, one a device")
 
     def kept_at(self, default: str, name: str) -> TrainSettings:
         """These, with checkpoints kept below `default` where no other place is named; `name` sorts them for people,
         runs never share one anyway."""
-        return self if self.checkpoints or not default else replace(self, checkpoints=f"{default.rstrip('/')}/{name}")
+        if self.checkpoints or not default:
+            return self
+        return self.model_copy(update={"checkpoints": f"{default.rstrip('/')}/{name}"})
 
     def steps(self, budget: HasBudget, steps_per_epoch: int) -> int:
         """The optimiser steps that the step and epoch budgets allow."""
@@ -73,11 +71,11 @@ class TrainSettings:
         """The limits of a training that comes before the method's own: its own budget within these, and at most half of
         the time."""
         steps = min(self.max_steps, budget.steps) if self.max_steps else budget.steps
-        return replace(self, max_steps=steps, max_seconds=self.max_seconds / 2)
+        return self.model_copy(update={"max_steps": steps, "max_seconds": self.max_seconds / 2})
 
     def after(self, seconds: float) -> TrainSettings:
         """The limits of what comes after a training that took `seconds`."""
-        return replace(self, max_seconds=max(self.max_seconds - seconds, self.max_seconds / 2))
+        return self.model_copy(update={"max_seconds": max(self.max_seconds - seconds, self.max_seconds / 2)})
 
 
 def check_training_precision(method: str, precision: str, device: str) -> None:

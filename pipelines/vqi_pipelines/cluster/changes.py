@@ -13,6 +13,7 @@ from pathlib import Path
 from vqi.category import Category
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json, write_json
+from vqi.storage.listing import listing_fingerprint
 from vqi.storage.object_store import Address, ObjectStore
 from vqi_pipelines.catalog import catalog_folders
 
@@ -31,11 +32,7 @@ def fingerprints(category: Category) -> Fingerprints:
     listing raises."""
     data = ""
     if category.data.source.startswith("s3://"):
-        address = Address.parse(category.data.source)
-        store = ObjectStore.from_environment()
-        alone = store.find(address)
-        listed = [alone] if alone else store.objects(address)
-        data = hashlib.sha256(canonical_json([[item.key, item.size, item.etag] for item in listed])).hexdigest()
+        data = listing_fingerprint(category.data.source, "data.source")
     return Fingerprints(hashlib.sha256(canonical_json(category.parameters())).hexdigest(), data)
 
 

@@ -20,7 +20,9 @@ def check(
     """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not
     pass."""
     from vqi.platform.printing import printable
+    from vqi.steps.check_dataset import settings as check_settings
     from vqi.steps.check_dataset.step import check_dataset
+    from vqi.steps.ingest import settings as ingest_settings
     from vqi.steps.ingest.step import ingest
     from vqi_pipelines.catalog import load_category
 
@@ -31,17 +33,14 @@ def check(
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
         manifest = ingest(
-            **category.intake,
+            ingest_settings.StepSettings.of(category),
             dataset=dataset,
             report=lambda note: typer.echo(printable(f"note: {note}")),
         )
         try:
             check_dataset(
+                check_settings.StepSettings.of(category),
                 dataset=dataset,
-                geometry=category.geometry,
-                false_reject_rate=category.threshold.false_reject_rate,
-                trains=category.trains,
-                calibration_fraction=category.data.calibration_fraction,
                 page=out / "check.html",
                 verdict=out / "verdict.json",
                 report=lambda line: typer.echo(printable(line)),

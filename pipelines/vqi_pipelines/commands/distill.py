@@ -38,10 +38,10 @@ def distill(
     check_writable(out)
     notes = run(
         source=category.data.source,
-        settings=category.settings,
-        backbone=category.backbone_settings,
+        settings=category.method_settings,
+        backbone=category.backbone,
         geometry=category.geometry,
-        compute=category.placement,
+        compute=category.device_compute,
         seed=category.seed,
         teacher=out,
         budgets=category.training,

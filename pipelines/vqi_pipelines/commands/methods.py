@@ -72,7 +72,7 @@ def _measure(name: str, size: str, backbone: str, layers: str, device: str) -> C
     from vqi.tools.cost import measure_cost
 
     return measure_cost(
-        name, category.settings, category.backbone_settings, category.geometry.input_size, category.placement
+        name, category.method_settings, category.backbone, category.geometry.input_size, category.compute
     )
 
 

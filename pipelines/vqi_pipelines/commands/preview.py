@@ -26,6 +26,7 @@ def preview(
     """Show what a method learns from: its views of eight photographs of a category, as a PNG. Nothing is trained and no
     weights are needed."""
     from vqi.platform.printing import printable
+    from vqi.steps.ingest.settings import StepSettings
     from vqi.steps.ingest.step import ingest
     from vqi.tools.preview import preview as write_preview
 
@@ -33,15 +34,12 @@ def preview(
     out = out or Path(f"preview-{method}.png")
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
-        ingest(
-            **chosen.intake,
-            dataset=dataset,
-        )
+        ingest(StepSettings.of(chosen), dataset=dataset)
         written = write_preview(
             dataset=dataset,
             method=method,
-            settings=chosen.settings,
-            backbone=chosen.backbone_settings,
+            settings=chosen.method_settings,
+            backbone=chosen.backbone,
             geometry=chosen.geometry,
             seed=chosen.seed,
             out=out,

@@ -26,6 +26,7 @@ __all__ = [
     "local_paths",
     "method_names",
     "parse_settings",
+    "setting_addresses",
     "settings_class",
 ]
 
@@ -80,5 +81,14 @@ def parse_settings(method: str, values: dict[str, Any]) -> Any:
 
 def local_paths(method: str, values: dict[str, Any]) -> dict[str, str]:
     """Those of `values` that name a file or folder of the machine they were written on, by the setting's name."""
+    return {name: address for name, address in _addresses(method, values).items() if "://" not in address}
+
+
+def setting_addresses(method: str, values: dict[str, Any]) -> dict[str, str]:
+    """Those of `values` that name a file, a folder or an address, by the setting's key."""
+    return {f"method.settings.{name}": address for name, address in _addresses(method, values).items()}
+
+
+def _addresses(method: str, values: dict[str, Any]) -> dict[str, str]:
     paths = [name for name, field in settings_class(method).model_fields.items() if extra_of(field, "path")]
-    return {name: values[name] for name in paths if values.get(name) and "://" not in values[name]}
+    return {name: values[name] for name in paths if values.get(name)}

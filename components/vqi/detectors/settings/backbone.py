@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic.config import JsonDict
+
+from vqi.platform.settings import Names, Settings, parse_numbers
+
+# Of RGB in [0, 1]: torchvision's transforms for its ImageNet weights.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+THREE: JsonDict = {"shape": "three numbers, such as 0.5,0.5,0.5, or empty"}
 
 
-@dataclass(frozen=True)
-class BackboneSettings:
-    """Which network the features come from.
+def _or_default(default: tuple[float, float, float]) -> BeforeValidator:
+    def parse(value: Any) -> Any:
+        numbers = parse_numbers(value)
+        return default if numbers is None else numbers
 
-    `name`: a torchvision model or `filterbank`. `weights`: `imagenet` (torchvision's own download), a file path, an
-    `s3://` address, or `random` (seeded; for tests only). `sha256` of the weights file, checked where given. `layers`:
-    node names; empty = the method's own default. `mean`, `std`: the normalisation the weights were trained with, of RGB
-    in [0, 1].
-    """
+    return BeforeValidator(parse)
 
-    name: str = "resnet18"
-    weights: str = "imagenet"
-    sha256: str = ""
-    layers: tuple[str, ...] = ()
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+class BackboneSettings(Settings):
+    """Which network the features come from, and the normalisation that its weights were trained with."""
+
+    name: str = Field("resnet18", description="a torchvision model, or filterbank (no weights needed)")
+    weights: str = Field("imagenet", description="imagenet, a file, s3://..., or random (tests only)")
+    sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="of the weights file; checked where set")
+    layers: Names = Field((), description="node names; empty = the method's own default")
+    mean: Annotated[tuple[float, float, float], _or_default(IMAGENET_MEAN)] = Field(
+        IMAGENET_MEAN,
+        json_schema_extra=THREE,
+        description="of RGB in [0, 1], the normalisation the weights were trained with; empty = ImageNet's",
+    )
+    std: Annotated[tuple[float, float, float], _or_default(IMAGENET_STD)] = Field(
+        IMAGENET_STD, json_schema_extra=THREE, description="likewise"
+    )
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(math.isfinite(v) and v > 0 for v in value):
+            raise ValueError("must be three numbers above 0")
+        return value

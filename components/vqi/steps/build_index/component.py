@@ -7,13 +7,7 @@ from vqi.steps.images import image
 
 @dsl.component(base_image=image("build_index"), install_kfp_package=False)
 def build_index(
-    dataset: dsl.Input[dsl.Dataset],
-    network: dsl.Input[dsl.Model],
-    index: dsl.Output[dsl.Model],
-    fingerprint: str,
-    compute_batch_size: int,
-    compute_device: str,
-    compute_precision: str,
+    dataset: dsl.Input[dsl.Dataset], network: dsl.Input[dsl.Model], index: dsl.Output[dsl.Model], settings: dict
 ):
     """Build what normals are compared with: memory bank, Gaussians or PCA; and score the normals that thresholds come
     from."""
@@ -22,16 +16,15 @@ def build_index(
     with step("build_index") as record:
         from pathlib import Path
 
-        from vqi.category import Category
+        from vqi.platform.settings import read_settings
+        from vqi.steps.build_index.settings import StepSettings
         from vqi.steps.build_index.step import build_index as run
 
-        category = Category.from_parameters(
-            {
-                "compute_batch_size": compute_batch_size,
-                "compute_device": compute_device,
-                "compute_precision": compute_precision,
-            }
-        )
         record.outputs["index"] = index.path
-        run(dataset=Path(dataset.path), network=Path(network.path), compute=category.placement, index=Path(index.path))
+        run(
+            read_settings(StepSettings, settings),
+            dataset=Path(dataset.path),
+            network=Path(network.path),
+            index=Path(index.path),
+        )
         index.metadata["seconds"] = record.seconds

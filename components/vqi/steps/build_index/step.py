@@ -14,14 +14,14 @@ from vqi.dataset.reader import Dataset
 from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
 from vqi.detectors.compute import to_device
 from vqi.detectors.storage import load_network, read_network_notes, save_index
-from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json
+from vqi.steps.build_index.settings import StepSettings
 
 CALIBRATION = "calibration.json"
 
 
-def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) -> None:
+def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: Path) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
@@ -30,7 +30,7 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
     Dataset, or there are too few normals.
     """
-    data = Dataset(dataset)
+    data, compute = Dataset(dataset), settings.compute
     notes = read_network_notes(network)["notes"]
     if notes.get("dataset_fingerprint") != data.manifest.fingerprint:
         raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")

@@ -7,37 +7,31 @@ from pathlib import Path
 
 from vqi.dataset.check_page import check_page
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
-from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json, write_whole
+from vqi.steps.check_dataset.settings import StepSettings
 
 
 def check_dataset(
+    settings: StepSettings,
     *,
     dataset: Path,
-    geometry: Geometry,
-    false_reject_rate: float,
     page: Path,
     verdict: Path,
-    trains: bool = False,
-    calibration_fraction: float | None = None,
     report: Callable[[str], None] = lambda finding: None,
 ) -> Verdict:
     """Inspect every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
-    `false_reject_rate` is the one the threshold will be asked for, in (0, 1); whether the method `trains` and the
-    `calibration_fraction` that was asked for say what it comes from. `report` gets what the set holds and every
+    `report` gets what the set holds and every
     finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error.
     Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
     """
-    if not 0 < false_reject_rate < 1:
-        raise BadInput(f"threshold.false_reject_rate is {false_reject_rate}; it must lie between 0 and 1.")
-    data = Dataset(dataset)
+    data, geometry, rate = Dataset(dataset), settings.geometry, settings.threshold.false_reject_rate
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
     inspections = inspect_samples(data, geometry, pictured)
-    result = judge(data.manifest, inspections, geometry, false_reject_rate, trains, calibration_fraction)
+    result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
     write_whole(page, check_page(result, data.manifest, inspections, geometry))
     write_json(verdict, result.to_dict())
     # The first errors are the sentence that the check ends with: nothing is reported twice.

@@ -36,12 +36,13 @@ from vqi.evaluation.results import (
     table,
     trade_off,
 )
-from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_rate, read_calibration
+from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, read_calibration
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
 from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
+from vqi.steps.evaluate.settings import StepSettings
 from vqi.steps.train.cross_validation import cross_validation_sentence
 from vqi.tracking.comparisons import trial_tags
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
@@ -64,30 +65,27 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
 
 
 def evaluate(
+    settings: StepSettings,
     *,
     dataset: Path,
     network: Path,
     index: Path,
-    false_reject_rate: float,
-    compute: Compute,
-    tracking_uri: str,
-    experiment: str,
     evaluation: Path,
     report: Path,
-    comparison: str = "",
     seconds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`;
     returns the results.
 
-    `comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps before this
-    one took, for the record. Images stream through: no photograph is kept, and of the maps 4 bytes a pixel (see
-    PixelScores). Tracking is checked before anything is scored; where it breaks later, `evaluation` and `report` are
-    complete all the same and RunFailed is raised after them. Raises BadInput for unusable input, RunFailed where a
+    `tracking.comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps
+    before this one took, for the record. Images stream through: no photograph is kept, and of the maps 4 bytes a pixel
+    (see PixelScores). Tracking is checked before anything is scored; where it breaks later, `evaluation` and `report`
+    are complete all the same and RunFailed is raised after them. Raises BadInput for unusable input, RunFailed where a
     score is not finite.
     """
     started = time.monotonic()
-    check_rate(false_reject_rate)
+    false_reject_rate, compute = settings.threshold.false_reject_rate, settings.compute
+    tracking_uri, experiment = settings.tracking.uri, settings.tracking.experiment
     data, notes = Dataset(dataset), read_network_notes(network)
     geometry = Geometry.from_dict(notes["notes"]["geometry"])
     calibration = read_calibration(index)
@@ -137,7 +135,7 @@ def evaluate(
             "vqi.dataset_fingerprint": results["dataset_fingerprint"],
             "vqi.code": results["versions"]["vqi"],
             "vqi.weights": results["weights"]["label"],
-            **trial_tags(comparison),
+            **trial_tags(settings.tracking.comparison),
         },
         artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],
         run_id=notes["notes"].get("training", {}).get("run_id", ""),

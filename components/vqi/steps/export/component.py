@@ -12,9 +12,7 @@ def export(
     index: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
-    fingerprint: str,
-    export_tolerance: float,
-    tracking_uri: str,
+    settings: dict,
 ):
     """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
     from vqi.steps.running import step
@@ -22,17 +20,16 @@ def export(
     with step("export") as record:
         from pathlib import Path
 
-        from vqi.category import Category
+        from vqi.platform.settings import read_settings
+        from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
 
-        category = Category.from_parameters({"export_tolerance": export_tolerance, "tracking_uri": tracking_uri})
         record.outputs["bundle"] = bundle.path
         record.facts["costs"] = run(
+            read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
             network=Path(network.path),
             index=Path(index.path),
             evaluation=Path(evaluation.path),
-            tolerance=category.export.tolerance,
-            tracking_uri=category.tracking.uri,
             bundle=Path(bundle.path),
         )

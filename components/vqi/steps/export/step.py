@@ -44,6 +44,7 @@ from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
+from vqi.steps.export.settings import StepSettings
 from vqi.tracking.runs import add_to_run
 
 RESULTS = "results.json"
@@ -53,21 +54,20 @@ PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", 
 
 
 def export(
+    settings: StepSettings,
     *,
     dataset: Path,
     network: Path,
     index: Path,
     evaluation: Path,
-    tolerance: float,
     bundle: Path,
-    tracking_uri: str = "",
 ) -> dict[str, float]:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it
     was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `tolerance` is the
-    largest deviation the parity gate lets pass (formula: vqi.deployment.parity). Raises BadInput where the artefacts do
-    not belong together, GateRefused where the gate says no: then nothing is written.
+    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.tolerance` is
+    the largest deviation the parity gate lets pass (formula: vqi.deployment.parity). Raises BadInput where the
+    artefacts do not belong together, GateRefused where the gate says no: then nothing is written.
     """
     import torch
 
@@ -107,7 +107,7 @@ def export(
             )
             shift = None
             if results["precision"] != "float32":
-                calibrated = to_device(detector, Compute("cpu", results["precision"]))(
+                calibrated = to_device(detector, Compute(device="cpu", precision=results["precision"]))(
                     torch.from_numpy(images)
                 ).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
@@ -118,7 +118,7 @@ def export(
             for backend, runtime in graphs.items()
             for deviation in deviations(reference, backend, runtime.run, images, sidecar.thresholds.image)
         ]
-        parity = judge(compared, tolerance, len(images))
+        parity = judge(compared, settings.export.tolerance, len(images))
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
         costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
     if shift is not None:
@@ -128,13 +128,14 @@ def export(
             file=sys.stderr,
         )
     worst = max(max(deviation.score, deviation.map) for deviation in compared)
-    print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
+    allowed = f"tolerance {settings.export.tolerance:g}"
+    print(f"parity on {len(images)} images: largest deviation {worst:.1e}, {allowed}", file=sys.stderr)
     print(
         f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
         file=sys.stderr,
     )
     try:
-        add_to_run(tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
+        add_to_run(settings.tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
     except VqiError as error:  # the bundle is made; a record can be done without
         print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
     return costs

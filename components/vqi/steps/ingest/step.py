@@ -28,13 +28,13 @@ from vqi.dataset.splits import (
     held_out_by_type,
     joined,
     plan_calibration,
-    resolve_labelled_fraction,
 )
 from vqi.dataset.white_level import WHITE_LEVELS, WhiteLevel
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
+from vqi.steps.ingest.settings import StepSettings
 
 # A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
 MAX_FILE_BYTES = 1 << 30
@@ -63,45 +63,30 @@ class _Intake:
     white: WhiteLevel = field(default_factory=WhiteLevel)
 
 
-def ingest(
-    *,
-    name: str,
-    source: str,
-    layout: str,
-    mask_suffix: str,
-    calibration_fraction: float | None,
-    seed: int,
-    dataset: Path,
-    labelled_fraction: float = 0.0,
-    group: str = "",
-    white_level: int | None = None,
-    max_megapixels: int = 100,
-    false_reject_rate: float = 0.01,
-    trains: bool = False,
-    skip_damaged: int = 0,
-    report: Callable[[str], None] = lambda note: None,
-) -> Manifest:
-    """Write the Dataset of `source` to the folder `dataset` and return its manifest.
+def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], None] = lambda note: None) -> Manifest:
+    """Write the Dataset of `data.source` to the folder `dataset` and return its manifest.
 
-    `source` is a folder, a tar or zip archive, or s3://bucket/prefix. `calibration_fraction` is the share of training
-    normals held out for thresholds; None lets their number decide, the `false_reject_rate` that is asked for, and
-    whether the method `trains` (`plan_calibration`). `labelled_fraction` is the share of the layout's test photographs,
-    of every defect type and of the good ones alike, that supervised methods learn from. Photographs with the same
-    bytes, near copies and photographs of one part stay together in every split; `group` is a regular expression that
-    names the part a photograph shows (`part_of`). `white_level` is the value of white in files with more than 8 bits a
-    channel (None: decided from the normals); the dataset check refuses a photograph of more than `max_megapixels`. Up
-    to `skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
-    names all that are damaged. `report` gets every note of the manifest as soon as it is known: those that decide what
-    is learnt come before any photograph is read. The same content and seed give the same bytes, whatever the source.
-    Raises BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left
-    out; RunFailed where it cannot be reached or the disk is full.
+    `data.source` is a folder, a tar or zip archive, or s3://bucket/prefix. `data.calibration_fraction` is the share of
+    training normals held out for thresholds; None lets their number decide, the false-reject rate that is wanted, and
+    whether the method `trains` (`plan_calibration`). `data.labelled_fraction` is the share of the layout's test
+    photographs, of every defect type and of the good ones alike, that supervised methods learn from. Photographs with
+    the same bytes, near copies and photographs of one part stay together in every split; `data.group` is a regular
+    expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
+    with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
+    than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
+    cannot, are left out: with 0 the check names all that are damaged. `report` gets every note of the manifest as soon
+    as it is known: those that decide what is learnt come before any photograph is read. The same content and seed give
+    the same bytes, whatever the source. Raises BadInput where the source cannot be read as the layout says, or more
+    photographs are damaged than may be left out; RunFailed where it cannot be reached or the disk is full.
     """
-    decoding = Decoding(white_level or WHITE_LEVELS[-1], max_megapixels * 1_000_000)
-    plan_calibration(0, false_reject_rate, trains, calibration_fraction)
-    resolve_labelled_fraction(labelled_fraction, supervised=False)
+    name, seed, data = settings.name, settings.seed, settings.data
+    source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
+    labelled_fraction = data.labelled_fraction or 0.0
+    white_level, rate = settings.pixels.white_level, settings.threshold.false_reject_rate
+    decoding = Decoding(white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
-            reading = read_layout(origin.files, layout, mask_suffix, origin.name, origin.notes)
+            reading = read_layout(origin.files, data.layout, data.mask_suffix, origin.name, origin.notes)
             for note in reading.notes:
                 report(note)
             if not any(
@@ -136,7 +121,7 @@ def ingest(
             alike = _near_copies(
                 [p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding
             )
-            grouping = _grouped(photographs, intake.stored, alike, group, labelled_fraction)
+            grouping = _grouped(photographs, intake.stored, alike, data.group, labelled_fraction)
             samples, fraction, dealt = _split(
                 photographs,
                 intake.stored,
@@ -144,8 +129,8 @@ def ingest(
                 calibration_fraction,
                 labelled_fraction,
                 seed,
-                false_reject_rate,
-                trains,
+                rate,
+                settings.trains,
             )
             notes = (*notes, *grouping.notes, *dealt)
             manifest = Manifest(

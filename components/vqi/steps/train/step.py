@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,7 @@ from vqi.steps.train.cross_validation import (
     cross_validation_sentence,
 )
 from vqi.steps.train.sample_split import SampleSplit, few_for_tuning, split_samples
+from vqi.steps.train.settings import StepSettings
 from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
@@ -66,21 +67,7 @@ class TrainingJob:
     experiment: str
 
 
-def train(
-    *,
-    dataset: Path,
-    method: str,
-    settings: dict[str, Any],
-    backbone: BackboneSettings,
-    geometry: Geometry,
-    compute: Compute,
-    seed: int,
-    network: Path,
-    budgets: TrainSettings | None = None,
-    calibration_fraction: float | None = None,
-    tracking_uri: str = "",
-    experiment: str = "vqi",
-) -> dict[str, Any]:
+def train(settings: StepSettings, *, dataset: Path, network: Path) -> dict[str, Any]:
     """Write the network artefact of `method` to `network`; returns what was learnt and how ({} where nothing is learnt
     by gradient).
 
@@ -89,14 +76,15 @@ def train(
     there are no normals, or the settings, the network or its weights cannot be used; RunFailed where training broke off
     (a checkpoint that was asked for is then there to resume from).
     """
-    data = Dataset(dataset)
+    data, method, compute, geometry = Dataset(dataset), settings.method, settings.compute, settings.geometry
     normals = data.samples("train", "good")
     if not normals:
         raise BadInput(
             f"The Dataset {data.manifest.name!r} has no normal images to train on; its train split is empty."
         )
     if settings_class(method).budget is None:
-        detector = to_device(create(method, settings, backbone, geometry.input_size, seed), compute)
+        made = create(method, settings.method_settings, settings.backbone, geometry.input_size, settings.seed)
+        detector = to_device(made, compute)
         notes = _notes(data, geometry, compute)
         with whole_folder(network) as folder:
             save_network(detector, folder, notes)
@@ -106,23 +94,22 @@ def train(
     job = TrainingJob(
         Path(dataset),
         method,
-        settings,
-        backbone,
+        settings.method_settings,
+        settings.backbone,
         geometry,
         compute,
-        seed,
+        settings.seed,
         Path(network),
-        budgets or TrainSettings(),
-        calibration_fraction,
-        tracking_uri,
-        experiment,
+        settings.train,
+        settings.calibration_fraction,
+        settings.tracking.uri,
+        settings.tracking.experiment,
     )
-    check_tracking(tracking_uri, experiment)
+    check_tracking(job.tracking_uri, job.experiment)
     if job.budgets.processes == 1:
         return learn(Group(), job)
-    create(
-        method, settings, backbone, geometry.input_size, seed
-    )  # what is wrong is said once, here, and not by every process
+    # What is wrong is said once, here, and not by every process.
+    create(method, job.settings, job.backbone, geometry.input_size, job.seed)
     return launch(job.budgets.processes, learn, job)
 
 
@@ -273,7 +260,7 @@ def _save(
         "learned_images": len(split.learned),
         "tuning_images": len(split.tuning),
     }
-    notes["training"] = record | learned | {"tracked": tracked.paths, "budgets": asdict(job.budgets)}
+    notes["training"] = record | learned | {"tracked": tracked.paths, "budgets": job.budgets.model_dump()}
     last = tracked.maps()
     with whole_folder(job.network) as folder:
         if last and training.tracked:
@@ -316,7 +303,7 @@ def _checkpoints(
     facts = {
         "method": job.method,
         "settings": job.settings,
-        "backbone": asdict(backbone.settings),
+        "backbone": backbone.settings.model_dump(),
         "weights": asdict(backbone.origin),
         "geometry": job.geometry.to_dict(),
         "fingerprint": dataset.manifest.fingerprint,
@@ -324,14 +311,10 @@ def _checkpoints(
         "tuning": [sample.path for sample in split.tuning],
         "seed": job.seed,
         "precision": job.compute.precision,
-        "budgets": asdict(replace(job.budgets, max_seconds=0.0, checkpoints="", keep=1, processes=1)),
+        "budgets": job.budgets.model_dump(exclude={"max_seconds", "checkpoints", "processes"}),
     }
     address, run = job.budgets.checkpoints, identity(facts)
-    return (
-        Checkpoints(f"{address.rstrip('/')}/{run}", part, job.budgets.keep)
-        if part
-        else Checkpoints(address, run, job.budgets.keep)
-    )
+    return Checkpoints(f"{address.rstrip('/')}/{run}", part) if part else Checkpoints(address, run)
 
 
 @contextmanager

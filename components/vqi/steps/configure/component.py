@@ -1,4 +1,4 @@
-"""The KFP face of place."""
+"""The KFP face of configure."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ from kfp import dsl
 from vqi.steps.images import image
 
 
-@dsl.component(base_image=image("place"), install_kfp_package=False)
-def place(
+@dsl.component(base_image=image("configure"), install_kfp_package=False)
+def configure(
     images: str,
     backbone_layers: str,
     backbone_mean: str,
@@ -52,7 +52,12 @@ def place(
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
     [
-        ("device", str),
+        ("ingest_settings", dict),
+        ("check_dataset_settings", dict),
+        ("train_settings", dict),
+        ("build_index_settings", dict),
+        ("evaluate_settings", dict),
+        ("export_settings", dict),
         ("node_selector", dict),
         ("tolerations", list),
         ("node_affinity", dict),
@@ -85,22 +90,19 @@ def place(
         ("export_memory", str),
     ],
 ):
-    """Say where every other step runs and what it is given there (vqi.placement), for their tasks to read when they
-    start.
+    """Check the whole form, and hand every other step its own settings and what it gets in a cluster (vqi.placement).
 
-    It takes every parameter of the run to check them all here, in the first step, so that a slip in KFP's form costs
-    seconds. `images` maps each step that has variants to them, as JSON: names are those the package was compiled with,
-    not what this container's environment would make of them.
+    A slip in KFP's form costs seconds: it ends this first step. `images` maps each step that has variants to them, as
+    JSON: names are those the package was compiled with, not what this container's environment would make of them.
     """
     parameters = {key: value for key, value in locals().items() if key != "images"}
     from vqi.steps.running import step
 
-    with step("place") as record:
+    with step("configure") as record:
         import json
 
-        from vqi.category import Category
-        from vqi.steps.place.step import place as run
+        from vqi.steps.configure.step import configure as run
 
-        outputs = run(Category.from_parameters(parameters), json.loads(images))
+        outputs = run(parameters, json.loads(images))
         record.facts.update(outputs)
     return tuple(outputs.values())  # type: ignore[return-value]

@@ -1,0 +1,77 @@
+"""What is brought in, and how its pixels are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from vqi.dataset.geometry import Geometry
+from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Settings
+
+
+class DataSettings(Settings):
+    """Where the photographs are and how they are split."""
+
+    source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
+    layout: Literal["auto", "mvtec", "folders"] = Field("auto", description="how the source is arranged")
+    mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
+    group: str = Field(
+        "",
+        max_length=200,
+        description="regular expression found in the paths of photographs of one part, such as a serial number: what "
+        "its first bracket "
+        "(or all of it) matches is the part; photographs of one part never stand on both sides of a sample split",
+    )
+    skip_damaged: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="damaged photographs (or with a damaged mask) that may be left out, and are named; more stop the "
+        "run",
+    )
+    calibration_fraction: AutoFraction = Field(
+        None,
+        ge=0,
+        le=0.9,
+        json_schema_extra=AUTO,
+        description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0.2 where that suffices "
+        "for the rate asked for, else 0",
+    )
+    labelled_fraction: AutoFraction = Field(
+        None,
+        ge=0,
+        le=0.9,
+        json_schema_extra=AUTO,
+        description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0",
+    )
+
+    @field_validator("group")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression ({error})") from error
+        return value
+
+
+class PixelSettings(Settings):
+    """How a file becomes pixels."""
+
+    white_level: AutoNumber = Field(
+        None,
+        ge=1,
+        le=65535,
+        json_schema_extra=AUTO,
+        description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; "
+        "auto = from the normals",
+    )
+    max_megapixels: int = Field(
+        100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size"
+    )
+
+
+class ImageSettings(PixelSettings, Geometry):
+    """The section `image`: how a file becomes pixels, and what the network sees of them."""

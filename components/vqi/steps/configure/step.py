@@ -1,0 +1,114 @@
+"""configure: the whole form checked, and what each step of a run reads and gets in a cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from vqi.category import Category, check_texts
+from vqi.dataset.sources import source_fingerprint
+from vqi.detectors.settings import setting_addresses
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
+from vqi.platform.errors import BadInput
+from vqi.platform.settings import Settings
+from vqi.storage.listing import listing_fingerprint
+from vqi.tracking.runs import tracking_address
+from vqi.tracking.server import check_server
+
+# Weights that are not at an address.
+NO_ADDRESS = ("imagenet", "random")
+
+
+def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The outputs of the step, by name and in the order of its face; and a few words for a person on standard error.
+
+    `parameters` are those of the run, `images` maps each step that touches the device to its image by variant ("" and
+    "gaudi"). The source is listed, so that ingest comes from KFP's cache where nothing changed and never where
+    something did. Raises BadInput for a parameter that is wrong, a source or weights that are not there, and BadInput
+    or RunFailed where runs cannot be tracked at the address of the category: some methods meet the tracking server only
+    after everything was computed.
+    """
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        check_texts(parameters)
+    category = Category.from_parameters(parameters)
+    if not category.data.source:
+        raise BadInput("data_source is empty; name an s3://bucket/prefix, a folder or an archive.")
+    check_server(tracking_address(category.tracking.uri), category.tracking.experiment)
+    placements = category.step_placements
+    # The steps that touch the device differ only in image and quantities.
+    shared = placements["train"]
+    outputs: dict[str, Any] = {f"{step}_settings": values for step, values in step_settings(category).items()}
+    outputs |= {
+        "node_selector": shared.node_selector,
+        "tolerations": list(shared.tolerations),
+        "node_affinity": shared.node_affinity,
+    }
+    for step in DEVICE_STEPS:
+        placement = placements[step]
+        outputs |= {
+            f"{step}_image": images[step][placement.variant],
+            f"{step}_accelerator": placement.accelerator,
+            f"{step}_accelerators": placement.accelerators,
+        }
+    for step in CONFIGURABLE:
+        placement = placements[step]
+        outputs |= {
+            f"{step}_cpu_request": placement.cpu_request,
+            f"{step}_cpu": placement.cpu,
+            f"{step}_memory": placement.memory,
+        }
+    _report(category, placements)
+    return outputs
+
+
+def step_settings(category: Category) -> dict[str, dict[str, Any]]:
+    """What each step after this one reads, by its name, as plain values. None is left out: KFP takes none.
+
+    Every step's folder has its model, `settings.StepSettings`.
+    """
+    fingerprints = {
+        "ingest": {"listing": source_fingerprint(category.data.source)},
+        "train": {"inputs": _inputs_fingerprint(category)},
+    }
+    values: dict[str, dict[str, Any]] = {}
+    for step in CONFIGURABLE:
+        model = importlib.import_module(f"vqi.steps.{step}.settings").StepSettings
+        settings: Settings = model.of(category, **fingerprints.get(step, {}))
+        values[step] = settings.model_dump(mode="json", exclude_none=True)
+    return values
+
+
+def _inputs_fingerprint(category: Category) -> str:
+    """What the addresses of weights and further images list, "" where there is none. Raises BadInput where nothing is
+    at one."""
+    addresses = setting_addresses(category.method.name, category.method.settings)
+    if category.reads_weights and category.backbone.weights not in NO_ADDRESS:
+        addresses["backbone.weights"] = category.backbone.weights
+    return ",".join(listing_fingerprint(address, key)[:16] for key, address in sorted(addresses.items()))
+
+
+def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None:
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        for step in CONFIGURABLE:
+            placement = placements[step]
+            nodes = (
+                placement.node_selector.get("vqi/pool") or "any, rather no Gaudi"
+                if step in DEVICE_STEPS
+                else "any but Gaudi"
+            )
+            extra = f", {placement.accelerators} {placement.accelerator}" if placement.accelerator else ""
+            print(
+                f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}",
+                file=sys.stderr,
+                flush=True,
+            )
+    elif category.pool != "any" or category.resources:
+        device = placements["train"].device
+        print(
+            f"no cluster here: of pool and resources only the device is taken, which is {device}",
+            file=sys.stderr,
+            flush=True,
+        )

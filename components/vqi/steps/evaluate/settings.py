@@ -1,0 +1,22 @@
+"""What evaluate reads of the configuration."""
+
+from __future__ import annotations
+
+from vqi.category import Category
+from vqi.evaluation.settings import ThresholdSettings
+from vqi.platform.devices import Compute
+from vqi.platform.settings import Settings
+from vqi.tracking.settings import TrackingSettings
+
+
+class StepSettings(Settings):
+    """Everything else stands in network and index."""
+
+    threshold: ThresholdSettings = ThresholdSettings()
+    compute: Compute = Compute()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @staticmethod
+    def of(category: Category) -> StepSettings:
+        """The part of `category` that evaluate reads."""
+        return StepSettings(threshold=category.threshold, compute=category.device_compute, tracking=category.tracking)

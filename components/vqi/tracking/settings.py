@@ -1,0 +1,24 @@
+"""Where runs are tracked."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vqi.platform.settings import Settings
+
+
+class ExperimentSettings(Settings):
+    """The MLflow experiment that runs stand in."""
+
+    uri: str = Field("", description="MLflow address; empty = MLFLOW_TRACKING_URI, or none")
+    experiment: str = Field("vqi", min_length=1, max_length=200, description="MLflow experiment")
+
+
+class TrackingSettings(ExperimentSettings):
+    """The section `tracking`."""
+
+    comparison: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9]{1,64}/[A-Za-z0-9]{1,16})?$",
+        description="RUN/TRIAL: the MLflow run that this one is a trial of; train_all sets it",
+    )
