@@ -105,6 +105,8 @@ def kind(**stated: object) -> type[ExportFormat]:
         (kind(files=("bundle.json",)), "its file 'bundle.json' cannot be in a bundle"),
         (kind(name="Two words"), "its name is 'Two words'"),
         (kind(install="a b"), "its install is 'a b'"),
+        (kind(precision="half precision"), "its precision is 'half precision'"),
+        (kind(tolerance=0.0), "its tolerance is 0.0"),
         (kind(backend="auto"), "its backend is 'auto'"),
         (type("Bare", (ExportFormat,), {"name": "bare"}), "it lacks open, write"),
         (
@@ -159,7 +161,7 @@ def test_a_reader_without_the_package_ignores_its_format(register: Register, tmp
     with pytest.raises(BadInput, match=r"The backend strange-runtime is not installed here; install vqi-strange\."):
         Predictor(tmp_path, "strange-runtime")
     register(Strange)
-    with pytest.raises(BadInput, match="lacks its file strange/graph.bin of its format strange"):
+    with pytest.raises(BadInput, match=r"lacks its file strange/graph\.bin of its format strange"):
         Predictor(tmp_path)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from strange_formats import Register, Strange, registering
 from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
@@ -18,7 +20,7 @@ from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
 from vqi.platform.devices import PRECISIONS
-from vqi.platform.errors import BadInput, GateRefused
+from vqi.platform.errors import BadInput, GateRefused, RunFailed
 from vqi.steps.export.step import export
 from vqi.steps.ingest.step import ingest
 
@@ -179,6 +181,105 @@ def test_an_evaluation_with_another_calibration_is_refused(padim: dict[str, Path
 def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Path]) -> None:
     with pytest.raises(GateRefused, match="the tolerance is 0; no bundle was written"):
         export(**padim, tolerance=0.0, bundle=tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+    yield from registering(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("formats", "sentence"),
+    [
+        ((), "export.formats is empty"),
+        (("onnx", "onnx"), "names onnx more than once"),
+        (("onx",), "Did you mean 'onnx'"),
+        (("strange",), "cannot be written here, for lack of no_such_module; install vqi-strange"),
+    ],
+)
+def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(
+    tmp_path: Path, padim: dict[str, Path], register: Register, formats: tuple[str, ...], sentence: str
+) -> None:
+    register(type("Elsewhere", (Strange,), {"writes_with": ("no_such_module",)}))
+    with pytest.raises(BadInput, match=sentence):
+        export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=formats)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_strangers_format_is_written_gated_and_described(
+    tmp_path: Path, padim: dict[str, Path], register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Own(Strange):
+        tolerance = 0.5
+        precision = "int8"
+
+    register(Own)
+    # No deviation at all is allowed, but for a format that states its own.
+    costs = export(**padim, tolerance=0.0, bundle=tmp_path / "bundle", formats=["strange"])
+    sidecar = read_sidecar(tmp_path / "bundle")
+    assert list(sidecar.formats) == ["strange"]
+    entry = sidecar.formats["strange"]
+    assert set(entry.files) == {"strange/graph.bin", "strange/mean.txt"}
+    assert (entry.tolerance, entry.precision, entry.install, entry.notes) == (
+        0.5,
+        "int8",
+        "vqi-strange",
+        {"whole": True},
+    )
+    assert 0 < entry.largest_deviation < 1e-3
+    assert costs["latency_ms"] == entry.latency_ms
+    # What a quantisation would be calibrated on: the training normals as the network sees them.
+    data = Dataset(padim["dataset"])
+    normals = [to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("train")]
+    mean = float((tmp_path / "bundle/strange/mean.txt").read_text())
+    assert mean == pytest.approx(float(np.mean(normals)), abs=1e-4)
+    assert "strange: largest deviation" in capsys.readouterr().err
+    assert sidecar.versions["onnxruntime"]
+    assert "openvino" not in sidecar.versions
+    (predicted,) = Predictor(tmp_path / "bundle", "strange-runtime").predict([photograph(33)])
+    assert isinstance(predicted, Prediction)
+
+
+def fail(*arguments: object) -> None:
+    raise ValueError("two lines\nof trouble")
+
+
+def drift(self: Strange, *arguments: object) -> object:
+    infer = Strange.open(self, *arguments)  # type: ignore[arg-type]
+    return lambda images: (infer(images)[0] * 1.01, infer(images)[1])
+
+
+def write_beside(self: Strange, source: object, folder: Path) -> dict[str, bool]:
+    (folder / "else.txt").write_text("")
+    return dict(Strange.write(self, source, folder))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stated", "kind", "sentence"),
+    [
+        ({"write": fail}, RunFailed, "The export format strange cannot be written: two lines"),
+        ({"write": lambda *_: {}}, RunFailed, "The export format strange did not write its file strange/; mend"),
+        ({"write": lambda *_: {"list": []}}, RunFailed, "The export format strange notes 'list' as other than"),
+        ({"write": write_beside}, RunFailed, "The export format strange wrote else.txt, which is not one of its files"),
+        (
+            {"open": fail},
+            RunFailed,
+            r"The format strange of the bundle .* cannot be opened \(ValueError: two lines of t",
+        ),
+        ({"open": lambda *_: fail}, RunFailed, "strange-runtime failed on a batch of 1: two lines of trouble"),
+        ({"open": drift}, GateRefused, "its score deviates by 0.01 on strange at batch 1, the tolerance is 0.001"),
+    ],
+)
+def test_a_strangers_format_that_fails_is_named_and_leaves_nothing(
+    tmp_path: Path, padim: dict[str, Path], register: Register, stated: dict, kind: type[Exception], sentence: str
+) -> None:
+    register(type("Failing", (Strange,), stated))
+    with pytest.raises(kind, match=sentence) as refused:
+        export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=["strange"])
+    assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
-from vqi.deployment.exports import BUNDLE_FILE, NAME, PACKAGE, ExportFormat, export_formats
+from vqi.deployment.exports import BUNDLE_FILE, NAME, PACKAGE, PRECISION, ExportFormat, export_formats
 from vqi.evaluation import thresholds
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, RunFailed
@@ -268,7 +268,7 @@ class FormatEntry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     backend: str = Field(pattern=NAME)
-    precision: str = Field(pattern=r"^[a-z0-9]{1,16}$")
+    precision: str = Field(pattern=PRECISION)
     install: str = Field(pattern=PACKAGE)
     tolerance: float | None
     deviations: list[Deviation]

@@ -132,6 +132,8 @@ def _write_format(export_format: ExportFormat, source: TracedDetector, folder: P
         raise RunFailed(
             f"The export format {export_format.name} wrote {stray[0]}, which is not one of its files; mend the format."
         )
+    if odd := [name for name, note in notes.items() if not isinstance(note, str | int | float | bool)]:
+        raise RunFailed(f"The export format {export_format.name} notes {odd[0]!r} as other than text or a number.")
     return notes
 
 

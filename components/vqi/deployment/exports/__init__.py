@@ -25,6 +25,7 @@ ENTRY_POINTS = "vqi.exports"
 DEFAULT_FORMATS = ("onnx", "openvino")
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+PRECISION = r"^[a-z0-9]{1,16}$"
 # A file of a bundle, relative to it; a folder of one ends in "/".
 BUNDLE_FILE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 # A package with its extras, as pip takes it.
@@ -71,12 +72,14 @@ def _incomplete(kind: type[ExportFormat]) -> str:
     stated = ("name", "summary", "backend", "files", "install", "opens_with")
     if missing := [attribute for attribute in stated if not hasattr(kind, attribute)]:
         return f"it does not state {missing[0]}"
-    for attribute, pattern in (("name", NAME), ("backend", NAME), ("install", PACKAGE)):
+    for attribute, pattern in (("name", NAME), ("backend", NAME), ("install", PACKAGE), ("precision", PRECISION)):
         value = getattr(kind, attribute)
         if not (isinstance(value, str) and re.match(pattern, value)):
             return f"its {attribute} is {value!r}, which does not match {pattern}"
     if kind.backend == "auto":
         return "its backend is 'auto', which is the choice among all"
+    if not (kind.tolerance is None or (isinstance(kind.tolerance, float) and 0 < kind.tolerance <= 1)):
+        return f"its tolerance is {kind.tolerance!r}, which is neither None nor a number in (0, 1]"
     files = kind.files
     if not (isinstance(files, tuple) and files and all(isinstance(file, str) for file in files)):
         return "its files are not a tuple of names"

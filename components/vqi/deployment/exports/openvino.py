@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,14 +35,17 @@ class OpenVino(ExportFormat):
     preference: ClassVar[int] = 20
 
     def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:
+        import onnx
         import openvino
 
         destination = folder / self.files[0]
         destination.parent.mkdir(exist_ok=True)
-        # Not convert_model: it goes through a front end that reports usage over the network and notes this machine's
-        # paths in the model.
-        model = openvino.Core().read_model(source.onnx.SerializeToString())
-        openvino.save_model(model, destination, compress_to_fp16=False)
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as scratch:
+            onnx.save_model(source.onnx, Path(scratch) / "model.onnx")
+            # Not convert_model: it goes through a front end that reports usage over the network and notes this
+            # machine's paths in the model.
+            model = openvino.Core().read_model(Path(scratch) / "model.onnx")
+            openvino.save_model(model, destination, compress_to_fp16=False)
         return {}
 
     def open(
