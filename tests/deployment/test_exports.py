@@ -115,7 +115,7 @@ def kind(**stated: object) -> type[ExportFormat]:
         ),
     ],
 )
-def test_an_entry_point_that_is_no_format_is_named(register: Register, value: object, sentence: str) -> None:
+def test_an_entry_point_that_is_not_a_format_is_named(register: Register, value: object, sentence: str) -> None:
     register(value)
     with pytest.raises(BadInput, match=sentence) as refused:
         export_formats()

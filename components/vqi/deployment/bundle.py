@@ -26,6 +26,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
 from vqi.deployment.exports import BUNDLE_FILE, NAME, PACKAGE, PRECISION, ExportFormat, export_formats
+from vqi.deployment.exports.export_format import covers
 from vqi.evaluation import thresholds
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, RunFailed
@@ -270,7 +271,7 @@ class FormatEntry(BaseModel):
     backend: str = Field(pattern=NAME)
     precision: str = Field(pattern=PRECISION)
     install: str = Field(pattern=PACKAGE)
-    tolerance: float | None
+    tolerance: float
     deviations: list[Deviation]
     latency_ms: float | None
     notes: dict[str, bool | int | float | str]
@@ -401,7 +402,7 @@ def _check_format(folder: Path, export_format: ExportFormat, inside: FormatEntry
             "export again, or use the version of vqi that made it."
         )
     for stated in export_format.files:
-        if not any(file == stated or (stated.endswith("/") and file.startswith(stated)) for file in inside.files):
+        if not any(covers(stated, file) for file in inside.files):
             raise BadInput(f"{path} does not name {stated} of its format {name}; export again.")
     for file, entry in inside.files.items():
         if not export_format.owns(file):

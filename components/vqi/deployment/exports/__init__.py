@@ -12,11 +12,12 @@ import inspect
 import pkgutil
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any
 
-from vqi.deployment.exports.export_format import ExportFormat
+from vqi.deployment.exports.export_format import ExportFormat, covers
 from vqi.platform.errors import BadInput, closest
 
 __all__ = ["DEFAULT_FORMATS", "ExportFormat", "check_formats", "export_formats", "preferred"]
@@ -42,18 +43,7 @@ def export_formats() -> dict[str, ExportFormat]:
     or a file of another format.
     """
     kinds: dict[str, type[ExportFormat]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        for _, kind in inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass):
-            if issubclass(kind, ExportFormat) and not inspect.isabstract(kind):
-                kinds[kind.name] = kind
-    for point in entry_points(group=ENTRY_POINTS):
-        where = f"The entry point {point.name} = {point.value} of the group {ENTRY_POINTS}"
-        try:
-            kind = point.load()
-        except Exception as error:  # whatever a foreign package raises as it is imported
-            raise BadInput(
-                f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or remove its package."
-            ) from error
+    for where, kind in [*_own(), *_foreign()]:
         if not (inspect.isclass(kind) and issubclass(kind, ExportFormat)):
             raise BadInput(f"{where} does not name an ExportFormat; mend or remove its package.")
         if reason := _incomplete(kind):
@@ -65,6 +55,27 @@ def export_formats() -> dict[str, ExportFormat]:
     return {name: kind() for name, kind in sorted(kinds.items())}
 
 
+def _own() -> Iterator[tuple[str, Any]]:
+    """Ours, each with the words that name where it comes from."""
+    for module in pkgutil.iter_modules(__path__):
+        members = inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass)
+        for _, kind in members:
+            if issubclass(kind, ExportFormat) and kind is not ExportFormat:
+                yield f"The module {__name__}.{module.name}", kind
+
+
+def _foreign() -> Iterator[tuple[str, Any]]:
+    """What the entry points of installed packages name."""
+    for point in entry_points(group=ENTRY_POINTS):
+        where = f"The entry point {point.name} = {point.value} of the group {ENTRY_POINTS}"
+        try:
+            yield where, point.load()
+        except Exception as error:  # whatever a foreign package raises as it is imported
+            raise BadInput(
+                f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or remove its package."
+            ) from error
+
+
 def _incomplete(kind: type[ExportFormat]) -> str:
     """What a format fails to state, or states wrongly; "" where it is whole."""
     if inspect.isabstract(kind):
@@ -74,16 +85,18 @@ def _incomplete(kind: type[ExportFormat]) -> str:
         return f"it does not state {missing[0]}"
     for attribute, pattern in (("name", NAME), ("backend", NAME), ("install", PACKAGE), ("precision", PRECISION)):
         value = getattr(kind, attribute)
-        if not (isinstance(value, str) and re.match(pattern, value)):
+        if not (isinstance(value, str) and re.fullmatch(pattern, value)):
             return f"its {attribute} is {value!r}, which does not match {pattern}"
     if kind.backend == "auto":
         return "its backend is 'auto', which is the choice among all"
-    if not (kind.tolerance is None or (isinstance(kind.tolerance, float) and 0 < kind.tolerance <= 1)):
+    if not (kind.tolerance is None or (isinstance(kind.tolerance, int | float) and 0 < kind.tolerance <= 1)):
         return f"its tolerance is {kind.tolerance!r}, which is neither None nor a number in (0, 1]"
     files = kind.files
     if not (isinstance(files, tuple) and files and all(isinstance(file, str) for file in files)):
         return "its files are not a tuple of names"
-    if unusable := [file for file in files if not re.match(BUNDLE_FILE, file.removesuffix("/")) or file in OTHER_FILES]:
+    if unusable := [
+        file for file in files if not re.fullmatch(BUNDLE_FILE, file.removesuffix("/")) or file in OTHER_FILES
+    ]:
         return f"its file {unusable[0]!r} cannot be in a bundle"
     return ""
 
@@ -96,19 +109,15 @@ def _in_the_way(kind: type[ExportFormat], kinds: dict[str, type[ExportFormat]]) 
         if other.backend == kind.backend:
             return f"has the backend of the export format {other.name!r}, {kind.backend!r}"
         for file in kind.files:
-            if any(file == held or _below(file, held) or _below(held, file) for held in other.files):
+            if any(covers(stated, file) or covers(file, stated) for stated in other.files):
                 return f"writes {file!r}, which belongs to the export format {other.name!r}"
     return ""
-
-
-def _below(file: str, folder: str) -> bool:
-    return folder.endswith("/") and file.startswith(folder)
 
 
 def check_formats(names: Sequence[str], *, writable: bool = False) -> tuple[ExportFormat, ...]:
     """The formats of `export.formats`, in its order. Needs no torch, and no runtime unless `writable`.
 
-    Raises BadInput where the list is empty, names a format twice or one that is not there, with a hint; `writable`:
+    Raises BadInput where the list is empty, names a format twice or one that does not exist, with a hint; `writable`:
     also where this environment lacks what writing one takes (the environment of the export step has to have it, no
     other).
     """

@@ -72,7 +72,12 @@ class ExportFormat(ABC):
 
     def owns(self, file: str) -> bool:
         """Whether `file`, relative to the bundle, is one of its files."""
-        return any(file == own or (own.endswith("/") and file.startswith(own)) for own in self.files)
+        return any(covers(stated, file) for stated in self.files)
+
+
+def covers(stated: str, file: str) -> bool:
+    """Whether `file` is what a format's `files` names with `stated`: that file, or one below that folder."""
+    return file == stated or (stated.endswith("/") and file.startswith(stated))
 
 
 def missing_modules(names: Iterable[str]) -> list[str]:

@@ -72,8 +72,8 @@ def export(
     Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `formats` are the
     export formats the graph is written in. `tolerance` is the largest deviation the parity gate lets pass (formula:
     vqi.deployment.parity) of a format that states none of its own. Raises BadInput where the artefacts do not belong
-    together or a format is not there, RunFailed where one cannot be written or opened, GateRefused where the gate says
-    no: then nothing is written.
+    together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where the gate
+    says no: then nothing is written.
     """
     chosen = check_formats(formats, writable=True)
 
