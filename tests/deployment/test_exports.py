@@ -63,7 +63,7 @@ def test_a_list_of_formats_is_checked_without_torch_and_without_a_runtime() -> N
     assert done.stdout == "['openvino', 'onnx']\n", done.stderr
     assert done.stderr.splitlines()[-1].endswith(
         "BadInput: The export format onnx cannot be written here, for lack of onnx, onnxscript, onnxruntime; install "
-        "vqi[predict], or leave it out of export.formats."
+        "that where the export step runs, or leave the format out of export.formats."
     )
 
 

@@ -195,13 +195,13 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
         ((), "export.formats is empty"),
         (("onnx", "onnx"), "names onnx more than once"),
         (("onx",), "Did you mean 'onnx'"),
-        (("strange",), "cannot be written here, for lack of no_such_module; install vqi-strange"),
+        (("strange",), "cannot be written here, for lack of no_such_module, no_such.module; install that"),
     ],
 )
 def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(
     tmp_path: Path, padim: dict[str, Path], register: Register, formats: tuple[str, ...], sentence: str
 ) -> None:
-    register(type("Elsewhere", (Strange,), {"writes_with": ("no_such_module",)}))
+    register(type("Elsewhere", (Strange,), {"writes_with": ("no_such_module", "no_such.module")}))
     with pytest.raises(BadInput, match=sentence):
         export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=formats)
     assert list(tmp_path.iterdir()) == []
@@ -246,6 +246,16 @@ def fail(*arguments: object) -> None:
     raise ValueError("two lines\nof trouble")
 
 
+def refuse(*arguments: object) -> None:
+    raise BadInput("Half precision is too small for a weight.")
+
+
+def write_hidden(self: Strange, source: object, folder: Path) -> dict[str, bool]:
+    notes = dict(Strange.write(self, source, folder))  # type: ignore[arg-type]
+    (folder / "strange/.hidden").write_text("")
+    return notes  # type: ignore[return-value]
+
+
 def drift(self: Strange, *arguments: object) -> object:
     infer = Strange.open(self, *arguments)  # type: ignore[arg-type]
     return lambda images: (infer(images)[0] * 1.01, infer(images)[1])
@@ -260,7 +270,7 @@ def write_beside(self: Strange, source: object, folder: Path) -> dict[str, bool]
 @pytest.mark.parametrize(
     ("stated", "kind", "sentence"),
     [
-        ({"write": fail}, RunFailed, "The export format strange cannot be written: two lines"),
+        ({"write": fail}, RunFailed, r"The export format strange cannot be written \(ValueError: two lines\)\.$"),
         ({"write": lambda *_: {}}, RunFailed, "The export format strange did not write its file strange/; mend"),
         ({"write": lambda *_: {"list": []}}, RunFailed, "The export format strange notes 'list' as other than"),
         ({"write": write_beside}, RunFailed, "The export format strange wrote else.txt, which is not one of its files"),

@@ -347,6 +347,11 @@ def format_files(export_format: ExportFormat, folder: Path) -> dict[str, FileEnt
         files = [path.relative_to(folder).as_posix() for path in held if path.is_file()]
         if not files:
             raise RunFailed(f"The export format {export_format.name} did not write its file {name}; mend the format.")
+        if unusable := [file for file in files if not re.fullmatch(BUNDLE_FILE, file)]:
+            raise RunFailed(
+                f"The export format {export_format.name} wrote {unusable[0]!r}; names in a bundle are of letters, "
+                "digits, '_', '.' and '-', and do not begin with '.' or '-'; mend the format."
+            )
         names += files
     return {name: _file_entry(folder / name) for name in names}
 

@@ -125,9 +125,12 @@ def _write_format(export_format: ExportFormat, source: TracedDetector, folder: P
     before = set(_files(folder))
     try:
         notes = dict(export_format.write(source, folder))
+    except VqiError as error:
+        raise type(error)(f"The export format {export_format.name} cannot be written: {error}") from error
     except Exception as error:  # whatever the writer of a format, ours or a stranger's, meets
-        kind = type(error) if isinstance(error, VqiError) else RunFailed
-        raise kind(f"The export format {export_format.name} cannot be written: {_first_line(error)}.") from error
+        raise RunFailed(
+            f"The export format {export_format.name} cannot be written ({type(error).__name__}: {_first_line(error)})."
+        ) from error
     if stray := sorted(file for file in set(_files(folder)) - before if not export_format.owns(file)):
         raise RunFailed(
             f"The export format {export_format.name} wrote {stray[0]}, which is not one of its files; mend the format."

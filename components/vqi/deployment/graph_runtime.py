@@ -70,8 +70,8 @@ def open_format(
     index = read_index(folder, graph)
     try:
         infer = export_format.open(Path(folder), graph.input_size, index, device, threads or thread_limit())
-    except VqiError:
-        raise
+    except VqiError as error:
+        raise type(error)(f"The format {export_format.name} cannot be opened: {error}") from error
     except Exception as error:  # whatever the runtime, or a stranger's format, meets
         raise RunFailed(
             f"The format {export_format.name} of the bundle {folder} cannot be opened ({type(error).__name__}: "

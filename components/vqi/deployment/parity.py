@@ -108,8 +108,8 @@ def judge(name: str, measured: Sequence[Deviation], tolerance: float, images: in
             if not value <= tolerance:
                 raise GateRefused(
                     f"The exported graph is not the detector: its {what} deviates by {value:.2g} on {where}, the "
-                    f"tolerance is {tolerance:g}; no bundle was written. Look at the method's score(), or raise the "
-                    "tolerance if that is acceptable."
+                    f"tolerance is {tolerance:g}; no bundle was written. Look at the method's score(), raise the "
+                    "tolerance if that is acceptable, or leave the format out."
                 )
         if deviation.flipped:
             raise GateRefused(

@@ -137,8 +137,8 @@ def check_formats(names: Sequence[str], *, writable: bool = False) -> tuple[Expo
                 # Opened as well: the parity gate runs what was written.
                 raise BadInput(
                     f"The export format {export_format.name} cannot be written here, for lack of "
-                    f"{', '.join(dict.fromkeys(missing))}; install {export_format.install}, or leave it out of "
-                    "export.formats."
+                    f"{', '.join(dict.fromkeys(missing))}; install that where the export step runs, or leave the "
+                    "format out of export.formats."
                 )
     return chosen
 

@@ -81,5 +81,12 @@ def covers(stated: str, file: str) -> bool:
 
 
 def missing_modules(names: Iterable[str]) -> list[str]:
-    """Those of the modules that cannot be imported here."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
+    """Those of the modules that are not installed here; none of them is imported, but for the packages they are in."""
+    missing = []
+    for name in names:
+        try:
+            if importlib.util.find_spec(name) is None:
+                missing.append(name)
+        except ModuleNotFoundError:  # of the package that the module is in
+            missing.append(name)
+    return missing

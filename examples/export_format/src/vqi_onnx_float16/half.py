@@ -48,7 +48,7 @@ class OnnxFloat16(ExportFormat):
             if values.dtype != np.float32 or values.size < SMALLEST:
                 continue
             if np.abs(values).max() > np.finfo(np.float16).max:
-                raise RunFailed(f"the weight {weight.name} has values beyond the range of half precision")
+                raise RunFailed(f"The weight {weight.name} has values beyond the range of half precision.")
             name = weight.name
             weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_float16"))
             casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
