@@ -106,8 +106,10 @@ def evaluate(
     return run(settings, **paths)
 
 
-def export(*, tolerance: float, tracking_uri: str = "", **paths: Any) -> Any:
+def export(*, tolerance: float, tracking_uri: str = "", **values: Any) -> Any:
+    """`values` are `formats` and the paths."""
     from vqi.steps.export.settings import StepSettings
     from vqi.steps.export.step import export as run
 
-    return run(StepSettings(export=ExportSettings(tolerance=tolerance), tracking_uri=tracking_uri), **paths)
+    exports = ExportSettings(tolerance=tolerance, **_part(values, ("formats",)))
+    return run(StepSettings(export=exports, tracking_uri=tracking_uri), **values)

@@ -1,4 +1,5 @@
-"""The examples run as their texts say, and a package of a stranger adds a method without a change to this one."""
+"""The examples run as their texts say, and packages of strangers add a method and an export format without a change to
+this one."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from toy_bundle import photograph
 from vqi.dataset.generator import generate
+from vqi.deployment.bundle import read_sidecar
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -83,23 +85,31 @@ def test_stream_reads_no_frame_before_the_last_is_decided(toy_bundle: Path, monk
     assert seen == ["good", "defect", "unreadable"]
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example's method as pip installs it, built from its own pyproject.toml without an index."""
-    made = tmp_path_factory.mktemp("method")
+def install(example: str, made: Path) -> Path:
+    """A folder with an example's package as pip installs it, built from its own pyproject.toml without an index."""
     source = made / "source"
     # A copy: building leaves files beside the sources.
-    for path in (EXAMPLES / "method").rglob("*"):
+    for path in (EXAMPLES / example).rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path):
-            (source / path.relative_to(EXAMPLES / "method")).parent.mkdir(parents=True, exist_ok=True)
-            (source / path.relative_to(EXAMPLES / "method")).write_bytes(path.read_bytes())
+            (source / path.relative_to(EXAMPLES / example)).parent.mkdir(parents=True, exist_ok=True)
+            (source / path.relative_to(EXAMPLES / example)).write_bytes(path.read_bytes())
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     built = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", made, source)
     assert built.returncode == 0, built.stderr
-    (wheel,) = made.glob("vqi_colour-*.whl")
+    (wheel,) = made.glob("*.whl")
     installed = run(*pip, "install", "--no-deps", "--no-index", "--target", made / "site", wheel)
     assert installed.returncode == 0, installed.stderr
     return made / "site"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install("method", tmp_path_factory.mktemp("method"))
+
+
+@pytest.fixture(scope="module")
+def installed_format(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install("export_format", tmp_path_factory.mktemp("format"))
 
 
 def vqi(*arguments: str | Path, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -162,3 +172,64 @@ def test_an_installed_method_runs_from_photographs_to_a_bundle(installed: Path, 
     value = json.loads(predicted.stdout)
     assert value["bundle"]["method"] == "colour"
     assert value["counts"]["images"] == 14
+
+
+def test_an_installed_format_is_one_of_the_export_formats(installed_format: Path) -> None:
+    program = """
+from vqi.deployment.exports import check_formats
+from vqi.platform.errors import BadInput
+try:
+    print([one.files for one in check_formats(["onnx", "onnx-float16"], writable=True)])
+except BadInput as refused:
+    print(refused)
+"""
+    known = run(sys.executable, "-c", program, path=installed_format)
+    assert known.stdout == "[('model.onnx',), ('model-float16.onnx',)]\n", known.stderr
+    unknown = run(sys.executable, "-c", program)
+    assert unknown.stdout.startswith("export.formats names 'onnx-float16', which is not an export format. Known: ")
+
+
+@pytest.mark.slow
+def test_an_installed_format_is_exported_and_predicts_and_readers_without_it_use_the_others(
+    installed_format: Path, tmp_path: Path
+) -> None:
+    generate(tmp_path / "parts", seed=1, normals=12, test_normals=4, defects_each=2, size=(128, 128))
+    values = [
+        f"data.source={tmp_path / 'parts'}",
+        "method.name=dfm",
+        "backbone.name=filterbank",
+        "image.size=128",
+        "threshold.false_reject_rate=0.1",
+        "export.formats=[onnx,onnx-float16]",
+    ]
+    options = [item for value in values for item in ("--set", value)]
+    done = vqi("run", *options, "--out", tmp_path / "runs", "--json", cwd=tmp_path, site=installed_format)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+
+    bundle = Path(summary["bundle"])
+    sidecar = read_sidecar(bundle)
+    assert list(sidecar.formats) == ["onnx", "onnx-float16"]
+    half, whole = sidecar.formats["onnx-float16"], sidecar.formats["onnx"]
+    assert (half.precision, half.tolerance, whole.tolerance) == ("float16", 0.02, 1e-3)
+    assert 1e-6 < half.largest_deviation < 0.02
+    assert half.size_mib < 0.8 * whole.size_mib
+    assert sidecar.versions["vqi-onnx-float16"] == "0.1.0"
+
+    def predictions(site: Path | None, *more: str) -> subprocess.CompletedProcess[str]:
+        out = tmp_path / "predictions"
+        return vqi("predict", bundle, tmp_path / "parts/test", "--out", out, "--json", *more, site=site, cwd=tmp_path)
+
+    with_package = predictions(installed_format, "--backend", "onnx-float16")
+    assert with_package.returncode == 0, with_package.stderr
+    without_package = predictions(None)
+    assert without_package.returncode == 0, without_package.stderr
+    first, second = json.loads(with_package.stdout), json.loads(without_package.stdout)
+    assert (first["backend"], second["backend"]) == ("onnx-float16", "onnxruntime")
+    for one, other in zip(first["predictions"], second["predictions"], strict=True):
+        assert one["score"] == pytest.approx(other["score"], rel=0.05)
+    refused = predictions(None, "--backend", "onnx-float16")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].endswith(
+        "The backend onnx-float16 is not installed here; install vqi-onnx-float16."
+    )

@@ -1,8 +1,8 @@
-"""A small detector with a memory bank, and its bundle: real graphs of both backends in a few kilobytes."""
+"""A small detector with a memory bank, and its bundle: real graphs of both default formats in a few kilobytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,18 +19,22 @@ from vqi.deployment.bundle import (
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
+    Deviation,
+    FormatEntry,
     GeometryEntry,
-    Graph,
+    Parity,
     Plausibility,
     Preprocessing,
     RangeEntry,
     Sidecar,
     Thresholds,
     Weights,
-    file_entries,
+    format_files,
+    shared_files,
     write_sidecar,
 )
-from vqi.deployment.graph_export import export_graphs
+from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
+from vqi.deployment.graph_export import ExportedGraphs, export_graphs
 from vqi.detectors.interface import Detector, Scores
 
 GEOMETRY = Geometry(size=(64, 64), crop=(48, 56))
@@ -81,7 +85,26 @@ def toy_plausibility() -> Plausibility:
     return Plausibility(images=8, normals=8, false_alarm_rate=false_alarm_rate(rows), ranges=ranges)
 
 
-def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[CalibrationScore]) -> Sidecar:
+def toy_entry(folder: Path, export_format: ExportFormat, exported: ExportedGraphs) -> FormatEntry:
+    return FormatEntry(
+        backend=export_format.backend,
+        precision=export_format.precision,
+        install=export_format.install,
+        tolerance=1e-3,
+        deviations=[Deviation(batch=1, score=2e-6, map=3e-6, flipped=0)],
+        latency_ms=1.0,
+        notes=exported.notes[export_format.name],
+        files=format_files(export_format, folder),
+    )
+
+
+def toy_sidecar(
+    folder: Path,
+    exported: ExportedGraphs,
+    threshold: float,
+    scores: list[CalibrationScore],
+    formats: Sequence[ExportFormat],
+) -> Sidecar:
     return Sidecar(
         name="plates",
         method="toy",
@@ -93,7 +116,7 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[Calib
         preprocessing=Preprocessing(
             decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())
         ),
-        graph=graph,
+        graph=exported.graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
         boxes=Boxes(),
         plausibility=toy_plausibility(),
@@ -109,13 +132,14 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[Calib
             scores=scores,
         ),
         metrics={},
-        parity={},
+        parity=Parity(formula="toy", images=1),
+        formats={one.name: toy_entry(folder, one, exported) for one in formats},
         versions={"vqi": "0"},
-        files=file_entries(folder),
+        files=shared_files(folder),
     )
 
 
-def write_toy_bundle(folder: Path) -> None:
+def write_toy_bundle(folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:
     """A complete bundle whose threshold lies between the normals' scores and the defects'."""
     detector = toy_detector()
 
@@ -125,7 +149,7 @@ def write_toy_bundle(folder: Path) -> None:
         return CalibrationScore(score=float(image), map_max=float(values.max()), map_median=float(values.median()))
 
     threshold = (scored(99).score + scored(99, True).score) / 2
-    sidecar = toy_sidecar(
-        folder, export_graphs(detector, folder), threshold, [scored(seed) for seed in range(100, 108)]
-    )
-    write_sidecar(folder, sidecar)
+    chosen = check_formats(formats)
+    exported = export_graphs(detector, folder, chosen)
+    calibration = [scored(seed) for seed in range(100, 108)]
+    write_sidecar(folder, toy_sidecar(folder, exported, threshold, calibration, chosen))

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.settings import DataSettings, ImageSettings, PixelSettings
 from vqi.dataset.splits import resolve_labelled_fraction
+from vqi.deployment.exports import check_formats
 from vqi.deployment.settings import ExportSettings
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
 from vqi.evaluation.settings import ThresholdSettings
@@ -122,6 +123,7 @@ class Category(Settings):
         """What no single section can say: the method's settings, its labels, device and precision, placement. Raises
         BadInput."""
         parse_settings(self.method.name, self.method.settings)
+        check_formats(self.export.formats)
         resolve_labelled_fraction(self.data.labelled_fraction, settings_class(self.method.name).supervised)
         device = self.step_placements["train"].device
         if self.trains:

@@ -33,7 +33,7 @@ def change(bundle: Path, *keys: str, value) -> None:
 
 def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
     value = json.loads((bundle / "bundle.json").read_text())
-    assert value["format"] == "vqi-bundle/2"
+    assert value["format"] == "vqi-bundle/3"
     assert value["preprocessing"] == {
         "decoding": asdict(DEFAULT),
         "colour": "RGB",
@@ -42,28 +42,48 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
         "normalisation": "inside the graph",
         "geometry": {"size": [64, 64], "crop": [48, 56], "region": None},
     }
-    assert value["graph"]["precision"] == "float32"
-    assert set(value["files"]) == {"model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"}
-    assert value["files"]["model.onnx"]["sha256"] == sha256_of(bundle / "model.onnx")
+    assert set(value["files"]) == {"index.safetensors"}
+    formats = value["formats"]
+    assert {name: set(entry["files"]) for name, entry in formats.items()} == {
+        "onnx": {"model.onnx"},
+        "openvino": {"openvino/model.xml", "openvino/model.bin"},
+    }
+    assert {entry["precision"] for entry in formats.values()} == {"float32"}
+    assert formats["onnx"]["notes"] == {"opset": 20}
+    assert formats["onnx"]["files"]["model.onnx"]["sha256"] == sha256_of(bundle / "model.onnx")
     assert read_sidecar(bundle).calibration.guarantee == "At most 1 of 9 normals is rejected."
 
 
 @pytest.mark.parametrize(
     ("keys", "value", "sentence"),
     [
-        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/2'; a newer vqi made it"),
+        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/3'; a newer vqi made it"),
         (
             ("format",),
             "vqi-bundle/1",
             "does not hold how files are decoded, the calibration scores .*: run the category again",
         ),
-        (("format",), "thesis", "this version reads 'vqi-bundle/2'; export again"),
+        (("format",), "thesis", "this version reads 'vqi-bundle/3'; export again"),
         (("surprise",), 1, "malformed at surprise"),
         (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
         (("thresholds", "image"), float("nan"), "malformed at thresholds.image"),
         (("files", "../../etc/passwd"), {"sha256": "0" * 64, "bytes": 1}, "malformed at files"),
         (("files",), {}, "does not name index.safetensors"),
-        (("files", "model.onnx", "sha256"), "0" * 64, "model.onnx of the bundle .* is not the one that was exported"),
+        (
+            ("formats", "onnx", "files", "model.onnx", "sha256"),
+            "0" * 64,
+            "model.onnx of the bundle .*, of its format onnx, is not the one that was exported",
+        ),
+        (("formats", "onnx", "files", "../../etc/passwd"), {"sha256": "0" * 64, "bytes": 1}, "malformed at formats"),
+        (
+            ("formats", "onnx", "files", "openvino/model.bin"),
+            {"sha256": "0" * 64, "bytes": 1},
+            r"malformed at formats.onnx.files.openvino/model.bin \(not a file of this format\)",
+        ),
+        (("formats", "onnx", "files"), {}, "does not name model.onnx of its format onnx"),
+        (("formats", "onnx", "offset"), 1, r"malformed at formats.onnx.offset \(this version knows no such key\)"),
+        (("formats", "onnx", "install"), "x; rm -rf /", "malformed at formats.onnx.install"),
+        (("formats", "Not a name"), {}, "malformed at formats"),
         (("preprocessing", "colour"), "BGR", "malformed at preprocessing.colour"),
         (("preprocessing", "geometry", "crop"), None, "contradicts itself"),
         (("preprocessing", "geometry", "size"), [9, 10**9], "between 32 and 4096"),
@@ -88,7 +108,9 @@ def test_a_sidecar_that_was_tampered_with_is_refused_in_one_sentence(bundle: Pat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/2"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/2"}', b'{"format": "vqi-bundle/3"}']
+)
 def test_a_sidecar_that_is_none_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / "bundle.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"bundle\.json"):
@@ -137,7 +159,7 @@ def test_an_unknown_backend_or_device_is_refused(bundle: Path, backend: str, dev
 
 @pytest.mark.parametrize(("bytes_per_image", "batch"), [(1, 8), (512 * 2**20 // 3, 3), (2**40, 1)])
 def test_the_batch_is_bounded_by_the_largest_tensor(bytes_per_image: int, batch: int) -> None:
-    assert Graph(input_shape=[None, 3, 32, 32], index=[], opset=20, bytes_per_image=bytes_per_image).batch_size == batch
+    assert Graph(input_shape=[None, 3, 32, 32], index=[], bytes_per_image=bytes_per_image).batch_size == batch
 
 
 def test_a_threshold_that_promises_nothing_has_no_rate(bundle: Path) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vqi.dataset.manifest import Extent, Sample
-from vqi.deployment.parity import Deviation, deviations, judge, largest_deviation, parity_samples
+from vqi.deployment.bundle import Deviation
+from vqi.deployment.parity import TimedRun, deviations, judge, largest_deviation, parity_samples
 from vqi.platform.errors import GateRefused
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 50.0, 6.0, 7.0], np.float32)
@@ -22,10 +23,10 @@ def sample(number: int, split: str, label: str) -> Sample:
 
 
 def test_the_same_numbers_pass_at_every_batch() -> None:
-    measured = list(deviations((SCORES, MAPS), "toy", graph, IMAGES, 3.5))
+    measured = list(deviations((SCORES, MAPS), graph, IMAGES, 3.5))
     assert [deviation.batch for deviation in measured] == [1, 5]
-    record = judge(measured, 1e-6, 7)
-    assert record["measured"][0] == {"backend": "toy", "batch": 1, "score": 0.0, "map": 0.0, "flipped": 0}
+    judge("toy", measured, 1e-6, 7)
+    assert measured[0] == Deviation(batch=1, score=0.0, map=0.0, flipped=0)
 
 
 def test_a_deviation_is_relative_to_the_value_or_the_scale_whichever_is_larger() -> None:
@@ -39,7 +40,7 @@ def test_a_shift_that_only_a_batch_shows_is_detected() -> None:
         return scores + (0.1 if len(images) > 1 else 0), maps
 
     with pytest.raises(GateRefused, match=r"score deviates by 0\.02\d? on toy at batch 5, the tolerance is 0\.001"):
-        judge(list(deviations((SCORES, MAPS), "toy", batched, IMAGES, 3.5)), 1e-3, 7)
+        judge("toy", list(deviations((SCORES, MAPS), batched, IMAGES, 3.5)), 1e-3, 7)
 
 
 def test_a_map_that_is_wrong_in_one_pixel_is_refused() -> None:
@@ -49,18 +50,15 @@ def test_a_map_that_is_wrong_in_one_pixel_is_refused() -> None:
         return scores, maps
 
     with pytest.raises(GateRefused, match="map deviates"):
-        judge(list(deviations((SCORES, MAPS), "toy", spoiled, IMAGES, 3.5)), 1e-3, 7)
+        judge("toy", list(deviations((SCORES, MAPS), spoiled, IMAGES, 3.5)), 1e-3, 7)
 
 
 @pytest.mark.parametrize("spoil", [lambda v: v * np.nan, lambda v: v[..., :-1], lambda v: v[:-1]])
 def test_maps_that_are_not_finite_or_of_another_shape_are_refused(spoil) -> None:
     with pytest.raises(GateRefused, match="deviates by inf"):
         judge(
-            list(
-                deviations(
-                    (SCORES, MAPS), "toy", lambda images: (graph(images)[0], spoil(graph(images)[1])), IMAGES, 3.5
-                )
-            ),
+            "toy",
+            list(deviations((SCORES, MAPS), lambda images: (graph(images)[0], spoil(graph(images)[1])), IMAGES, 3.5)),
             1e9,
             7,
         )
@@ -72,14 +70,25 @@ def test_a_flipped_decision_is_refused_within_the_tolerance_but_not_a_tie() -> N
         return scores * np.float32(1.0005), maps
 
     with pytest.raises(GateRefused, match="decides 1 of 7 images differently"):
-        judge(list(deviations((SCORES, MAPS), "toy", lifted, IMAGES, 3.0005)), 1e-3, 7)
-    assert [deviation.flipped for deviation in deviations((SCORES, MAPS), "toy", lifted, IMAGES, 3.0)] == [0, 0]
+        judge("toy", list(deviations((SCORES, MAPS), lifted, IMAGES, 3.0005)), 1e-3, 7)
+    assert [deviation.flipped for deviation in deviations((SCORES, MAPS), lifted, IMAGES, 3.0)] == [0, 0]
 
 
-def test_the_gate_names_the_backend_that_deviates() -> None:
-    measured = [Deviation("onnxruntime", 1, 0.0, 0.0, 0), Deviation("openvino", 5, 0.0, 0.02, 0)]
+def test_the_gate_names_the_format_that_deviates() -> None:
+    measured = [Deviation(batch=1, score=0.0, map=0.0, flipped=0), Deviation(batch=5, score=0.0, map=0.02, flipped=0)]
     with pytest.raises(GateRefused, match="on openvino at batch 5"):
-        judge(measured, 1e-3, 7)
+        judge("openvino", measured, 1e-3, 7)
+    judge("openvino", measured, 0.02, 7)
+
+
+def test_images_that_run_alone_are_timed_after_a_warm_up() -> None:
+    timed = TimedRun(graph)
+    list(deviations((SCORES, MAPS), timed, IMAGES, 3.5))
+    assert len(timed._seconds) == 7  # batches of 5 and 2 are not
+    timed._seconds = [9.0, 9.0, 0.002, 0.003, 0.004]
+    assert timed.latency_ms == 3.0
+    timed._seconds = [0.005]
+    assert timed.latency_ms == 5.0
 
 
 def test_images_are_half_defects_of_the_test_split_spread_evenly() -> None:

@@ -16,10 +16,11 @@ from toy_bundle import GEOMETRY, photograph, toy_detector
 from vqi.dataset.geometry import to_input
 from vqi.dataset.images import Decoding
 from vqi.deployment.bundle import Boxes, DecodingEntry, read_sidecar, write_sidecar
-from vqi.deployment.graph_runtime import BACKENDS
 from vqi.deployment.predictor import Prediction, Predictor, Unreadable, pixels_of
 from vqi.evaluation.pictures import boxes
 from vqi.platform.errors import BadInput
+
+BACKENDS = ("openvino", "onnxruntime")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from normals import Batches, TensorImages, smooth_images, with_defect
 
+from vqi.deployment.exports import check_formats
 from vqi.deployment.graph_export import export_graphs
-from vqi.deployment.graph_runtime import OnnxRuntimeGraph, OpenVinoGraph
 from vqi.detectors.fastflow import Fastflow
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
@@ -184,9 +184,9 @@ def test_the_exported_graphs_score_alike_at_any_batch(tmp_path: Path):
     images = with_defect(smooth_images(3, seed=9))
     with torch.inference_mode():
         expected = detector(images)
-    for runtime in (OnnxRuntimeGraph, OpenVinoGraph):
-        graph = runtime(tmp_path, (64, 64), {}, "cpu", 2)
+    for export_format in check_formats(("onnx", "openvino")):
+        infer = export_format.open(tmp_path, (64, 64), {}, "cpu", 2)
         for batch in (1, 3):
-            score, values = graph.run(images[:batch].numpy())
+            score, values = infer(images[:batch].numpy())
             np.testing.assert_allclose(score, expected.image[:batch], rtol=1e-4)
             np.testing.assert_allclose(values, expected.map[:batch], rtol=1e-4, atol=1e-5)

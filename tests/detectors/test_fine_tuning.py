@@ -121,7 +121,7 @@ def test_a_network_file_that_lacks_a_layer_is_refused(method, tmp_path):
 def test_the_exported_graph_gives_the_same_scores_for_any_batch(method, tmp_path):
     detector = taught(method)
     detector.build_index(Batches(smooth_images(8)))
-    graph = export_graphs(detector, tmp_path)
+    graph = export_graphs(detector, tmp_path).graph
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     index = {tensor.name: detector.index[tensor.name].numpy() for tensor in graph.index}
     for count in (1, 3):

@@ -14,8 +14,8 @@ from normals import Batches, smooth_images
 from torch import Tensor
 
 from every_method import SMALL
+from vqi.deployment.exports import check_formats
 from vqi.deployment.graph_export import export_graphs
-from vqi.deployment.graph_runtime import OnnxRuntimeGraph, OpenVinoGraph
 from vqi.detectors.backbones import create_backbone
 from vqi.detectors.dfm import Dfm
 from vqi.detectors.features import CommonGrid
@@ -188,7 +188,7 @@ def test_graphs_agree_at_odd_sizes(method: str, backbone: BackboneSettings, sett
         expected = detector(images)
     export_graphs(detector, tmp_path)
     index = {name: tensor.numpy() for name, tensor in detector.index.items()}
-    for runtime in (OnnxRuntimeGraph, OpenVinoGraph):
-        score, values = runtime(tmp_path, size, index, "cpu", 1).run(images.numpy())
+    for export_format in check_formats(("onnx", "openvino")):
+        score, values = export_format.open(tmp_path, size, index, "cpu", 1)(images.numpy())
         np.testing.assert_allclose(score, expected.image, rtol=1e-3)
         np.testing.assert_allclose(values, expected.map, rtol=2e-3, atol=1e-3 * float(expected.map.max()))

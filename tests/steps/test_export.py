@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,17 +11,17 @@ import torch
 from PIL import Image
 
 from step_calls import export, ingest
+from strange_formats import Register, Strange, registering
 from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import DecodingEntry, read_sidecar
-from vqi.deployment.graph_runtime import BACKENDS
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
 from vqi.platform.devices import PRECISIONS
-from vqi.platform.errors import BadInput, GateRefused
+from vqi.platform.errors import BadInput, GateRefused, RunFailed
 
 GEOMETRY = Geometry(size=(72, 80), crop=(64, 72))
 
@@ -129,14 +130,18 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
         sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3
     )
     sidecar = read_sidecar(bundle)
-    assert {measured["backend"] for measured in sidecar.parity["measured"]} == {"onnxruntime", "openvino"}
-    assert {measured["batch"] for measured in sidecar.parity["measured"]} == {1, 5}
+    assert [entry.backend for entry in sidecar.formats.values()] == ["onnxruntime", "openvino"]
+    for entry in sidecar.formats.values():
+        assert {deviation.batch for deviation in entry.deviations} == {1, 5}
+        assert 0 <= entry.largest_deviation <= 1e-3 == entry.tolerance
+        assert entry.latency_ms
+        assert entry.size_mib > 0
     assert sidecar.metrics == {"image_auroc": 1.0}
     detector = load_detector(inputs["network"], inputs["index"])
     pixels = [photograph(33), photograph(34, defect=True), photograph(35)]
     with torch.inference_mode():
         expected = detector(torch.from_numpy(np.stack([to_input(GEOMETRY.apply(image)) for image in pixels])))
-    for backend in BACKENDS:
+    for backend in ("openvino", "onnxruntime"):
         for image, score, values in zip(
             Predictor(bundle, backend).predict(pixels), expected.image, expected.map, strict=True
         ):
@@ -175,6 +180,115 @@ def test_an_evaluation_with_another_calibration_is_refused(padim: dict[str, Path
 def test_the_gate_refuses_and_leaves_nothing(tmp_path: Path, padim: dict[str, Path]) -> None:
     with pytest.raises(GateRefused, match="the tolerance is 1e-12; no bundle was written"):
         export(**padim, tolerance=1e-12, bundle=tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+    yield from registering(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("formats", "sentence"),
+    [
+        ((), "export.formats is empty"),
+        (("onnx", "onnx"), "names onnx more than once"),
+        (("onx",), "Did you mean 'onnx'"),
+        (("strange",), "cannot be written here, for lack of no_such_module, no_such.module; install that"),
+    ],
+)
+def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(
+    tmp_path: Path, padim: dict[str, Path], register: Register, formats: tuple[str, ...], sentence: str
+) -> None:
+    register(type("Elsewhere", (Strange,), {"writes_with": ("no_such_module", "no_such.module")}))
+    with pytest.raises(BadInput, match=sentence):
+        export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=formats)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_strangers_format_is_written_gated_and_described(
+    tmp_path: Path, padim: dict[str, Path], register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Own(Strange):
+        tolerance = 0.5
+        precision = "int8"
+
+    register(Own)
+    # No deviation at all is allowed, but for a format that states its own.
+    costs = export(**padim, tolerance=1e-12, bundle=tmp_path / "bundle", formats=["strange"])
+    sidecar = read_sidecar(tmp_path / "bundle")
+    assert list(sidecar.formats) == ["strange"]
+    entry = sidecar.formats["strange"]
+    assert set(entry.files) == {"strange/graph.bin", "strange/mean.txt"}
+    assert (entry.tolerance, entry.precision, entry.install, entry.notes) == (
+        0.5,
+        "int8",
+        "vqi-strange",
+        {"whole": True},
+    )
+    assert 0 < entry.largest_deviation < 1e-3
+    assert costs["latency_ms"] == entry.latency_ms
+    # What a quantisation would be calibrated on: the training normals as the network sees them.
+    data = Dataset(padim["dataset"])
+    normals = [to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("train")]
+    mean = float((tmp_path / "bundle/strange/mean.txt").read_text())
+    assert mean == pytest.approx(float(np.mean(normals)), abs=1e-4)
+    assert "strange: largest deviation" in capsys.readouterr().err
+    assert sidecar.versions["onnxruntime"]
+    assert "openvino" not in sidecar.versions
+    (predicted,) = Predictor(tmp_path / "bundle", "strange-runtime").predict([photograph(33)])
+    assert isinstance(predicted, Prediction)
+
+
+def fail(*arguments: object) -> None:
+    raise ValueError("two lines\nof trouble")
+
+
+def refuse(*arguments: object) -> None:
+    raise BadInput("Half precision is too small for a weight.")
+
+
+def write_hidden(self: Strange, source: object, folder: Path) -> dict[str, bool]:
+    notes = dict(Strange.write(self, source, folder))  # type: ignore[arg-type]
+    (folder / "strange/.hidden").write_text("")
+    return notes  # type: ignore[return-value]
+
+
+def drift(self: Strange, *arguments: object) -> object:
+    infer = Strange.open(self, *arguments)  # type: ignore[arg-type]
+    return lambda images: (infer(images)[0] * 1.01, infer(images)[1])
+
+
+def write_beside(self: Strange, source: object, folder: Path) -> dict[str, bool]:
+    (folder / "else.txt").write_text("")
+    return dict(Strange.write(self, source, folder))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stated", "kind", "sentence"),
+    [
+        ({"write": fail}, RunFailed, r"The export format strange cannot be written \(ValueError: two lines\)\.$"),
+        ({"write": lambda *_: {}}, RunFailed, "The export format strange did not write its file strange/; mend"),
+        ({"write": lambda *_: {"list": []}}, RunFailed, "The export format strange notes 'list' as other than"),
+        ({"write": write_beside}, RunFailed, "The export format strange wrote else.txt, which is not one of its files"),
+        (
+            {"open": fail},
+            RunFailed,
+            r"The format strange of the bundle .* cannot be opened \(ValueError: two lines of t",
+        ),
+        ({"open": lambda *_: fail}, RunFailed, "strange-runtime failed on a batch of 1: two lines of trouble"),
+        ({"open": drift}, GateRefused, "its score deviates by 0.01 on strange at batch 1, the tolerance is 0.001"),
+    ],
+)
+def test_a_strangers_format_that_fails_is_named_and_leaves_nothing(
+    tmp_path: Path, padim: dict[str, Path], register: Register, stated: dict, kind: type[Exception], sentence: str
+) -> None:
+    register(type("Failing", (Strange,), stated))
+    with pytest.raises(kind, match=sentence) as refused:
+        export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=["strange"])
+    assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,13 +2,13 @@
 without torch.
 
     bundle.json           this module: preprocessing, inputs and outputs, thresholds and their guarantee, fingerprints,
-                          versions, hashes
-    model.onnx            the graph: `images` and the index tensors in, `score` and `map` out
-    openvino/model.xml    the same graph for OpenVINO, with its weights in model.bin
+                          versions, the formats inside, hashes
     index.safetensors     the index tensors, where the method has any
+    model.onnx ...        the graph: `images` and the index tensors in, `score` and `map` out; in one or more formats,
+                          each with files of its own (vqi.deployment.exports)
 
-A bundle may come from anywhere: its sidecar is parsed strictly, its files have fixed names and are checked against
-their hashes before use.
+A bundle may come from anywhere: its sidecar is parsed strictly, and the files of every format that is known here are
+those the format states and are checked against their hashes before use. Formats that are not known here are ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
@@ -25,18 +25,17 @@ from pydantic.dataclasses import dataclass
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
+from vqi.deployment.exports import BUNDLE_FILE, NAME, PACKAGE, PRECISION, ExportFormat, export_formats
+from vqi.deployment.exports.export_format import covers
 from vqi.evaluation import thresholds
 from vqi.platform.devices import PRECISIONS
-from vqi.platform.errors import BadInput
+from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of, write_json
 
-FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
+FORMAT: Literal["vqi-bundle/3"] = "vqi-bundle/3"
+EARLIER_FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
 SIDECAR = "bundle.json"
-ONNX = "model.onnx"
-OPENVINO = "openvino/model.xml"
-OPENVINO_WEIGHTS = "openvino/model.bin"
-INDEX = "index.safetensors"
-FILES = (ONNX, OPENVINO, OPENVINO_WEIGHTS, INDEX)
+INDEX: Literal["index.safetensors"] = "index.safetensors"
 
 # What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank
 # of 16,000 are 65 MB an image.
@@ -73,9 +72,13 @@ class Graph(Part):
     input_shape: list[int | None]
     outputs: tuple[Literal["score"], Literal["map"]] = ("score", "map")
     index: list[IndexTensor]
-    precision: Literal["float32"] = "float32"
-    opset: int
     bytes_per_image: int = Field(gt=0)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images, pixels."""
+        height, width = (side or 0 for side in self.input_shape[2:])
+        return height, width
 
     @property
     def batch_size(self) -> int:
@@ -245,10 +248,55 @@ class DatasetEntry(Part):
     fingerprint: str = Sha256
 
 
-class Sidecar(Part):
-    """`bundle.json`. `parity` is what the gate measured; `metrics` are the test set's, for people."""
+class Deviation(Part):
+    """The largest deviations of one format's graph at one batch size, and how many decisions flipped
+    (vqi.deployment.parity)."""
 
-    format: Literal["vqi-bundle/2"] = FORMAT
+    batch: int = Field(ge=1)
+    score: float
+    map: float
+    flipped: int = Field(ge=0)
+
+
+class FormatEntry(BaseModel):
+    """One format inside. `deviations` are what the parity gate measured, within `tolerance`; `latency_ms` is one image
+    alone on the machine that exported; `install` is the package that runs it; `notes` are the format's own, for people.
+
+    Keys that are not known here are kept: they are an error in a format that this version knows (read_sidecar), and
+    another version's affair in one that it does not.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    backend: str = Field(pattern=NAME)
+    precision: str = Field(pattern=PRECISION)
+    install: str = Field(pattern=PACKAGE)
+    tolerance: float
+    deviations: list[Deviation]
+    latency_ms: float | None
+    notes: dict[str, bool | int | float | str]
+    files: dict[Annotated[str, Field(pattern=BUNDLE_FILE)], FileEntry]
+
+    @property
+    def largest_deviation(self) -> float:
+        """Of scores and maps, at any batch; 0 where nothing was measured."""
+        return max((max(deviation.score, deviation.map) for deviation in self.deviations), default=0.0)
+
+    @property
+    def size_mib(self) -> float:
+        return sum(entry.bytes for entry in self.files.values()) / 2**20
+
+
+class Parity(Part):
+    """How the gate compared the graphs with the detector: what a deviation is, and on how many photographs."""
+
+    formula: str
+    images: int
+
+
+class SidecarBase(Part):
+    """What every version of the sidecar that is read here has. `metrics` are the test set's, for people."""
+
     name: str
     method: str
     settings: dict[str, Any]
@@ -263,9 +311,7 @@ class Sidecar(Part):
     calibration: Calibration
     plausibility: Plausibility
     metrics: dict[str, Any]
-    parity: dict[str, Any]
     versions: dict[str, str]
-    files: dict[Literal["model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"], FileEntry]
 
     @property
     def geometry(self) -> Geometry:
@@ -276,10 +322,42 @@ class Sidecar(Part):
         return self.preprocessing.decoding
 
 
-def file_entries(folder: Path) -> dict[Any, FileEntry]:
-    """Hash and size of every file of the bundle that is in `folder`, by its name in the bundle."""
-    present = [(name, folder / name) for name in FILES if (folder / name).is_file()]
-    return {name: FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present}
+class Sidecar(SidecarBase):
+    """`bundle.json`. `formats` are the forms of the graph inside, by name; `files` are what they share."""
+
+    format: Literal["vqi-bundle/3"] = FORMAT
+    parity: Parity
+    formats: dict[Annotated[str, Field(pattern=NAME)], FormatEntry]
+    files: dict[Literal["index.safetensors"], FileEntry]
+
+
+def shared_files(folder: Path) -> dict[Literal["index.safetensors"], FileEntry]:
+    """Hash and size of what the formats of a bundle in `folder` share."""
+    return {INDEX: _file_entry(folder / INDEX)} if (folder / INDEX).is_file() else {}
+
+
+def format_files(export_format: ExportFormat, folder: Path) -> dict[str, FileEntry]:
+    """Hash and size of every file of a format in the bundle `folder`, by its name in the bundle.
+
+    Raises RunFailed where one that the format states is missing.
+    """
+    names: list[str] = []
+    for name in export_format.files:
+        held = sorted((folder / name).rglob("*")) if name.endswith("/") else [folder / name]
+        files = [path.relative_to(folder).as_posix() for path in held if path.is_file()]
+        if not files:
+            raise RunFailed(f"The export format {export_format.name} did not write its file {name}; mend the format.")
+        if unusable := [file for file in files if not re.fullmatch(BUNDLE_FILE, file)]:
+            raise RunFailed(
+                f"The export format {export_format.name} wrote {unusable[0]!r}; names in a bundle are of letters, "
+                "digits, '_', '.' and '-', and do not begin with '.' or '-'; mend the format."
+            )
+        names += files
+    return {name: _file_entry(folder / name) for name in names}
+
+
+def _file_entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
@@ -288,10 +366,10 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
 
 
 def read_sidecar(folder: Path) -> Sidecar:
-    """Parse `bundle.json` strictly and check every file of the bundle against its hash.
+    """Parse `bundle.json` strictly and check the files of every format that is known here against their hashes.
 
-    Raises BadInput where the sidecar is missing, of another format or malformed, and where a file is missing or
-    differs.
+    A bundle of the format before this one is read too. Raises BadInput where the sidecar is missing, of another format
+    or malformed, and where a file is missing or differs.
     """
     folder = Path(folder)
     path = folder / SIDECAR
@@ -309,30 +387,61 @@ def read_sidecar(folder: Path) -> Sidecar:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__}); export again.") from error
-    needed = {ONNX, OPENVINO, OPENVINO_WEIGHTS} | ({INDEX} if sidecar.graph.index else set())
-    if missing := sorted(needed - set(sidecar.files)):
-        raise BadInput(f"{path} does not name {missing[0]}; export again.")
-    for name, entry in sidecar.files.items():
-        file = folder / name
-        if not file.is_file():
-            raise BadInput(f"The bundle {folder} lacks its file {name}; copy it whole or export again.")
-        if file.stat().st_size != entry.bytes or sha256_of(file) != entry.sha256:
-            raise BadInput(
-                f"The file {name} of the bundle {folder} is not the one that was exported (its SHA-256 differs); "
-                "export again."
-            )
+    known = export_formats()
+    if sidecar.graph.index and INDEX not in sidecar.files:
+        raise BadInput(f"{path} does not name {INDEX}; export again.")
+    for file, entry in sidecar.files.items():
+        _check_file(folder, file, entry)
+    for name, inside in sidecar.formats.items():
+        if name in known:
+            _check_format(folder, known[name], inside)
     return sidecar
+
+
+def _check_format(folder: Path, export_format: ExportFormat, inside: FormatEntry) -> None:
+    """Raise BadInput where a format's entry or files are not what the format states, or differ from their hashes."""
+    path, name = folder / SIDECAR, export_format.name
+    if inside.model_extra:
+        raise BadInput(
+            f"{path} is malformed at formats.{name}.{next(iter(inside.model_extra))} (this version knows no such key); "
+            "export again, or use the version of vqi that made it."
+        )
+    for stated in export_format.files:
+        if not any(covers(stated, file) for file in inside.files):
+            raise BadInput(f"{path} does not name {stated} of its format {name}; export again.")
+    for file, entry in inside.files.items():
+        if not export_format.owns(file):
+            raise BadInput(
+                f"{path} is malformed at formats.{name}.files.{file} (not a file of this format); export again."
+            )
+        _check_file(folder, file, entry, f" of its format {name}")
+
+
+def _check_file(folder: Path, name: str, entry: FileEntry, owner: str = "") -> None:
+    file = folder / name
+    if not file.is_file():
+        raise BadInput(f"The bundle {folder} lacks its file {name}{owner}; copy it whole or export again.")
+    if file.stat().st_size != entry.bytes or sha256_of(file) != entry.sha256:
+        raise BadInput(
+            f"The file {name} of the bundle {folder}{',' if owner else ''}{owner}{',' if owner else ''} is not the one "
+            "that was exported (its SHA-256 differs); export again."
+        )
 
 
 def _parsed(text: str, path: Path) -> Sidecar:
     try:
         value = json.loads(text)
         version = value.get("format") if isinstance(value, dict) else None
-        if version != FORMAT:
+        if version not in (FORMAT, EARLIER_FORMAT):
             raise BadInput(f"{path} has format {version!r}, this version reads {FORMAT!r}; {_remedy(version)}.")
         # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about
         # everything else.
-        sidecar = Sidecar.model_validate_json(text)
+        if version == EARLIER_FORMAT:
+            from vqi.deployment.bundle_2 import Sidecar2
+
+            sidecar = Sidecar2.model_validate_json(text).as_current()
+        else:
+            sidecar = Sidecar.model_validate_json(text)
         height, width = sidecar.geometry.input_size
     except ValidationError as error:
         first = error.errors()[0]

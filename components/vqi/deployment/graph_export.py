@@ -1,4 +1,4 @@
-"""A detector as a graph: ONNX from torch.export, OpenVINO from that ONNX.
+"""A detector as a graph: traced by torch.export, and written in every chosen export format.
 
 The graph takes `images` float32 [N, 3, h, w] in [0, 1], N dynamic, and the index tensors as further named inputs; it
 returns `score` [N] and `map` [N, h, w]. The index is an input and never a constant: a bank baked into the graph is what
@@ -13,15 +13,19 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqi.deployment.bundle import INDEX, ONNX, OPENVINO, Graph, IndexTensor
-from vqi.platform.errors import RunFailed
+from vqi.deployment.bundle import INDEX, Graph, IndexTensor
+from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
+from vqi.deployment.exports.export_format import Note
+from vqi.platform.errors import RunFailed, VqiError
 
 if TYPE_CHECKING:
     import onnx
@@ -47,40 +51,97 @@ class IndexedGraph(nn.Module):
         return scores.image, scores.map
 
 
-def export_graphs(detector: Detector, folder: Path) -> Graph:
-    """Write `model.onnx`, `openvino/model.xml|.bin` and `index.safetensors` of a float32 detector on the CPU; returns
-    what a sidecar says of them.
+class TracedDetector:
+    """What an export format writes from.
 
-    Raises RunFailed where the detector cannot be traced with a dynamic batch, or where an index tensor ended up inside
-    the graph.
+    `detector` is in float32, on the CPU, in evaluation mode, and traced as `program`: images `[N, 3, h, w]` and the
+    tensors of `index`, sorted by name, in; scores `[N]` and maps `[N, h, w]` out. `graph` is what the sidecar says of
+    it. `normals` are training photographs as the network sees them, float32 [3, h, w], read as they are taken: what a
+    quantisation is calibrated on.
     """
-    import onnx
 
+    def __init__(self, detector: Detector, normals: Iterable[np.ndarray] = ()) -> None:
+        """Raises RunFailed where the detector cannot be traced with a dynamic batch, or where an index tensor ended up
+        inside the graph."""
+        self.detector, self.normals = detector.eval(), normals
+        self.index: dict[str, Tensor] = {name: detector.index[name] for name in sorted(detector.index)}
+        self.program = traced(detector, list(self.index))
+        _check_index_outside(self.program, self.index)
+        self.graph = Graph(
+            input_shape=[None, 3, *detector.input_size],
+            index=[
+                IndexTensor(
+                    name=name,
+                    dtype=str(tensor.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+                    shape=list(tensor.shape),
+                )
+                for name, tensor in self.index.items()
+            ],
+            bytes_per_image=largest_intermediate(self.program) // EXAMPLE_IMAGES,
+        )
+
+    @cached_property
+    def onnx(self) -> onnx.ModelProto:
+        """The program as ONNX, which several formats are made from: inputs `images` and the index tensors, outputs
+        `score` and `map`. Copy it before changing it."""
+        return _onnx_model(self.program, list(self.index))
+
+
+class ExportedGraphs(NamedTuple):
+    """What a sidecar says of the graph, and what each format notes about its files."""
+
+    graph: Graph
+    notes: dict[str, dict[str, Note]]
+
+
+def export_graphs(
+    detector: Detector,
+    folder: Path,
+    formats: Sequence[ExportFormat] | None = None,
+    normals: Iterable[np.ndarray] = (),
+) -> ExportedGraphs:
+    """Write the graph of a float32 detector on the CPU in every format (None: the default ones), and
+    `index.safetensors`.
+
+    Raises RunFailed where the detector cannot be traced into an honest graph (see TracedDetector), or where a format
+    cannot be written; its sentence names the format.
+    """
     folder = Path(folder)
-    names = sorted(detector.index)
-    program = traced(detector, names)
-    _check_index_outside(program, detector.index)
-    model = _onnx_model(program, names)
-    onnx.save_model(model, folder / ONNX)
-    _convert_to_openvino(folder / ONNX, folder / OPENVINO)
-    if names:
+    source = TracedDetector(detector, normals)
+    if source.index:
         from safetensors.torch import save_file
 
-        save_file({name: detector.index[name].contiguous() for name in names}, folder / INDEX)
+        save_file({name: tensor.contiguous() for name, tensor in source.index.items()}, folder / INDEX)
         (folder / INDEX).chmod(0o644)  # safetensors makes files that their owner alone can read
-    return Graph(
-        input_shape=[None, 3, *detector.input_size],
-        index=[
-            IndexTensor(
-                name=name,
-                dtype=str(detector.index[name].dtype).removeprefix("torch."),  # type: ignore[arg-type]
-                shape=list(detector.index[name].shape),
-            )
-            for name in names
-        ],
-        opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
-        bytes_per_image=largest_intermediate(program) // EXAMPLE_IMAGES,
+    if formats is None:
+        formats = check_formats(DEFAULT_FORMATS)
+    return ExportedGraphs(
+        source.graph,
+        {export_format.name: _write_format(export_format, source, folder) for export_format in formats},
     )
+
+
+def _write_format(export_format: ExportFormat, source: TracedDetector, folder: Path) -> dict[str, Note]:
+    before = set(_files(folder))
+    try:
+        notes = dict(export_format.write(source, folder))
+    except VqiError as error:
+        raise type(error)(f"The export format {export_format.name} cannot be written: {error}") from error
+    except Exception as error:  # whatever the writer of a format, ours or a stranger's, meets
+        raise RunFailed(
+            f"The export format {export_format.name} cannot be written ({type(error).__name__}: {_first_line(error)})."
+        ) from error
+    if stray := sorted(file for file in set(_files(folder)) - before if not export_format.owns(file)):
+        raise RunFailed(
+            f"The export format {export_format.name} wrote {stray[0]}, which is not one of its files; mend the format."
+        )
+    if odd := [name for name, note in notes.items() if not isinstance(note, str | int | float | bool)]:
+        raise RunFailed(f"The export format {export_format.name} notes {odd[0]!r} as other than text or a number.")
+    return notes
+
+
+def _files(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedProgram:
@@ -188,16 +249,6 @@ def _check_index_outside(program: torch.export.ExportedProgram, index: Mapping[s
                     f"The index tensor '{name}' was baked into the graph as '{held}'; score() must take it from its "
                     "argument."
                 )
-
-
-def _convert_to_openvino(source: Path, destination: Path) -> None:
-    import openvino
-
-    destination.parent.mkdir(exist_ok=True)
-    # Not convert_model: it goes through a front end that reports usage over the network and notes this machine's paths
-    # in the model.
-    model = openvino.Core().read_model(source)
-    openvino.save_model(model, destination, compress_to_fp16=False)
 
 
 @contextlib.contextmanager

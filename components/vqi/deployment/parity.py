@@ -1,4 +1,4 @@
-"""The parity gate: does the bundle say what the detector says, on real photographs, on every backend, alone and in
+"""The parity gate: does the bundle say what the detector says, on real photographs, in every format, alone and in
 batches?
 
 With a reference r (torch, float32) and a value v of the bundle, the deviation is |v - r| / max(|r|, s), where s is the
@@ -10,32 +10,44 @@ the threshold may be the score of an image itself.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from vqi.dataset.manifest import Sample
+from vqi.deployment.bundle import Deviation
 from vqi.platform.errors import GateRefused
 
 IMAGES = 12
 BATCHES = (1, 5)
 ROUNDING = 1e-5
 FORMULA = "|bundle - detector| / max(|detector|, scale); scale: median |score|, median of the maps' largest |value|"
+WARM_UP = 2
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """The largest deviations of one backend at one batch size, and how many decisions flipped."""
+class TimedRun:
+    """A graph whose single images are timed while it is compared."""
 
-    backend: str
-    batch: int
-    score: float
-    map: float
-    flipped: int
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._seconds: list[float] = []
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        started = time.perf_counter()
+        results = self._run(images)
+        if len(images) == 1:
+            self._seconds.append(time.perf_counter() - started)
+        return results
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds that one image takes alone on this machine: the median of the images, after a warm-up where
+        there are enough."""
+        return round(1000 * statistics.median(self._seconds[WARM_UP:] or self._seconds), 3)
 
 
 def parity_samples(samples: Sequence[Sample], count: int = IMAGES) -> list[Sample]:
@@ -56,7 +68,7 @@ def _spread(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def deviations(
-    reference: tuple[np.ndarray, np.ndarray], backend: str, run: Run, images: np.ndarray, threshold: float
+    reference: tuple[np.ndarray, np.ndarray], run: Run, images: np.ndarray, threshold: float
 ) -> Iterator[Deviation]:
     """Compare `run` with the `reference` scores [n] and maps [n, h, w] of `images` float32 [n, 3, h, w], at every batch
     size of BATCHES."""
@@ -76,7 +88,7 @@ def deviations(
             flipped = int(
                 np.count_nonzero(((bundle_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear)
             )
-        yield Deviation(backend, batch, score, largest_deviation(bundle_maps, maps, map_scale), flipped)
+        yield Deviation(batch=batch, score=score, map=largest_deviation(bundle_maps, maps, map_scale), flipped=flipped)
 
 
 def largest_deviation(values: np.ndarray, reference: np.ndarray, scale: float) -> float:
@@ -88,28 +100,19 @@ def largest_deviation(values: np.ndarray, reference: np.ndarray, scale: float) -
     return float(np.max(np.abs(values - reference) / allowed))
 
 
-def judge(measured: Sequence[Deviation], tolerance: float, images: int) -> dict[str, Any]:
-    """What `bundle.json` keeps of the gate. Raises GateRefused where a deviation is above `tolerance` or a decision
-    flipped."""
+def judge(name: str, measured: Sequence[Deviation], tolerance: float, images: int) -> None:
+    """Raise GateRefused where a deviation of the format `name` is above `tolerance` or a decision flipped."""
     for deviation in measured:
-        where = f"{deviation.backend} at batch {deviation.batch}"
-        for what in ("score", "map"):
-            if not getattr(deviation, what) <= tolerance:
+        where = f"{name} at batch {deviation.batch}"
+        for what, value in (("score", deviation.score), ("map", deviation.map)):
+            if not value <= tolerance:
                 raise GateRefused(
-                    f"The exported graph is not the detector: its {what} deviates by {getattr(deviation, what):.2g} "
-                    f"on {where}, the tolerance is "
-                    f"{tolerance:g}; no bundle was written. Look at the method's score(), or raise the tolerance if "
-                    "that is acceptable."
+                    f"The exported graph is not the detector: its {what} deviates by {value:.2g} on {where}, the "
+                    f"tolerance is {tolerance:g}; no bundle was written. Look at the method's score(), raise the "
+                    "tolerance if that is acceptable, or leave the format out."
                 )
         if deviation.flipped:
             raise GateRefused(
                 f"The exported graph decides {deviation.flipped} of {images} images differently on {where}; no bundle "
                 "was written."
             )
-    return {
-        "tolerance": tolerance,
-        "formula": FORMULA,
-        "images": images,
-        "flipped": 0,
-        "measured": [asdict(deviation) for deviation in measured],
-    }

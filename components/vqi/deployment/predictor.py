@@ -86,8 +86,9 @@ class _Input:
 class Predictor:
     """A bundle, checked and loaded.
 
-    `backend`: `onnxruntime`, `openvino` or `auto` (the faster where both are installed: OpenVINO, measured with
-    PatchCore on ResNet-18). `device`: `cpu`, or what the backend has (`cuda` for ONNX Runtime, `gpu` for OpenVINO).
+    `backend`: `onnxruntime`, `openvino`, that of another export format in the bundle, or `auto` (of those that can run
+    here the fastest: OpenVINO, measured with PatchCore on ResNet-18). `device`: `cpu`, or what the backend has (`cuda`
+    for ONNX Runtime, `gpu` for OpenVINO).
     `threads`: 0 = the backend's choice. `batch_size`: 0 = as many as keep the graph's largest tensor below 512 MiB
     (with a memory bank that is the distance of every patch to every item), at most 8. `false_reject_rate` or
     `threshold` (of the image score) replaces the thresholds that the bundle was exported with; `sidecar` then holds the

@@ -26,7 +26,9 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="Folder for predictions.json, predictions.csv and pictures; replaces earlier ones.")
     ] = Path("predictions"),
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, openvino, onnxruntime, or that of another export format in the bundle.")
+    ] = "auto",
     device: Annotated[
         str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")
     ] = "cpu",

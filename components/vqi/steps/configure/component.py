@@ -26,6 +26,7 @@ def configure(
     data_mask_suffix: str,
     data_skip_damaged: int,
     data_source: str,
+    export_formats: str,
     export_tolerance: float,
     image_crop: str,
     image_max_megapixels: int,

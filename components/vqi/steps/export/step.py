@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,24 @@ from vqi.deployment.bundle import (
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
+    FormatEntry,
     GeometryEntry,
     Graph,
+    Parity,
     Plausibility,
     Preprocessing,
     RangeEntry,
     Sidecar,
     Thresholds,
     Weights,
-    file_entries,
+    format_files,
+    shared_files,
     write_sidecar,
 )
-from vqi.deployment.graph_runtime import BACKENDS, GraphRuntime, open_graph
-from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
+from vqi.deployment.exports import ExportFormat, check_formats, preferred
+from vqi.deployment.exports.export_format import Note
+from vqi.deployment.graph_runtime import open_format
+from vqi.deployment.parity import FORMULA, TimedRun, deviations, judge, largest_deviation, parity_samples
 from vqi.detectors.compute import to_device
 from vqi.evaluation import thresholds
 from vqi.platform.devices import Compute
@@ -49,8 +53,7 @@ from vqi.tracking.runs import add_to_run
 
 RESULTS = "results.json"
 RESULTS_FORMAT = "vqi-results/1"
-WARM_UP, TIMED = 2, 7
-PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
+PACKAGES = ("vqi", "torch", "torchvision", "numpy", "pillow")
 
 
 def export(
@@ -62,13 +65,17 @@ def export(
     evaluation: Path,
     bundle: Path,
 ) -> dict[str, float]:
-    """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it
-    was trained.
+    """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
+    wherever it was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.tolerance` is
-    the largest deviation the parity gate lets pass (formula: vqi.deployment.parity). Raises BadInput where the
-    artefacts do not belong together, GateRefused where the gate says no: then nothing is written.
+    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.formats` are
+    the export formats the graph is written in. `export.tolerance` is the largest deviation the parity gate lets pass
+    (formula: vqi.deployment.parity) of a format that states none of its own. Raises BadInput where the artefacts do not
+    belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where the
+    gate says no: then nothing is written.
     """
+    chosen = check_formats(settings.export.formats, writable=True)
+
     import torch
 
     from vqi.deployment.graph_export import export_graphs
@@ -96,7 +103,7 @@ def export(
     plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
-        graph = export_graphs(detector, folder)
+        graph, format_notes = export_graphs(detector, folder, chosen, TrainingNormals(data, geometry))
         samples = parity_samples(data.manifest.samples)
         images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
         with torch.inference_mode():
@@ -111,29 +118,38 @@ def export(
                     torch.from_numpy(images)
                 ).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
-        sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
-        graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
-        compared = [
-            deviation
-            for backend, runtime in graphs.items()
-            for deviation in deviations(reference, backend, runtime.run, images, sidecar.thresholds.image)
-        ]
-        parity = judge(compared, settings.export.tolerance, len(images))
-        write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
-        costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
+        entries = {
+            export_format.name: check_format(
+                export_format,
+                folder,
+                graph,
+                format_notes[export_format.name],
+                reference,
+                images,
+                results["threshold"]["image"],
+                settings.export.tolerance,
+            )
+            for export_format in chosen
+        }
+        parity = Parity(formula=FORMULA, images=len(images))
+        described = (graph, parity, entries, package_versions(chosen), folder)
+        write_sidecar(folder, _sidecar(results, notes, data, geometry, calibration, plausibility, shift, *described))
+        quickest = entries[preferred(chosen)[0].name]
+        costs = {"latency_ms": quickest.latency_ms or 0.0, "bundle_mib": size_mib(folder)}
     if shift is not None:
         print(
             f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this "
             "float32 bundle",
             file=sys.stderr,
         )
-    worst = max(max(deviation.score, deviation.map) for deviation in compared)
-    allowed = f"tolerance {settings.export.tolerance:g}"
-    print(f"parity on {len(images)} images: largest deviation {worst:.1e}, {allowed}", file=sys.stderr)
-    print(
-        f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
-        file=sys.stderr,
-    )
+    print(f"parity on {len(images)} images:", file=sys.stderr)
+    for name, entry in entries.items():
+        print(
+            f"  {name}: largest deviation {entry.largest_deviation:.1e}, tolerance {entry.tolerance:g}; "
+            f"{entry.size_mib:.1f} MiB, {entry.latency_ms:.0f} ms an image by {entry.backend}",
+            file=sys.stderr,
+        )
+    print(f"bundle of {costs['bundle_mib']:.1f} MiB", file=sys.stderr)
     try:
         add_to_run(settings.tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
     except VqiError as error:  # the bundle is made; a record can be done without
@@ -141,15 +157,75 @@ def export(
     return costs
 
 
-def latency_ms(graph: GraphRuntime, image: np.ndarray) -> float:
-    """Milliseconds that one image, float32 [3, h, w], takes alone on this machine: the median of some runs after a
-    warm-up."""
-    seconds = []
-    for _ in range(WARM_UP + TIMED):
-        started = time.perf_counter()
-        graph.run(image[None])
-        seconds.append(time.perf_counter() - started)
-    return round(1000 * statistics.median(seconds[WARM_UP:]), 3)
+def check_format(
+    export_format: ExportFormat,
+    folder: Path,
+    graph: Graph,
+    notes: dict[str, Note],
+    reference: tuple[np.ndarray, np.ndarray],
+    images: np.ndarray,
+    threshold: float,
+    tolerance: float,
+) -> FormatEntry:
+    """Open what a format wrote, hold it against the `reference` scores and maps of `images`, and describe it.
+
+    `tolerance` is that of formats that state none. Raises RunFailed where it cannot be opened or run, GateRefused where
+    the gate says no.
+    """
+    if export_format.tolerance is not None:
+        tolerance = export_format.tolerance
+    files = format_files(export_format, folder)
+    timed = TimedRun(open_format(export_format, folder, graph).run)
+    measured = list(deviations(reference, timed, images, threshold))
+    judge(export_format.name, measured, tolerance, len(images))
+    return FormatEntry(
+        backend=export_format.backend,
+        precision=export_format.precision,
+        install=export_format.install,
+        tolerance=tolerance,
+        deviations=measured,
+        latency_ms=timed.latency_ms,
+        notes=notes,
+        files=files,
+    )
+
+
+class TrainingNormals:
+    """The training normals as the network sees them, float32 [3, h, w], decoded as they are taken."""
+
+    def __init__(self, data: Dataset, geometry: Geometry) -> None:
+        self._data, self._geometry = data, geometry
+        self._samples = data.samples("train", "good")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (to_input(self._data.input(sample, self._geometry)) for sample in self._samples)
+
+
+def package_versions(formats: Sequence[ExportFormat]) -> dict[str, str]:
+    """The versions of what the graph was made with, by package; those that a format names by a module alone are left
+    out where no package is called like it."""
+    packages = [
+        *PACKAGES,
+        *(
+            name
+            for export_format in formats
+            for name in (
+                export_format.install.partition("[")[0],
+                *export_format.writes_with,
+                *export_format.opens_with,
+            )
+        ),
+    ]
+    installed: dict[str, str] = {}
+    for package in packages:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return installed
 
 
 def size_mib(folder: Path) -> float:
@@ -210,8 +286,11 @@ def _sidecar(
     geometry: Geometry,
     calibration: thresholds.Calibration,
     plausibility: Plausibility,
-    graph: Graph,
     shift: float | None,
+    graph: Graph,
+    parity: Parity,
+    formats: dict[str, FormatEntry],
+    versions: dict[str, str],
     folder: Path,
 ) -> Sidecar:
     threshold = results["threshold"]
@@ -248,7 +327,8 @@ def _sidecar(
         ),
         plausibility=plausibility,
         metrics={name: value for name, value in results["metrics"].items() if value is not None},
-        parity={},
-        versions={package: version(package) for package in PACKAGES},
-        files=file_entries(folder),
+        parity=parity,
+        formats=formats,
+        versions=versions,
+        files=shared_files(folder),
     )

@@ -1,0 +1,1 @@
+"""ONNX with weights in half precision, as an export format of vqi."""
