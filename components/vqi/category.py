@@ -11,19 +11,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.layouts import check_layout
 from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
 from vqi.placement import POOLS, Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, PRECISIONS, Compute
 from vqi.platform.errors import BadInput, closest
 from vqi.training.settings import TrainSettings, check_training_precision
-
-Layout = Literal["auto", "mvtec", "folders"]
 
 
 def _numbers(value: Any) -> Any:
@@ -68,7 +67,9 @@ class _Section(BaseModel):
 
 class Data(_Section):
     source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
-    layout: Layout = Field("auto", description="how the source is laid out")
+    layout: str = Field(
+        "auto", description="how the source is laid out: auto, mvtec, folders, or a layout of an installed package"
+    )
     mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
     group: str = Field(
         "",
@@ -262,8 +263,7 @@ class Category(_Section):
     def check(self) -> None:
         """What no single field can say: the method's settings, the geometry, device and precision."""
         parse_settings(self.method.name, self.method.settings)
-        if self.data.layout not in get_args(Layout):
-            raise BadInput(f"data.layout is {self.data.layout!r}.{closest(self.data.layout, list(get_args(Layout)))}")
+        check_layout(self.data.layout)
         # Each raises where it cannot be made.
         for composed in (
             "geometry",
@@ -345,7 +345,6 @@ class Category(_Section):
 def choices() -> dict[str, list[str]]:
     """The parameters that a form should offer as a drop-down, and what it offers."""
     return {
-        "data_layout": list(get_args(Layout)),
         "method_name": method_names(),
         "compute_device": list(DEVICES),
         "compute_precision": list(PRECISIONS),

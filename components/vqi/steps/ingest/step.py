@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from vqi.dataset.drawings import Box, Drawing, draw_mask, reaches_beyond
 from vqi.dataset.images import Decoding, Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
-from vqi.dataset.layouts.detection import read_layout
-from vqi.dataset.layouts.listing import Photograph, counted, examples
-from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
+from vqi.dataset.layouts.detection import read_layout, reader_errors
+from vqi.dataset.layouts.interface import Photograph, Reading, SourceFiles
+from vqi.dataset.layouts.listing import counted, examples
+from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, MaskKind, Sample, Split
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 from vqi.dataset.shards import ShardWriter
@@ -53,12 +57,22 @@ class _Stored:
     height: int
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What was drawn for a photograph, and how many of its drawings reach beyond its edge."""
+
+    masks: tuple[MaskFile, ...] = ()
+    ignore: tuple[MaskFile, ...] = ()
+    beyond: int = 0
+
+
 @dataclass
 class _Intake:
-    """What became of the files: those stored, by path; photographs left out as damaged, with the reason; what the wide
-    ones reach."""
+    """What became of the files: those stored, by path; masks drawn, by the photograph's path; photographs left out as
+    damaged, with the reason; what the wide ones reach."""
 
     stored: dict[str, _Stored] = field(default_factory=dict)
+    drawn: dict[str, _Drawn] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     white: WhiteLevel = field(default_factory=WhiteLevel)
 
@@ -101,26 +115,19 @@ def ingest(
     resolve_labelled_fraction(labelled_fraction, supervised=False)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
-            reading = read_layout(origin.files, layout, mask_suffix, origin.name, origin.notes)
+            reading = read_layout(SourceFiles(origin.files, origin.name), layout, mask_suffix, origin.notes)
             for note in reading.notes:
                 report(note)
-            if not any(
-                photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs
-            ):
+            if not any(photograph.is_training_normal for photograph in reading.photographs):
                 raise BadInput(f"The source {source} has no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
-            intake = _write_shards(
-                photographs, origin.files, reading.top, folder, decoding, white_level is None, skip_damaged
-            )
+            contents = _Contents(origin.files, reading)
+            intake = _write_shards(photographs, contents, folder, decoding, white_level is None, skip_damaged)
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
-            if not any(
-                photograph.label == "good" and photograph.split in (None, "train") for photograph in photographs
-            ):
+            if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
-            masks = sorted({path for photograph in photographs for path in photograph.masks})
-            meaning, stated_masks = decide_meaning(
-                masks, lambda path: _content(origin.files[reading.top + path], path), decoding.max_pixels
-            )
+            masks = sorted({path for photograph in photographs for path in photograph.mask_files})
+            meaning, stated_masks = decide_meaning(masks, contents.of_file, decoding.max_pixels)
             stated_white = (
                 f"White is {white_level} in photographs with more than 8 bits a channel, as image.white_level says."
                 if white_level
@@ -131,15 +138,16 @@ def ingest(
                 decoding = replace(decoding, white_level=chosen)
             notes = (
                 *reading.notes,
-                *filter(None, (_left_out(intake.damaged, skip_damaged), stated_masks, stated_white)),
+                *filter(
+                    None,
+                    (_left_out(intake.damaged, skip_damaged), *_drawn_notes(intake.drawn), stated_masks, stated_white),
+                ),
             )
-            alike = _near_copies(
-                [p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding
-            )
+            alike = _near_copies([p for p in photographs if _is_dealt(p, labelled_fraction)], contents, decoding)
             grouping = _grouped(photographs, intake.stored, alike, group, labelled_fraction)
             samples, fraction, dealt = _split(
                 photographs,
-                intake.stored,
+                intake,
                 grouping,
                 calibration_fraction,
                 labelled_fraction,
@@ -167,38 +175,37 @@ def ingest(
 
 def _write_shards(
     photographs: list[Photograph],
-    files: Mapping[str, Path],
-    top: str,
+    contents: _Contents,
     folder: Path,
     decoding: Decoding,
     find_white: bool,
     skip_damaged: int,
 ) -> _Intake:
-    """Photographs in order, each with its masks after it. `find_white` looks into the normals with more than 8 bits a
-    channel."""
+    """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
+    normals with more than 8 bits a channel."""
     intake = _Intake()
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
-            paths = [path for path in (photograph.path, *photograph.masks) if path not in intake.stored]
-            contents = {path: _content(files[top + path], path) for path in paths}
-            if skip_damaged and (reason := _damage(photograph, contents, decoding)):
+            by_path = {photograph.path: contents.of(photograph)}
+            by_path |= {path: contents.of_file(path) for path in photograph.mask_files if path not in intake.stored}
+            if skip_damaged and (reason := _damage(photograph, by_path, decoding)):
                 intake.damaged[photograph.path] = reason
                 continue
-            for path, content in contents.items():
+            for path, content in by_path.items():
                 header = _header(content, path)
                 intake.stored[path] = _Stored(
                     hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height
                 )
-                if (
-                    find_white
-                    and header.wide
-                    and path == photograph.path
-                    and photograph.label == "good"
-                    and photograph.split in (None, "train")
-                ):
+                if find_white and header.wide and path == photograph.path and photograph.is_training_normal:
                     # The dataset check names what cannot be decoded, with everything else that is wrong.
                     with suppress(BadInput):
                         intake.white.add(content, path, header.white, decoding.max_pixels)
+            size = intake.stored[photograph.path]
+            # The dataset check names a photograph without a readable header, and one that is too large.
+            if 0 < size.width * size.height <= decoding.max_pixels:
+                drawn = _drawn(photograph, size.width, size.height, contents, shards)
+                if drawn.masks or drawn.ignore:
+                    intake.drawn[photograph.path] = drawn
     if len(intake.damaged) > skip_damaged:
         reasons = " ".join(list(intake.damaged.values())[:3])
         raise BadInput(
@@ -207,6 +214,66 @@ def _write_shards(
             f"({examples(list(intake.damaged), 20)}); mend them or take them out. {reasons}"
         )
     return intake
+
+
+def _drawn(photograph: Photograph, width: int, height: int, contents: _Contents, shards: ShardWriter) -> _Drawn:
+    """The drawings of a photograph as mask files in the shards: one of its outlines and one of its boxes, where it has
+    any, and the same of its ignored regions."""
+    owner = f"The photograph {photograph.path} (layout {contents.layout})"
+    if photograph.size not in (None, (width, height)):
+        stated = " x ".join(map(str, photograph.size or ()))
+        raise BadInput(
+            f"{owner} has {width} x {height} pixels, and its annotation is of {stated}; bring the photograph it was "
+            "made on, or mend the annotation."
+        )
+    stored: dict[str, tuple[MaskFile, ...]] = {"mask": (), "ignore": ()}
+    beyond = 0
+    for role, items in (("mask", photograph.masks), ("ignore", photograph.ignore)):
+        drawings = [item for item in items if not isinstance(item, str)]
+        beyond += sum(reaches_beyond(drawing, width, height) for drawing in drawings)
+        kinds: tuple[tuple[MaskKind, list[Drawing]], ...] = (
+            ("outline", [drawing for drawing in drawings if not isinstance(drawing, Box)]),
+            ("box", [drawing for drawing in drawings if isinstance(drawing, Box)]),
+        )
+        for kind, of_kind in kinds:
+            if of_kind:
+                path = contents.unused(f"{photograph.path}.{kind}-{role}.png")
+                content = _png(draw_mask(of_kind, width, height, owner))
+                digest = hashlib.sha256(content).hexdigest()
+                stored[role] += (MaskFile(path, digest, shards.add(path, content), kind),)
+    return _Drawn(stored["mask"], stored["ignore"], beyond)
+
+
+def _png(mask: np.ndarray) -> bytes:
+    """A mask, bool [H, W], as a PNG of one bit a pixel."""
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _drawn_notes(drawn: Mapping[str, _Drawn]) -> Iterator[str]:
+    """The notes on what was drawn."""
+    if not drawn:
+        return
+    boxed = [path for path in drawn if any(mask.kind == "box" for mask in drawn[path].masks)]
+    beyond = [path for path in drawn if drawn[path].beyond]
+    ignored = [path for path in drawn if drawn[path].ignore]
+    yield f"The masks of {counted(len(drawn), 'photograph')} are drawn from annotations."
+    if boxed:
+        yield (
+            f"The defects of {counted(len(boxed), 'photograph')} are boxes ({examples(boxed)}): pixel metrics take all "
+            "of a box as defect, and are lower than for outlines."
+        )
+    if beyond:
+        yield (
+            f"{counted(sum(drawn[path].beyond for path in beyond), 'drawing')} beyond the edge of the photograph cut "
+            f"off ({examples(beyond)})."
+        )
+    if ignored:
+        yield (
+            f"{counted(len(ignored), 'photograph')} with regions to ignore ({examples(ignored)}): the Dataset keeps "
+            "them, and pixel metrics count them as good where no mask marks them."
+        )
 
 
 def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Decoding) -> str:
@@ -242,9 +309,34 @@ def part_of(path: str, group: str) -> str:
     return (match[1 if match.re.groups else 0] or "") if match else ""
 
 
-def _content(file: Path, path: str) -> bytes:
-    with open(file, "rb") as stream:
-        content = stream.read(MAX_FILE_BYTES + 1)
+class _Contents:
+    """The bytes of what a reading names: files of the source, and photographs that a reader makes. `layout` is the
+    reader's name."""
+
+    def __init__(self, files: Mapping[str, Path], reading: Reading) -> None:
+        self._files, self._top, self.layout = files, reading.top, reading.layout
+
+    def of(self, photograph: Photograph) -> bytes:
+        """The file of a photograph. Raises BadInput where it is larger than MAX_FILE_BYTES, or a reader fails."""
+        if photograph.content is None:
+            return self.of_file(photograph.path)
+        with reader_errors(self.layout):
+            content = bytes(photograph.content())
+        return _bounded(content, photograph.path)
+
+    def of_file(self, path: str) -> bytes:
+        """A file of the source. Raises BadInput where it is larger than MAX_FILE_BYTES."""
+        with open(self._files[self._top + path], "rb") as stream:
+            return _bounded(stream.read(MAX_FILE_BYTES + 1), path)
+
+    def unused(self, path: str) -> str:
+        """`path`, or one made from it that no file of the source has."""
+        while self._top + path in self._files:
+            path = f"{path}.png"
+        return path
+
+
+def _bounded(content: bytes, path: str) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is not a photograph.")
     return content
@@ -266,15 +358,13 @@ def _is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def _near_copies(
-    photographs: Sequence[Photograph], files: Mapping[str, Path], top: str, decoding: Decoding
-) -> list[tuple[str, str]]:
+def _near_copies(photographs: Sequence[Photograph], contents: _Contents, decoding: Decoding) -> list[tuple[str, str]]:
     """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
     check names it."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
-            image = decode_rgb(_content(files[top + photograph.path], photograph.path), photograph.path, decoding)
+            image = decode_rgb(contents.of(photograph), photograph.path, decoding)
         except BadInput:
             return None
         return thumbnail(image), image.shape[1] / image.shape[0]
@@ -315,22 +405,20 @@ def _grouped(
     """
     numbers = {photograph.path: number for number, photograph in enumerate(photographs)}
     hashes = [stored[photograph.path].sha256 for photograph in photographs]
-    parts = [part_of(photograph.path, group) for photograph in photographs]
+    parts = [part_of(photograph.path, group) if group else photograph.group for photograph in photographs]
     by_part: dict[str, list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
         by_part[part].append(number)
     named = [members for part, members in by_part.items() if part]
     notes = []
-    if group and named:
+    if named:
         notes.append(
-            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by data.group; photographs of "
-            "one stay together."
+            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by "
+            f"{'data.group' if group else 'the layout'}; photographs of one stay together."
         )
         if unnamed := len(by_part.get("", ())):
-            notes.append(
-                f"data.group matches nothing in the paths of {counted(unnamed, 'photograph')}; each counts as a part "
-                "of its own."
-            )
+            what = "data.group matches nothing in the paths" if group else "The layout names no part for the paths"
+            notes.append(f"{what} of {counted(unnamed, 'photograph')}; each counts as a part of its own.")
     elif group:
         notes.append("data.group matches nothing in any path, so every photograph counts as a part of its own.")
     pairs = [(numbers[one], numbers[other]) for one, other in alike]
@@ -370,7 +458,7 @@ def _grouped(
 
 def _split(
     photographs: Sequence[Photograph],
-    stored: Mapping[str, _Stored],
+    intake: _Intake,
     grouping: _Grouping,
     calibration_fraction: float | None,
     labelled_fraction: float,
@@ -422,7 +510,16 @@ def _split(
         )
     samples = []
     for photograph in photographs:
-        image = stored[photograph.path]
+        image = intake.stored[photograph.path]
+        drawn = intake.drawn.get(photograph.path, _Drawn())
+        masks, ignore = (
+            tuple(
+                MaskFile(path, intake.stored[path].sha256, intake.stored[path].extent)
+                for path in items
+                if isinstance(path, str)
+            )
+            for items in (photograph.masks, photograph.ignore)
+        )
         samples.append(
             Sample(
                 path=photograph.path,
@@ -433,8 +530,9 @@ def _split(
                 width=image.width,
                 height=image.height,
                 image=image.extent,
-                masks=tuple(MaskFile(path, stored[path].sha256, stored[path].extent) for path in photograph.masks),
+                masks=masks + drawn.masks,
                 group=grouping.names[photograph.path],
+                ignore=ignore + drawn.ignore,
             )
         )
     return tuple(samples), plan.fraction if calibration else 0.0, tuple(notes)
