@@ -125,7 +125,7 @@ def _mask(
     dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry
 ) -> tuple[np.ndarray | None, MaskInspection | None]:
     try:
-        for file in sample.masks:
+        for file in (*sample.masks, *sample.ignore):
             _content(dataset, file.extent, file.sha256, file.path)
         mask = dataset.mask(sample)
     except BadInput as error:

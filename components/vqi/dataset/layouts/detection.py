@@ -31,8 +31,8 @@ def read_layout(files: SourceFiles, layout: str, mask_suffix: str, source_notes:
             f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such "
             "as '_mask'."
         )
-    match, chosen, found = _detected(files, layout, source_notes)
-    files = found.untouched()
+    match, chosen, inner = _detected(files, layout, source_notes)
+    files = inner.untouched()
     reader = layouts()[chosen]
     with reader_errors(chosen):
         reading = reader.read(files, Options(normalised(mask_suffix)))

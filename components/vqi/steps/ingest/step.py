@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from vqi.dataset.drawings import Box, Drawing, draw_mask, reaches_beyond
+from vqi.dataset.drawn_masks import DrawnMasks, drawn_notes, store_drawn_masks
 from vqi.dataset.images import Decoding, Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
-from vqi.dataset.layouts.detection import read_layout, reader_errors
-from vqi.dataset.layouts.interface import Photograph, Reading, SourceFiles
+from vqi.dataset.layouts.contents import Contents
+from vqi.dataset.layouts.detection import read_layout
+from vqi.dataset.layouts.interface import Photograph, SourceFiles
 from vqi.dataset.layouts.listing import counted, examples
-from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, MaskKind, Sample, Split
+from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 from vqi.dataset.shards import ShardWriter
@@ -40,8 +39,6 @@ from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 
-# A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
-MAX_FILE_BYTES = 1 << 30
 # Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
 # copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
 MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
@@ -57,22 +54,13 @@ class _Stored:
     height: int
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What was drawn for a photograph, and how many of its drawings reach beyond its edge."""
-
-    masks: tuple[MaskFile, ...] = ()
-    ignore: tuple[MaskFile, ...] = ()
-    beyond: int = 0
-
-
 @dataclass
 class _Intake:
     """What became of the files: those stored, by path; masks drawn, by the photograph's path; photographs left out as
     damaged, with the reason; what the wide ones reach."""
 
     stored: dict[str, _Stored] = field(default_factory=dict)
-    drawn: dict[str, _Drawn] = field(default_factory=dict)
+    drawn: dict[str, DrawnMasks] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     white: WhiteLevel = field(default_factory=WhiteLevel)
 
@@ -121,8 +109,10 @@ def ingest(
             if not any(photograph.is_training_normal for photograph in reading.photographs):
                 raise BadInput(f"The source {source} has no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
-            contents = _Contents(origin.files, reading)
-            intake = _write_shards(photographs, contents, folder, decoding, white_level is None, skip_damaged)
+            contents = Contents(origin.files, reading)
+            intake = _write_shards(
+                photographs, contents, reading.layout, folder, decoding, white_level is None, skip_damaged
+            )
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
             if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
@@ -136,13 +126,14 @@ def ingest(
             if white_level is None:
                 chosen, stated_white = intake.white.decide()
                 decoding = replace(decoding, white_level=chosen)
-            notes = (
-                *reading.notes,
-                *filter(
-                    None,
-                    (_left_out(intake.damaged, skip_damaged), *_drawn_notes(intake.drawn), stated_masks, stated_white),
-                ),
+            stated = (
+                _left_out(intake.damaged, skip_damaged),
+                *drawn_notes(intake.drawn),
+                _ignored(photographs),
+                stated_masks,
+                stated_white,
             )
+            notes = (*reading.notes, *filter(None, stated))
             alike = _near_copies([p for p in photographs if _is_dealt(p, labelled_fraction)], contents, decoding)
             grouping = _grouped(photographs, intake.stored, alike, group, labelled_fraction)
             samples, fraction, dealt = _split(
@@ -175,7 +166,8 @@ def ingest(
 
 def _write_shards(
     photographs: list[Photograph],
-    contents: _Contents,
+    contents: Contents,
+    layout: str,
     folder: Path,
     decoding: Decoding,
     find_white: bool,
@@ -186,7 +178,7 @@ def _write_shards(
     intake = _Intake()
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
-            by_path = {photograph.path: contents.of(photograph)}
+            by_path = {photograph.path: contents.of_photograph(photograph)}
             by_path |= {path: contents.of_file(path) for path in photograph.mask_files if path not in intake.stored}
             if skip_damaged and (reason := _damage(photograph, by_path, decoding)):
                 intake.damaged[photograph.path] = reason
@@ -202,10 +194,18 @@ def _write_shards(
                         intake.white.add(content, path, header.white, decoding.max_pixels)
             size = intake.stored[photograph.path]
             # The dataset check names a photograph without a readable header, and one that is too large.
-            if 0 < size.width * size.height <= decoding.max_pixels:
-                drawn = _drawn(photograph, size.width, size.height, contents, shards)
-                if drawn.masks or drawn.ignore:
-                    intake.drawn[photograph.path] = drawn
+            if not 0 < size.width * size.height <= decoding.max_pixels:
+                continue
+            for mask in (intake.stored[item] for item in photograph.ignore if isinstance(item, str)):
+                if (mask.width, mask.height) != (size.width, size.height):
+                    raise BadInput(
+                        f"The photograph {photograph.path} (layout {layout}) has {size.width} x {size.height} pixels, "
+                        f"and a file of regions to ignore {mask.width} x {mask.height}; save it at the photograph's "
+                        "size."
+                    )
+            drawn = store_drawn_masks(photograph, layout, size.width, size.height, shards, contents.unused_path)
+            if drawn.masks or drawn.ignore:
+                intake.drawn[photograph.path] = drawn
     if len(intake.damaged) > skip_damaged:
         reasons = " ".join(list(intake.damaged.values())[:3])
         raise BadInput(
@@ -214,66 +214,6 @@ def _write_shards(
             f"({examples(list(intake.damaged), 20)}); mend them or take them out. {reasons}"
         )
     return intake
-
-
-def _drawn(photograph: Photograph, width: int, height: int, contents: _Contents, shards: ShardWriter) -> _Drawn:
-    """The drawings of a photograph as mask files in the shards: one of its outlines and one of its boxes, where it has
-    any, and the same of its ignored regions."""
-    owner = f"The photograph {photograph.path} (layout {contents.layout})"
-    if photograph.size not in (None, (width, height)):
-        stated = " x ".join(map(str, photograph.size or ()))
-        raise BadInput(
-            f"{owner} has {width} x {height} pixels, and its annotation is of {stated}; bring the photograph it was "
-            "made on, or mend the annotation."
-        )
-    stored: dict[str, tuple[MaskFile, ...]] = {"mask": (), "ignore": ()}
-    beyond = 0
-    for role, items in (("mask", photograph.masks), ("ignore", photograph.ignore)):
-        drawings = [item for item in items if not isinstance(item, str)]
-        beyond += sum(reaches_beyond(drawing, width, height) for drawing in drawings)
-        kinds: tuple[tuple[MaskKind, list[Drawing]], ...] = (
-            ("outline", [drawing for drawing in drawings if not isinstance(drawing, Box)]),
-            ("box", [drawing for drawing in drawings if isinstance(drawing, Box)]),
-        )
-        for kind, of_kind in kinds:
-            if of_kind:
-                path = contents.unused(f"{photograph.path}.{kind}-{role}.png")
-                content = _png(draw_mask(of_kind, width, height, owner))
-                digest = hashlib.sha256(content).hexdigest()
-                stored[role] += (MaskFile(path, digest, shards.add(path, content), kind),)
-    return _Drawn(stored["mask"], stored["ignore"], beyond)
-
-
-def _png(mask: np.ndarray) -> bytes:
-    """A mask, bool [H, W], as a PNG of one bit a pixel."""
-    stream = io.BytesIO()
-    Image.fromarray(mask).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _drawn_notes(drawn: Mapping[str, _Drawn]) -> Iterator[str]:
-    """The notes on what was drawn."""
-    if not drawn:
-        return
-    boxed = [path for path in drawn if any(mask.kind == "box" for mask in drawn[path].masks)]
-    beyond = [path for path in drawn if drawn[path].beyond]
-    ignored = [path for path in drawn if drawn[path].ignore]
-    yield f"The masks of {counted(len(drawn), 'photograph')} are drawn from annotations."
-    if boxed:
-        yield (
-            f"The defects of {counted(len(boxed), 'photograph')} are boxes ({examples(boxed)}): pixel metrics take all "
-            "of a box as defect, and are lower than for outlines."
-        )
-    if beyond:
-        yield (
-            f"{counted(sum(drawn[path].beyond for path in beyond), 'drawing')} beyond the edge of the photograph cut "
-            f"off ({examples(beyond)})."
-        )
-    if ignored:
-        yield (
-            f"{counted(len(ignored), 'photograph')} with regions to ignore ({examples(ignored)}): the Dataset keeps "
-            "them, and pixel metrics count them as good where no mask marks them."
-        )
 
 
 def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Decoding) -> str:
@@ -302,44 +242,22 @@ def _left_out(damaged: Mapping[str, str], skip_damaged: int) -> str:
     return f"{len(damaged)} damaged {are} left out, as data.skip_damaged={skip_damaged} allows: {', '.join(damaged)}."
 
 
+def _ignored(photographs: Sequence[Photograph]) -> str:
+    """The note on regions that are neither defect nor good."""
+    paths = [photograph.path for photograph in photographs if photograph.ignore]
+    if not paths:
+        return ""
+    return (
+        f"{counted(len(paths), 'photograph')} with regions to ignore ({examples(paths)}): the Dataset keeps them, and "
+        "pixel metrics count them as good where no mask marks them."
+    )
+
+
 def part_of(path: str, group: str) -> str:
     """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches
     nothing or is empty."""
     match = re.search(group, path) if group else None
     return (match[1 if match.re.groups else 0] or "") if match else ""
-
-
-class _Contents:
-    """The bytes of what a reading names: files of the source, and photographs that a reader makes. `layout` is the
-    reader's name."""
-
-    def __init__(self, files: Mapping[str, Path], reading: Reading) -> None:
-        self._files, self._top, self.layout = files, reading.top, reading.layout
-
-    def of(self, photograph: Photograph) -> bytes:
-        """The file of a photograph. Raises BadInput where it is larger than MAX_FILE_BYTES, or a reader fails."""
-        if photograph.content is None:
-            return self.of_file(photograph.path)
-        with reader_errors(self.layout):
-            content = bytes(photograph.content())
-        return _bounded(content, photograph.path)
-
-    def of_file(self, path: str) -> bytes:
-        """A file of the source. Raises BadInput where it is larger than MAX_FILE_BYTES."""
-        with open(self._files[self._top + path], "rb") as stream:
-            return _bounded(stream.read(MAX_FILE_BYTES + 1), path)
-
-    def unused(self, path: str) -> str:
-        """`path`, or one made from it that no file of the source has."""
-        while self._top + path in self._files:
-            path = f"{path}.png"
-        return path
-
-
-def _bounded(content: bytes, path: str) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is not a photograph.")
-    return content
 
 
 def _header(content: bytes, path: str) -> Header:
@@ -358,13 +276,13 @@ def _is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def _near_copies(photographs: Sequence[Photograph], contents: _Contents, decoding: Decoding) -> list[tuple[str, str]]:
+def _near_copies(photographs: Sequence[Photograph], contents: Contents, decoding: Decoding) -> list[tuple[str, str]]:
     """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
     check names it."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
-            image = decode_rgb(contents.of(photograph), photograph.path, decoding)
+            image = decode_rgb(contents.of_photograph(photograph), photograph.path, decoding)
         except BadInput:
             return None
         return thumbnail(image), image.shape[1] / image.shape[0]
@@ -511,7 +429,7 @@ def _split(
     samples = []
     for photograph in photographs:
         image = intake.stored[photograph.path]
-        drawn = intake.drawn.get(photograph.path, _Drawn())
+        drawn = intake.drawn.get(photograph.path, DrawnMasks())
         masks, ignore = (
             tuple(
                 MaskFile(path, intake.stored[path].sha256, intake.stored[path].extent)
