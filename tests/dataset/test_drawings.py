@@ -42,6 +42,16 @@ def test_a_polygon_covers_its_outline_too() -> None:
     assert not triangle[7, 7]
 
 
+def test_relative_coordinates_are_shares_of_the_photograph() -> None:
+    assert np.array_equal(drawn(Box(0.5, 0, 1, 1 / 3, relative=True)), rectangle(6, 0, 12, 3))
+    outline = Polygon([(0.25, 1 / 3), (0.5, 1 / 3), (0.5, 2 / 3), (0.25, 2 / 3)], relative=True)
+    assert np.array_equal(drawn(outline), rectangle(3, 3, 7, 7))
+    assert not reaches_beyond(outline, 12, 9)
+    assert reaches_beyond(Box(0.5, 0, 1.1, 1, relative=True), 12, 9)
+    with pytest.raises(BadInput, match="a box off the photograph: it lies at x 24 to 36"):
+        drawn(Box(2, 2, 3, 3, relative=True))
+
+
 def test_drawings_are_united() -> None:
     runs = RunLengths([0, 2, 9 * 12 - 2], 9, 12)
     united = drawn(Box(2, 1, 6, 4), Polygon([(10, 8)]), runs)

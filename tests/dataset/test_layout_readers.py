@@ -61,7 +61,6 @@ def reader(
 
     class Strange(LayoutReader):
         name = called
-        summary = "a test's"
 
         def detect(self, files: SourceFiles) -> Match:
             return Match(sureness, "it is a test", only_by_name)
@@ -362,6 +361,25 @@ def test_the_surest_layout_reads_and_a_tie_is_a_question(install: Installing, tm
     install(sure, reader(lambda files: Reading(good), 0.9, "stranger"))
     with pytest.raises(BadInput, match=r"several ways: strange \(it is a test\); stranger \(it is a test\); name one"):
         run(source, tmp_path / "dataset")
+
+
+def test_a_damaged_file_of_another_layout_stops_nothing(install: Installing, tmp_path: Path) -> None:
+    class Reader(reader(lambda files: 0)):  # type: ignore[misc]
+        def detect(self, files: SourceFiles) -> Match:
+            return Match(float(bool(files.json("labels.json"))), "it has labels.json")
+
+    install(Reader)
+    content = {f"good/{number}.png": photograph(number) for number in range(5)}
+    source = write_files(tmp_path / "set", {**content, "labels.json": b"{"})
+    assert len(run(source, tmp_path / "dataset").samples) == 5
+    for number in range(5):
+        (source / "good" / f"{number}.png").rename(source / f"{number}.png")
+    (source / "good").rmdir()
+    (source / "cut").mkdir()
+    (source / "0.png").rename(source / "cut" / "0.png")
+    for layout in ("auto", "strange"):
+        with pytest.raises(BadInput, match=r"labels.json is not JSON"):
+            run(source, tmp_path / "dataset", layout=layout)
 
 
 def test_every_source_is_the_same_to_a_reader(install: Installing, tmp_path: Path) -> None:

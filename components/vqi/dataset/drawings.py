@@ -1,7 +1,7 @@
 """Defects that are drawn in place of painted: what annotation files hold, and the one function that makes masks of it.
 
 Coordinates are pixels of the photograph as a viewer shows it (EXIF orientation applied), x to the right, y down; the
-first pixel reaches from 0 to 1.
+first pixel reaches from 0 to 1. Relative ones are shares of its width and height, as YOLO's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Polygon:
     """
 
     points: Sequence[Sequence[float]] | np.ndarray
+    relative: bool = False
     problem: str = ""
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class Box:
     y1: float
     x2: float
     y2: float
+    relative: bool = False
 
     @property
     def problem(self) -> str:
@@ -99,7 +101,7 @@ def draw_mask(drawings: Iterable[Drawing], width: int, height: int, owner: str) 
         if isinstance(drawing, RunLengths):
             runs.append(drawing)
             continue
-        left, top, right, bottom = _bounds(drawing)
+        left, top, right, bottom = _bounds(drawing, width, height)
         near = left >= -width and top >= -height and right <= 2 * width and bottom <= 2 * height
         # A box that ends where the photograph begins covers none of it; a polygon's outline does.
         first = 0.0 if isinstance(drawing, Polygon) else np.nextafter(0.0, 1.0)
@@ -114,7 +116,7 @@ def draw_mask(drawings: Iterable[Drawing], width: int, height: int, owner: str) 
             edges = (int(np.floor(left)), int(np.floor(top)), int(np.ceil(right)) - 1, int(np.ceil(bottom)) - 1)
             pen.rectangle(edges, fill=1)
         else:
-            points = [(float(x), float(y)) for x, y in np.asarray(drawing.points)]
+            points = [(float(x), float(y)) for x, y in _in_pixels(drawing, width, height)]
             if len(points) < 3:
                 pen.line(points * 2 if len(points) == 1 else points, fill=1)
             else:
@@ -129,7 +131,7 @@ def reaches_beyond(drawing: Drawing, width: int, height: int) -> bool:
     """Whether a part of a drawing lies outside a photograph of `width` x `height` pixels."""
     if isinstance(drawing, RunLengths) or drawing.problem:
         return False
-    left, top, right, bottom = _bounds(drawing)
+    left, top, right, bottom = _bounds(drawing, width, height)
     return left < 0 or top < 0 or right > width or bottom > height
 
 
@@ -161,11 +163,18 @@ def _fractions(counts: np.ndarray) -> str:
     return "" if whole.all() else "a run-length mask whose runs are not whole numbers of 0 and more"
 
 
-def _bounds(drawing: Polygon | Box) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom."""
+def _in_pixels(drawing: Polygon | Box, width: int, height: int) -> np.ndarray:
+    """The points of a polygon or the two corners of a box in pixels, float64 [n, 2]."""
     if isinstance(drawing, Box):
-        return drawing.x1, drawing.y1, drawing.x2, drawing.y2
-    points = np.asarray(drawing.points)
+        points = np.array([(drawing.x1, drawing.y1), (drawing.x2, drawing.y2)])
+    else:
+        points = np.asarray(drawing.points)
+    return points * (width, height) if drawing.relative else points
+
+
+def _bounds(drawing: Polygon | Box, width: int, height: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom in pixels."""
+    points = _in_pixels(drawing, width, height)
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     return float(left), float(top), float(right), float(bottom)
 

@@ -78,9 +78,9 @@ def _no_images(listing: Listing) -> str:
 
 def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> tuple[Match, str, SourceFiles]:
     """The surest layout that fits at the top, or below the folders everything lies in."""
-    inner = files
+    inner, refusals = files, list[BadInput]()
     while True:
-        if fitting := _fitting(inner, layout):
+        if fitting := _fitting(inner, layout, refusals):
             match, name = fitting[0]
             ties = [other for other, _ in fitting if other.sureness == match.sureness]
             if len(ties) > 1:
@@ -91,10 +91,12 @@ def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> t
         if deeper is inner:
             break
         inner = deeper
+    if refusals:
+        raise refusals[0]
     if not files.listing.paths:
         raise BadInput(" ".join((_no_images(files.listing), *source_notes)))
     tops = inner.listing.folders()
-    several = [top for top in tops if not is_role_folder(top) and _fitting(inner.below(top), AUTO)]
+    several = [top for top in tops if not is_role_folder(top) and _fitting(inner.below(top), AUTO, refusals)]
     if len(several) > 1:
         raise BadInput(f"The source holds several sets ({examples(several)}); give the folder of one of them.")
     if several and len(tops) > 1:
@@ -107,7 +109,7 @@ def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> t
         with reader_errors(layout):
             refusal = layouts()[layout].detect(inner).why
         # That photographs without folders may be good parts is no advice to whoever named a layout.
-        others = [name for match, name in _fitting(inner, AUTO) if match.sureness > FLAT]
+        others = [name for match, name in _fitting(inner, AUTO, refusals) if match.sureness > FLAT]
         raise BadInput(refusal + (f" data.layout={others[0]} fits it." if others else ""))
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"
     raise BadInput(
@@ -116,13 +118,21 @@ def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> t
     )
 
 
-def _fitting(files: SourceFiles, layout: str) -> list[tuple[Match, str]]:
-    """The layouts that recognise the files, the surest first, with why; only the one that is named, where one is."""
+def _fitting(files: SourceFiles, layout: str, refusals: list[BadInput]) -> list[tuple[Match, str]]:
+    """The layouts that recognise the files, the surest first, with why; only the one that is named, where one is.
+
+    What readers refuse is appended to `refusals`: a damaged file of one layout may mean nothing in another. Raises
+    BadInput where a reader fails.
+    """
     fitting = []
     for name, reader in layouts().items():
         if layout in (AUTO, name):
             with reader_errors(name):
-                match = reader.detect(files)
+                try:
+                    match = reader.detect(files)
+                except BadInput as refusal:
+                    refusals.append(refusal)
+                    continue
                 if match.sureness > 0 and not (layout == AUTO and match.only_by_name):
                     fitting.append((match, name))
     return sorted(fitting, key=lambda entry: -entry[0].sureness)

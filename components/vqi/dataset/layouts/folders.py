@@ -31,7 +31,6 @@ class Folders(LayoutReader):
     """Reads plain folders."""
 
     name = "folders"
-    summary = "good, and a folder for each type of defect; or good parts alone"
     labels_by_folder = True
 
     def detect(self, files: SourceFiles) -> Match:

@@ -111,13 +111,13 @@ class LayoutReader(ABC):
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
     labels_by_folder: ClassVar[bool] = False
 
     @abstractmethod
     def detect(self, files: SourceFiles) -> Match:
         """Whether these files are of this layout. Called for every source whose layout is not named, at its top and in
-        the folders that everything lies in: quick, and cautious. It may open a few files."""
+        the folders that everything lies in: quick, and cautious. It may open a few files; where it raises BadInput,
+        other layouts are tried, and the sentence is shown where none recognises the source."""
 
     @abstractmethod
     def read(self, files: SourceFiles, options: Options) -> Reading:

@@ -27,7 +27,6 @@ class MVTec(LayoutReader):
     """Reads the layout of MVTec AD."""
 
     name = "mvtec"
-    summary = "train/good, test/<defect> and ground_truth/<defect>, as in MVTec AD"
     labels_by_folder = True
 
     def detect(self, files: SourceFiles) -> Match:

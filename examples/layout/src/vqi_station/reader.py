@@ -16,7 +16,6 @@ class Station(LayoutReader):
     """Reads the export of an inspection station."""
 
     name = "station"
-    summary = "photographs, and a table inspections.csv with verdicts and outlines"
 
     def detect(self, files: SourceFiles) -> Match:
         """Whether the table lies at the top and has the station's columns."""
