@@ -225,8 +225,8 @@ def test_an_installed_layout_is_checked(installed_layout: Path, station_export: 
         ('frames/0.png,P1,ng,cut,"a,b"', "line 2: the outline 'a,b' is not of pairs x,y of pixels."),
         (
             "frames/0.png,P1,ng,cut,1;2",
-            "The reader of layout station returned a polygon whose points are not pairs of numbers for the photograph "
-            "'frames/0.png'",
+            "The reader of layout station returned for the photograph 'frames/0.png' a polygon whose points are not "
+            "pairs of numbers; mend",
         ),
         (
             'frames/0.png,P1,ng,cut,"900,10 950,10 950,20"\nframes/1.png,P2,ok,,',

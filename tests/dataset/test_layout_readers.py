@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_a_package_that_cannot_be_imported_is_named(install: Installing, monkeyp
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
-        ([Photograph("../x.png", None, "good", "good")], "a path that is not a file of the source for .* '../x.png'"),
+        (
+            [Photograph("../x.png", None, "good", "good")],
+            "for the photograph '../x.png' a path that is not a file of the source",
+        ),
         ([Photograph("/etc/passwd", None, "good", "good")], "a path that is not a file of the source"),
         ([Photograph(7, None, "good", "good")], "the path 7"),
         ([*GOOD, GOOD[0]], "the photograph 0.png twice"),
@@ -150,11 +154,11 @@ def test_a_package_that_cannot_be_imported_is_named(install: Installing, monkeyp
         ([Photograph("0.png", "train", "defect", "cut")], "the label 'defect' with the split 'train' .only good"),
         ([Photograph("0.png", None, "unknown", "unknown")], "the label 'unknown' with the split None"),
         ([Photograph("0.png", None, "good", "good", group=3)], "the group 3"),
-        ([cut("../mask.png")], "the mask '../mask.png', which is not a file of the source, for"),
+        ([cut("../mask.png")], "the mask '../mask.png', which is not a file of the source; mend"),
         ([cut("0.png"), *GOOD], "the mask 0.png of 5.png as a photograph too"),
         ([cut((1, 2, 3, 4))], "a mask that is neither a path nor a drawing .tuple."),
-        ([cut(Polygon([(1, 2), (None, 3)]))], "a polygon whose points are not finite for the photograph '5.png'"),
-        ([cut(*[Polygon(np.ones((20_000, 2)))] * 11)], "polygons of 220000 points, more than 200000,"),
+        ([cut(Polygon([(1, 2), (None, 3)]))], "for the photograph '5.png' a polygon whose points are not finite"),
+        ([cut(*[Polygon(np.ones((20_000, 2)))] * 11)], "polygons of 220000 points, more than 200000"),
         ([cut(*[Box(1, 1, 2, 2)] * 10_001)], "more than 10000 masks"),
         ([cut(size=(32, "32"))], "the size .32, '32'."),
         ([cut(content="0.png")], "a content that cannot be called"),
@@ -187,6 +191,13 @@ def test_a_reader_that_raises_is_named(install: Installing, tmp_path: Path) -> N
         run(source, tmp_path / "dataset")
     install(returning(*GOOD[1:], Photograph("made.png", "test", "good", "good", content=lambda: {}[0])))
     with pytest.raises(BadInput, match=r"The reader of layout strange failed \(KeyError: 0\)"):
+        run(source, tmp_path / "dataset")
+
+    def leave(files: SourceFiles) -> Any:
+        sys.exit(3)
+
+    install(reader(leave))
+    with pytest.raises(BadInput, match=r"The reader of layout strange failed \(SystemExit: 3\)"):
         run(source, tmp_path / "dataset")
 
     class Detecting(reader(lambda files: 0)):  # type: ignore[misc]

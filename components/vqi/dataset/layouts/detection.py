@@ -57,7 +57,7 @@ def reader_errors(layout: str) -> Iterator[None]:
         yield
     except (VqiError, OSError):
         raise
-    except Exception as error:  # whatever a foreign reader meets
+    except (Exception, SystemExit) as error:  # whatever a foreign reader meets
         raise BadInput(
             f"The reader of layout {layout} failed ({type(error).__name__}: {error}); mend or remove its package, or "
             "name another data.layout."

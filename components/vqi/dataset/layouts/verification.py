@@ -37,7 +37,7 @@ def _problems(reading: object, files: SourceFiles) -> Iterator[str]:
         if photograph.path in paths:
             yield f"the photograph {photograph.path} twice"
         for problem in (*_file_problems(photograph, files), *_role_problems(photograph)):
-            yield f"{problem} for the photograph {photograph.path!r}"
+            yield f"for the photograph {photograph.path!r} {problem}"
         paths.add(photograph.path)
     for photograph in reading.photographs:
         for path in photograph.mask_files:
@@ -46,7 +46,7 @@ def _problems(reading: object, files: SourceFiles) -> Iterator[str]:
 
 
 def _file_problems(photograph: Photograph, files: SourceFiles) -> Iterator[str]:
-    """What is wrong with the files and drawings of a photograph, each a noun that "for the photograph" follows."""
+    """What is wrong with the files and drawings of a photograph, each a noun that follows "returned"."""
     if photograph.content is None:
         if photograph.path not in files:
             yield "a path that is not a file of the source"
@@ -58,7 +58,7 @@ def _file_problems(photograph: Photograph, files: SourceFiles) -> Iterator[str]:
     for item in (*photograph.masks, *photograph.ignore):
         if isinstance(item, str):
             if item not in files:
-                yield f"the mask {item!r}, which is not a file of the source,"
+                yield f"the mask {item!r}, which is not a file of the source"
         elif not isinstance(item, Drawing):
             yield f"a mask that is neither a path nor a drawing ({type(item).__name__})"
         elif item.problem:
@@ -68,7 +68,7 @@ def _file_problems(photograph: Photograph, files: SourceFiles) -> Iterator[str]:
     if len(photograph.masks) + len(photograph.ignore) > MOST_DRAWINGS_OF_A_PHOTOGRAPH:
         yield f"more than {MOST_DRAWINGS_OF_A_PHOTOGRAPH} masks"
     if points > MOST_POINTS_OF_A_PHOTOGRAPH:
-        yield f"polygons of {points} points, more than {MOST_POINTS_OF_A_PHOTOGRAPH},"
+        yield f"polygons of {points} points, more than {MOST_POINTS_OF_A_PHOTOGRAPH}"
     size = photograph.size
     if size is not None and not (
         isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
