@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from photograph_folders import photograph, write_files
+from s3_server import Server, new_bucket
 from vqi.category import Category
 from vqi.dataset import layouts as registry
 from vqi.dataset.layouts import discover_layouts, layouts
@@ -34,6 +35,7 @@ from vqi.dataset.manifest import Manifest, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.steps.ingest.step import ingest
+from vqi.storage.object_store import Address, ObjectStore
 
 Installing = Callable[..., None]
 
@@ -80,7 +82,7 @@ def files(**more: bytes) -> dict[str, bytes]:
     return {**{f"{number}.png": photograph(number) for number in range(6)}, **more}
 
 
-def run(source: Path, dataset: Path, **changes: Any) -> Manifest:
+def run(source: Path | str, dataset: Path, **changes: Any) -> Manifest:
     values = {"layout": "auto", "mask_suffix": "_mask", "calibration_fraction": None, "seed": 0} | changes
     return ingest(name="part", source=str(source), dataset=dataset, **values)
 
@@ -393,7 +395,7 @@ def test_a_damaged_file_of_another_layout_stops_nothing(install: Installing, tmp
             run(source, tmp_path / "dataset", layout=layout)
 
 
-def test_every_source_is_the_same_to_a_reader(install: Installing, tmp_path: Path) -> None:
+def test_every_source_is_the_same_to_a_reader(install: Installing, tmp_path: Path, s3: Server) -> None:
     def read(files: SourceFiles) -> Reading:
         good, cuts = (
             [files.find(name, "notes/labels.json") for name in files.json("notes/labels.json")[label]]
@@ -413,9 +415,14 @@ def test_every_source_is_the_same_to_a_reader(install: Installing, tmp_path: Pat
     expected = run(folder, tmp_path / "dataset")
     assert [mask.kind for sample in expected.samples for mask in sample.masks] == ["box"]
     assert not any("left out" in note for note in expected.notes)
+    sources = []
     for kind, root, base in (("zip", folder, None), ("gztar", tmp_path, "part")):
-        archive = shutil.make_archive(str(tmp_path / kind), kind, root, base)
-        again = run(Path(archive), tmp_path / f"dataset-{kind}")
+        sources.append(shutil.make_archive(str(tmp_path / kind), kind, root, base))
+    bucket = new_bucket(s3)
+    ObjectStore.from_environment().upload_folder(folder, Address(bucket, "line 4/part"))
+    sources.append(f"s3://{bucket}/line 4/part")
+    for number, source in enumerate(sources):
+        again = run(source, tmp_path / f"dataset-{number}")
         assert (again.fingerprint, again.notes) == (expected.fingerprint, expected.notes)
 
 

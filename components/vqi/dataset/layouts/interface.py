@@ -67,7 +67,7 @@ class Photograph:
     of a mask file or a drawing. `group` names the part that the photograph shows, "" = one of its own. `size` is
     the width and height that an annotation states, checked against the photograph. `content` gives the bytes of
     an image file (PNG, say) where the photograph is not a file of its own in the source; it is called when they are
-    needed, several times, and gives the same bytes each time.
+    needed, several times and by several threads, and gives the same bytes each time.
     """
 
     path: str
