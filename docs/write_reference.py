@@ -275,7 +275,8 @@ def api_pages() -> dict[str, str]:
     index += [
         "Everything below comes from the docstrings. What a program of yours is most likely to use: "
         "[`Predictor`](vqi.deployment.md) to predict with a bundle, [`Category`](vqi.md) for configuration, "
-        "[`Detector`](vqi.detectors.md) and `MethodSettings` to write a method ([Extend](../../extending.md)).",
+        "[`Detector`](vqi.detectors.md) and `MethodSettings` to write a method, [`LayoutReader`](vqi.dataset.md) "
+        "to write a layout ([Extend](../../extending.md)).",
         "",
         "| package | modules |",
         "|---|---|",

@@ -1,5 +1,5 @@
-"""The examples run as their texts say, and packages of strangers add a method and an export format without a change to
-this one."""
+"""The examples run as their texts say, and packages of strangers add a method, a layout and an export format without a
+change to this one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from step_calls import ingest
 from toy_bundle import photograph
 from vqi.dataset.generator import generate
+from vqi.dataset.layouts import layouts
 from vqi.deployment.bundle import read_sidecar
+from vqi.platform.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -104,12 +107,19 @@ def install(example: str, made: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's method as pip installs it."""
     return install("method", tmp_path_factory.mktemp("method"))
 
 
 @pytest.fixture(scope="module")
 def installed_format(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install("export_format", tmp_path_factory.mktemp("format"))
+
+
+@pytest.fixture(scope="module")
+def installed_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's layout as pip installs it."""
+    return install("layout", tmp_path_factory.mktemp("layout"))
 
 
 def vqi(*arguments: str | Path, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -233,3 +243,113 @@ def test_an_installed_format_is_exported_and_predicts_and_readers_without_it_use
     assert refused.stderr.splitlines()[-1].endswith(
         "The backend onnx-float16 is not installed here; install vqi-onnx-float16."
     )
+
+
+@pytest.fixture(scope="module")
+def station_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs and the table of an inspection station: 20 good parts, 6 with an outline each, one that is open."""
+    folder = tmp_path_factory.mktemp("export") / "line 4"
+    (folder / "frames").mkdir(parents=True)
+    lines = ["file,serial,verdict,defect,outlines,operator"]
+    for number in range(27):
+        defect = 20 <= number < 26
+        Image.fromarray(photograph(number, defect)).save(folder / "frames" / f"{number:02d}.png")
+        verdict = "ng,blob" if defect else "open," if number == 26 else "ok,"
+        outline = '"40,30 60,30 60,50 40,50"' if defect else ""
+        lines.append(f"frames\\{number:02d}.png,P{number // 2},{verdict},{outline},smith")
+    (folder / "inspections.csv").write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return folder
+
+
+def test_an_installed_layout_is_checked(installed_layout: Path, station_export: Path, tmp_path: Path) -> None:
+    done = vqi("check", station_export, site=installed_layout, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: The layout is station: it has inspections.csv of an inspection station." in done.stdout
+    assert "named by the layout; photographs of one stay together." in done.stdout
+    assert "The masks of 6 photographs are drawn from annotations." in done.stdout
+    assert "inspections.csv" not in re.sub(r"The layout is station.*", "", done.stdout)  # it was read, not left out
+    assert "The set passes: 27 images" in done.stdout
+
+    # Without the package its name is unknown, and the layout too.
+    without = vqi("check", station_export, "--set", "data.layout=station", cwd=tmp_path)
+    assert without.returncode == 2
+    assert "data.layout is 'station'. Known: auto, folders, mvtec." in without.stderr
+    unknown = vqi("check", station_export, cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "The layout of the source is not recognised" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (
+            "../photos/1.png,P1,ok,,",
+            "inspections.csv, line 2: inspections.csv names '../photos/1.png', which leads out",
+        ),
+        ("/etc/passwd,P1,ok,,", "inspections.csv, line 2: inspections.csv names the absolute path '/etc/passwd'"),
+        ("frames/9.png,P1,ok,,", "and the source has no file 'frames/9.png'."),
+        ("frames/0.png,P1,maybe,,", "inspections.csv, line 2: the verdict is 'maybe'; it is ok, ng or open."),
+        ('frames/0.png,P1,ng,cut,"a,b"', "line 2: the outline 'a,b' is not of pairs x,y of pixels."),
+        (
+            "frames/0.png,P1,ng,cut,1;2",
+            "The reader of layout station returned for the photograph 'frames/0.png' a polygon whose points are not "
+            "pairs of numbers; mend",
+        ),
+        (
+            'frames/0.png,P1,ng,cut,"900,10 950,10 950,20"\nframes/1.png,P2,ok,,',
+            "The photograph frames/0.png (layout station) has a polygon off the photograph: it lies at x 900 to 950",
+        ),
+        (
+            "frames/0.png,P1,ok,,\nframes/0.png,P1,ok,,",
+            "The reader of layout station returned the photograph frames/0.png twice; mend the source or the reader.",
+        ),
+    ],
+)
+def test_an_installed_layout_refuses_bad_rows(
+    installed_layout: Path, tmp_path: Path, row: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(installed_layout))
+    layouts.cache_clear()
+    (tmp_path / "set" / "frames").mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(photograph(number)).save(tmp_path / "set" / "frames" / f"{number}.png")
+    (tmp_path / "set" / "inspections.csv").write_text(f"file,serial,verdict,defect,outlines\n{row}\n")
+    try:
+        with pytest.raises(BadInput) as refused:
+            ingest(
+                name="x",
+                source=str(tmp_path / "set"),
+                layout="auto",
+                mask_suffix="_mask",
+                calibration_fraction=None,
+                seed=0,
+                dataset=tmp_path / "dataset",
+            )
+    finally:
+        layouts.cache_clear()
+    assert sentence in str(refused.value)
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.slow
+def test_an_installed_layout_runs_from_photographs_to_a_bundle(
+    installed_layout: Path, station_export: Path, tmp_path: Path
+) -> None:
+    values = [
+        f"data.source={station_export}",
+        "data.layout=station",
+        "backbone.name=filterbank",
+        "image.size=96",
+        "threshold.false_reject_rate=0.1",
+    ]
+    options = [item for value in values for item in ("--set", value)]
+    done = vqi("run", *options, "--out", tmp_path / "runs", "--json", site=installed_layout, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["metrics"]["image_auroc"] > 0.9
+    assert summary["metrics"]["pixel_auroc"] > 0.9
+
+    # The bundle needs the layout no more.
+    predicted = vqi("predict", summary["bundle"], station_export / "frames", "--out", "seen", "--json", cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    assert json.loads(predicted.stdout)["counts"]["images"] == 27

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.layouts import check_layout
 from vqi.dataset.settings import DataSettings, ImageSettings, PixelSettings
 from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.deployment.exports import check_formats
@@ -123,6 +124,7 @@ class Category(Settings):
         """What no single section can say: the method's settings, its labels, device and precision, placement. Raises
         BadInput."""
         parse_settings(self.method.name, self.method.settings)
+        check_layout(self.data.layout)
         check_formats(self.export.formats)
         resolve_labelled_fraction(self.data.labelled_fraction, settings_class(self.method.name).supervised)
         device = self.step_placements["train"].device

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import pytest
 
-from vqi.dataset.layouts.detection import read_layout
-from vqi.dataset.layouts.listing import Photograph, Reading
+from vqi.dataset.layouts import detection
+from vqi.dataset.layouts.interface import Photograph, Reading, SourceFiles
 from vqi.platform.errors import BadInput
+
+
+def read_layout(
+    names: Iterable[str], layout: str, mask_suffix: str, source_name: str = "", source_notes: Sequence[str] = ()
+) -> Reading:
+    """What is read of names alone: no file is opened."""
+    files = dict.fromkeys(names, Path("not opened"))
+    return detection.read_layout(SourceFiles(files, source_name), layout, mask_suffix, source_notes)
 
 
 def by_path(reading: Reading) -> dict[str, Photograph]:

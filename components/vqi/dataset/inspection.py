@@ -125,7 +125,7 @@ def _mask(
     dataset: Dataset, sample: Sample, size: tuple[int, int], geometry: Geometry
 ) -> tuple[np.ndarray | None, MaskInspection | None]:
     try:
-        for file in sample.masks:
+        for file in (*sample.masks, *sample.ignore):
             _content(dataset, file.extent, file.sha256, file.path)
         mask = dataset.mask(sample)
     except BadInput as error:
@@ -137,8 +137,9 @@ def _mask(
     edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     whole = MaskInspection(None, size, _count(mask), border=_count(edges) / edges.size)
     if not whole.pixels or whole.share > 0.5:
-        meaning = dataset.manifest.mask_meaning
-        named = {values_met(dataset.bytes_of(file.extent), file.path, meaning) for file in sample.masks}
+        named = {
+            values_met(dataset.bytes_of(file.extent), file.path, dataset.meaning_of(file)) for file in sample.masks
+        }
         whole = replace(whole, values="; ".join(sorted(named)))
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
         return mask, whole

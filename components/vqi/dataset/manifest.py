@@ -18,6 +18,9 @@ MANIFEST = "manifest.json"
 
 Split = Literal["train", "labelled", "calibration", "validation", "test"]
 Label = Literal["good", "defect", "unknown"]
+# How a mask's values become defect: a mask file as the whole set's mask_meaning says; what ingest drew is white on
+# black. A box says where a defect lies and not what shape it has.
+MaskKind = Literal["file", "outline", "box"]
 SPLITS: tuple[Split, ...] = ("train", "labelled", "calibration", "validation", "test")
 
 
@@ -33,12 +36,18 @@ class Extent:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A file that marks defects of a photograph: its '/'-separated path in the source, its hash, and where its bytes
-    lie."""
+    """A file that marks a part of a photograph: its '/'-separated path in the source, its hash, where its bytes lie,
+    and what it was made from."""
 
     path: str
     sha256: str
     extent: Extent
+    kind: MaskKind = "file"
+
+    @property
+    def content_key(self) -> str:
+        """What a fingerprint knows of it."""
+        return self.sha256 if self.kind == "file" else f"{self.kind} {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ class Sample:
     learn from as well. `path` is its '/'-separated path in the source, unique in the set. `defect` is the defect type
     ("good" for normals; nested folders keep their slashes). `width` and `height` are pixels as read from the header,
     both 0 where the header could not be read. What any of the `masks` marks is defect. Photographs of one `group` show
-    the same part or the same occasion, and never stand on both sides of a sample split; "" = a group of its own.
+    the same part or the same occasion, and never stand on both sides of a sample split; "" = a group of its own. What
+    any of `ignore` marks is neither defect nor good.
     """
 
     path: str
@@ -62,6 +72,7 @@ class Sample:
     image: Extent
     masks: tuple[MaskFile, ...] = ()
     group: str = ""
+    ignore: tuple[MaskFile, ...] = ()
 
     @property
     def group_key(self) -> str:
@@ -97,7 +108,10 @@ class Manifest:
         """SHA-256 over the samples' content and roles, decoding and the meaning of masks, not over where they came
         from: same content, same fingerprint."""
         rows = sorted(
-            [s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.sha256 for mask in s.masks]]
+            [
+                *(s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.content_key for mask in s.masks]),
+                *([[mask.content_key for mask in s.ignore]] if s.ignore else []),
+            ]
             for s in self.samples
         )
         return hashlib.sha256(
@@ -117,7 +131,7 @@ class Manifest:
             "copies_cross": self.copies_cross,
             "notes": list(self.notes),
         }
-        rows = ",\n".join(json.dumps(asdict(sample), ensure_ascii=False) for sample in self.samples)
+        rows = ",\n".join(json.dumps(_row(sample), ensure_ascii=False) for sample in self.samples)
         head = json.dumps(value, indent=1, ensure_ascii=False)
         return f'{head[:-2]},\n "samples": [\n{rows}\n]}}\n'
 
@@ -159,12 +173,30 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def _row(sample: Sample) -> dict[str, Any]:
+    """A sample as JSON values, without what most sets have none of: ignored regions, and masks that ingest drew."""
+    row = asdict(sample)
+    if not row["ignore"]:
+        del row["ignore"]
+    for mask in (*row["masks"], *row.get("ignore", ())):
+        if mask["kind"] == "file":
+            del mask["kind"]
+    return row
+
+
 def _sample(row: dict[str, Any]) -> Sample:
-    masks = tuple(MaskFile(str(mask["path"]), str(mask["sha256"]), _extent(mask["extent"])) for mask in row["masks"])
-    sample = Sample(**{**row, "image": _extent(row["image"]), "masks": masks})
+    masks, ignore = (tuple(map(_mask_file, row.get(name, []))) for name in ("masks", "ignore"))
+    sample = Sample(**{**row, "image": _extent(row["image"]), "masks": masks, "ignore": ignore})
     if sample.split not in get_args(Split) or sample.label not in get_args(Label):
         raise ValueError(f"{sample.path!r} has split {sample.split!r} and label {sample.label!r}")
     return sample
+
+
+def _mask_file(row: dict[str, Any]) -> MaskFile:
+    kind = row.get("kind", "file")
+    if kind not in get_args(MaskKind):
+        raise ValueError(f"the mask {row['path']!r} is of the kind {kind!r}")
+    return MaskFile(str(row["path"]), str(row["sha256"]), _extent(row["extent"]), kind)
 
 
 def _extent(row: dict[str, Any]) -> Extent:

@@ -10,8 +10,8 @@ import numpy as np
 
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import Photograph, decode_photograph
-from vqi.dataset.manifest import Extent, Label, Manifest, Sample, Split, read_manifest
-from vqi.dataset.masks import decode_mask
+from vqi.dataset.manifest import Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
+from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask
 from vqi.platform.errors import BadInput
 
 
@@ -77,15 +77,24 @@ class Dataset:
 
         Raises BadInput where one cannot be decoded, or where they differ in size.
         """
-        if not sample.masks:
-            return None
-        meaning, most = self.manifest.mask_meaning, self.manifest.decoding.max_pixels
+        return self._united(sample.masks)
+
+    def ignored(self, sample: Sample) -> np.ndarray | None:
+        """What counts neither as defect nor as good, bool [H, W], or None where nothing is; raises as `mask` does."""
+        return self._united(sample.ignore)
+
+    def meaning_of(self, file: MaskFile) -> MaskMeaning:
+        """How the values of a mask become defect."""
+        return self.manifest.mask_meaning if file.kind == "file" else BLACK_BACKGROUND
+
+    def _united(self, files: Sequence[MaskFile]) -> np.ndarray | None:
         united: np.ndarray | None = None
-        for file in sample.masks:
-            mask = decode_mask(self.bytes_of(file.extent), file.path, meaning, most)
+        for file in files:
+            most = self.manifest.decoding.max_pixels
+            mask = decode_mask(self.bytes_of(file.extent), file.path, self.meaning_of(file), most)
             if united is not None and united.shape != mask.shape:
                 raise BadInput(
-                    f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {sample.masks[0].path}, "
+                    f"The mask {file.path} has {mask.shape[1]} x {mask.shape[0]} pixels and {files[0].path}, "
                     "of the same photograph, "
                     f"{united.shape[1]} x {united.shape[0]}; save masks at the photograph's size."
                 )

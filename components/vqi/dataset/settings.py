@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -15,7 +14,9 @@ class DataSettings(Settings):
     """Where the photographs are and how they are split."""
 
     source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
-    layout: Literal["auto", "mvtec", "folders"] = Field("auto", description="how the source is arranged")
+    layout: str = Field(
+        "auto", description="how the source is arranged: auto, mvtec, folders, or a layout of an installed package"
+    )
     mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
     group: str = Field(
         "",

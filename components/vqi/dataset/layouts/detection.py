@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
-from vqi.dataset.layouts import folders, mvtec
-from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem
-from vqi.dataset.layouts.names import (
-    GOOD_FOLDERS,
-    is_bad_folder,
-    is_good_folder,
-    is_role_folder,
-    normalised,
-    part_in_name,
-)
-from vqi.platform.errors import BadInput, closest
-
-LAYOUTS = ("auto", "mvtec", "folders")
-_READERS = {"mvtec": mvtec, "folders": folders}
+from vqi.dataset.layouts import AUTO, check_layout, layouts
+from vqi.dataset.layouts.folders import FLAT
+from vqi.dataset.layouts.interface import Match, Options, Photograph, Reading, SourceFiles
+from vqi.dataset.layouts.listing import Listing, counted, examples, parent_and_stem
+from vqi.dataset.layouts.names import GOOD_FOLDERS, is_good_folder, is_role_folder, normalised, part_in_name
+from vqi.dataset.layouts.verification import verify
+from vqi.platform.errors import BadInput, VqiError
 
 
-def read_layout(
-    names: Iterable[str], layout: str, mask_suffix: str, source_name: str = "", source_notes: Sequence[str] = ()
-) -> Reading:
-    """The photographs among the files of a source, by one of LAYOUTS.
-
-    `names` are '/'-separated paths, `source_name` is what the source is called, `source_notes` say what it left out.
+def read_layout(files: SourceFiles, layout: str, mask_suffix: str, source_notes: Sequence[str] = ()) -> Reading:
+    """The photographs among the files of a source, by a layout's name or AUTO; `source_notes` say what the source left
+    out.
 
     A set that lies one or more folders down (an archive with a top folder) is found there; paths are given without
     those folders, so that it is the same set. Raises BadInput for an unknown layout, for no images, where the files do
-    not fit the layout, and where names speak against what would be taken as good parts.
+    not fit the layout, where names speak against what would be taken as good parts, and where a reader fails or breaks
+    its contract.
     """
-    if layout not in LAYOUTS:
-        raise BadInput(f"data.layout is {layout!r}.{closest(layout, list(LAYOUTS))}")
+    check_layout(layout)
     if "/" in mask_suffix or "\\" in mask_suffix:
         raise BadInput(
             f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such "
             "as '_mask'."
         )
-    listing, mask_suffix = Listing.of(names), normalised(mask_suffix)
-    if not listing.paths:
-        raise BadInput(" ".join((_no_images(listing), *source_notes)))
-    passed_over = listing.passed_over()
-    chosen, listing = _detected(listing, layout)
-    if folders.is_flat(listing):
-        _check_flat(listing, mask_suffix, source_name)
-    reading = _READERS[chosen].read(listing, mask_suffix)
-    doubtful = _doubtful(reading.photographs, chosen, named=layout != "auto")
-    return Reading(
-        reading.photographs,
-        (*doubtful, *_twins(reading.photographs), *reading.notes, *source_notes, *passed_over),
-        reading.top,
-    )
+    match, chosen, inner = _detected(files, layout, source_notes)
+    files = inner.untouched()
+    reader = layouts()[chosen]
+    with reader_errors(chosen):
+        reading = reader.read(files, Options(normalised(mask_suffix)))
+    verify(reading, chosen, files)
+    named = layout != AUTO
+    notes: list[str] = []
+    if reader.labels_by_folder:
+        notes += [*_doubtful(reading.photographs, chosen, named), *_twins(reading.photographs)]
+    elif not named:
+        notes.append(f"The layout is {chosen}: {match.why}.")
+    every_note = (*notes, *reading.notes, *source_notes, *files.passed_over())
+    return replace(reading, notes=every_note, top=files.top, layout=chosen)
+
+
+@contextmanager
+def reader_errors(layout: str) -> Iterator[None]:
+    """Turns whatever a reader raises into BadInput that names it; what is a sentence already stays as it is.
+
+    A file that cannot be opened is not the reader's fault: OSError stays as well.
+    """
+    try:
+        yield
+    except (VqiError, OSError):
+        raise
+    except (Exception, SystemExit) as error:  # whatever a foreign reader meets
+        raise BadInput(
+            f"The reader of layout {layout} failed ({type(error).__name__}: {error}); mend or remove its package, or "
+            "name another data.layout."
+        ) from error
 
 
 def _no_images(listing: Listing) -> str:
@@ -67,20 +76,27 @@ def _no_images(listing: Listing) -> str:
     return f"The source has no images{others}; give the folder that holds train/good or good."
 
 
-def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
-    """The first layout that fits at the top, or below the folders everything lies in."""
-    candidates = ("mvtec", "folders") if layout == "auto" else (layout,)
-    inner = listing
+def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> tuple[Match, str, SourceFiles]:
+    """The surest layout that fits at the top, or below the folders everything lies in."""
+    inner, refusals = files, list[BadInput]()
     while True:
-        for name in candidates:
-            if _READERS[name].matches(inner) and (inner is listing or inner.folders()):
-                return name, inner
+        if fitting := _fitting(inner, layout, refusals):
+            match, name = fitting[0]
+            ties = [other for other, _ in fitting if other.sureness == match.sureness]
+            if len(ties) > 1:
+                ways = "; ".join(f"{other} ({why.why})" for why, other in fitting[: len(ties)])
+                raise BadInput(f"The source may be read in several ways: {ways}; name one of them as data.layout.")
+            return match, name, inner
         deeper = inner.below_top_folder()
         if deeper is inner:
             break
         inner = deeper
-    tops = inner.folders()
-    several = [top for top in tops if not is_role_folder(top) and _is_set(inner.below(top))]
+    if refusals:
+        raise refusals[0]
+    if not files.listing.paths:
+        raise BadInput(" ".join((_no_images(files.listing), *source_notes)))
+    tops = inner.listing.folders()
+    several = [top for top in tops if not is_role_folder(top) and _fitting(inner.below(top), AUTO, refusals)]
     if len(several) > 1:
         raise BadInput(f"The source holds several sets ({examples(several)}); give the folder of one of them.")
     if several and len(tops) > 1:
@@ -89,9 +105,12 @@ def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
             f"The source holds a set in {several[0]} and something else beside it ({rest}); give the folder "
             f"{several[0]} alone."
         )
-    if layout != "auto":
-        fitting = [name for name, reader in _READERS.items() if inner.folders() and reader.matches(inner)]
-        raise BadInput(_READERS[layout].why_not(inner) + (f" data.layout={fitting[0]} fits it." if fitting else ""))
+    if layout != AUTO:
+        with reader_errors(layout):
+            refusal = layouts()[layout].detect(inner).why
+        # That photographs without folders may be good parts is no advice to whoever named a layout.
+        others = [name for match, name in _fitting(inner, AUTO, refusals) if match.sureness > FLAT]
+        raise BadInput(refusal + (f" data.layout={others[0]} fits it." if others else ""))
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"
     raise BadInput(
         "The layout of the source is not recognised: neither train/good (mvtec) nor a folder of normals "
@@ -99,22 +118,24 @@ def _detected(listing: Listing, layout: str) -> tuple[str, Listing]:
     )
 
 
-def _is_set(listing: Listing) -> bool:
-    return bool(listing.folders()) and any(reader.matches(listing) for reader in _READERS.values())
+def _fitting(files: SourceFiles, layout: str, refusals: list[BadInput]) -> list[tuple[Match, str]]:
+    """The layouts that recognise the files, the surest first, with why; only the one that is named, where one is.
 
-
-def _check_flat(listing: Listing, mask_suffix: str, source_name: str) -> None:
-    """Raise BadInput where something speaks against taking all photographs as good parts."""
-    reasons = folders.reasons_against_good(listing, mask_suffix)
-    if is_bad_folder(source_name):
-        reasons.append(f"the source is called {source_name}")
-    if reasons:
-        raise BadInput(
-            f"Are all {counted(len(listing.paths), 'image')} of the source good parts? It has no folders that say so, "
-            f"and {'; '.join(reasons)}. "
-            "Put the good parts into a folder good and the others into a folder for each type of defect; if all are "
-            "good, put all into good."
-        )
+    What readers refuse is appended to `refusals`: a damaged file of one layout may mean nothing in another. Raises
+    BadInput where a reader fails.
+    """
+    fitting = []
+    for name, reader in layouts().items():
+        if layout in (AUTO, name):
+            with reader_errors(name):
+                try:
+                    match = reader.detect(files)
+                except BadInput as refusal:
+                    refusals.append(refusal)
+                    continue
+                if match.sureness > 0 and not (layout == AUTO and match.only_by_name):
+                    fitting.append((match, name))
+    return sorted(fitting, key=lambda entry: -entry[0].sureness)
 
 
 def _doubtful(photographs: Iterable[Photograph], layout: str, named: bool) -> list[str]:

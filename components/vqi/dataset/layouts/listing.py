@@ -1,11 +1,10 @@
-"""What every layout reader starts from (the names in a source) and what it hands back (photographs with their
-roles)."""
+"""The names in a source, sorted by what they are, and what the names of folders say of photographs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
@@ -17,7 +16,7 @@ from vqi.dataset.layouts.names import (
     is_mask_folder,
     is_role_folder,
 )
-from vqi.dataset.manifest import Label, Split
+from vqi.dataset.manifest import Label
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".txz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zst")
 # What file managers leave in folders without a dot before its name.
@@ -80,8 +79,14 @@ class Listing:
         """The names of the folders at the top."""
         return sorted({path.split("/")[0] for path in self.paths if "/" in path})
 
-    def passed_over(self) -> list[str]:
-        """Sentences about files that were not read, those that may be photographs first."""
+    def passed_over(self, opened: Collection[str] = ()) -> list[str]:
+        """Sentences about files that were not read, those that may be photographs first; `opened` were."""
+        if opened:
+            pictures, archives, others = (
+                tuple(path for path in paths if path not in opened)
+                for paths in (self.pictures, self.archives, self.others)
+            )
+            return replace(self, pictures=pictures, archives=archives, others=others).passed_over()
         notes = []
         if self.pictures:
             is_are, it_them = ("is", "it") if len(self.pictures) == 1 else ("are", "them")
@@ -99,27 +104,6 @@ class Listing:
         if self.others:
             notes.append(f"{counted(len(self.others), 'file')} left out: no image by name ({_suffixes(self.others)}).")
         return notes
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A photograph found by a layout reader. `split` is None for normals that the layout leaves undivided; what any of
-    `masks` marks is defect."""
-
-    path: str
-    split: Split | None
-    label: Label
-    defect: str
-    masks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a layout reader made of a listing. `notes` begin with what decides what is learnt or measured."""
-
-    photographs: tuple[Photograph, ...]
-    notes: tuple[str, ...]
-    top: str
 
 
 def role_of(folder: str) -> tuple[Label, str]:

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vqi.dataset.layouts.listing import Photograph, counted, examples, parent_and_stem
+from vqi.dataset.layouts.interface import Photograph
+from vqi.dataset.layouts.listing import counted, examples, parent_and_stem
 from vqi.dataset.layouts.names import (
     VALIDATION_FOLDERS,
     folder_key,

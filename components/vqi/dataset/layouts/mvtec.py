@@ -9,62 +9,69 @@ from __future__ import annotations
 
 from collections import Counter
 
-from vqi.dataset.layouts.listing import Listing, Photograph, Reading, counted, examples, parent_and_stem, role_of
+from vqi.dataset.layouts.interface import (
+    LayoutReader,
+    LayoutSplit,
+    Match,
+    Options,
+    Photograph,
+    Reading,
+    SourceFiles,
+)
+from vqi.dataset.layouts.listing import counted, examples, parent_and_stem, role_of
 from vqi.dataset.layouts.masks import assign_masks, separate_masks
 from vqi.dataset.layouts.names import GOOD_FOLDERS, VALIDATION_FOLDERS, folder_key
-from vqi.dataset.manifest import Split
-from vqi.platform.errors import BadInput
 
 
-def matches(listing: Listing) -> bool:
-    """Whether there are normals in train/good (or train/normal, train/ok ...)."""
-    return any(_is_train_normal(path) for path in listing.paths)
+class MVTec(LayoutReader):
+    """Reads the layout of MVTec AD."""
+
+    name = "mvtec"
+    labels_by_folder = True
+
+    def detect(self, files: SourceFiles) -> Match:
+        """Whether there are normals in train/good (or train/normal, train/ok ...)."""
+        if any(_is_train_normal(path) for path in files.listing.paths):
+            return Match(0.6, "it has good parts in a folder train/good")
+        folders = files.listing.folders()
+        seen = f"it has {examples(folders)}" if folders else "it has no folders"
+        normals = f"train/good (or train/{', train/'.join(GOOD_FOLDERS[1:])})"
+        return Match(0.0, f"The source has no photographs in {normals}, as layout mvtec needs; {seen}.")
+
+    def read(self, files: SourceFiles, options: Options) -> Reading:
+        """Give every photograph its split, label, defect type and masks."""
+        mask_paths, paths = separate_masks(files.listing.paths, options.mask_suffix)
+        photographs: list[Photograph] = []
+        abnormal_train: list[str] = []
+        outside: Counter[str] = Counter()
+        for path in paths:
+            first, _, rest = path.partition("/")
+            split = _split(first) if rest else None
+            if split == "train" and _is_train_normal(path):
+                photographs.append(Photograph(path, "train", "good", "good"))
+            elif split == "train":
+                abnormal_train.append(path)
+            elif split:
+                photographs.append(Photograph(path, split, *role_of(parent_and_stem(rest)[0])))
+            else:
+                outside[first if rest else "the top folder"] += 1
+        labels = {photograph.path: photograph.label for photograph in photographs}
+        masked = assign_masks(mask_paths, labels, options.mask_suffix)
+        notes = list(masked.notes)
+        if abnormal_train:
+            notes.append(
+                f"{counted(len(abnormal_train), 'photograph')} in train/ outside train/good left out: only normals are "
+                "trained on."
+            )
+        if outside:
+            notes.append(
+                f"{counted(outside.total(), 'image file')} outside train/, test/, validation/ and ground_truth/ left "
+                f"out ({examples(sorted(outside))})."
+            )
+        return Reading(masked.attach_to(photographs), tuple(notes))
 
 
-def why_not(listing: Listing) -> str:
-    """The sentence for a source that does not match."""
-    seen = f"it has {examples(listing.folders())}" if listing.folders() else "it has no folders"
-    return (
-        f"The source has no photographs in train/good (or train/{', train/'.join(GOOD_FOLDERS[1:])}), as layout "
-        f"mvtec needs; {seen}."
-    )
-
-
-def read(listing: Listing, mask_suffix: str) -> Reading:
-    """Give every photograph its split, label, defect type and masks. Raises BadInput where train/ has no normals."""
-    if not matches(listing):
-        raise BadInput(why_not(listing))
-    mask_paths, paths = separate_masks(listing.paths, mask_suffix)
-    photographs: list[Photograph] = []
-    abnormal_train: list[str] = []
-    outside: Counter[str] = Counter()
-    for path in paths:
-        first, _, rest = path.partition("/")
-        split = _split(first) if rest else None
-        if split == "train" and _is_train_normal(path):
-            photographs.append(Photograph(path, "train", "good", "good"))
-        elif split == "train":
-            abnormal_train.append(path)
-        elif split:
-            photographs.append(Photograph(path, split, *role_of(parent_and_stem(rest)[0])))
-        else:
-            outside[first if rest else "the top folder"] += 1
-    masked = assign_masks(mask_paths, {photograph.path: photograph.label for photograph in photographs}, mask_suffix)
-    notes = list(masked.notes)
-    if abnormal_train:
-        notes.append(
-            f"{counted(len(abnormal_train), 'photograph')} in train/ outside train/good left out: only normals are "
-            "trained on."
-        )
-    if outside:
-        notes.append(
-            f"{counted(outside.total(), 'image file')} outside train/, test/, validation/ and ground_truth/ left out "
-            f"({examples(sorted(outside))})."
-        )
-    return Reading(masked.attach_to(photographs), tuple(notes), listing.top)
-
-
-def _split(folder: str) -> Split | None:
+def _split(folder: str) -> LayoutSplit | None:
     key = folder_key(folder)
     return (
         "train" if key == "train" else "test" if key == "test" else "validation" if key in VALIDATION_FOLDERS else None

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vqi.dataset.drawn_masks import DrawnMasks, drawn_notes, store_drawn_masks
 from vqi.dataset.images import Decoding, Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
+from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.detection import read_layout
-from vqi.dataset.layouts.listing import Photograph, counted, examples
+from vqi.dataset.layouts.interface import Photograph, SourceFiles
+from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.manifest import MANIFEST, Extent, Manifest, MaskFile, Sample, Split
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
@@ -36,8 +39,6 @@ from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.steps.ingest.settings import StepSettings
 
-# A 100-megapixel photograph with three 16-bit channels, uncompressed, takes 600 MB.
-MAX_FILE_BYTES = 1 << 30
 # Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
 # copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
 MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
@@ -55,10 +56,11 @@ class _Stored:
 
 @dataclass
 class _Intake:
-    """What became of the files: those stored, by path; photographs left out as damaged, with the reason; what the wide
-    ones reach."""
+    """What became of the files: those stored, by path; masks drawn, by the photograph's path; photographs left out as
+    damaged, with the reason; what the wide ones reach."""
 
     stored: dict[str, _Stored] = field(default_factory=dict)
+    drawn: dict[str, DrawnMasks] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     white: WhiteLevel = field(default_factory=WhiteLevel)
 
@@ -86,26 +88,21 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
     decoding = Decoding(white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
-            reading = read_layout(origin.files, data.layout, data.mask_suffix, origin.name, origin.notes)
+            reading = read_layout(SourceFiles(origin.files, origin.name), data.layout, data.mask_suffix, origin.notes)
             for note in reading.notes:
                 report(note)
-            if not any(
-                photograph.label == "good" and photograph.split in (None, "train") for photograph in reading.photographs
-            ):
+            if not any(photograph.is_training_normal for photograph in reading.photographs):
                 raise BadInput(f"The source {source} has no normal photographs to train on.")
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
+            contents = Contents(origin.files, reading)
             intake = _write_shards(
-                photographs, origin.files, reading.top, folder, decoding, white_level is None, skip_damaged
+                photographs, contents, reading.layout, folder, decoding, white_level is None, skip_damaged
             )
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
-            if not any(
-                photograph.label == "good" and photograph.split in (None, "train") for photograph in photographs
-            ):
+            if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
-            masks = sorted({path for photograph in photographs for path in photograph.masks})
-            meaning, stated_masks = decide_meaning(
-                masks, lambda path: _content(origin.files[reading.top + path], path), decoding.max_pixels
-            )
+            masks = sorted({path for photograph in photographs for path in photograph.mask_files})
+            meaning, stated_masks = decide_meaning(masks, contents.of_file, decoding.max_pixels)
             stated_white = (
                 f"White is {white_level} in photographs with more than 8 bits a channel, as image.white_level says."
                 if white_level
@@ -114,17 +111,19 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
             if white_level is None:
                 chosen, stated_white = intake.white.decide()
                 decoding = replace(decoding, white_level=chosen)
-            notes = (
-                *reading.notes,
-                *filter(None, (_left_out(intake.damaged, skip_damaged), stated_masks, stated_white)),
+            stated = (
+                _left_out(intake.damaged, skip_damaged),
+                *drawn_notes(intake.drawn),
+                _ignored(photographs),
+                stated_masks,
+                stated_white,
             )
-            alike = _near_copies(
-                [p for p in photographs if _is_dealt(p, labelled_fraction)], origin.files, reading.top, decoding
-            )
+            notes = (*reading.notes, *filter(None, stated))
+            alike = _near_copies([p for p in photographs if _is_dealt(p, labelled_fraction)], contents, decoding)
             grouping = _grouped(photographs, intake.stored, alike, data.group, labelled_fraction)
             samples, fraction, dealt = _split(
                 photographs,
-                intake.stored,
+                intake,
                 grouping,
                 calibration_fraction,
                 labelled_fraction,
@@ -152,38 +151,46 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
 
 def _write_shards(
     photographs: list[Photograph],
-    files: Mapping[str, Path],
-    top: str,
+    contents: Contents,
+    layout: str,
     folder: Path,
     decoding: Decoding,
     find_white: bool,
     skip_damaged: int,
 ) -> _Intake:
-    """Photographs in order, each with its masks after it. `find_white` looks into the normals with more than 8 bits a
-    channel."""
+    """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
+    normals with more than 8 bits a channel."""
     intake = _Intake()
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
-            paths = [path for path in (photograph.path, *photograph.masks) if path not in intake.stored]
-            contents = {path: _content(files[top + path], path) for path in paths}
-            if skip_damaged and (reason := _damage(photograph, contents, decoding)):
+            by_path = {photograph.path: contents.of_photograph(photograph)}
+            by_path |= {path: contents.of_file(path) for path in photograph.mask_files if path not in intake.stored}
+            if skip_damaged and (reason := _damage(photograph, by_path, decoding)):
                 intake.damaged[photograph.path] = reason
                 continue
-            for path, content in contents.items():
+            for path, content in by_path.items():
                 header = _header(content, path)
                 intake.stored[path] = _Stored(
                     hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height
                 )
-                if (
-                    find_white
-                    and header.wide
-                    and path == photograph.path
-                    and photograph.label == "good"
-                    and photograph.split in (None, "train")
-                ):
+                if find_white and header.wide and path == photograph.path and photograph.is_training_normal:
                     # The dataset check names what cannot be decoded, with everything else that is wrong.
                     with suppress(BadInput):
                         intake.white.add(content, path, header.white, decoding.max_pixels)
+            size = intake.stored[photograph.path]
+            # The dataset check names a photograph without a readable header, and one that is too large.
+            if not 0 < size.width * size.height <= decoding.max_pixels:
+                continue
+            for mask in (intake.stored[item] for item in photograph.ignore if isinstance(item, str)):
+                if (mask.width, mask.height) != (size.width, size.height):
+                    raise BadInput(
+                        f"The photograph {photograph.path} (layout {layout}) has {size.width} x {size.height} pixels, "
+                        f"and a file of regions to ignore {mask.width} x {mask.height}; save it at the photograph's "
+                        "size."
+                    )
+            drawn = store_drawn_masks(photograph, layout, size.width, size.height, shards, contents.unused_path)
+            if drawn.masks or drawn.ignore:
+                intake.drawn[photograph.path] = drawn
     if len(intake.damaged) > skip_damaged:
         reasons = " ".join(list(intake.damaged.values())[:3])
         raise BadInput(
@@ -220,19 +227,22 @@ def _left_out(damaged: Mapping[str, str], skip_damaged: int) -> str:
     return f"{len(damaged)} damaged {are} left out, as data.skip_damaged={skip_damaged} allows: {', '.join(damaged)}."
 
 
+def _ignored(photographs: Sequence[Photograph]) -> str:
+    """The note on regions that are neither defect nor good."""
+    paths = [photograph.path for photograph in photographs if photograph.ignore]
+    if not paths:
+        return ""
+    return (
+        f"{counted(len(paths), 'photograph')} with regions to ignore ({examples(paths)}): the Dataset keeps them, and "
+        "pixel metrics count them as good where no mask marks them."
+    )
+
+
 def part_of(path: str, group: str) -> str:
     """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches
     nothing or is empty."""
     match = re.search(group, path) if group else None
     return (match[1 if match.re.groups else 0] or "") if match else ""
-
-
-def _content(file: Path, path: str) -> bytes:
-    with open(file, "rb") as stream:
-        content = stream.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise BadInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB; that is not a photograph.")
-    return content
 
 
 def _header(content: bytes, path: str) -> Header:
@@ -251,15 +261,13 @@ def _is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def _near_copies(
-    photographs: Sequence[Photograph], files: Mapping[str, Path], top: str, decoding: Decoding
-) -> list[tuple[str, str]]:
+def _near_copies(photographs: Sequence[Photograph], contents: Contents, decoding: Decoding) -> list[tuple[str, str]]:
     """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
     check names it."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
-            image = decode_rgb(_content(files[top + photograph.path], photograph.path), photograph.path, decoding)
+            image = decode_rgb(contents.of_photograph(photograph), photograph.path, decoding)
         except BadInput:
             return None
         return thumbnail(image), image.shape[1] / image.shape[0]
@@ -300,22 +308,20 @@ def _grouped(
     """
     numbers = {photograph.path: number for number, photograph in enumerate(photographs)}
     hashes = [stored[photograph.path].sha256 for photograph in photographs]
-    parts = [part_of(photograph.path, group) for photograph in photographs]
+    parts = [part_of(photograph.path, group) if group else photograph.group for photograph in photographs]
     by_part: dict[str, list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
         by_part[part].append(number)
     named = [members for part, members in by_part.items() if part]
     notes = []
-    if group and named:
+    if named:
         notes.append(
-            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by data.group; photographs of "
-            "one stay together."
+            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by "
+            f"{'data.group' if group else 'the layout'}; photographs of one stay together."
         )
         if unnamed := len(by_part.get("", ())):
-            notes.append(
-                f"data.group matches nothing in the paths of {counted(unnamed, 'photograph')}; each counts as a part "
-                "of its own."
-            )
+            what = "data.group matches nothing in the paths" if group else "The layout names no part for the paths"
+            notes.append(f"{what} of {counted(unnamed, 'photograph')}; each counts as a part of its own.")
     elif group:
         notes.append("data.group matches nothing in any path, so every photograph counts as a part of its own.")
     pairs = [(numbers[one], numbers[other]) for one, other in alike]
@@ -355,7 +361,7 @@ def _grouped(
 
 def _split(
     photographs: Sequence[Photograph],
-    stored: Mapping[str, _Stored],
+    intake: _Intake,
     grouping: _Grouping,
     calibration_fraction: float | None,
     labelled_fraction: float,
@@ -407,7 +413,16 @@ def _split(
         )
     samples = []
     for photograph in photographs:
-        image = stored[photograph.path]
+        image = intake.stored[photograph.path]
+        drawn = intake.drawn.get(photograph.path, DrawnMasks())
+        masks, ignore = (
+            tuple(
+                MaskFile(path, intake.stored[path].sha256, intake.stored[path].extent)
+                for path in items
+                if isinstance(path, str)
+            )
+            for items in (photograph.masks, photograph.ignore)
+        )
         samples.append(
             Sample(
                 path=photograph.path,
@@ -418,8 +433,9 @@ def _split(
                 width=image.width,
                 height=image.height,
                 image=image.extent,
-                masks=tuple(MaskFile(path, stored[path].sha256, stored[path].extent) for path in photograph.masks),
+                masks=masks + drawn.masks,
                 group=grouping.names[photograph.path],
+                ignore=ignore + drawn.ignore,
             )
         )
     return tuple(samples), plan.fraction if calibration else 0.0, tuple(notes)

@@ -1,0 +1,1 @@
+"""A layout for vqi: photographs and the table of an inspection station."""
