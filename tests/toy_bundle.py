@@ -14,24 +14,23 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.images import DEFAULT
 from vqi.deployment.bundle import (
-    Boxes,
     Calibration,
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
-    GeometryEntry,
     Graph,
     Plausibility,
     Preprocessing,
     RangeEntry,
     Sidecar,
     Thresholds,
-    Weights,
     file_entries,
     write_sidecar,
 )
 from vqi.deployment.graph_export import export_graphs
 from vqi.detectors.interface import Detector, Scores
+from vqi.evaluation.box_rule import Boxes
+from vqi.storage.weights import WeightsOrigin
 
 GEOMETRY = Geometry((64, 64), (48, 56))
 
@@ -87,12 +86,10 @@ def toy_sidecar(folder: Path, graph: Graph, threshold: float, scores: list[Calib
         method="toy",
         settings={},
         backbone={"name": "conv"},
-        weights=Weights(kind="random", label="random (seed 0)", sha256=""),
+        weights=WeightsOrigin(kind="random", label="random (seed 0)", sha256=""),
         seed=0,
         dataset=DatasetEntry(name="plates", fingerprint="0" * 64),
-        preprocessing=Preprocessing(
-            decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())
-        ),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GEOMETRY.entry),
         graph=graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
         boxes=Boxes(),

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,7 +19,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
 from vqi.placement import POOLS, Pool, StepPlacement, parse_resources, placements
-from vqi.platform.devices import DEVICES, PRECISIONS, Compute
+from vqi.platform.devices import DEVICES, PRECISIONS, Compute, Precision
 from vqi.platform.errors import BadInput, closest
 from vqi.training.settings import TrainSettings, check_training_precision
 
@@ -283,7 +283,7 @@ class Category(_Section):
 
     @property
     def placement(self) -> Compute:
-        return Compute(self.compute.device, self.compute.precision, self.compute.batch_size)
+        return Compute(self.compute.device, cast(Precision, self.compute.precision), self.compute.batch_size)
 
     @property
     def step_placements(self) -> dict[str, StepPlacement]:

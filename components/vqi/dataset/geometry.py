@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from vqi.platform.errors import BadInput
+from vqi.platform.records import Record
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Geometry:
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if value else None for key, value in asdict(self).items()}
+
+    @property
+    def entry(self) -> GeometryEntry:
+        """As a part of records."""
+        return GeometryEntry(**self.to_dict())
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Geometry:
@@ -152,3 +159,15 @@ class Geometry:
 def to_input(image: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] -> float32 [3, h, w] in [0, 1]: what every detector and every exported graph takes."""
     return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+class GeometryEntry(Record):
+    """A geometry as a part of records: `size` and `crop` are height and width, `region` is x1, y1, x2, y2."""
+
+    size: list[int] = Field(min_length=2, max_length=2)
+    crop: list[int] | None = Field(min_length=2, max_length=2)
+    region: list[int] | None = Field(min_length=4, max_length=4)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry.from_dict(self.model_dump())

@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 Split = Literal["train", "labelled", "calibration", "validation", "test"]
 Label = Literal["good", "defect", "unknown"]
-SPLITS: tuple[Split, ...] = ("train", "labelled", "calibration", "validation", "test")
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from vqi.dataset.geometry import Geometry
+from vqi.dataset.geometry import Geometry, GeometryEntry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
-from vqi.evaluation import thresholds
-from vqi.platform.devices import PRECISIONS
+from vqi.evaluation.box_rule import Boxes
+from vqi.evaluation.calibration import Calibration as Evidence
+from vqi.evaluation.calibration import CalibrationKind
+from vqi.platform.devices import Precision
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of, write_json
+from vqi.platform.records import Record
+from vqi.storage.weights import WeightsOrigin
 
 FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
 SIDECAR = "bundle.json"
@@ -46,18 +50,12 @@ MAX_BATCH = 8
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Part(BaseModel):
-    """Strict and immutable: an unknown key is an error, a string is not a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class FileEntry(Part):
+class FileEntry(Record):
     sha256: str = Sha256
     bytes: int = Field(ge=0)
 
 
-class IndexTensor(Part):
+class IndexTensor(Record):
     """One named graph input beside `images`."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
@@ -65,7 +63,7 @@ class IndexTensor(Part):
     shape: list[int]
 
 
-class Graph(Part):
+class Graph(Record):
     """`bytes_per_image`: the largest intermediate tensor of one image, with the index of this bundle; what a batch must
     be bounded by."""
 
@@ -83,18 +81,12 @@ class Graph(Part):
         return max(1, min(MAX_BATCH, BATCH_BYTES // self.bytes_per_image))
 
 
-class GeometryEntry(Part):
-    size: list[int] = Field(min_length=2, max_length=2)
-    crop: list[int] | None = Field(min_length=2, max_length=2)
-    region: list[int] | None = Field(min_length=4, max_length=4)
-
-
 @dataclass(config=ConfigDict(extra="forbid", strict=True), frozen=True)
 class DecodingEntry(Decoding):
     """How a file becomes pixels: every field of the Dataset's `decoding`, read strictly."""
 
 
-class Preprocessing(Part):
+class Preprocessing(Record):
     """How a photograph becomes `images`; the backbone's normalisation is inside the graph."""
 
     decoding: DecodingEntry
@@ -117,7 +109,7 @@ class Preprocessing(Part):
         return value
 
 
-class Thresholds(Part):
+class Thresholds(Record):
     """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes
     are drawn).
 
@@ -129,21 +121,7 @@ class Thresholds(Part):
     floor: FiniteFloat = 0.0
 
 
-class Boxes(Part):
-    """Which regions of a map are boxed: all above the pixel threshold, or, of a defect, those above a fraction of its
-    map's maximum."""
-
-    rule: Literal["threshold", "fraction"] = "threshold"
-    fraction: float | None = Field(None, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Boxes:
-        if (self.rule == "fraction") != (self.fraction is not None):
-            raise ValueError("the rule 'fraction' has a fraction, and 'threshold' none")
-        return self
-
-
-class CalibrationScore(Part):
+class CalibrationScore(Record):
     """What one calibration photograph scored: the image, and the maximum and the median of its map."""
 
     score: FiniteFloat
@@ -151,7 +129,7 @@ class CalibrationScore(Part):
     map_median: FiniteFloat
 
 
-class Calibration(Part):
+class Calibration(Record):
     """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that
     guarantees.
 
@@ -161,9 +139,9 @@ class Calibration(Part):
     `false_reject_rate` where none is promised (`seen`). `scores` are what any other threshold is judged by.
     """
 
-    precision: str
+    precision: Precision
     precision_shift: FiniteFloat | None
-    kind: Literal["split", "cross", "seen"]
+    kind: CalibrationKind
     images: int
     folds: int | None
     requested_false_reject_rate: float | None
@@ -171,19 +149,12 @@ class Calibration(Part):
     guarantee: str
     scores: list[CalibrationScore] = Field(min_length=1)
 
-    @field_validator("precision")
-    @classmethod
-    def _known(cls, precision: str) -> str:
-        if precision not in PRECISIONS:
-            raise ValueError(f"one of {', '.join(PRECISIONS)}")
-        return precision
-
     @property
-    def evidence(self) -> thresholds.Calibration:
+    def evidence(self) -> Evidence:
         """The calibration as thresholds are made from it; photographs have numbers in place of their paths, which stay
         where they were trained on.
         """
-        return thresholds.Calibration(
+        return Evidence(
             kind=self.kind,
             folds=self.folds,
             paths=tuple(f"calibration photograph {number}" for number in range(1, len(self.scores) + 1)),
@@ -193,7 +164,7 @@ class Calibration(Part):
         )
 
 
-class RangeEntry(Part):
+class RangeEntry(Record):
     """What the photographs examined have, and what passes (None: any value)."""
 
     lowest: FiniteFloat
@@ -202,7 +173,7 @@ class RangeEntry(Part):
     high: FiniteFloat | None
 
 
-class Plausibility(Part):
+class Plausibility(Record):
     """What good photographs of this set are like (vqi.dataset.image_statistics), from `images` of the `normals` there
     were.
 
@@ -234,18 +205,12 @@ class Plausibility(Part):
         return {name: StatisticRange(**entry.model_dump()) for name, entry in self.ranges.items()}
 
 
-class Weights(Part):
-    kind: str
-    label: str
-    sha256: str
-
-
-class DatasetEntry(Part):
+class DatasetEntry(Record):
     name: str
     fingerprint: str = Sha256
 
 
-class Sidecar(Part):
+class Sidecar(Record):
     """`bundle.json`. `parity` is what the gate measured; `metrics` are the test set's, for people."""
 
     format: Literal["vqi-bundle/2"] = FORMAT
@@ -253,7 +218,7 @@ class Sidecar(Part):
     method: str
     settings: dict[str, Any]
     backbone: dict[str, Any]
-    weights: Weights
+    weights: WeightsOrigin
     seed: int
     dataset: DatasetEntry
     preprocessing: Preprocessing
@@ -269,7 +234,7 @@ class Sidecar(Part):
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry.from_dict(self.preprocessing.geometry.model_dump())
+        return self.preprocessing.geometry.geometry
 
     @property
     def decoding(self) -> Decoding:

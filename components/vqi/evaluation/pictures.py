@@ -18,6 +18,8 @@ from typing import Literal
 
 import numpy as np
 
+from vqi.dataset.manifest import Label
+from vqi.evaluation.predictions import Decision
 from vqi.platform.files import write_whole
 
 DETECTED = (230, 159, 0)
@@ -40,10 +42,10 @@ class Example:
     """
 
     path: str
-    label: Literal["good", "defect", "unknown"]
+    label: Label
     defect: str
     score: float
-    decision: Literal["good", "defect", "implausible"]
+    decision: Decision | Literal["implausible"]
     image: np.ndarray
     map: np.ndarray
     mask: np.ndarray | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from vqi.platform.errors import BadInput
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
-PRECISIONS = ("float32", "bfloat16", "float16")
+# Of the network's forward pass.
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Compute:
     """
 
     device: str = "cpu"
-    precision: str = "float32"
+    precision: Precision = "float32"
     batch_size: int = 8
 
     def __post_init__(self) -> None:

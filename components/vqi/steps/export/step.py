@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -10,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,35 +17,35 @@ from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import (
-    Boxes,
     Calibration,
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
-    GeometryEntry,
     Graph,
     Plausibility,
     Preprocessing,
     RangeEntry,
     Sidecar,
     Thresholds,
-    Weights,
     file_entries,
     write_sidecar,
 )
+from vqi.deployment.costs import BundleCosts
 from vqi.deployment.graph_runtime import BACKENDS, GraphRuntime, open_graph
 from vqi.deployment.parity import deviations, judge, largest_deviation, parity_samples
 from vqi.detectors.compute import to_device
-from vqi.evaluation import thresholds
+from vqi.detectors.storage import NetworkRecord, load_detector, read_network
+from vqi.evaluation.calibration import Calibration as Evidence
+from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.records import Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.tracking.runs import add_to_run
+from vqi.training.record import notes_of
 
-RESULTS = "results.json"
-RESULTS_FORMAT = "vqi-results/1"
 WARM_UP, TIMED = 2, 7
 PACKAGES = ("vqi", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 
@@ -61,7 +59,7 @@ def export(
     tolerance: float,
     bundle: Path,
     tracking_uri: str = "",
-) -> dict[str, float]:
+) -> BundleCosts:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU and in float32, wherever it
     was trained.
 
@@ -72,27 +70,26 @@ def export(
     import torch
 
     from vqi.deployment.graph_export import export_graphs
-    from vqi.detectors.storage import load_detector, read_network_notes
 
     data = Dataset(dataset)
     results = read_results(evaluation)
-    notes = read_network_notes(network)
-    if results["dataset_fingerprint"] != data.manifest.fingerprint:
+    record = read_network(network)
+    if results.dataset_fingerprint != data.manifest.fingerprint:
         raise BadInput(
             f"The evaluation {evaluation} was made with another Dataset than {dataset}; evaluate with this one."
         )
     for part in ("method", "settings", "backbone", "weights", "seed"):
-        if results[part] != notes[part]:
+        if getattr(results, part) != getattr(record, part):
             raise BadInput(
                 f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate "
                 "this one."
             )
-    calibration = thresholds.read_calibration(index)
-    if len(calibration.scores) != results["threshold"]["calibration_images"]:
+    calibration = read_calibration(index)
+    if len(calibration.scores) != results.threshold.calibration_images:
         raise BadInput(
             f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again."
         )
-    geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    geometry = notes_of(record, network).geometry.geometry
     plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
@@ -106,12 +103,12 @@ def export(
                 torch.cat([part.map for part in parts]).numpy(),
             )
             shift = None
-            if results["precision"] != "float32":
-                calibrated = to_device(detector, Compute("cpu", results["precision"]))(
+            if results.precision != "float32":
+                calibrated = to_device(detector, Compute("cpu", results.precision))(
                     torch.from_numpy(images)
                 ).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
-        sidecar = _sidecar(results, notes, data, geometry, calibration, plausibility, graph, shift, folder)
+        sidecar = _sidecar(results, record, data, geometry, calibration, plausibility, graph, shift, folder)
         graphs = {backend: open_graph(folder, sidecar, backend) for backend in BACKENDS}
         compared = [
             deviation
@@ -120,21 +117,21 @@ def export(
         ]
         parity = judge(compared, tolerance, len(images))
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
-        costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
+        costs = BundleCosts(latency_ms=latency_ms(graphs[BACKENDS[0]], images[0]), bundle_mib=size_mib(folder))
     if shift is not None:
         print(
-            f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this "
+            f"thresholds were taken in {results.precision}: its scores deviate by up to {shift:.1e} from this "
             "float32 bundle",
             file=sys.stderr,
         )
     worst = max(max(deviation.score, deviation.map) for deviation in compared)
     print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
     print(
-        f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
+        f"bundle of {costs.bundle_mib:.1f} MiB, {costs.latency_ms:.0f} ms an image by {BACKENDS[0]}",
         file=sys.stderr,
     )
     try:
-        add_to_run(tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
+        add_to_run(tracking_uri, results.run_id, costs.values())
     except VqiError as error:  # the bundle is made; a record can be done without
         print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
     return costs
@@ -154,22 +151,6 @@ def latency_ms(graph: GraphRuntime, image: np.ndarray) -> float:
 def size_mib(folder: Path) -> float:
     """The size of a folder's files, MiB."""
     return round(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 2**20, 3)
-
-
-def read_results(evaluation: Path) -> dict[str, Any]:
-    """`results.json` of an evaluation. Raises BadInput where it is missing or of another format."""
-    path = Path(evaluation) / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        if results["format"] != RESULTS_FORMAT:
-            raise BadInput(
-                f"{path} has format {results['format']!r}, this version reads {RESULTS_FORMAT!r}; evaluate again."
-            )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} is not a readable result of an evaluation ({type(error).__name__}); evaluate again."
-        ) from error
-    return results
 
 
 def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
@@ -203,41 +184,38 @@ def _statistics(data: Dataset, sample: Sample, geometry: Geometry) -> dict[str, 
 
 
 def _sidecar(
-    results: dict[str, Any],
-    notes: dict[str, Any],
+    results: Results,
+    record: NetworkRecord,
     data: Dataset,
     geometry: Geometry,
-    calibration: thresholds.Calibration,
+    calibration: Evidence,
     plausibility: Plausibility,
     graph: Graph,
     shift: float | None,
     folder: Path,
 ) -> Sidecar:
-    threshold = results["threshold"]
-    backbone = {key: value for key, value in notes["backbone"].items() if key not in ("weights", "sha256")}
+    threshold = results.threshold
     return Sidecar(
         name=data.manifest.name,
-        method=notes["method"],
-        settings=notes["settings"],
-        backbone=backbone,
-        weights=Weights(**notes["weights"]),
-        seed=notes["seed"],
+        method=record.method,
+        settings=record.settings,
+        backbone=record.backbone.model_dump(mode="json", exclude={"weights", "sha256"}),
+        weights=record.weights,
+        seed=record.seed,
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
-        preprocessing=Preprocessing(
-            decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=GeometryEntry(**geometry.to_dict())
-        ),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=geometry.entry),
         graph=graph,
-        thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"], floor=threshold["floor"]),
-        boxes=Boxes(**results.get("boxes", {})),
+        thresholds=Thresholds(image=threshold.image, pixel=threshold.pixel, floor=threshold.floor),
+        boxes=results.boxes,
         calibration=Calibration(
-            precision=results["precision"],
+            precision=results.precision,
             precision_shift=shift,
-            kind=threshold["kind"],
-            images=threshold["calibration_images"],
-            folds=threshold["folds"],
-            requested_false_reject_rate=threshold["requested_false_reject_rate"],
-            false_reject_rate=threshold["false_reject_rate"],
-            guarantee=threshold["guarantee"],
+            kind=threshold.kind,
+            images=threshold.calibration_images,
+            folds=threshold.folds,
+            requested_false_reject_rate=threshold.requested_false_reject_rate,
+            false_reject_rate=threshold.false_reject_rate,
+            guarantee=threshold.guarantee,
             scores=[
                 CalibrationScore(score=score, map_max=maximum, map_median=median)
                 for score, maximum, median in zip(
@@ -246,7 +224,7 @@ def _sidecar(
             ],
         ),
         plausibility=plausibility,
-        metrics={name: value for name, value in results["metrics"].items() if value is not None},
+        metrics={name: value for name, value in results.metrics.values().items() if value is not None},
         parity={},
         versions={package: version(package) for package in PACKAGES},
         files=file_entries(folder),

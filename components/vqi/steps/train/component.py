@@ -66,6 +66,8 @@ def train(
             tracking_uri=category.tracking.uri,
             experiment=category.tracking.experiment,
         )
-        record.facts["training"] = {key: value for key, value in training.items() if key != "points"}
+        if training:
+            record.facts["training"] = training.model_dump(exclude={"points", "held_out", "tracked", "checkpoints"})
+            record.facts["checkpoints"] = training.checkpoints
         network.metadata["method"] = category.method.name
         network.metadata["seconds"] = record.seconds
