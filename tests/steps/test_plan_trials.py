@@ -121,7 +121,7 @@ def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None
     )
     comparison = Comparison.find(uri, "all", "k")
     assert comparison is not None
-    assert [trial["category"] for trial in comparison.read_trials()] == ["cap", "nut"]
+    assert [trial.category for trial in comparison.read_trials()] == ["cap", "nut"]
     assert [item[f"{ITEM}tracking_comparison"] for item in items] == [
         f"{comparison.run_id}/1",
         f"{comparison.run_id}/2",

@@ -46,6 +46,7 @@ class StepReport(FileRecord):
     running has neither cost nor outputs; one that failed has no facts, but the `error` and the process's exit code."""
 
     format_name: ClassVar[str] = "vqi-step/1"
+    once_without_format: ClassVar[bool] = True
     remedy: ClassVar[str] = "run the category again"
     left_out: ClassVar[frozenset[str]] = frozenset({"error", "exit_code", "seconds", "peak_mib", "outputs", "facts"})
 
