@@ -265,13 +265,13 @@ def texts(path: Path) -> set[str]:
 
 def test_a_file_s_name_and_format_stand_with_its_owner_alone() -> None:
     formats = {kind.format_name for kind in every_kind() if issubclass(kind, FileRecord) and kind is not FileRecord}
-    found: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}
     for folder in (ROOT / "components", ROOT / "pipelines"):
         for path in folder.rglob("*.py"):
             for text in texts(path) & (set(OWNERS) | formats):
-                found.setdefault(text, set()).add(path.relative_to(folder).as_posix())
-    assert {name: found[name] for name in OWNERS} == {name: {owner} for name, owner in OWNERS.items()}
-    assert all(len(found[form]) == 1 for form in formats)
+                modules.setdefault(text, set()).add(path.relative_to(folder).as_posix())
+    assert {name: modules[name] for name in OWNERS} == {name: {owner} for name, owner in OWNERS.items()}
+    assert all(len(modules[form]) == 1 for form in formats)
 
 
 def test_reading_checks_a_hundred_thousand_rows_in_seconds() -> None:

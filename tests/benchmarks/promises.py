@@ -28,7 +28,8 @@ from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector
-from vqi.evaluation.thresholds import calibrate, read_calibration
+from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.thresholds import calibrate
 from vqi.platform.devices import Compute
 from vqi.steps.build_index.step import build_index
 from vqi.steps.ingest.step import ingest

@@ -25,9 +25,9 @@ from pydantic.dataclasses import dataclass
 from vqi.dataset.geometry import Geometry, GeometryEntry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
+from vqi.dataset.splits import CalibrationKind
 from vqi.evaluation.box_rule import Boxes
 from vqi.evaluation.calibration import Calibration as Evidence
-from vqi.evaluation.calibration import CalibrationKind
 from vqi.platform.devices import Precision
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of, write_json

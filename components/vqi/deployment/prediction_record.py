@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from vqi.evaluation.predictions import Decision
+from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.records import FileRecord, Items, PartialRecord, Record, read_record, write_record
 
 PREDICTIONS = "predictions.json"
@@ -45,7 +45,7 @@ class PredictionRecord(PartialRecord):
 
     image: str
     error: str | None = None
-    decision: Decision | Literal["implausible"] | None = None
+    decision: BundleDecision | None = None
     score: float | None = None
     threshold: float | None = None
     width: int | None = None

@@ -7,16 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from vqi.dataset.splits import CalibrationKind
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import FileRecord, Items, Record, read_record, write_record
 
 CALIBRATION = "calibration.json"
-
-# "split": held-out normals under the final detector; "cross": training normals under refits; "seen": training normals
-# of a network that learnt from them.
-CalibrationKind = Literal["split", "cross", "seen"]
 
 
 class CalibrationImage(Record):

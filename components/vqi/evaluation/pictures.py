@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from vqi.dataset.manifest import Label
-from vqi.evaluation.predictions import Decision
+from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.files import write_whole
 
 DETECTED = (230, 159, 0)
@@ -45,7 +44,7 @@ class Example:
     label: Label
     defect: str
     score: float
-    decision: Decision | Literal["implausible"]
+    decision: BundleDecision
     image: np.ndarray
     map: np.ndarray
     mask: np.ndarray | None = None

@@ -13,6 +13,8 @@ from vqi.dataset.manifest import Label, Split
 
 # What a score above the image threshold, or not above it, decides.
 Decision = Literal["good", "defect"]
+# A bundle may also find that a photograph is none of the kind it judges.
+BundleDecision = Literal["good", "defect", "implausible"]
 
 COLUMNS = ("path", "split", "label", "defect", "score", "decision", "map_max", "boxes")
 # OWASP, "CSV Injection": spreadsheets run cells that begin so as formulas, and file and folder names are not trusted.

@@ -41,7 +41,8 @@ import statistics
 from collections.abc import Sequence
 from fractions import Fraction
 
-from vqi.evaluation.calibration import Calibration, CalibrationKind
+from vqi.dataset.splits import CalibrationKind
+from vqi.evaluation.calibration import Calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.records import Record
 

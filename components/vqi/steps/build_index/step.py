@@ -9,10 +9,11 @@ from pathlib import Path
 
 from vqi.batches.scoring import TensorBatches
 from vqi.dataset.reader import Dataset
+from vqi.dataset.splits import CalibrationKind
 from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
 from vqi.detectors.compute import to_device
 from vqi.detectors.storage import load_network, save_index
-from vqi.evaluation.calibration import CalibrationImage, CalibrationKind, CalibrationRecord, write_calibration
+from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
