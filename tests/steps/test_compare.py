@@ -18,12 +18,12 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import parse_record
 from vqi.steps.compare.comparison import ComparisonRecord, Figures
 from vqi.steps.compare.page import comparison_page
-from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, summarise
+from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, gather, summarise
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import Costs, TrialResult, best, method_means
 from vqi.steps.evaluate.collector import compared_photographs
 from vqi.steps.plan_trials.step import plan_trials
-from vqi.tracking.comparisons import Comparison, PlannedTrial
+from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 from vqi.tracking.runs import add_to_run, track_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
@@ -195,6 +195,40 @@ def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Pa
         add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"bundle_mib": 1.0})
     (trial,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page").trials
     assert trial.figures.image_auroc == 0.75
+
+
+class Stored(Comparison):
+    """A comparison of one trial, whose run stored `files`."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def trial_runs(self) -> dict[str, TrialRun]:
+        return {"1": TrialRun("r", "1", {"bundle_mib": 1.0, "latency_ms": 2.0})}
+
+    def read_trials(self) -> tuple[PlannedTrial, ...]:
+        return (PlannedTrial(trial="1", category="cap", method="padim", label="padim"),)
+
+    def read_text(self, run_id: str, name: str) -> str | None:
+        return self.files.get(name)
+
+
+def test_results_that_cannot_be_read_are_listed_with_the_reason() -> None:
+    (trial,) = gather(Stored({"results.json": '{"format": "vqi-results/9"}'}))
+    assert not trial.complete
+    assert trial.reason == (
+        "results.json has format 'vqi-results/9', this version reads 'vqi-results/1'; evaluate again"
+    )
+    assert "vqi-results/9" in comparison_page("t", [trial])
+    assert "vqi-results/9" in comparison_table([trial])
+
+
+def test_pictures_that_cannot_be_read_are_not_shown_and_the_numbers_count(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = json.dumps(results(0.9).values())
+    (trial,) = gather(Stored({"results.json": stored, "examples.json": '[{"path": 1}]'}))
+    assert trial.complete
+    assert (trial.figures.image_auroc, trial.figures.latency_ms, trial.examples) == (0.9, 2.0, ())
+    assert "examples.json cannot be read" in capsys.readouterr().err
 
 
 def test_where_nothing_was_planned_the_error_names_the_log(tmp_path: Path) -> None:
