@@ -36,9 +36,9 @@ ALLOWED = {
     "vqi.dataset": {"vqi.platform", "vqi.storage", "vqi.pages"},
     "vqi.detectors": {"vqi.platform", "vqi.storage"},
     "vqi.batches": {"vqi.platform", "vqi.dataset", "vqi.detectors"},
-    "vqi.evaluation": {"vqi.platform", "vqi.pages"},
-    "vqi.training": {"vqi.platform", "vqi.storage", "vqi.detectors"},
-    "vqi.deployment": {"vqi.platform", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
+    "vqi.evaluation": {"vqi.platform", "vqi.pages", "vqi.storage", "vqi.dataset", "vqi.detectors"},
+    "vqi.training": {"vqi.platform", "vqi.storage", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
+    "vqi.deployment": {"vqi.platform", "vqi.storage", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
     "vqi.placement": {"vqi.platform"},
     # The sections of the configuration stand in the rooms that use them.
     "vqi.category": {
@@ -62,6 +62,7 @@ ALLOWED = {
         "vqi.tools",
         "vqi.category",
         "vqi.deployment",
+        "vqi.evaluation",
         "vqi.placement",
     },
 }
@@ -107,6 +108,15 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
             assert here not in ("vqi_pipelines", "vqi.dataset", "vqi.evaluation", "vqi.category", "vqi.placement"), (
                 f"{module} imports {name}"
             )
+
+
+def test_no_step_imports_another() -> None:
+    folders = {path.name for path in (SOURCES["vqi"] / "steps").iterdir() if (path / "component.py").is_file()}
+    assert {"train", "evaluate"} <= folders
+    for module, path in modules():
+        if module.startswith("vqi.steps.") and (own := module.split(".")[2]) in folders:
+            others = {name.split(".")[2] for name in imports(path) if name.startswith("vqi.steps.")} - {own}
+            assert not others & folders, f"{module} imports the steps {sorted(others & folders)}"
 
 
 @pytest.mark.slow

@@ -14,21 +14,18 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.images import DEFAULT
 from vqi.deployment.bundle import (
-    Boxes,
     Calibration,
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
     Deviation,
     FormatEntry,
-    GeometryEntry,
     Parity,
     Plausibility,
     Preprocessing,
     RangeEntry,
     Sidecar,
     Thresholds,
-    Weights,
     format_files,
     shared_files,
     write_sidecar,
@@ -36,6 +33,8 @@ from vqi.deployment.bundle import (
 from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
 from vqi.deployment.graph_export import ExportedGraphs, export_graphs
 from vqi.detectors.interface import Detector, Scores
+from vqi.evaluation.box_rule import Boxes
+from vqi.storage.weights import WeightsOrigin
 
 GEOMETRY = Geometry(size=(64, 64), crop=(48, 56))
 
@@ -110,12 +109,10 @@ def toy_sidecar(
         method="toy",
         settings={},
         backbone={"name": "conv"},
-        weights=Weights(kind="random", label="random (seed 0)", sha256=""),
+        weights=WeightsOrigin(kind="random", label="random (seed 0)", sha256=""),
         seed=0,
         dataset=DatasetEntry(name="plates", fingerprint="0" * 64),
-        preprocessing=Preprocessing(
-            decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GeometryEntry(**GEOMETRY.to_dict())
-        ),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(DEFAULT)), geometry=GEOMETRY),
         graph=exported.graph,
         thresholds=Thresholds(image=threshold, pixel=threshold),
         boxes=Boxes(),

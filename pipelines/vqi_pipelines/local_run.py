@@ -14,28 +14,32 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from pydantic import Field
+
 from vqi.category import Category
+from vqi.evaluation.records import Metrics, Verdict, read_results
+from vqi.evaluation.thresholds import Threshold
 from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import whole_folder, write_json
 from vqi.platform.printing import printable
+from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
-from vqi.steps.running import REPORTS
+from vqi.steps.running import REPORTS, StepReport, read_step_report
+from vqi.storage.weights import WeightsOrigin
 from vqi.tracking.runs import check_tracking
 from vqi_pipelines.docker_runner import check_engine, docker_runner, end_containers
 
 Runner = Literal["subprocess", "docker"]
 
 
-@dataclass
-class Summary:
-    """What a local run left behind; `to_json` is what `vqi run --json` prints. Paths are absolute; a step that did not
-    run is absent."""
+class Summary(Record):
+    """What a local run left behind, `summary.json` and what `vqi run --json` prints. Paths are absolute; `seconds` and
+    `peak_mib` are by step. What a step that did not run would have left is empty."""
 
     name: str
     run_dir: str
@@ -43,17 +47,17 @@ class Summary:
     bundle: str = ""
     check_page: str = ""
     fingerprint: str = ""
-    verdict: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    threshold: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_mib: dict[str, float] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    metrics: Metrics | None = None
+    threshold: Threshold | None = None
+    weights: WeightsOrigin | None = None
+    notes: Items[str] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+    peak_mib: dict[str, float] = Field(default_factory=dict)
     tracking_uri: str = ""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        return json.dumps(self.values(), indent=2, allow_nan=False)
 
 
 def run_category(
@@ -111,41 +115,48 @@ def run_category(
     except RuntimeError as error:
         raise _failure(reports, run_dir, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
     # kfp takes a container that was gone before kfp could read its state for one that succeeded.
-    if any(_read_step_report(reports, step).get("state") != "succeeded" for step in STEPS):
+    states = [ended.state if (ended := read_step_report(reports, step)) else None for step in STEPS]
+    if any(state != "succeeded" for state in states):
         raise _failure(reports, run_dir, "its container vanished")
     if not own_checkpoints:
-        _forget_checkpoints(out / "checkpoints", _read_step_report(reports, "train"))
+        _forget_checkpoints(out / "checkpoints", read_step_report(reports, "train"))
     summary = summarise(category.name, run_dir)
-    summary.tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
-    summary.seconds["total"] = round(time.monotonic() - started, 3)
-    write_json(run_dir / "summary.json", asdict(summary))
+    total = {"total": round(time.monotonic() - started, 3)}
+    tracking_uri = str(parameters["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    summary = summary.model_copy(update={"tracking_uri": tracking_uri, "seconds": summary.seconds | total})
+    write_json(run_dir / "summary.json", summary.values())
     return summary
 
 
 def summarise(name: str, run_dir: Path) -> Summary:
     """Collect a run's summary from its steps' reports, and put the report and the bundle at the top of the run's
     folder."""
-    summary = Summary(name, str(run_dir))
+    reports = {step: report for step in STEPS if (report := read_step_report(run_dir / "steps", step))}
     outputs: dict[str, str] = {}
-    for step in STEPS:
-        report = _read_step_report(run_dir / "steps", step)
-        if "seconds" in report:
-            summary.seconds[step], summary.peak_mib[step] = report["seconds"], report["peak_mib"]
-        outputs.update(report.get("outputs", {}))
-        summary.fingerprint = report.get("facts", {}).get("fingerprint", summary.fingerprint)
-    summary.report = _link(run_dir / "report.html", outputs.get("report"))
-    summary.bundle = _link(run_dir / "bundle", outputs.get("bundle"))
-    summary.check_page = _link(run_dir / "dataset-check.html", outputs.get("page"))
-    if "evaluation" in outputs:
-        results = json.loads((Path(outputs["evaluation"]) / "results.json").read_text())
-        summary.metrics, summary.threshold = results["metrics"], results["threshold"]
-        summary.weights, summary.notes, summary.verdict = results["weights"], results["notes"], results["verdict"]
-    return summary
+    for report in reports.values():
+        outputs |= report.outputs or {}
+    results = read_results(Path(outputs["evaluation"])) if "evaluation" in outputs else None
+    ingested = reports.get("ingest")
+    return Summary(
+        name=name,
+        run_dir=str(run_dir),
+        report=_link(run_dir / "report.html", outputs.get("report")),
+        bundle=_link(run_dir / "bundle", outputs.get("bundle")),
+        check_page=_link(run_dir / "dataset-check.html", outputs.get("page")),
+        fingerprint=(ingested.facts.fingerprint or "") if ingested and ingested.facts else "",
+        verdict=results.verdict if results else None,
+        metrics=results.metrics if results else None,
+        threshold=results.threshold if results else None,
+        weights=results.weights if results else None,
+        notes=results.notes if results else (),
+        seconds={step: report.seconds for step, report in reports.items() if report.seconds is not None},
+        peak_mib={step: report.peak_mib for step, report in reports.items() if report.peak_mib is not None},
+    )
 
 
-def _forget_checkpoints(folder: Path, train: dict[str, Any]) -> None:
+def _forget_checkpoints(folder: Path, train: StepReport | None) -> None:
     """Remove the checkpoints of a complete training where the category does not keep them."""
-    kept = Path(train.get("facts", {}).get("training", {}).get("checkpoints") or folder / "none")
+    kept = Path((train.facts.checkpoints if train and train.facts else None) or folder / "none")
     if kept.parent == folder:
         shutil.rmtree(kept, ignore_errors=True)
     with contextlib.suppress(OSError):  # other trainings are under way, or there was none
@@ -205,28 +216,22 @@ def _link_file(source: str | Path, destination: str | Path) -> None:
         shutil.copyfile(source, destination)
 
 
-def _read_step_report(reports: Path, step: str) -> dict[str, Any]:
-    path = reports / f"{step}.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
     """The error of the step that did not succeed, in that step's own sentence; `reason` is kfp's."""
     for step in STEPS:
-        report = _read_step_report(reports, step)
-        state = report.get("state")
-        if state == "failed":
-            kind = {2: BadInput, 3: GateRefused}.get(report["exit_code"], RunFailed)
-            sentence, page = report["error"], report.get("outputs", {}).get("page", "")
+        report = read_step_report(reports, step)
+        if report is None:
+            return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
+        if report.state == "failed":
+            kind = {2: BadInput, 3: GateRefused}.get(report.exit_code or 1, RunFailed)
+            sentence, page = report.error or "", (report.outputs or {}).get("page", "")
             if shown := _link(run_dir / "dataset-check.html", page):
                 sentence = sentence.replace(page, shown) if page in sentence else f"{sentence} See {shown}."
             return kind(printable(f"{step}: {sentence}"))
-        if state == "running":
+        if report.state == "running":
             return RunFailed(
                 f"{step} was killed before it could say why (out of memory?); its log is {run_dir / 'run.log'}."
             )
-        if state is None:
-            return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
     return RunFailed(f"The run failed after its last step ({reason}); its log is {run_dir / 'run.log'}.")
 
 

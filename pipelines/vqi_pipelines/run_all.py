@@ -22,16 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from vqi.category import Category
+from vqi.deployment.bundle import SIDECAR
+from vqi.evaluation.records import RESULTS, Results, read_examples, read_results
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole
 from vqi.platform.printing import printable
+from vqi.platform.records import parse_part
 from vqi.platform.system_errors import system_error
-from vqi.steps.compare.step import EXAMPLES, PAGE, RESULTS, SUMMARY, write_comparison
-from vqi.steps.compare.trial_result import TrialResult
+from vqi.steps.compare.comparison import ComparisonRecord, write_comparison_record
+from vqi.steps.compare.step import PAGE, write_comparison
+from vqi.steps.compare.trial_result import Costs, TrialResult
 from vqi.steps.plan_trials.planning import Trial
+from vqi.steps.running import read_step_report
 from vqi.storage.object_store import Address, ObjectStore
 from vqi.tracking.comparisons import Comparison
 from vqi.tracking.runs import code_version
+from vqi_pipelines.local_run import Summary
 
 FINISHED = "finished"
 RUN = "from vqi_pipelines.command import main; main()"
@@ -43,7 +49,7 @@ class FinishedTrial:
     was finished before."""
 
     trial: Trial
-    summary: dict[str, Any]
+    summary: Summary | None = None
     error: str = ""
     exit_code: int = 0
     again: bool = False
@@ -51,10 +57,10 @@ class FinishedTrial:
 
 @dataclass(frozen=True)
 class AllRuns:
-    """What `run_all` left: the comparison's summary, its page and folder, and the exit code (1 where a trial failed, 3
-    where gates alone refused)."""
+    """What `run_all` left: the comparison, its page and folder, and the exit code (1 where a trial failed, 3 where
+    gates alone refused)."""
 
-    summary: dict[str, Any]
+    comparison: ComparisonRecord
     page: str
     folder: str
     exit_code: int
@@ -85,19 +91,24 @@ def run_all(trials: Sequence[Trial], out: Path, report: Callable[[str], None], p
             raise
     trial_results = [_trial_result(finished) for finished in finished_trials]
     page = folder / PAGE
-    summary = write_comparison(
+    compared = write_comparison(
         f"{len({trial.category.name for trial in trials})} categories compared", trial_results, page, comparison
     )
-    summary |= {"page": str(page), "tracking_uri": comparison.shown_address, "run_id": comparison.run_id}
-    for row, finished in zip(summary["trials"], finished_trials, strict=True):
-        row |= {
-            "run_dir": finished.summary.get("run_dir", ""),
-            "exit_code": finished.exit_code,
-            "finished_before": finished.again,
-        }
-    write_json(folder / SUMMARY, summary)
+    rows = [
+        row.model_copy(
+            update={
+                "run_dir": finished.summary.run_dir if finished.summary else "",
+                "exit_code": finished.exit_code,
+                "finished_before": finished.again,
+            }
+        )
+        for row, finished in zip(compared.trials, finished_trials, strict=True)
+    ]
+    where = {"page": str(page), "tracking_uri": comparison.shown_address, "run_id": comparison.run_id}
+    compared = compared.model_copy(update={"trials": tuple(rows), **where})
+    write_comparison_record(folder, compared)
     codes = {finished.exit_code for finished in finished_trials} - {0}
-    return AllRuns(summary, str(page), str(folder), 3 if codes == {3} else 1 if codes else 0)
+    return AllRuns(compared, str(page), str(folder), 3 if codes == {3} else 1 if codes else 0)
 
 
 class _Running:
@@ -139,11 +150,10 @@ def _run_trial(
         record = out / FINISHED / f"{trial_key(trial.category)}.json"
     except VqiError as error:  # its photographs cannot even be listed
         report(printable(f"{name}: {error}"))
-        return FinishedTrial(trial, {}, str(error), error.exit_code)
-    done = _read_finished(record)
-    if done:
-        report(f"{name}: finished before, in {done['run_dir']}")
-        if run_id := _results(done).get("tracking", {}).get("run_id"):
+        return FinishedTrial(trial, None, str(error), error.exit_code)
+    if done := _read_finished(record):
+        report(f"{name}: finished before, in {done.run_dir}")
+        if (results := _results(done)) and (run_id := results.run_id):
             # It may have been tracked elsewhere; what is compared is read from its folder.
             with contextlib.suppress(VqiError):
                 comparison.adopt(run_id, trial.mark)
@@ -157,7 +167,7 @@ def _run_trial(
         [sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer
     )
     if process is None:
-        return FinishedTrial(trial, {}, "it was not begun", 1)
+        return FinishedTrial(trial, None, "it was not begun", 1)
     assert process.stderr is not None
     log = file.with_suffix(".log")
     with open(log, "w") as kept:
@@ -167,20 +177,33 @@ def _run_trial(
                 report(printable(f"{name}: {line.strip()}"))
     code = process.wait()
     running.ended(process)
-    try:
-        summary = json.loads(answer.read_text())
-    except ValueError:
-        summary = {}
-    if code == 0 and summary.get("run_dir"):
-        write_json(record, summary)
-        report(f"{name}: {summary['seconds'].get('total', 0):.0f} s")
+    if code == 0 and (summary := _read_summary(answer)):
+        write_json(record, summary.values())
+        report(f"{name}: {summary.seconds.get('total', 0):.0f} s")
         return FinishedTrial(trial, summary)
     return FinishedTrial(
         trial,
-        {},
-        summary.get("error") or f"its process ended with {code} before it could say why; its log is {log}",
+        None,
+        _read_error(answer) or f"its process ended with {code} before it could say why; its log is {log}",
         code if code in (2, 3) else 1,
     )
+
+
+def _read_summary(file: Path) -> Summary | None:
+    """The summary of a run; None where the file holds none."""
+    try:
+        return parse_part(Summary, json.loads(file.read_text()), str(file), "run it again")
+    except (OSError, ValueError, BadInput):
+        return None
+
+
+def _read_error(answer: Path) -> str:
+    """The sentence that a run which failed printed; "" where it printed none."""
+    try:
+        value = json.loads(answer.read_text())
+    except ValueError:
+        return ""
+    return str(value.get("error") or "") if isinstance(value, dict) else ""
 
 
 def trial_key(category: Category) -> str:
@@ -209,28 +232,25 @@ def _listing(location: str) -> list[list[Any]]:
     return [[str(path.relative_to(root)), (state := path.stat()).st_size, state.st_mtime_ns] for path in files]
 
 
-def _read_finished(record: Path) -> dict[str, Any]:
-    """The summary of a run that is still there, whole; else nothing."""
+def _read_finished(record: Path) -> Summary | None:
+    """The summary of a run that is still there, whole, and that this version reads; else None."""
+    summary = _read_summary(record)
+    if summary is None or not (Path(summary.report).is_file() and (Path(summary.bundle) / SIDECAR).is_file()):
+        return None
     try:
-        summary = json.loads(record.read_text())
-        whole = (
-            Path(summary["report"]).is_file()
-            and (Path(summary["bundle"]) / "bundle.json").is_file()
-            and _evaluation(summary) is not None
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return summary if whole else {}
+        return summary if _results(summary) else None
+    except BadInput:
+        return None
 
 
-def _evaluation(summary: dict[str, Any]) -> Path | None:
-    matches = sorted(Path(summary["run_dir"]).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
+def _evaluation(summary: Summary) -> Path | None:
+    matches = sorted(Path(summary.run_dir).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
     return matches[0].parent if matches else None
 
 
-def _results(summary: dict[str, Any]) -> dict[str, Any]:
+def _results(summary: Summary) -> Results | None:
     folder = _evaluation(summary)
-    return json.loads((folder / RESULTS).read_text()) if folder else {}
+    return read_results(folder) if folder else None
 
 
 def _trial_result(finished: FinishedTrial) -> TrialResult:
@@ -242,18 +262,21 @@ def _trial_result(finished: FinishedTrial) -> TrialResult:
         reason=finished.error,
     )
     folder = _evaluation(finished.summary) if finished.summary else None
-    if folder is None:
+    if finished.summary is None or folder is None:
         return replace(trial, reason=finished.error or "its results are gone")
-    results = json.loads((folder / RESULTS).read_text())
-    costs = (
-        json.loads((Path(finished.summary["run_dir"]) / "steps" / "export.json").read_text())
-        .get("facts", {})
-        .get("costs", {})
-    )
-    costs["seconds"] = sum(finished.summary["seconds"][step] for step in ("train", "build_index", "evaluate"))
-    examples = tuple(json.loads((folder / EXAMPLES).read_text()))
+    results = read_results(folder)
+    export = read_step_report(Path(finished.summary.run_dir) / "steps", "export")
+    costs = export.facts.costs if export and export.facts else None
     return replace(
-        trial, results=results, costs=costs, examples=examples, run_id=results.get("tracking", {}).get("run_id", "")
+        trial,
+        results=results,
+        costs=Costs(
+            latency_ms=costs.latency_ms if costs else None,
+            bundle_mib=costs.bundle_mib if costs else None,
+            seconds=sum(finished.summary.seconds[step] for step in ("train", "build_index", "evaluate")),
+        ),
+        examples=read_examples(folder),
+        run_id=results.run_id,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,9 +22,9 @@ SHOWN = {
 def print_summary(category: Category, summary: Summary) -> None:
     """Print metrics, costs, the notes a person must not miss, and where everything is."""
     console = Console()
-    weights = summary.weights.get("label", "")
+    weights = summary.weights.label if summary.weights else ""
     console.print()
-    for sentence in summary.verdict.get("text", []):
+    for sentence in summary.verdict.text if summary.verdict else ():
         console.print(Text(printable(sentence)))
     console.print()
     table = Table(
@@ -35,18 +33,12 @@ def print_summary(category: Category, summary: Summary) -> None:
     )
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for key, title in SHOWN.items():
-        table.add_row(title, _figure(summary.metrics.get(key)))
-    confusion = summary.metrics.get("confusion")
-    if confusion:
-        table.add_row(
-            "defects found",
-            f"{confusion['true_positive']} of {confusion['true_positive'] + confusion['false_negative']}",
-        )
-        table.add_row(
-            "good parts rejected",
-            f"{confusion['false_positive']} of {confusion['false_positive'] + confusion['true_negative']}",
-        )
+    if metrics := summary.metrics:
+        for key, title in SHOWN.items():
+            table.add_row(title, _figure(getattr(metrics, key)))
+        confusion = metrics.confusion
+        table.add_row("defects found", f"{confusion.true_positive} of {confusion.defects}")
+        table.add_row("good parts rejected", f"{confusion.false_positive} of {confusion.good}")
     console.print(table)
     costs = Table()
     for title in ("step", "seconds", "peak MiB"):
@@ -55,7 +47,7 @@ def print_summary(category: Category, summary: Summary) -> None:
         peak = summary.peak_mib.get(step)
         costs.add_row(step, f"{seconds:.1f}", "" if peak is None else f"{peak:.0f}")
     console.print(costs)
-    for note in [summary.threshold.get("guarantee", ""), *summary.notes]:
+    for note in [summary.threshold.guarantee if summary.threshold else "", *summary.notes]:
         if note:
             console.print(Text(printable(f"- {note}")))
     console.print()
@@ -71,5 +63,5 @@ def print_summary(category: Category, summary: Summary) -> None:
     console.print(Text(printable(f"{'Use it:':15}vqi predict {summary.bundle} IMAGES...")), soft_wrap=True)
 
 
-def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

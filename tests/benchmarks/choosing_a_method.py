@@ -22,10 +22,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from guide_text import guide
+
+if TYPE_CHECKING:
+    from vqi.evaluation.records import Results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS, GUIDE = DOCS / "choosing-a-method.json", DOCS / "choosing-a-method.md"
@@ -179,12 +182,12 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
         return {
             "settings": overrides,
             "metrics": scored.metrics,
-            "counts": {key: scored.evaluated["counts"][key] for key in ("good", "defect", "train_images")},
+            "counts": {key: getattr(scored.evaluated.counts, key) for key in ("good", "defect", "train_images")},
             "fit": scored.fit,
             "peak_mib": scored.peak_mib,
             "latency_ms": {backend: latency(bundle, backend) for backend in ("onnxruntime", "openvino")},
             "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
-            "weights": scored.evaluated["weights"]["label"],
+            "weights": scored.evaluated.weights.label,
             "machine": {
                 "processor": _processor(),
                 "threads": torch.get_num_threads(),
@@ -205,14 +208,14 @@ class Scored:
     """What the steps up to evaluate gave: evaluate's document, the fit's time and peak of memory, and the gate's
     tolerance for the export to come."""
 
-    evaluated: dict[str, Any]
+    evaluated: Results
     fit: dict[str, float]
     peak_mib: int
     tolerance: float
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        return {key: self.evaluated["metrics"][key] for key in ("image_auroc", "pixel_auroc", "aupro")}
+        return {key: getattr(self.evaluated.metrics, key) for key in ("image_auroc", "pixel_auroc", "aupro")}
 
 
 def run_to_evaluation(

@@ -27,7 +27,8 @@ from vqi.dataset.generator.part import photograph, position_part
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.storage import load_detector
-from vqi.evaluation.thresholds import calibrate, read_calibration
+from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.thresholds import calibrate
 from vqi.steps.build_index import settings as build_settings
 from vqi.steps.build_index.step import build_index
 from vqi.steps.ingest import settings as ingest_settings

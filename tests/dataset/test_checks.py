@@ -82,7 +82,7 @@ def test_a_sound_set_passes_without_a_word(check: Callable[..., Verdict]) -> Non
         "scratch": 2,
         "stain": 2,
     }
-    assert verdict.to_dict()["num_classes"] == 6
+    assert verdict.record.num_classes == 6
 
 
 def test_truncated_and_unreadable_images_stop_it(source: Path, check: Callable[..., Verdict]) -> None:

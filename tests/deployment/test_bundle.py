@@ -95,7 +95,7 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
             {"white_level": 4095},
             "malformed at preprocessing.decoding .*max_pixels is missing",
         ),
-        (("calibration", "precision"), "float8", "malformed at calibration.precision .*float32, bfloat16, float16"),
+        (("calibration", "precision"), "float8", "malformed at calibration.precision .*float32.*bfloat16.*float16"),
         (("calibration", "scores"), [], "malformed at calibration.scores"),
         (("plausibility", "ranges"), {}, "malformed at plausibility .*side, aspect"),
         (("graph", "bytes_per_image"), 0, "malformed at graph.bytes_per_image"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from toy_bundle import photograph
 from vqi.dataset.image_statistics import EXAMINED, STATISTICS
-from vqi.deployment.prediction_writer import FORMAT
+from vqi.deployment.prediction_record import PredictionsRecord, read_predictions
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "predicting.md"
 
@@ -33,14 +32,13 @@ def test_the_guides_code_runs(
     assert "photos/0.png good" in printed
     assert "photos/1.png defect" in printed
     assert "image 0\ncamera 2\n" in printed
-    summary = json.loads((tmp_path / "inspected" / "predictions.json").read_text())
-    assert summary == names["summary"]
+    assert read_predictions(tmp_path / "inspected") == names["summary"]
     assert len(list((tmp_path / "inspected").rglob("*.tiff"))) == 3
 
 
 def test_the_guide_names_the_format_and_how_many_are_examined() -> None:
     text = GUIDE.read_text()
-    assert f"`{FORMAT}`" in text
+    assert f"`{PredictionsRecord.format_name}`" in text
     assert f"at most {EXAMINED} of those" in text
     assert len(STATISTICS) == 9
     assert "nine figures" in text

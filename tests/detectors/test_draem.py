@@ -17,7 +17,7 @@ from vqi.detectors.draem import Draem, Sspcab, StructuralSimilarity, focal_loss,
 from vqi.detectors.learner import Schedule
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import load_network, read_network_notes, save_network
+from vqi.detectors.storage import load_network, read_network, save_network
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 
@@ -79,9 +79,9 @@ def test_no_backbone_is_read_and_the_artefact_says_so(tmp_path):
     made = detector()
     assert [*made.backbone.parameters()] == []
     save_network(made, tmp_path, {})
-    notes = read_network_notes(tmp_path)
-    assert notes["weights"] == {"kind": "none", "label": "trained from scratch", "sha256": ""}
-    assert (notes["backbone"]["name"], notes["backbone"]["layers"]) == ("no backbone", [])
+    record = read_network(tmp_path)
+    assert record.weights.values() == {"kind": "none", "label": "trained from scratch", "sha256": ""}
+    assert (record.backbone.name, record.backbone.layers) == ("no backbone", ())
     moved = to_device(made, Compute(device="cpu", precision="bfloat16"))
     assert moved.device == torch.device("cpu")
 

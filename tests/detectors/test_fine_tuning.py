@@ -16,7 +16,7 @@ from vqi.detectors.learner import Schedule
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.settings.dfm import DfmSettings
-from vqi.detectors.storage import load_detector, load_network, read_network_notes, save_index, save_network
+from vqi.detectors.storage import load_detector, load_network, read_network, save_index, save_network
 from vqi.platform.errors import BadInput
 
 SMALL = {
@@ -93,7 +93,7 @@ def test_scores_are_the_same_after_loading_and_the_heads_are_not_stored(method, 
     with safe_open(tmp_path / "network/network.safetensors", "pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"backbone"}  # noqa: SIM118
     assert (
-        read_network_notes(tmp_path / "network")["weights"]["label"]
+        read_network(tmp_path / "network").weights.label
         == f"random weights (for tests only), fine-tuned by {method} on the normals"
     )
 

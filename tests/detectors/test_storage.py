@@ -8,8 +8,9 @@ from normals import Batches, smooth_images
 
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, method_names, settings_class
-from vqi.detectors.storage import load_detector, load_network, read_network_notes, save_index, save_network
+from vqi.detectors.storage import load_detector, load_network, read_network, save_index, save_network
 from vqi.platform.errors import BadInput
+from vqi.storage.weights import WeightsOrigin
 
 # A fixture that takes long is shared by all of them.
 pytestmark = pytest.mark.slow
@@ -54,13 +55,13 @@ def test_scores_are_the_same_bit_for_bit_after_loading(stored):
 
 def test_notes_describe_the_network(stored):
     detector, folder = stored
-    notes = read_network_notes(folder / "network")
-    assert notes["method"] == detector.method
-    assert notes["backbone"]["layers"] == list(detector.backbone.settings.layers)
-    random = {"kind": "random", "label": "random weights (for tests only)", "sha256": ""}
-    none = {"kind": "none", "label": "trained from scratch", "sha256": ""}
-    assert notes["weights"] == (random if settings_class(detector.method).uses_backbone else none)
-    assert notes["notes"] == {"geometry": "as given"}
+    record = read_network(folder / "network")
+    assert record.method == detector.method
+    assert record.backbone.settings == detector.backbone.settings
+    random = WeightsOrigin(kind="random", label="random weights (for tests only)")
+    none = WeightsOrigin(kind="none", label="trained from scratch")
+    assert record.weights == (random if settings_class(detector.method).uses_backbone else none)
+    assert record.notes == {"geometry": "as given"}
     assert load_network(folder / "network").index == {}
 
 
@@ -95,4 +96,4 @@ def test_an_index_of_another_network_is_refused(stored, tmp_path):
 def test_an_unreadable_description_is_refused(tmp_path, content):
     (tmp_path / "network.json").write_text(content)
     with pytest.raises(BadInput, match=r"network\.json"):
-        read_network_notes(tmp_path)
+        read_network(tmp_path)

@@ -13,7 +13,7 @@ from vqi.evaluation.pictures import boxes
 
 def test_a_method_without_a_fraction_marks_what_is_above_the_pixel_threshold():
     rule = BoxRule.of_method({"smoothing": 4.0})
-    assert rule.to_dict() == {"rule": "threshold", "fraction": None}
+    assert rule.boxes.values() == {"rule": "threshold", "fraction": None}
     assert [rule.level(np.full((2, 2), 2.0), decision, 1.5) for decision in ("good", "defect")] == [1.5, 1.5]
     assert rule.level(np.zeros((2, 2)), "good", 1.5) == 1.5
     assert rule.level(np.full((2, 2), 2.0), "defect", None) == math.inf
@@ -21,7 +21,7 @@ def test_a_method_without_a_fraction_marks_what_is_above_the_pixel_threshold():
 
 def test_a_fraction_of_the_maximum_marks_defects_alone():
     rule, values = BoxRule.of_method({"box_fraction": 0.7}), np.array([[10.0, 2.0], [np.nan, -3.0]])
-    assert rule.to_dict() == {"rule": "fraction", "fraction": 0.7}
+    assert rule.boxes.values() == {"rule": "fraction", "fraction": 0.7}
     assert rule.level(values, "defect", 100.0) == pytest.approx(7.0)
     assert rule.level(values, "good", 100.0) == math.inf
     assert "70%" in rule.sentence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vqi.evaluation.charts import histogram, histogram_chart, roc_chart
+from example_results import (
+    backbone,
+    choice,
+    confusion,
+    example_results,
+    metrics,
+    type_metrics,
+    weights,
+)
+from vqi.detectors.settings import BackboneSettings
+from vqi.evaluation.charts import histogram_chart, roc_chart
+from vqi.evaluation.histogram import Histogram
+from vqi.evaluation.metrics import Confusion
 from vqi.evaluation.pictures import Example
+from vqi.evaluation.records import Results, read_results, write_results
 from vqi.evaluation.report import ExampleChooser, write_report
+from vqi.storage.weights import WeightsOrigin
 
 HOSTILE = """"'><img src=x onerror=alert(1)></script></style></svg><script>alert(2)</script>{{ 7*7 }}.png"""
 
@@ -72,64 +85,14 @@ def example(
     return Example(path, label, defect, score, decision, np.full((side, side, 3), 128, np.uint8), values, truth)
 
 
-def results(**changes) -> dict[str, Any]:
-    value = {
-        "format": "vqi-results/1",
-        "name": "bracket",
-        "dataset_fingerprint": "0123456789abcdef" * 4,
-        "method": "patchcore",
-        "settings": {"coreset_ratio": 0.01, "neighbours": 9},
-        "backbone": {"name": "resnet18", "layers": ["layer2", "layer3"]},
-        "weights": {"kind": "file", "label": "ImageNet (file)", "sha256": "ab" * 32},
-        "geometry": {"size": [256, 256], "crop": None, "region": None},
-        "threshold": {
-            "image": 2.0,
-            "pixel": 1.5,
-            "floor": 0.0,
-            "kind": "cross",
-            "requested_false_reject_rate": 0.01,
-            "false_reject_rate": 0.05,
-            "calibration_images": 19,
-            "folds": 5,
-            "guarantee": "At most 5 % of good parts are rejected on average.",
-        },
-        "metrics": {
-            "image_auroc": 0.98765,
-            "pixel_auroc": 1.0,
-            "aupro": 0.5,
-            "aupro_05": None,
-            "precision": None,
-            "pixel_dice": 0.25,
-            "confusion": {"true_positive": 9, "false_negative": 1, "false_positive": 0, "true_negative": 20},
-        },
-        "per_defect": {
-            "scratch": {"images": 10, "image_auroc": 0.9, "aupro": None},
-            "dent": {"images": 0, "image_auroc": None, "aupro": 0.5},
-        },
-        "mean_scores": {"scratch": 3.0, "good": 1.0},
-        "counts": {"train": 100, "good": 20, "defect": 10},
-        "notes": ["aupro_05 and others are left out: no mask was drawn."],
-        "versions": {"vqi": "0.1.0"},
-        "roc": [[0.0, 0.0, None], [0.0, 0.9, 2.0], [1.0, 1.0, 0.1]],
-        "histogram": histogram(["good"] * 20 + ["defect"] * 10, [*np.linspace(0.5, 1.5, 20), *np.linspace(1.9, 4, 10)]),
-    }
-    return {**value, **changes}
-
-
-def written(tmp_path: Path, value: dict[str, Any], examples: list[Example] | None = None) -> Page:
-    write_report(tmp_path / "report.html", json.loads(json.dumps(value, allow_nan=False)), examples or [])
+def written(tmp_path: Path, value: Results, shown: list[Example] | None = None) -> Page:
+    write_results(tmp_path, value)
+    write_report(tmp_path / "report.html", read_results(tmp_path), shown or [])
     return Page(tmp_path / "report.html")
 
 
-def confusion(tp: int, fn: int, fp: int, tn: int) -> dict[str, Any]:
-    return {
-        "image_auroc": None,
-        "confusion": {"true_positive": tp, "false_negative": fn, "false_positive": fp, "true_negative": tn},
-    }
-
-
 def test_the_page_holds_the_numbers(tmp_path: Path):
-    page = written(tmp_path, results(), [example()])
+    page = written(tmp_path, example_results(), [example()])
     assert page.row("image AUROC")[1] == "0.9877"
     assert page.row("AUPRO 0.05")[1:] == ["–", "no mask was drawn."]
     assert page.row("precision")[1:] == ["–", "not defined on this test set"]
@@ -140,7 +103,8 @@ def test_the_page_holds_the_numbers(tmp_path: Path):
     assert page.row("scratch") == ["scratch", "10", "0.9000", "–", "3.0000"]
     assert page.row("dent") == ["dent", "0", "–", "0.5000", "–"]
     assert page.row("good") == ["good", "20", "–", "–", "1.0000"]
-    assert page.row("false-reject rate")[1] == "asked for 1 %, expected 5 %"
+    # The metric of that name stands above.
+    assert [row[1] for row in page.rows if row[0] == "false-reject rate"] == ["–", "asked for 1 %, expected 5 %"]
     assert page.row("data set")[1] == "0123456789abcdef" * 4
     for words in (
         "patchcore",
@@ -155,54 +119,62 @@ def test_the_page_holds_the_numbers(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("counts", "sentence"),
+    ("decisions", "sentence"),
     [
-        ((9, 1, 0, 20), "finds 9 of 10 defective parts, and none of 20 good parts would be rejected"),
-        ((10, 0, 1, 0), "finds all of 10 defective parts, and 1 of 1 good part would be rejected"),
-        ((0, 1, 0, 0), "finds none of 1 defective part, and no good part was tested"),
-        ((0, 0, 2, 18), "nothing is known about what is found; at the threshold 2 of 20 good parts would be rejected"),
-        ((0, 0, 0, 0), "No labelled image was tested"),
+        (confusion(9, 0, 20, 1), "finds 9 of 10 defective parts, and none of 20 good parts would be rejected"),
+        (confusion(10, 1, 0, 0), "finds all of 10 defective parts, and 1 of 1 good part would be rejected"),
+        (confusion(0, 0, 0, 1), "finds none of 1 defective part, and no good part was tested"),
+        (
+            confusion(0, 2, 18, 0),
+            "nothing is known about what is found; at the threshold 2 of 20 good parts would be rejected",
+        ),
+        (confusion(0, 0, 0, 0), "No labelled image was tested"),
     ],
 )
-def test_the_verdict_is_one_plain_sentence(tmp_path: Path, counts, sentence: str):
-    page = written(tmp_path, results(metrics=confusion(*counts), per_defect={}, roc=[]))
+def test_the_verdict_is_one_plain_sentence(tmp_path: Path, decisions: Confusion, sentence: str):
+    page = written(
+        tmp_path, example_results(metrics=metrics(image_auroc=None, confusion=decisions), per_defect={}, roc=())
+    )
     assert sentence in page.text
 
 
 def test_a_share_comes_with_its_interval(tmp_path: Path):
     # Wilson, 9 of 10 at 95 %: 0.596 to 0.982 (the textbook value).
-    assert "90 % (95 % interval 60 to 98 %)" in written(tmp_path, results()).text
+    assert "90 % (95 % interval 60 to 98 %)" in written(tmp_path, example_results()).text
 
 
 @pytest.mark.parametrize(
-    ("weights", "backbone", "words"),
+    ("origin", "network", "words"),
     [
-        ({"kind": "random", "label": "random"}, {"name": "resnet18", "layers": []}, "weights are random"),
+        (weights(kind="random", label="random"), backbone(layers=()), "weights are random"),
         (
-            {"kind": "none", "label": "none needed"},
-            {"name": "filterbank", "layers": ["octave1"]},
+            weights(kind="none", label="none needed", sha256=""),
+            backbone(name="filterbank", layers=("octave1",)),
             "No pretrained weights were used",
         ),
     ],
 )
-def test_missing_weights_are_reported_loudly(tmp_path: Path, weights, backbone, words: str):
-    page = written(tmp_path, results(weights=weights, backbone=backbone))
+def test_missing_weights_are_reported_loudly(
+    tmp_path: Path, origin: WeightsOrigin, network: BackboneSettings, words: str
+):
+    page = written(tmp_path, example_results(weights=origin, backbone=network))
     assert words in page.text
     assert page.text.index(words) < page.text.index("How well defects are found")
-    assert words not in written(tmp_path, results()).text
+    assert words not in written(tmp_path, example_results()).text
 
 
 def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
-    value = results(
-        metrics={"image_auroc": None, "confusion": None},
+    value = example_results(
+        metrics=metrics(image_auroc=None, confusion=confusion(0, 0, 0, 0)),
         per_defect={},
-        roc=[],
-        notes=[],
-        weights={},
+        mean_scores={},
+        roc=(),
+        notes=(),
         settings={},
-        backbone="resnet18",
+        backbone=backbone(layers=()),
+        histogram=Histogram.of([], []),
+        versions={},
     )
-    del value["histogram"], value["versions"], value["mean_scores"]
     examples = [example(f"a/{n}.png", "unknown", score) for n, score in enumerate((1.0, 5.0))]
     page = written(tmp_path, value, examples)
     assert "No labelled image was tested" in page.text
@@ -212,7 +184,7 @@ def test_a_run_without_labels_masks_and_extras_still_has_a_page(tmp_path: Path):
 
 def test_examples_stand_under_their_verdict(tmp_path: Path):
     examples = [example("m.png", score=1.0), example("r.png", "good", 3.0), example("ok.png", mask=False)]
-    text = written(tmp_path, results(), examples).text
+    text = written(tmp_path, example_results(), examples).text
     order = [
         text.index(words)
         for words in ("Missed defects", "m.png", "Good parts that would", "r.png", "Right decisions", "ok.png")
@@ -222,14 +194,14 @@ def test_examples_stand_under_their_verdict(tmp_path: Path):
 
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path):
-    value = results(
+    value = example_results(
         name=HOSTILE,
-        per_defect={HOSTILE: {HOSTILE: 1}},
-        notes=[HOSTILE],
+        per_defect={HOSTILE: type_metrics(1)},
+        notes=(HOSTILE,),
         settings={HOSTILE: HOSTILE},
-        weights={"kind": HOSTILE, "label": HOSTILE},
-        counts={HOSTILE: 3},
-        histogram={"edges": [0, 1], "log": False, "counts": {HOSTILE: [1], "good": [1]}},
+        weights=weights(label=HOSTILE),
+        backbone=backbone(name=HOSTILE),
+        versions={HOSTILE: "1"},
     )
     page = written(tmp_path, value, [example(HOSTILE, defect=HOSTILE)])
     names = [tag for tag, _ in page.tags]
@@ -243,7 +215,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path):
 
 
 def test_nothing_is_loaded_from_outside(tmp_path: Path):
-    page = written(tmp_path, results(), [example()])
+    page = written(tmp_path, example_results(), [example()])
     for _, attributes in page.tags:
         assert not set(attributes) & {"href", "srcset", "action", "data"}
     assert "url(" not in page.source
@@ -254,7 +226,7 @@ def test_the_page_stays_small_with_large_noisy_photographs(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
     values = np.zeros((700, 900), np.float32)
     examples = [Example(f"{n}.png", "good", "good", 1.0, "good", noise, values) for n in range(60)]
-    page = written(tmp_path, results(), examples)
+    page = written(tmp_path, example_results(), examples)
     assert sum(tag == "img" for tag, _ in page.tags) == 72
     assert len(page.source) < 6_000_000  # pure noise, which no photograph is
 
@@ -305,43 +277,38 @@ def test_the_chooser_holds_examples_scaled_down_and_labels_that_are_unknown():
 
 
 def test_a_histogram_counts_every_finite_score_once():
-    data = histogram(["good", "good", "defect", "defect"], [0.0, 1.0, 2.0, float("inf")], bins=4)
-    assert data["edges"] == [0.0, 0.5, 1.0, 1.5, 2.0]
-    assert data["counts"] == {"defect": [0, 0, 0, 1], "good": [1, 0, 1, 0]}
-    assert histogram([], [])["edges"] == []
-    assert sum(histogram(["good"] * 3, [7.0] * 3)["counts"]["good"]) == 3
+    data = Histogram.of(["good", "good", "defect", "defect"], [0.0, 1.0, 2.0, float("inf")], bins=4)
+    assert data.edges == (0.0, 0.5, 1.0, 1.5, 2.0)
+    assert data.counts == {"defect": (0, 0, 0, 1), "good": (1, 0, 1, 0)}
+    assert Histogram.of([], []).edges == ()
+    assert sum(Histogram.of(["good"] * 3, [7.0] * 3).counts["good"]) == 3
 
 
 def test_scores_over_decades_get_a_log_axis():
-    data = histogram(["good"] * 9 + ["defect"], [*np.linspace(1, 2, 9), 1e5])
-    assert data["log"]
-    assert sum(map(sum, data["counts"].values())) == 10
+    data = Histogram.of(["good"] * 9 + ["defect"], [*np.linspace(1, 2, 9), 1e5])
+    assert data.log
+    assert sum(map(sum, data.counts.values())) == 10
     assert "log scale" in histogram_chart(data, 2.5)
 
 
 @pytest.mark.parametrize("threshold", [None, float("inf"), -5.0, 0.0, 1e9, 1.0])
 @pytest.mark.parametrize("scores", [[1.0], [-3.0, -2.0], [1e-9, 1.0, 1e9, 1e-9], [0.0, 0.0]])
 def test_charts_take_any_scores(scores: list[float], threshold: float | None):
-    chart = histogram_chart(histogram(["good"] * len(scores), scores), threshold)
+    chart = histogram_chart(Histogram.of(["good"] * len(scores), scores), threshold)
     assert "<rect" in chart
     assert "nan" not in chart
     assert "inf" not in chart
 
 
 def test_the_roc_marks_where_the_run_stands():
-    chart = roc_chart([[0, 0, None], [0, 1, 1.0], [1, 1, 0.0]], (0.0, 1.0))
+    chart = roc_chart([[0, 0, 2.0], [0, 1, 1.0], [1, 1, 0.0]], (0.0, 1.0))
     assert "M48.0 272.0L48.0 12.0L308.0 12.0" in chart
     assert 'cx="48.0" cy="12.0"' in chart
     assert roc_chart([], None) == ""
 
 
 def test_other_rates_are_shown_with_their_decisions(tmp_path: Path) -> None:
-    row = {
-        "rate": 0.1,
-        "threshold": 1.75,
-        "confusion": {"true_positive": 10, "false_negative": 0, "false_positive": 2, "true_negative": 18},
-    }
-    page = written(tmp_path, results(trade_off=[{**row, "rate_95": 0.21}, {**row, "rate": 0.2, "rate_95": None}]))
+    page = written(tmp_path, example_results(trade_off=(choice(), choice(rate=0.2, rate_95=None))))
     assert ["10 %", "21 %", "1.75", "10 / 10", "2 / 20"] in page.rows
     assert ["20 %", "–", "1.75", "10 / 10", "2 / 20"] in page.rows
-    assert "What another rate would do" not in written(tmp_path, results()).source
+    assert "What another rate would do" not in written(tmp_path, example_results()).source

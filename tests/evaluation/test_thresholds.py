@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from vqi.evaluation.calibration import Calibration, read_calibration
 from vqi.evaluation.thresholds import (
-    Calibration,
     calibrate,
     chance_above,
     conformal_threshold,
     manual_threshold,
     promised_rates,
     rate_quantile,
-    read_calibration,
     standing_out,
 )
 from vqi.platform.errors import BadInput, RunFailed

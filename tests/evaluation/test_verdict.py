@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from vqi.evaluation.metrics import Confusion
-from vqi.evaluation.thresholds import Calibration, calibrate, conformal_threshold
+from example_results import confusion
+from vqi.evaluation.calibration import Calibration
+from vqi.evaluation.records import Decisive, Verdict
+from vqi.evaluation.thresholds import calibrate, conformal_threshold
 from vqi.evaluation.verdict import summarise_decisions, verdict
 
 
@@ -23,7 +25,7 @@ def calibration(scores: list[float], kind: Literal["split", "cross", "seen"] = "
 
 def judged(
     scores: list[float], good: list[float], defective: list[float], rate: float = 0.01, kind: Any = "cross"
-) -> dict[str, Any]:
+) -> Verdict:
     normals = calibration(scores, kind)
     return verdict(normals, calibrate(normals, rate), np.array(good, dtype=float), np.array(defective, dtype=float))
 
@@ -35,16 +37,13 @@ GOOD, DEFECTIVE = [1.1] * 13 + [1.285], [1.5] * 16 + [4.0] * 16
 
 def test_one_photograph_that_halves_the_detections_is_named_with_its_effect() -> None:
     result = judged(NORMALS, GOOD, DEFECTIVE)
-    assert result["decisive"] == {
-        "photographs": ["0.png"],
-        "count": 1,
-        "threshold": 1.29,
-        "confusion": {"true_positive": 32, "false_positive": 0, "true_negative": 14, "false_negative": 0},
-    }
-    first, promise, choices, single, advice = result["text"]
+    assert result.decisive == Decisive(
+        photographs=("0.png",), count=1, threshold=1.29, confusion=confusion(32, 0, 14, 0)
+    )
+    first, promise, choices, single, advice = result.text
     assert (
         first
-        == result["sentence"]
+        == result.sentence
         == "At the threshold this detector finds 16 of 32 defective parts, and none of 14 good parts would be rejected."
     )
     assert promise.startswith(
@@ -61,28 +60,28 @@ def test_one_photograph_that_halves_the_detections_is_named_with_its_effect() ->
     )
     assert "look at that photograph" in advice
     assert "bring 68 more good photographs to calibrate on for the 1 %" in advice
-    assert not result["fine"]
+    assert not result.fine
 
 
 def test_the_choices_keep_what_they_promise_and_can_be_typed() -> None:
     result = judged(NORMALS, GOOD, DEFECTIVE)
-    assert [(row["rate"], row["threshold"], row["in_use"]) for row in result["choices"]] == [
+    assert [(row.rate, row.threshold, row.in_use) for row in result.choices] == [
         (1 / 32, 3.0, True),
         (0.0625, 1.29, False),
         (0.125, 1.27, False),
     ]
-    assert [row["promised"] for row in result["choices"]] == [1 / 32, 0.0625, 0.125]
+    assert [row.promised for row in result.choices] == [1 / 32, 0.0625, 0.125]
     for n, rate in ((31, 0.01), (150, 0.01), (250, 0.02), (777, 0.03), (5, 0.3)):
         random = np.random.default_rng(n)
         scores = random.permutation(n).tolist()
-        rows = judged(scores, [0], [n], rate)["choices"]
-        (in_use,) = (row for row in rows if row["in_use"])
-        assert in_use["threshold"] == calibrate(calibration(scores), rate).image
-        assert len({row["threshold"] for row in rows}) == len(rows)
+        rows = judged(scores, [0], [n], rate).choices
+        (in_use,) = (row for row in rows if row.in_use)
+        assert in_use.threshold == calibrate(calibration(scores), rate).image
+        assert len({row.threshold for row in rows}) == len(rows)
         for row in rows:
-            typed = float(f"{row['rate']:.4f}") if not row["in_use"] else row["rate"]
-            assert conformal_threshold(scores, typed) == (row["threshold"], row["promised"])
-            assert sum(score > row["threshold"] for score in scores) + 1 <= row["promised"] * (n + 1) + 1e-9
+            typed = float(f"{row.rate:.4f}") if not row.in_use else row.rate
+            assert conformal_threshold(scores, typed) == (row.threshold, row.promised)
+            assert sum(score > row.threshold for score in scores) + 1 <= row.promised * (n + 1) + 1e-9
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.3])
@@ -94,54 +93,52 @@ def test_what_one_photograph_moves_is_what_leaving_each_out_shows(n: int, rate: 
     threshold = calibrate(calibration(scores.tolist()), rate)
     without = [conformal_threshold(np.delete(scores, number).tolist(), rate)[0] for number in range(n)]
     lower = {f"{number}.png": value for number, value in enumerate(without) if value < threshold.image}
-    decisive = judged(scores.tolist(), [0.0], [9.0], rate)["decisive"]
+    decisive = judged(scores.tolist(), [0.0], [9.0], rate).decisive
     if not lower:
         assert decisive is None
     else:
-        assert decisive["count"] == len(lower)
-        assert set(decisive["photographs"]) <= set(lower)
-        assert {decisive["threshold"]} == set(lower.values())
+        assert decisive.count == len(lower)
+        assert set(decisive.photographs) <= set(lower)
+        assert {decisive.threshold} == set(lower.values())
 
 
 def test_a_threshold_that_hangs_on_no_photograph_is_not_blamed_on_one() -> None:
     result = judged([1 + n / 1000 for n in range(200)], [1.05] * 20, [5.0] * 10, rate=0.02, kind="split")
-    assert not any("alone" in sentence or "look at that photograph" in sentence for sentence in result["text"])
-    assert result["fine"]
-    assert result["text"][1].startswith("On average at most 2 % of good parts are rejected, guaranteed")
-    assert not any(sentence.startswith("What to do") for sentence in result["text"])
-    assert any("would decide the same" in sentence for sentence in result["text"])
+    assert not any("alone" in sentence or "look at that photograph" in sentence for sentence in result.text)
+    assert result.fine
+    assert result.text[1].startswith("On average at most 2 % of good parts are rejected, guaranteed")
+    assert not any(sentence.startswith("What to do") for sentence in result.text)
+    assert any("would decide the same" in sentence for sentence in result.text)
 
 
 def test_a_single_photograph_without_consequence_is_reported_and_needs_no_action() -> None:
     result = judged([1 + n / 1000 for n in range(99)], [1.05] * 20, [5.0] * 10)
-    assert any("same decisions on these parts" in sentence for sentence in result["text"])
-    assert "Thresholds for 2 % and 4 % would decide the same of these parts." in result["text"]
-    assert (
-        "A threshold for 15.4 % would decide the same of these parts." in judged(list(range(12)), [1.0], [99.0])["text"]
-    )
-    assert not any("look at" in sentence for sentence in result["text"])
+    assert any("same decisions on these parts" in sentence for sentence in result.text)
+    assert "Thresholds for 2 % and 4 % would decide the same of these parts." in result.text
+    assert "A threshold for 15.4 % would decide the same of these parts." in judged(list(range(12)), [1.0], [99.0]).text
+    assert not any("look at" in sentence for sentence in result.text)
 
 
 def test_scores_that_were_trained_on_promise_nothing_anywhere() -> None:
     result = judged(NORMALS, GOOD, DEFECTIVE, kind="seen")
-    assert result["text"][1] == "No share of rejected good parts is promised."
-    assert "(not promised; set threshold.false_reject_rate)" in result["text"][2]
-    assert {(row["promised"], row["rate_95"]) for row in result["choices"]} == {(None, None)}
-    assert "data.calibration_fraction" in result["text"][-1]
+    assert result.text[1] == "No share of rejected good parts is promised."
+    assert "(not promised; set threshold.false_reject_rate)" in result.text[2]
+    assert {(row.promised, row.rate_95) for row in result.choices} == {(None, None)}
+    assert "data.calibration_fraction" in result.text[-1]
 
 
 @pytest.mark.parametrize(("good", "defective"), [([], []), ([1.0, 4.0], []), ([], [1.0, 4.0])])
 @pytest.mark.parametrize("scores", [[1.0], [2.0, 2.0], [3.0, 1.0, 1.0]])
 def test_a_verdict_exists_whatever_is_missing(scores: list[float], good: list[float], defective: list[float]) -> None:
     result = judged(scores, good, defective)
-    assert result["sentence"] == result["text"][0]
+    assert result.sentence == result.text[0]
     assert all(
-        sentence.endswith(".") and "None" not in sentence and " of 0" not in sentence for sentence in result["text"]
+        sentence.endswith(".") and "None" not in sentence and " of 0" not in sentence for sentence in result.text
     )
-    assert sum(row["in_use"] for row in result["choices"]) == 1
+    assert sum(row.in_use for row in result.choices) == 1
 
 
 def test_the_result_is_fine_where_all_is_detected_and_nothing_rejected() -> None:
-    assert summarise_decisions(vars(Confusion(3, 0, 5, 0)))["fine"]
-    assert not summarise_decisions(vars(Confusion(3, 1, 5, 0)))["fine"]
-    assert not summarise_decisions(vars(Confusion(0, 0, 5, 0)))["fine"]
+    assert summarise_decisions(confusion(3, 0, 5, 0)).fine
+    assert not summarise_decisions(confusion(3, 1, 5, 0)).fine
+    assert not summarise_decisions(confusion(0, 0, 5, 0)).fine

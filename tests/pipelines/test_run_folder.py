@@ -21,7 +21,9 @@ def run(toy_bundle: Path, tmp_path: Path) -> Path:
     shutil.copytree(toy_bundle, artefact)
     (tmp_path / "run" / "steps").mkdir()
     (tmp_path / "run" / "steps" / "export.json").write_text(
-        json.dumps({"state": "succeeded", "outputs": {"bundle": str(artefact)}})
+        json.dumps(
+            {"format": "vqi-step/1", "step": "export", "state": "succeeded", "outputs": {"bundle": str(artefact)}}
+        )
     )
     assert summarise("plates", tmp_path / "run").bundle == str(tmp_path / "run" / "bundle")
     return tmp_path / "run"

@@ -10,47 +10,45 @@ from typing import Any
 import numpy as np
 import pytest
 
+from example_results import counts, example_results, metrics
 from vqi.evaluation.charts import line_style
+from vqi.evaluation.records import ComparedPhotograph, Results, parse_examples, write_examples, write_results
 from vqi.pages.page import data_uri
-from vqi.platform.errors import RunFailed
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.records import parse_record
+from vqi.steps.compare.comparison import ComparisonRecord, Figures
 from vqi.steps.compare.page import comparison_page
-from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, summarise
+from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, gather, summarise
 from vqi.steps.compare.table import comparison_table
-from vqi.steps.compare.trial_result import TrialResult, best, method_means
+from vqi.steps.compare.trial_result import Costs, TrialResult, best, method_means
 from vqi.steps.evaluate.collector import compared_photographs
 from vqi.steps.plan_trials.step import plan_trials
-from vqi.tracking.comparisons import Comparison
+from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 from vqi.tracking.runs import add_to_run, track_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 
 
-def results(auroc: float) -> dict[str, Any]:
-    return {
-        "dataset_fingerprint": "f" * 64,
-        "metrics": {"image_auroc": auroc, "aupro": None, "recall": 0.5, "false_reject_rate": 0.0},
-        "roc": [[0.0, 0.0, 3.0], [0.0, auroc, 2.0], [1.0, 1.0, None]],
-        "counts": {"good": 4, "defect": 6},
-    }
+def results(auroc: float) -> Results:
+    return example_results(
+        dataset_fingerprint="f" * 64,
+        metrics=metrics(image_auroc=auroc, pixel_auroc=None, aupro=None, recall=0.5, false_reject_rate=0.0),
+        roc=((0.0, 0.0, 3.0), (0.0, auroc, 2.0), (1.0, 1.0, 1.0)),
+        counts=counts(good=4, defect=6),
+    )
 
 
-def example(path: str = "test/hole/0.png") -> dict[str, Any]:
+def example(path: str = "test/hole/0.png") -> ComparedPhotograph:
     picture = str(data_uri(np.zeros((8, 8, 3), np.uint8)))
-    return {
-        "path": path,
-        "label": "defect",
-        "defect": "hole",
-        "decision": "defect",
-        "score": 1.0,
-        "photograph": picture,
-        "heatmap": picture,
-    }
+    return ComparedPhotograph(
+        path=path, label="defect", defect="hole", decision="defect", score=1.0, photograph=picture, heatmap=picture
+    )
 
 
 def trial_result(category: str, label: str, auroc: float, **changes: Any) -> TrialResult:
     values = {
         "results": results(auroc),
-        "costs": {"latency_ms": 20.0, "bundle_mib": 5.0, "seconds": 11.0},
+        "costs": Costs(latency_ms=20.0, bundle_mib=5.0, seconds=11.0),
         "examples": (example(),),
     }
     return TrialResult("1", category, label, label, **{**values, **changes})
@@ -61,23 +59,25 @@ def test_means_are_over_what_was_measured() -> None:
         trial_result("cap", "a", 0.8),
         trial_result("cap", "b", 0.9),
         trial_result("nut", "a", 0.6),
-        trial_result("nut", "b", 0.0, results={}, reason="gone"),
+        trial_result("nut", "b", 0.0, results=None, reason="gone"),
     ]
-    first, second = method_means(trials)
-    assert (first.label, first.trials, second.trials) == ("a", 2, 1)
-    assert first.means["image_auroc"] == pytest.approx(0.7)
-    assert first.means["seconds"] == 11.0
-    assert "aupro" not in first.means  # null in results.json is no number
-    metrics = flat_metrics(summarise(trials))
-    assert metrics["a/image_auroc"] == pytest.approx(0.7)
-    assert (metrics["trials"], metrics["failed"]) == (4, 1)
+    means = method_means(trials)
+    assert [(label, mean.trials) for label, mean in means.items()] == [("a", 2), ("b", 1)]
+    assert means["a"].image_auroc == pytest.approx(0.7)
+    assert means["a"].seconds == 11.0
+    assert means["a"].aupro is None
+    assert "aupro" not in means["a"].values()
+    flat = flat_metrics(summarise(trials))
+    assert flat["a/image_auroc"] == pytest.approx(0.7)
+    assert (flat["trials"], flat["failed"]) == (4, 1)
+    assert "a/aupro" not in flat
 
 
 def test_the_best_is_the_largest_or_the_smallest_and_none_where_all_are_shown_alike() -> None:
-    rows = [{"image_auroc": 0.8, "latency_ms": 20.0}, {"image_auroc": 0.9, "latency_ms": 30.0}, {}]
+    rows = [Figures(image_auroc=0.8, latency_ms=20.0), Figures(image_auroc=0.9, latency_ms=30.0), Figures()]
     assert (best(rows, "image_auroc"), best(rows, "latency_ms")) == ("0.9000", "20")
     assert best(rows[:1], "image_auroc") == ""
-    assert best([{"image_auroc": 0.8}, {"image_auroc": 0.80000001}], "image_auroc") == ""
+    assert best([Figures(image_auroc=0.8), Figures(image_auroc=0.80000001)], "image_auroc") == ""
 
 
 def test_a_method_has_one_colour_in_every_category() -> None:
@@ -91,7 +91,7 @@ def test_a_method_has_one_colour_in_every_category() -> None:
 
 
 def test_the_page_shows_every_trial_and_what_is_missing() -> None:
-    lost = trial_result("nut", "padim", 0.5, results={}, reason="its source is empty")
+    lost = trial_result("nut", "padim", 0.5, results=None, reason="its source is empty")
     trials = [trial_result("cap", "padim", 0.8), trial_result("cap", "patchcore", 0.9), lost]
     assert "not over the same categories" not in comparison_page("Comparison", trials)
     trials.append(trial_result("nut", "patchcore", 0.85))
@@ -110,36 +110,29 @@ def test_the_page_shows_every_trial_and_what_is_missing() -> None:
 
 
 def test_nothing_that_was_stored_gets_into_the_page_unescaped() -> None:
-    forged = {**example(HOSTILE), "heatmap": 'data:image/webp;base64,AA" onload="x'}
-    trials = [
-        trial_result(HOSTILE, HOSTILE, 0.8, reason=HOSTILE, examples=(example(HOSTILE), forged)),
-        trial_result("b", "m", 0.7, results={"metrics": "no"}),
-    ]
+    trials = [trial_result(HOSTILE, HOSTILE, 0.8, reason=HOSTILE, examples=(example(HOSTILE),))]
     page = comparison_page(HOSTILE, trials)
     assert "<script" not in page
-    assert "onload" not in page
     assert "&lt;script&gt;" in page
     assert "\x1b" not in comparison_table(trials)
 
 
-def test_results_of_another_shape_do_no_harm() -> None:
-    odd = trial_result(
-        "cap",
-        "m",
-        0.8,
-        results={"metrics": [], "roc": {"x": 1}, "counts": {}},
-        costs={"latency_ms": "fast"},
-        examples=({"a": 1},),
-    )
-    assert odd.figures == {}
-    assert odd.roc == []
+def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
+    forged = {**example().values(), "heatmap": 'data:image/webp;base64,AA" onload="x'}
+    with pytest.raises(BadInput, match=r"examples\.json cannot be read: photographs\.0\.heatmap is"):
+        parse_examples(json.dumps([forged]))
+
+
+def test_costs_that_are_not_finite_are_not_known() -> None:
+    odd = trial_result("cap", "m", 0.8, costs=Costs(latency_ms=float("nan"), seconds=float("inf")), examples=())
+    assert (odd.figures.latency_ms, odd.figures.seconds, odd.figures.image_auroc) == (None, None, 0.8)
     comparison_page("t", [odd])
 
 
 def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
     folder.mkdir()
-    (folder / "results.json").write_text(json.dumps(results(auroc)))
-    (folder / "examples.json").write_text(json.dumps([example()]))
+    write_results(folder, results(auroc))
+    write_examples(folder, [example()])
     parent, _, trial = comparison.partition("/")
     run_id = track_run(
         uri=uri, experiment="vqi", run_name="trial", parameters={}, metrics={"image_auroc": auroc},
@@ -169,21 +162,23 @@ def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_pat
     add_to_run(uri, first, {"latency_ms": 12.5, "bundle_mib": 3.25})
     logged(uri, marks[1], tmp_path / "second", 0.7)
 
-    summary = compare(key="run1", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")
+    record = compare(key="run1", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")
 
-    cap, nut, pin = summary["trials"]
-    assert cap["complete"]
-    assert cap["figures"]["latency_ms"] == 12.5
-    assert cap["run_id"] == first
-    assert (nut["complete"], nut["reason"]) == (False, NOT_EXPORTED)
-    assert (pin["complete"], pin["reason"]) == (False, NOT_EVALUATED)
-    assert summary["failed"] == 2
-    assert summary["means"]["patchcore"]["image_auroc"] == pytest.approx(0.8)
+    cap, nut, pin = record.trials
+    assert cap.complete
+    assert cap.figures.latency_ms == 12.5
+    assert cap.run_id == first
+    assert (nut.complete, nut.reason) == (False, NOT_EXPORTED)
+    assert (pin.complete, pin.reason) == (False, NOT_EVALUATED)
+    assert record.failed == 2
+    assert record.means["patchcore"].image_auroc == pytest.approx(0.8)
     assert "1 of 3 runs are complete" in (tmp_path / "page").read_text()
     # The parent run says the same, and is not a success.
     comparison = Comparison.find(uri, "vqi", "run1")
     assert comparison is not None
-    assert comparison.read_json(comparison.run_id, "comparison.json") == summary
+    stored = comparison.read_text(comparison.run_id, "comparison.json")
+    assert stored is not None
+    assert parse_record(ComparisonRecord, stored, "comparison.json") == record
     from mlflow.tracking import MlflowClient
 
     parent = MlflowClient(tracking_uri=uri).get_run(comparison.run_id)
@@ -195,11 +190,45 @@ def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_pat
 def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     comparison = Comparison.begin(uri, "vqi", "n", "k")
-    comparison.write_trials([{"trial": "1", "category": "cap", "method": "padim", "label": "padim"}])
+    comparison.write_trials([PlannedTrial(trial="1", category="cap", method="padim", label="padim")])
     for number, auroc in enumerate((0.5, 0.75)):
         add_to_run(uri, logged(uri, f"{comparison.run_id}/1", tmp_path / str(number), auroc), {"bundle_mib": 1.0})
-    (trial,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page")["trials"]
-    assert trial["figures"]["image_auroc"] == 0.75
+    (trial,) = compare(key="k", tracking_uri=uri, experiment="vqi", page=tmp_path / "page").trials
+    assert trial.figures.image_auroc == 0.75
+
+
+class Stored(Comparison):
+    """A comparison of one trial, whose run stored `files`."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def trial_runs(self) -> dict[str, TrialRun]:
+        return {"1": TrialRun("r", "1", {"bundle_mib": 1.0, "latency_ms": 2.0})}
+
+    def read_trials(self) -> tuple[PlannedTrial, ...]:
+        return (PlannedTrial(trial="1", category="cap", method="padim", label="padim"),)
+
+    def read_text(self, run_id: str, name: str) -> str | None:
+        return self.files.get(name)
+
+
+def test_results_that_cannot_be_read_are_listed_with_the_reason() -> None:
+    (trial,) = gather(Stored({"results.json": '{"format": "vqi-results/9"}'}))
+    assert not trial.complete
+    assert trial.reason == (
+        "results.json has format 'vqi-results/9', this version reads 'vqi-results/1'; evaluate again"
+    )
+    assert "vqi-results/9" in comparison_page("t", [trial])
+    assert "vqi-results/9" in comparison_table([trial])
+
+
+def test_pictures_that_cannot_be_read_are_not_shown_and_the_numbers_count(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = json.dumps(results(0.9).values())
+    (trial,) = gather(Stored({"results.json": stored, "examples.json": '[{"path": 1}]'}))
+    assert trial.complete
+    assert (trial.figures.image_auroc, trial.figures.latency_ms, trial.examples) == (0.9, 2.0, ())
+    assert "examples.json cannot be read" in capsys.readouterr().err
 
 
 def test_where_nothing_was_planned_the_error_names_the_log(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from vqi.dataset.reader import Dataset
 from vqi.detectors.settings import BackboneSettings
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import Prediction, predictions_csv
+from vqi.evaluation.records import Results, TrackedAt, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.evaluate import collector, step
@@ -99,7 +100,7 @@ def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def run(paths: dict[str, Path], out: Path, **changes: Any) -> dict[str, Any]:
+def run(paths: dict[str, Path], out: Path, **changes: Any) -> Results:
     values: dict[str, Any] = {
         **paths, "false_reject_rate": 0.1, "compute": Compute(), "tracking_uri": "", "experiment": "plates",
         "evaluation": out / "evaluation", "report": out / "report.html",
@@ -108,39 +109,43 @@ def run(paths: dict[str, Path], out: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(plates: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def evaluated(plates: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
     out = tmp_path_factory.mktemp("evaluated")
     return run(plates, out), out
 
 
-def test_the_results_hold_what_was_measured(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_the_results_hold_what_was_measured(evaluated: tuple[Results, Path]) -> None:
     results, out = evaluated
-    assert json.loads((out / "evaluation" / "results.json").read_text()) == results
-    assert results["format"] == "vqi-results/1"
-    assert results["backbone"]["name"] == "filterbank"
-    metrics = results["metrics"]
-    assert metrics["image_auroc"] == 1.0
-    assert metrics["pixel_auroc"] > 0.8
-    assert 0 < metrics["aupro_05"] <= metrics["aupro"] <= 1
-    assert (
-        results["counts"] | {"good": 4, "defect": 5, "unknown": 1, "test_images": 10, "masked_defect_images": 4}
-        == results["counts"]
+    assert read_results(out / "evaluation") == results
+    assert json.loads((out / "evaluation" / "results.json").read_text())["format"] == "vqi-results/1"
+    assert results.backbone.name == "filterbank"
+    metrics = results.metrics
+    assert metrics.image_auroc == 1.0
+    assert metrics.pixel_auroc > 0.8
+    assert 0 < metrics.aupro_05 <= metrics.aupro <= 1
+    counts = results.counts
+    assert (counts.good, counts.defect, counts.unknown, counts.test_images, counts.masked_defect_images) == (
+        4,
+        5,
+        1,
+        10,
+        4,
     )
-    assert results["per_defect"]["hole"]["images"] == 4
-    assert results["per_defect"]["edge"]["aupro"] is not None
-    assert sum(metrics["confusion"].values()) == 9
-    assert results["threshold"]["kind"] == "cross"
-    assert results["threshold"]["calibration_images"] == 12
-    assert 2 <= len(results["roc"]) <= 200
-    assert results["precision"] == "float32"
+    assert results.per_defect["hole"].images == 4
+    assert results.per_defect["edge"].aupro is not None
+    assert metrics.confusion.total == 9
+    assert results.threshold.kind == "cross"
+    assert results.threshold.calibration_images == 12
+    assert 2 <= len(results.roc) <= 200
+    assert results.precision == "float32"
     # Twelve normals can promise 1/13 and more; at the smallest rate the decisions are the run's own.
-    assert [row["rate"] for row in results["trade_off"]] == [1 / 13, 0.1, 0.2]
-    assert results["trade_off"][0]["threshold"] == results["threshold"]["image"]
-    assert results["trade_off"][0]["confusion"] == metrics["confusion"]
+    assert [row.rate for row in results.trade_off] == [1 / 13, 0.1, 0.2]
+    assert results.trade_off[0].threshold == results.threshold.image
+    assert results.trade_off[0].confusion == metrics.confusion
 
 
-def test_what_was_left_out_is_reported(evaluated: tuple[dict[str, Any], Path]) -> None:
-    notes = " ".join(evaluated[0]["notes"])
+def test_what_was_left_out_is_reported(evaluated: tuple[Results, Path]) -> None:
+    notes = " ".join(evaluated[0].notes)
     assert "1 defective test image(s) without a mask are left out of the pixel metrics" in notes
     # 64 of 80 columns are seen: 10 of 100 original pixels a side are not, and of the square the first 10 columns of 14
     # rows.
@@ -149,7 +154,7 @@ def test_what_was_left_out_is_reported(evaluated: tuple[dict[str, Any], Path]) -
 
 
 def test_a_region_that_no_pixel_is_left_of_is_not_measurable(
-    plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plates: dict[str, Path], evaluated: tuple[Results, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = Dataset.mask
 
@@ -163,11 +168,11 @@ def test_a_region_that_no_pixel_is_left_of_is_not_measurable(
     monkeypatch.setattr(Dataset, "mask", specked)
     results = run(plates, tmp_path)
     before = evaluated[0]
-    assert before["counts"] | {"regions": 4, "regions_not_measurable": 0} == before["counts"]
-    assert results["counts"] | {"regions": 4, "regions_not_measurable": 1} == results["counts"]
-    assert any("1 of 5 defect regions is not measurable" in note for note in results["notes"])
-    assert not any("not measurable" in note for note in before["notes"])
-    assert results["metrics"]["aupro"] == before["metrics"]["aupro"]
+    assert (before.counts.regions, before.counts.regions_not_measurable) == (4, 0)
+    assert (results.counts.regions, results.counts.regions_not_measurable) == (4, 1)
+    assert any("1 of 5 defect regions is not measurable" in note for note in results.notes)
+    assert not any("not measurable" in note for note in before.notes)
+    assert results.metrics.aupro == before.metrics.aupro
     page = (tmp_path / "report.html").read_text()
     assert "1 of 5 defect regions is not measurable" in page
     assert "regions not measurable: 1" in page
@@ -189,23 +194,23 @@ def test_a_defect_has_a_box_or_a_reason(
     monkeypatch.setattr(step, "score_samples", flat)
     monkeypatch.setattr(step.BoxRule, "of_method", lambda _: BoxRule(fraction))
     results = run(plates, tmp_path)
-    assert sum(sentence in note for note in results["notes"]) == 1
+    assert sum(sentence in note for note in results.notes) == 1
     with open(tmp_path / "evaluation" / "predictions.csv", newline="") as file:
         bare = [row["path"] for row in csv.DictReader(file) if row["decision"] == "defect" and row["boxes"] == "[]"]
     assert bare == ([] if fraction is None else ["test/hole/001.png"])
     # With a fraction a good part is marked never, so both thresholds together reject no more than the image threshold.
-    assert (results["threshold"]["either_rate"] == results["threshold"]["false_reject_rate"]) or fraction is None
+    assert (results.threshold.either_rate == results.threshold.false_reject_rate) or fraction is None
 
 
-def test_the_table_lists_every_image_and_runs_no_formula(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_the_table_lists_every_image_and_runs_no_formula(evaluated: tuple[Results, Path]) -> None:
     results, out = evaluated
     with open(out / "evaluation" / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
     for row in rows:
-        assert row["decision"] == ("defect" if float(row["score"]) > results["threshold"]["image"] else "good")
+        assert row["decision"] == ("defect" if float(row["score"]) > results.threshold.image else "good")
         boxes = json.loads(row["boxes"])
-        assert bool(boxes) == (row["decision"] == "defect" or float(row["map_max"]) > results["threshold"]["pixel"])
+        assert bool(boxes) == (row["decision"] == "defect" or float(row["map_max"]) > results.threshold.pixel)
         assert all(0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT for x1, y1, x2, y2, _ in boxes)
     assert {row["label"] for row in rows} == {"good", "defect", "unknown"}
     middle = next(row for row in rows if row["path"].endswith("hole/001.png"))
@@ -222,7 +227,7 @@ def test_a_name_that_is_a_formula_is_made_inert() -> None:
     assert row["score"] == "-1.5"
 
 
-def test_pictures_and_the_report_are_written_and_escaped(evaluated: tuple[dict[str, Any], Path]) -> None:
+def test_pictures_and_the_report_are_written_and_escaped(evaluated: tuple[Results, Path]) -> None:
     _, out = evaluated
     pictures = list((out / "evaluation" / "pictures").rglob("*.png"))
     assert len(pictures) == 10
@@ -243,31 +248,28 @@ def test_the_table_is_printed_on_standard_error(
 
 
 def test_the_verdict_comes_first_and_shows_the_photograph_that_sets_the_threshold(
-    evaluated: tuple[dict[str, Any], Path],
+    evaluated: tuple[Results, Path],
 ) -> None:
     results, out = evaluated
-    verdict = results["verdict"]
-    assert list(results).index("verdict") < list(results).index("metrics")
-    assert [row["threshold"] for row in verdict["choices"] if row["in_use"]] == [results["threshold"]["image"]]
-    assert next(row for row in verdict["choices"] if row["in_use"])["confusion"] == results["metrics"]["confusion"]
-    (path,) = verdict["decisive"]["photographs"]
+    verdict = results.verdict
+    written = list(json.loads((out / "evaluation" / "results.json").read_text()))
+    assert written.index("verdict") < written.index("metrics")
+    assert [row.threshold for row in verdict.choices if row.in_use] == [results.threshold.image]
+    assert next(row for row in verdict.choices if row.in_use).confusion == results.metrics.confusion
+    assert verdict.decisive is not None
+    (path,) = verdict.decisive.photographs
     page = (out / "report.html").read_text()
-    assert page.index(verdict["sentence"]) < page.index("image AUROC")
+    assert page.index(verdict.sentence) < page.index("image AUROC")
     assert '<img src="data:image/webp;base64,' in page[: page.index("image AUROC")]
     assert f'alt="{path}"' in page[: page.index("image AUROC")]
 
 
-def test_two_evaluations_are_the_same(
-    plates: dict[str, Path], evaluated: tuple[dict[str, Any], Path], tmp_path: Path
-) -> None:
-    assert (
-        run(plates, tmp_path, compute=Compute(batch_size=1))["metrics"]["confusion"]
-        == evaluated[0]["metrics"]["confusion"]
-    )
+def test_two_evaluations_are_the_same(plates: dict[str, Path], evaluated: tuple[Results, Path], tmp_path: Path) -> None:
+    assert run(plates, tmp_path, compute=Compute(batch_size=1)).metrics.confusion == evaluated[0].metrics.confusion
     again = tmp_path / "again"
     results = run(plates, again)
     # The code's version is left out: a checkout may be committed to between the two.
-    assert {**results, "versions": None} == {**evaluated[0], "versions": None}
+    assert results.model_copy(update={"versions": {}}) == evaluated[0].model_copy(update={"versions": {}})
     assert (again / "evaluation" / "predictions.csv").read_bytes() == (
         evaluated[1] / "evaluation" / "predictions.csv"
     ).read_bytes()
@@ -276,14 +278,15 @@ def test_two_evaluations_are_the_same(
 def test_good_images_alone_are_enough(tmp_path: Path) -> None:
     normals(tmp_path / "source", train_images=8)
     results = run(built(tmp_path, tmp_path / "source", Geometry(size=(64, 64))), tmp_path)
-    metrics = results["metrics"]
+    metrics = results.metrics
     assert [
-        metrics[name] for name in ("image_auroc", "balanced_accuracy", "recall", "pixel_auroc", "aupro", "pixel_dice")
+        getattr(metrics, name)
+        for name in ("image_auroc", "balanced_accuracy", "recall", "pixel_auroc", "aupro", "pixel_dice")
     ] == [None] * 6
-    assert 0 <= metrics["false_reject_rate"] <= 1
-    assert results["roc"] == []
-    assert any("has no defective image" in note and "image_auroc" in note for note in results["notes"])
-    assert any("Pixel metrics" in note and "aupro" in note for note in results["notes"])
+    assert 0 <= metrics.false_reject_rate <= 1
+    assert results.roc == ()
+    assert any("has no defective image" in note and "image_auroc" in note for note in results.notes)
+    assert any("Pixel metrics" in note and "aupro" in note for note in results.notes)
     assert (tmp_path / "report.html").is_file()
 
 
@@ -306,7 +309,7 @@ def test_pictures_are_bounded(plates: dict[str, Path], tmp_path: Path, monkeypat
     monkeypatch.setattr(collector, "PICTURES_RIGHT", 1)
     results = run(plates, tmp_path)
     assert len(list((tmp_path / "evaluation" / "pictures").rglob("*.png"))) < 10
-    assert any("more are in predictions.csv alone" in note for note in results["notes"])
+    assert any("more are in predictions.csv alone" in note for note in results.notes)
 
 
 def test_tracking_that_does_not_work_is_reported_before_anything_is_scored(
@@ -326,7 +329,7 @@ def test_tracking_that_breaks_later_loses_no_results(
     monkeypatch.setattr(step, "track_run", refuse)
     with pytest.raises(RunFailed, match="went away"):
         run(plates, tmp_path)
-    assert json.loads((tmp_path / "evaluation" / "results.json").read_text())["metrics"]["image_auroc"] == 1.0
+    assert read_results(tmp_path / "evaluation").metrics.image_auroc == 1.0
     assert (tmp_path / "report.html").is_file()
 
 
@@ -337,11 +340,11 @@ def test_the_run_is_tracked_and_its_id_kept(
     monkeypatch.setattr(step, "check_tracking", lambda *_: None)
     monkeypatch.setattr(step, "track_run", lambda **values: tracked.update(values) or "run-1")
     results = run(plates, tmp_path, tracking_uri="http://me:secret@tracking:5000")
-    kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    kept = read_results(tmp_path / "evaluation")
     assert kept == results
-    assert kept["tracking"] == {"uri": "http://tracking:5000", "experiment": "plates", "run_id": "run-1"}
-    assert tracked["parameters"]["dataset.fingerprint"] == results["dataset_fingerprint"]
-    assert tracked["tags"]["vqi.code"] == results["versions"]["vqi"]
+    assert kept.tracking == TrackedAt(uri="http://tracking:5000", experiment="plates", run_id="run-1")
+    assert tracked["parameters"]["dataset.fingerprint"] == results.dataset_fingerprint
+    assert tracked["tags"]["vqi.code"] == results.versions["vqi"]
     assert all(path.exists() for path in tracked["artifacts"])
 
 
@@ -365,7 +368,7 @@ def test_what_a_comparison_needs_is_kept(
     assert tracked["tags"]["mlflow.parentRunId"] == "0a1b"
     assert tracked["tags"]["vqi.trial"] == "03"
     assert tracked["metrics"]["seconds"] > 2.5
-    assert "seconds" not in results  # they are no result: the same data gives the same results
+    assert "seconds" not in results.values()  # they are no result: the same data gives the same results
     examples = tmp_path / "evaluation" / "examples.json"
     assert examples in tracked["artifacts"]
     shown = json.loads(examples.read_text())

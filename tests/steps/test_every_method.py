@@ -16,7 +16,8 @@ from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor
 from vqi.detectors.settings import method_names, settings_class
-from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.detectors.storage import load_detector
+from vqi.training.record import read_network_notes
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,10 @@ def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
         budgets=budget(method, 4),
     )
     learns = settings_class(method).budget is not None
-    assert (record.get("steps") == 4) == learns
+    assert (record is not None and record.steps == 4) == learns
     build_index(dataset=dataset, network=network, compute=COMPUTE, index=index)
     calibration = json.loads((index / "calibration.json").read_text())
-    held_out = read_network_notes(network)["notes"].get("training", {}).get("held_out", [])
+    held_out = read_network_notes(network).held_out
     assert calibration["kind"] == ("split" if learns else "cross")
     assert sorted(image["path"] for image in calibration["images"]) == sorted(held_out) or not learns
 
@@ -80,7 +81,7 @@ def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
         evaluation=evaluation,
         report=tmp_path / "report.html",
     )
-    assert 0 <= results["metrics"]["image_auroc"] <= 1
+    assert 0 <= results.metrics.image_auroc <= 1
     assert ("How it learnt" in (tmp_path / "report.html").read_text()) == learns
 
     # The export's own gate compares scores and maps with the detector's; here once more, image by image.

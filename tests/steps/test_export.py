@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from example_results import confusion, example_results, metrics, threshold
 from step_calls import export, ingest
 from strange_formats import Register, Strange, registering
 from toy_bundle import photograph
@@ -19,9 +20,12 @@ from vqi.deployment.bundle import DecodingEntry, read_sidecar
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import load_detector, read_network_notes, save_index, save_network
+from vqi.detectors.storage import load_detector, read_network, save_index, save_network
+from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
+from vqi.evaluation.records import write_results
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
+from vqi.training.record import NetworkNotes
 
 GEOMETRY = Geometry(size=(72, 80), crop=(64, 72))
 
@@ -67,41 +71,39 @@ def artefacts(folder: Path, dataset: Path, method: str, backbone: BackboneSettin
     detector.build_index(Normals(data))
     for name in ("network", "index", "evaluation"):
         (folder / name).mkdir()
-    save_network(
-        detector, folder / "network", {"geometry": GEOMETRY.to_dict(), "dataset_fingerprint": data.manifest.fingerprint}
-    )
+    fingerprint = data.manifest.fingerprint
+    notes = NetworkNotes(dataset="plates", dataset_fingerprint=fingerprint, geometry=GEOMETRY, precision="float32")
+    save_network(detector, folder / "network", notes.values())
     save_index(detector, folder / "index", folder / "network")
     images = torch.from_numpy(
         np.stack([to_input(GEOMETRY.apply(data.image(sample))) for sample in data.samples("test")])
     )
     with torch.inference_mode():
         scores = detector(images).image
-    entries = [
-        {"path": f"{number}.png", "score": 1.0 + number, "map_max": 2.0 + number, "map_median": 0.5}
+    images_scored = tuple(
+        CalibrationImage(path=f"{number}.png", score=1.0 + number, map_max=2.0 + number, map_median=0.5)
         for number in range(10)
-    ]
-    (folder / "index" / "calibration.json").write_text(json.dumps({"kind": "cross", "folds": 5, "images": entries}))
-    notes = read_network_notes(folder / "network")
-    results = {
-        "format": "vqi-results/1",
-        "name": "plates",
-        "dataset_fingerprint": data.manifest.fingerprint,
-        **{part: notes[part] for part in ("method", "settings", "backbone", "weights", "seed")},
-        "precision": "float32",
-        "threshold": {
-            "image": float(scores.mean()),
-            "pixel": float(scores.mean()),
-            "floor": 0.0,
-            "kind": "cross",
-            "requested_false_reject_rate": 0.01,
-            "false_reject_rate": 0.1,
-            "calibration_images": 10,
-            "folds": 5,
-            "guarantee": "At most 1 of 10 normals is rejected.",
-        },
-        "metrics": {"image_auroc": 1.0, "pixel_auroc": None},
-    }
-    (folder / "evaluation" / "results.json").write_text(json.dumps(results))
+    )
+    write_calibration(folder / "index", CalibrationRecord(kind="cross", folds=5, parts=10, images=images_scored))
+    record = read_network(folder / "network")
+    results = example_results(
+        name="plates",
+        dataset_fingerprint=fingerprint,
+        method=record.method,
+        settings=record.settings,
+        backbone=record.backbone,
+        weights=record.weights,
+        seed=record.seed,
+        threshold=threshold(
+            image=float(scores.mean()),
+            pixel=float(scores.mean()),
+            false_reject_rate=0.1,
+            calibration_images=10,
+            guarantee="At most 1 of 10 normals is rejected.",
+        ),
+        metrics=metrics(image_auroc=1.0, pixel_auroc=None, aupro=None, pixel_dice=None),
+    )
+    write_results(folder / "evaluation", results)
     return {
         "dataset": dataset,
         "network": folder / "network",
@@ -125,8 +127,8 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
     inputs = artefacts(tmp_path, dataset, method, BackboneSettings(name=backbone, weights="random"))
     bundle = tmp_path / "bundle"
     costs = export(**inputs, tolerance=1e-3, bundle=bundle)
-    assert costs["latency_ms"] > 0
-    assert costs["bundle_mib"] == pytest.approx(
+    assert costs.latency_ms > 0
+    assert costs.bundle_mib == pytest.approx(
         sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3
     )
     sidecar = read_sidecar(bundle)
@@ -136,7 +138,7 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
         assert 0 <= entry.largest_deviation <= 1e-3 == entry.tolerance
         assert entry.latency_ms
         assert entry.size_mib > 0
-    assert sidecar.metrics == {"image_auroc": 1.0}
+    assert sidecar.metrics == {"image_auroc": 1.0, "confusion": confusion(9, 0, 20, 1).values()}
     detector = load_detector(inputs["network"], inputs["index"])
     pixels = [photograph(33), photograph(34, defect=True), photograph(35)]
     with torch.inference_mode():

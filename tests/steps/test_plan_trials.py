@@ -121,7 +121,7 @@ def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None
     )
     comparison = Comparison.find(uri, "all", "k")
     assert comparison is not None
-    assert [trial["category"] for trial in comparison.read_trials()] == ["cap", "nut"]
+    assert [trial.category for trial in comparison.read_trials()] == ["cap", "nut"]
     assert [item[f"{ITEM}tracking_comparison"] for item in items] == [
         f"{comparison.run_id}/1",
         f"{comparison.run_id}/2",
@@ -129,5 +129,5 @@ def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None
     for item in items:
         category = Category.from_parameters({name.removeprefix(ITEM): value for name, value in item.items()})
         assert (category.tracking.uri, category.tracking.experiment) == (uri, "all")
-    assert not set(comparison.read_trials()[0]["parameters"]) & set(OF_THE_COMPARISON)
+    assert not set(comparison.read_trials()[0].parameters) & set(OF_THE_COMPARISON)
     assert Comparison.find(uri, "all", "another") is None

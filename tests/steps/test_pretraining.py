@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from vqi.dataset.geometry import Geometry
 from vqi.detectors.distillation import Distillation
 from vqi.detectors.efficient_ad import EfficientAd
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import read_network_notes
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
-from vqi.tools.distill import distill
+from vqi.platform.records import read_record
+from vqi.tools.distill import TeacherRecord, distill
+from vqi.training.record import read_network_notes
 from vqi.training.settings import TrainSettings
 
 GEOMETRY = Geometry(size=(40, 40))
@@ -124,8 +124,11 @@ def test_the_pretraining_keeps_to_its_own_steps_and_to_the_limit_of_all(
     taught, learnt = counted(Distillation, monkeypatch), counted(EfficientAd, monkeypatch)
     trained(dataset, tmp_path / "network", steps=2)
     assert (len(taught), len(learnt)) == (2, 2)
-    record = read_network_notes(tmp_path / "network")["notes"]["training"]["pretraining"]
-    assert (record["name"], record["steps"], len(record["points"])) == ("teacher", 2, 2)
+    training = read_network_notes(tmp_path / "network").training
+    assert training is not None
+    record = training.pretraining
+    assert record is not None
+    assert (record.name, record.steps, len(record.points)) == ("teacher", 2, 2)
 
 
 def test_seconds_are_shared_between_trainings():
@@ -143,7 +146,7 @@ def test_a_distilled_teacher_is_the_one_that_train_makes_and_takes(
     # The same pictures, in the same order as the Dataset's.
     source = pictures(tmp_path / "pictures", 6)
     budgets = TrainSettings(max_steps=3, batch_size=2)
-    notes = distill(
+    record = distill(
         source=str(source),
         settings=dict(SETTINGS),
         backbone=BANK,
@@ -155,11 +158,11 @@ def test_a_distilled_teacher_is_the_one_that_train_makes_and_takes(
     )
     for name, value in load_file(file).items():
         assert np.array_equal(value, uninterrupted[f"teacher.{name}"]), name
-    assert json.loads(json.dumps(notes)) == json.loads((tmp_path / "teacher.json").read_text())
-    assert (notes["sha256"], notes["images"], notes["training"]["steps"]) == (sha256_of(file), 6, 3)
-    assert notes["backbone"]["name"] == "filterbank"
+    assert read_record(TeacherRecord, tmp_path / "teacher.json") == record
+    assert (record.sha256, record.images, record.training.steps) == (sha256_of(file), 6, 3)
+    assert record.backbone.name == "filterbank"
     taught = counted(Distillation, monkeypatch)
-    again = trained(dataset, tmp_path / "network", teacher=str(file), teacher_sha256=notes["sha256"])
+    again = trained(dataset, tmp_path / "network", teacher=str(file), teacher_sha256=record.sha256)
     assert not taught
     assert np.array_equal(again["student.conv4.weight"], uninterrupted["student.conv4.weight"])
 

@@ -21,12 +21,15 @@ from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.detectors.settings import BackboneSettings, parse_settings
-from vqi.detectors.storage import read_network_notes
+from vqi.detectors.storage import read_network
 from vqi.detectors.vgg_cam import VggCam
+from vqi.evaluation.box_rule import Boxes
+from vqi.evaluation.records import Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.train.cross_validation import Photographs
 from vqi.steps.train.sample_split import split_samples
+from vqi.training.record import TrainingRecord, read_network_notes
 from vqi.training.settings import TrainSettings
 
 SETTINGS = {"learning_rate": 0.02, "enough": 1.0}
@@ -78,8 +81,8 @@ def brought_in(source: Path, folder: Path, labelled_fraction: float) -> Path:
     return folder / "dataset"
 
 
-def learn(dataset: Path, network: Path, budgets: TrainSettings | None = None, **settings: Any) -> dict[str, Any]:
-    return train(
+def learn(dataset: Path, network: Path, budgets: TrainSettings | None = None, **settings: Any) -> TrainingRecord:
+    record = train(
         dataset=dataset,
         method="vgg_cam",
         settings=parse_settings("vgg_cam", SETTINGS | settings).model_dump(),
@@ -90,6 +93,8 @@ def learn(dataset: Path, network: Path, budgets: TrainSettings | None = None, **
         network=network,
         budgets=budgets or TrainSettings(max_epochs=30),
     )
+    assert record is not None
+    return record
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +125,14 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def results(run: Path) -> dict[str, Any]:
-    return json.loads((run / "evaluation" / "results.json").read_text())
+def results(run: Path) -> Results:
+    return read_results(run / "evaluation")
+
+
+def learnt(network: Path) -> TrainingRecord:
+    training = read_network_notes(network).training
+    assert training is not None
+    return training
 
 
 def test_it_learns_from_good_and_labelled_photographs_and_is_tested_on_others(run: Path) -> None:
@@ -130,22 +141,22 @@ def test_it_learns_from_good_and_labelled_photographs_and_is_tested_on_others(ru
         for split in ("train", "labelled", "calibration", "test")
     }
     assert counts == {"train": 21, "labelled": 15, "calibration": 9, "test": 15}
-    assert read_network_notes(run / "network")["notes"]["training"]["learned_images"] == 36
+    assert learnt(run / "network").learned_images == 36
     evaluation = results(run)
-    assert evaluation["counts"]["labelled_images"] == 15
-    assert evaluation["counts"]["test_images"] == 15
-    assert any("15 of 30 labelled test photographs are learnt from" in note for note in evaluation["notes"])
+    assert evaluation.counts.labelled_images == 15
+    assert evaluation.counts.test_images == 15
+    assert any("15 of 30 labelled test photographs are learnt from" in note for note in evaluation.notes)
 
 
 def test_the_defects_are_detected_at_a_threshold_from_normals_that_were_held_out(run: Path) -> None:
     evaluation = results(run)
-    assert (evaluation["threshold"]["kind"], evaluation["threshold"]["calibration_images"]) == ("split", 9)
-    metrics = evaluation["metrics"]
-    assert metrics["image_auroc"] > 0.9
-    assert metrics["accuracy"] > 0.7
-    assert metrics["balanced_accuracy"] > 0.7
-    assert metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"] == 10
-    assert 0 <= metrics["classifier_balanced_accuracy"] <= 1
+    assert (evaluation.threshold.kind, evaluation.threshold.calibration_images) == ("split", 9)
+    metrics = evaluation.metrics
+    assert metrics.image_auroc > 0.9
+    assert metrics.accuracy > 0.7
+    assert metrics.balanced_accuracy > 0.7
+    assert metrics.confusion.defects == 10
+    assert 0 <= metrics.classifier_balanced_accuracy <= 1
     page = (run / "report.html").read_text()
     assert "The positive class is <em>defect</em>" in page
     assert "balanced accuracy" in page
@@ -154,11 +165,11 @@ def test_the_defects_are_detected_at_a_threshold_from_normals_that_were_held_out
 
 def test_boxes_are_where_the_defect_is_and_on_defects_alone(run: Path) -> None:
     evaluation = results(run)
-    assert evaluation["boxes"] == {"rule": "fraction", "fraction": 0.7}
+    assert evaluation.boxes == Boxes(rule="fraction", fraction=0.7)
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(bool(json.loads(row["boxes"])) <= (row["decision"] == "defect") for row in rows)
-    assert any("Boxes are drawn on photographs judged defective alone" in note for note in evaluation["notes"])
+    assert any("Boxes are drawn on photographs judged defective alone" in note for note in evaluation.notes)
 
 
 def test_the_bundle_predicts_the_same_boxes(run: Path, source: Path) -> None:
@@ -178,17 +189,20 @@ def test_the_bundle_predicts_the_same_boxes(run: Path, source: Path) -> None:
 
 def test_the_report_and_the_results_hold_the_cross_validation(run: Path) -> None:
     evaluation = results(run)
-    assert evaluation["training"]["cross_validation"]["folds"] == 2
-    assert any("2-fold cross-validation on the 36 photographs" in note for note in evaluation["notes"])
+    assert evaluation.training is not None
+    assert evaluation.training.cross_validation is not None
+    assert evaluation.training.cross_validation.folds == 2
+    assert any("2-fold cross-validation on the 36 photographs" in note for note in evaluation.notes)
     assert "2-fold cross-validation on the 36 photographs" in (run / "report.html").read_text()
 
 
 def test_folds_are_cross_validated_and_recorded(run: Path, source: Path, tmp_path: Path) -> None:
-    record = learn(run / "dataset", tmp_path / "network", folds=2, learning_rate=0.02)["cross_validation"]
-    assert (record["folds"], record["photographs"]) == (2, 36)
-    assert record["confusion"]["true_positive"] + record["confusion"]["false_negative"] == 10
-    assert record["balanced_accuracy"] > 0.6
-    assert read_network_notes(tmp_path / "network")["notes"]["training"]["cross_validation"] == record
+    record = learn(run / "dataset", tmp_path / "network", folds=2, learning_rate=0.02).cross_validation
+    assert record is not None
+    assert (record.folds, record.photographs) == (2, 36)
+    assert record.confusion.defects == 10
+    assert record.balanced_accuracy > 0.6
+    assert learnt(tmp_path / "network").cross_validation == record
     with pytest.raises(BadInput, match="folds is 11, but there are only 10"):
         learn(run / "dataset", tmp_path / "other", folds=11)
 
@@ -214,21 +228,20 @@ def test_a_cross_validation_that_is_stopped_goes_on_with_the_fold_it_was_in(
     resumed = learn(run / "dataset", tmp_path / "network", budgets, folds=2)
     assert len(calls) == 8 + 4 + 12  # the rest of the second fold, and the network itself
     whole = learn(run / "dataset", tmp_path / "whole", TrainSettings(max_epochs=3), folds=2)
-    assert resumed["cross_validation"] == whole["cross_validation"]
-    assert (
-        read_network_notes(tmp_path / "network")["tensors_sha256"]
-        == read_network_notes(tmp_path / "whole")["tensors_sha256"]
-    )
+    assert resumed.cross_validation == whole.cross_validation
+    assert read_network(tmp_path / "network").tensors_sha256 == read_network(tmp_path / "whole").tensors_sha256
     # One folder holds all, so that who removes a run's checkpoints removes its folds' too.
-    assert [str(path) for path in (tmp_path / "checkpoints").iterdir()] == [resumed["checkpoints"]]
+    assert [str(path) for path in (tmp_path / "checkpoints").iterdir()] == [resumed.checkpoints]
 
 
 @pytest.mark.slow
 def test_processes_cross_validate_together(run: Path, tmp_path: Path) -> None:
     alone = learn(run / "dataset", tmp_path / "alone", TrainSettings(max_epochs=10), folds=2)
     together = learn(run / "dataset", tmp_path / "together", TrainSettings(max_epochs=10, processes=2), folds=2)
-    assert together["processes"] == 2
-    assert together["cross_validation"]["accuracy"] == pytest.approx(alone["cross_validation"]["accuracy"], abs=0.1)
+    assert together.processes == 2
+    assert together.cross_validation is not None
+    assert alone.cross_validation is not None
+    assert together.cross_validation.accuracy == pytest.approx(alone.cross_validation.accuracy, abs=0.1)
 
 
 def test_of_photographs_with_the_same_bytes_one_is_cross_validated(run: Path) -> None:

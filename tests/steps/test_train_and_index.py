@@ -16,10 +16,12 @@ from vqi.dataset.manifest import MANIFEST, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import load_detector, read_network_notes
-from vqi.evaluation.thresholds import calibrate, read_calibration
+from vqi.detectors.storage import load_detector
+from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.thresholds import calibrate
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
+from vqi.training.record import read_network_notes
 
 GEOMETRY = Geometry(size=(64, 64))
 COMPUTE = Compute(batch_size=4)
@@ -93,9 +95,9 @@ def test_defects_score_higher_and_refits_calibrate(dataset, tmp_path):
         sample.path for sample in Dataset(dataset).samples("train")
     ]
     assert all(image["score"] > 0 and image["map_max"] > 0 for image in calibration["images"])
-    notes = read_network_notes(network)["notes"]
-    assert notes["dataset_fingerprint"] == Dataset(dataset).manifest.fingerprint
-    assert Geometry.from_dict(notes["geometry"]) == GEOMETRY
+    notes = read_network_notes(network)
+    assert notes.dataset_fingerprint == Dataset(dataset).manifest.fingerprint
+    assert notes.geometry == GEOMETRY
 
 
 def test_nothing_is_promised_where_copies_cannot_be_told_from_like_parts(dataset, tmp_path):

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from example_results import confusion
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget
 from vqi.detectors.vgg_cam import VggCam
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
-from vqi.steps.train.cross_validation import check_folds, cross_validation_record, cross_validation_sentence
+from vqi.steps.train.cross_validation import check_folds, cross_validation_record
 from vqi.training.cross_validation import Fold, cross_validated, stratified_folds
 from vqi.training.settings import TrainSettings
 
@@ -101,8 +102,8 @@ def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
     expected = [number % 2 == 1 for number in range(16)]
     assert [bool(score > 0) for score in scores] == expected
     record = cross_validation_record(folds, images.labels)
-    assert record["confusion"] == {"true_positive": 8, "false_positive": 0, "true_negative": 7, "false_negative": 1}
-    assert record["accuracy"] == pytest.approx(15 / 16)
+    assert record.confusion == confusion(8, 0, 7, 1)
+    assert record.accuracy == pytest.approx(15 / 16)
     again = cross_validated(detector, images, strata, SINGLE[: len(strata)], **options)  # type: ignore[arg-type]
     assert all(torch.equal(first.scores, second.scores) for first, second in zip(folds, again, strict=True))
 
@@ -110,12 +111,11 @@ def test_an_image_is_scored_by_what_did_not_learn_from_it() -> None:
 def test_the_record_states_the_positive_class_and_the_sentence_what_it_means() -> None:
     folds = [Fold([0, 1], torch.tensor([1.0, -1.0])), Fold([2, 3], torch.tensor([1.0, 1.0]))]
     record = cross_validation_record(folds, torch.tensor([1, 0, 1, 0]))
-    assert (record["positive_class"], record["accuracies"], record["accuracy"]) == ("defect", [1.0, 0.5], 0.75)
-    assert record["confusion"] == {"true_positive": 2, "false_positive": 1, "true_negative": 1, "false_negative": 0}
-    assert record["balanced_accuracy"] == 0.75
-    sentence = cross_validation_sentence(record)
-    assert "2-fold cross-validation on the 4 photographs" in sentence
-    assert "2 of 2 defects found, 1 of 2 good parts rejected" in sentence
+    assert (record.positive_class, record.accuracies, record.accuracy) == ("defect", (1.0, 0.5), 0.75)
+    assert record.confusion == confusion(2, 1, 1, 0)
+    assert record.balanced_accuracy == 0.75
+    assert "2-fold cross-validation on the 4 photographs" in record.sentence
+    assert "2 of 2 defects found, 1 of 2 good parts rejected" in record.sentence
 
 
 def test_more_folds_than_defects_are_refused() -> None:

@@ -34,7 +34,7 @@ def trained(connection: Connection, method: str, dataset: str, network: str, che
     network's tensors."""
     import torch
 
-    from vqi.detectors.storage import read_network_notes
+    from vqi.detectors.storage import read_network
     from vqi.steps.train import step
     from vqi.training import checkpoints as kept
     from vqi.training import loop
@@ -64,7 +64,7 @@ def trained(connection: Connection, method: str, dataset: str, network: str, che
         network=Path(network),
         budgets=budget(method, STEPS, checkpoints),
     )
-    connection.send(read_network_notes(Path(network))["tensors_sha256"])
+    connection.send(read_network(Path(network)).tensors_sha256)
 
 
 @pytest.mark.slow

@@ -10,20 +10,20 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import get_args
 
 import numpy as np
 
+from vqi.dataset.check_record import CheckRecord, FindingRecord, ReasonRecord, Severity, SplitRecord
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import TRANSPARENT_GREY
 from vqi.dataset.inspection import ImageInspection, Inspection
 from vqi.dataset.labelled import few_labelled
-from vqi.dataset.manifest import SPLITS, Manifest, Sample, Split
+from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample, Split
 from vqi.dataset.masks import background_name
 from vqi.dataset.near_duplicates import groups, near_duplicates
 from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
 
-FORMAT = "vqi-dataset-check/1"
 # Two normals are the least that have a spread; with fewer than ten the spread is guesswork.
 FEWEST_NORMALS, FEW_NORMALS = 2, 10
 SHOWN = 10
@@ -35,8 +35,6 @@ _BLANK_DEVIATION = 1.5
 _REACHES_EVERY_EDGE, _MIXED_MASKS = 0.95, 0.2
 # Photographs with more pixels above the white level than this lose something.
 _CLIPPED = 1e-3
-
-Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Verdict:
     name: str
     fingerprint: str
     findings: tuple[Finding, ...]
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, dict[Label, int]]
     defects: dict[str, dict[str, int]]
     shown: dict[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
@@ -98,37 +96,34 @@ class Verdict:
             f" And {more} more." if more > 0 else ""
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as JSON values."""
+    @property
+    def record(self) -> CheckRecord:
+        """The verdict as its file holds it."""
         labels = {defect for by_defect in self.defects.values() for defect in by_defect} - {"unknown"}
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "done_flag": True,
-            "check_pass": self.check_pass,
-            "error": None if self.check_pass else {"type": self.errors[0].code, "message": self.reasons},
-            "notes": list(self.notes),
-            "num_classes": len(labels),
-            "attributes": {
-                split: {
-                    "samples": sum(self.counts[split].values()),
-                    "labels": self.counts[split],
-                    "defects": self.defects[split],
-                    "sample_paths": list(self.shown[split]),
-                }
+        return CheckRecord(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            done_flag=True,
+            check_pass=self.check_pass,
+            error=None if self.check_pass else ReasonRecord(type=self.errors[0].code, message=self.reasons),
+            notes=self.notes,
+            num_classes=len(labels),
+            attributes={
+                split: SplitRecord(
+                    samples=sum(self.counts[split].values()),
+                    labels=self.counts[split],
+                    defects=self.defects[split],
+                    sample_paths=self.shown[split],
+                )
                 for split in SPLITS
             },
-            "findings": [
-                {
-                    "severity": f.severity,
-                    "code": f.code,
-                    "sentence": f.sentence,
-                    "paths": [list(group) for group in f.paths],
-                }
-                for f in self.findings
-            ],
-        }
+            findings=tuple(
+                FindingRecord(
+                    severity=finding.severity, code=finding.code, sentence=finding.sentence, paths=finding.paths
+                )
+                for finding in self.findings
+            ),
+        )
 
 
 def chosen_samples(manifest: Manifest) -> dict[str, tuple[str, ...]]:
@@ -179,7 +174,7 @@ def judge(
         *_geometry(images, geometry),
         *_likeness(manifest, images),
     ]
-    counts: dict[str, dict[str, int]] = {split: dict.fromkeys(("good", "defect", "unknown"), 0) for split in SPLITS}
+    counts: dict[str, dict[Label, int]] = {split: dict.fromkeys(get_args(Label), 0) for split in SPLITS}
     defects: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for sample in manifest.samples:
         counts[sample.split][sample.label] += 1

@@ -6,13 +6,14 @@ Coordinates are pixel edges: x in [0, W]. The centre of the first pixel lies at 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from vqi.platform.errors import BadInput
+from vqi.platform.records import complete
 from vqi.platform.settings import OptionalSize, Settings, Size, parse_numbers
 
 # Of what the network sees, pixels.
@@ -67,13 +68,6 @@ class Geometry(Settings):
     def input_size(self) -> tuple[int, int]:
         """Height and width of what the network sees."""
         return self.crop or self.size
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", include=set(Geometry.model_fields))
-
-    @staticmethod
-    def from_dict(value: dict[str, Any]) -> Geometry:
-        return Geometry(**value)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [h, w, 3], antialiased bilinear."""
@@ -174,3 +168,7 @@ class Geometry(Settings):
 def to_input(image: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] -> float32 [3, h, w] in [0, 1]: what every detector and every exported graph takes."""
     return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+# A geometry as a part of records: what is missing is never a default.
+WholeGeometry = Annotated[Geometry, complete(Geometry)]

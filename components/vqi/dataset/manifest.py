@@ -21,7 +21,7 @@ Label = Literal["good", "defect", "unknown"]
 # How a mask's values become defect: a mask file as the whole set's mask_meaning says; what ingest drew is white on
 # black. A box says where a defect lies and not what shape it has.
 MaskKind = Literal["file", "outline", "box"]
-SPLITS: tuple[Split, ...] = ("train", "labelled", "calibration", "validation", "test")
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ LABELLED_FRACTION = 0.8
 FEWEST_FOR_CALIBRATION = 100
 
 
+# What thresholds come from. "split": held-out normals under the final detector; "cross": training normals under refits;
+# "seen": training normals of a network that learnt from them.
+CalibrationKind = Literal["split", "cross", "seen"]
+
+
 @dataclass(frozen=True)
 class CalibrationPlan:
     """Where a threshold comes from, and the false-reject rate it can promise.
@@ -36,7 +41,7 @@ class CalibrationPlan:
     count once.
     """
 
-    kind: Literal["split", "cross", "seen"]
+    kind: CalibrationKind
     fraction: float
     scores: int
     smallest_rate: float | None

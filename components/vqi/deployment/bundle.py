@@ -19,23 +19,26 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from vqi.dataset.geometry import Geometry
+from vqi.dataset.geometry import Geometry, WholeGeometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
 from vqi.dataset.images import Decoding
+from vqi.dataset.splits import CalibrationKind
+from vqi.deployment.bundle_files import INDEX, SIDECAR
 from vqi.deployment.exports import BUNDLE_FILE, NAME, PACKAGE, PRECISION, ExportFormat, export_formats
 from vqi.deployment.exports.export_format import covers
-from vqi.evaluation import thresholds
-from vqi.platform.devices import PRECISIONS
+from vqi.evaluation.box_rule import Boxes
+from vqi.evaluation.calibration import Calibration as Evidence
+from vqi.platform.devices import Precision
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of, write_json
+from vqi.platform.records import Record
+from vqi.storage.weights import WeightsOrigin
 
 FORMAT: Literal["vqi-bundle/3"] = "vqi-bundle/3"
 EARLIER_FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
-SIDECAR = "bundle.json"
-INDEX: Literal["index.safetensors"] = "index.safetensors"
 
 # What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank
 # of 16,000 are 65 MB an image.
@@ -45,18 +48,12 @@ MAX_BATCH = 8
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Part(BaseModel):
-    """Strict and immutable: an unknown key is an error, a string is not a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class FileEntry(Part):
+class FileEntry(Record):
     sha256: str = Sha256
     bytes: int = Field(ge=0)
 
 
-class IndexTensor(Part):
+class IndexTensor(Record):
     """One named graph input beside `images`."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
@@ -64,7 +61,7 @@ class IndexTensor(Part):
     shape: list[int]
 
 
-class Graph(Part):
+class Graph(Record):
     """`bytes_per_image`: the largest intermediate tensor of one image, with the index of this bundle; what a batch must
     be bounded by."""
 
@@ -86,18 +83,12 @@ class Graph(Part):
         return max(1, min(MAX_BATCH, BATCH_BYTES // self.bytes_per_image))
 
 
-class GeometryEntry(Part):
-    size: list[int] = Field(min_length=2, max_length=2)
-    crop: list[int] | None = Field(min_length=2, max_length=2)
-    region: list[int] | None = Field(min_length=4, max_length=4)
-
-
 @dataclass(config=ConfigDict(extra="forbid", strict=True), frozen=True)
 class DecodingEntry(Decoding):
     """How a file becomes pixels: every field of the Dataset's `decoding`, read strictly."""
 
 
-class Preprocessing(Part):
+class Preprocessing(Record):
     """How a photograph becomes `images`; the backbone's normalisation is inside the graph."""
 
     decoding: DecodingEntry
@@ -106,7 +97,7 @@ class Preprocessing(Part):
     range: tuple[Literal[0], Literal[1]] = (0, 1)
     resize: Literal["antialiased bilinear"] = "antialiased bilinear"
     normalisation: Literal["inside the graph"] = "inside the graph"
-    geometry: GeometryEntry
+    geometry: WholeGeometry
 
     @field_validator("decoding", mode="before")
     @classmethod
@@ -120,7 +111,7 @@ class Preprocessing(Part):
         return value
 
 
-class Thresholds(Part):
+class Thresholds(Record):
     """An image is a defect where its score lies above `image`, a pixel where the map lies above `pixel` (None: no boxes
     are drawn).
 
@@ -132,21 +123,7 @@ class Thresholds(Part):
     floor: FiniteFloat = 0.0
 
 
-class Boxes(Part):
-    """Which regions of a map are boxed: all above the pixel threshold, or, of a defect, those above a fraction of its
-    map's maximum."""
-
-    rule: Literal["threshold", "fraction"] = "threshold"
-    fraction: float | None = Field(None, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Boxes:
-        if (self.rule == "fraction") != (self.fraction is not None):
-            raise ValueError("the rule 'fraction' has a fraction, and 'threshold' none")
-        return self
-
-
-class CalibrationScore(Part):
+class CalibrationScore(Record):
     """What one calibration photograph scored: the image, and the maximum and the median of its map."""
 
     score: FiniteFloat
@@ -154,7 +131,7 @@ class CalibrationScore(Part):
     map_median: FiniteFloat
 
 
-class Calibration(Part):
+class Calibration(Record):
     """How the thresholds came about: from held-out normals (`split`) or from k-fold refits (`cross`), and what that
     guarantees.
 
@@ -164,9 +141,9 @@ class Calibration(Part):
     `false_reject_rate` where none is promised (`seen`). `scores` are what any other threshold is judged by.
     """
 
-    precision: str
+    precision: Precision
     precision_shift: FiniteFloat | None
-    kind: Literal["split", "cross", "seen"]
+    kind: CalibrationKind
     images: int
     folds: int | None
     requested_false_reject_rate: float | None
@@ -174,19 +151,12 @@ class Calibration(Part):
     guarantee: str
     scores: list[CalibrationScore] = Field(min_length=1)
 
-    @field_validator("precision")
-    @classmethod
-    def _known(cls, precision: str) -> str:
-        if precision not in PRECISIONS:
-            raise ValueError(f"one of {', '.join(PRECISIONS)}")
-        return precision
-
     @property
-    def evidence(self) -> thresholds.Calibration:
+    def evidence(self) -> Evidence:
         """The calibration as thresholds are made from it; photographs have numbers in place of their paths, which stay
         where they were trained on.
         """
-        return thresholds.Calibration(
+        return Evidence(
             kind=self.kind,
             folds=self.folds,
             paths=tuple(f"calibration photograph {number}" for number in range(1, len(self.scores) + 1)),
@@ -196,7 +166,7 @@ class Calibration(Part):
         )
 
 
-class RangeEntry(Part):
+class RangeEntry(Record):
     """What the photographs examined have, and what passes (None: any value)."""
 
     lowest: FiniteFloat
@@ -205,7 +175,7 @@ class RangeEntry(Part):
     high: FiniteFloat | None
 
 
-class Plausibility(Part):
+class Plausibility(Record):
     """What good photographs of this set are like (vqi.dataset.image_statistics), from `images` of the `normals` there
     were.
 
@@ -237,18 +207,12 @@ class Plausibility(Part):
         return {name: StatisticRange(**entry.model_dump()) for name, entry in self.ranges.items()}
 
 
-class Weights(Part):
-    kind: str
-    label: str
-    sha256: str
-
-
-class DatasetEntry(Part):
+class DatasetEntry(Record):
     name: str
     fingerprint: str = Sha256
 
 
-class Deviation(Part):
+class Deviation(Record):
     """The largest deviations of one format's graph at one batch size, and how many decisions flipped
     (vqi.deployment.parity)."""
 
@@ -258,7 +222,7 @@ class Deviation(Part):
     flipped: int = Field(ge=0)
 
 
-class FormatEntry(BaseModel):
+class FormatEntry(Record):
     """One format inside. `deviations` are what the parity gate measured, within `tolerance`; `latency_ms` is one image
     alone on the machine that exported; `install` is the package that runs it; `notes` are the format's own, for people.
 
@@ -287,21 +251,21 @@ class FormatEntry(BaseModel):
         return sum(entry.bytes for entry in self.files.values()) / 2**20
 
 
-class Parity(Part):
+class Parity(Record):
     """How the gate compared the graphs with the detector: what a deviation is, and on how many photographs."""
 
     formula: str
     images: int
 
 
-class SidecarBase(Part):
+class SidecarBase(Record):
     """What every version of the sidecar that is read here has. `metrics` are the test set's, for people."""
 
     name: str
     method: str
     settings: dict[str, Any]
     backbone: dict[str, Any]
-    weights: Weights
+    weights: WeightsOrigin
     seed: int
     dataset: DatasetEntry
     preprocessing: Preprocessing
@@ -315,7 +279,7 @@ class SidecarBase(Part):
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry.from_dict(self.preprocessing.geometry.model_dump())
+        return self.preprocessing.geometry
 
     @property
     def decoding(self) -> Decoding:

@@ -13,10 +13,10 @@ from vqi.deployment.bundle import (
     FormatEntry,
     Graph,
     Parity,
-    Part,
     Sidecar,
     SidecarBase,
 )
+from vqi.platform.records import Record
 
 FILES = {"onnx": ("model.onnx",), "openvino": ("openvino/model.xml", "openvino/model.bin")}
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -27,7 +27,7 @@ class Graph2(Graph):
     opset: int
 
 
-class Measured2(Part):
+class Measured2(Record):
     backend: str
     batch: int = Field(ge=1)
     score: float
@@ -35,7 +35,7 @@ class Measured2(Part):
     flipped: int
 
 
-class Parity2(Part):
+class Parity2(Record):
     tolerance: float
     formula: str
     images: int

@@ -9,20 +9,29 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vqi.deployment.bundle import Sidecar
+from vqi.deployment.prediction_record import (
+    PREDICTIONS,
+    BoxRecord,
+    BundleOf,
+    DecisionCounts,
+    PlausibilityOf,
+    PredictionRecord,
+    PredictionsRecord,
+    ThresholdInUse,
+    write_predictions,
+)
 from vqi.deployment.predictor import Prediction, Unreadable, pixels_of, read_photograph
 from vqi.evaluation.pictures import Example, picture_name, save_picture
 from vqi.platform.errors import BadInput
-from vqi.platform.files import write_json, write_whole
+from vqi.platform.files import write_whole
 from vqi.platform.printing import printable
 
-FORMAT = "vqi-predictions/2"
-JSON, CSV, PICTURES, MAPS, MASKS = "predictions.json", "predictions.csv", "pictures", "maps", "masks"
+CSV, PICTURES, MAPS, MASKS = "predictions.csv", "pictures", "maps", "masks"
 COLUMNS = (
     "image",
     "decision",
@@ -47,7 +56,7 @@ def check_destination(folder: Path) -> None:
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder.")
     held = {path.name for path in folder.iterdir()}
-    if held and (JSON not in held or not held <= {JSON, CSV, PICTURES, MAPS, MASKS}):
+    if held and (PREDICTIONS not in held or not held <= {PREDICTIONS, CSV, PICTURES, MAPS, MASKS}):
         raise BadInput(f"The folder {folder} holds other things than predictions; give --out a new one.")
 
 
@@ -77,33 +86,33 @@ class PredictionWriter:
     ) -> None:
         self.folder, self.sidecar, self.backend = Path(folder), sidecar, backend
         self.pictures, self.maps, self.masks = pictures, maps, masks
-        self.records: list[dict[str, Any]] = []
+        self.records: list[PredictionRecord] = []
         self._names: Counter[str] = Counter()
 
-    def add(self, result: Prediction | Unreadable, frame: np.ndarray | None = None) -> dict[str, Any]:
+    def add(self, result: Prediction | Unreadable, frame: np.ndarray | None = None) -> PredictionRecord:
         """Keep a result and write its files; returns its record. `frame` is the array that was predicted, for the
         picture of one that is not a file.
 
         Raises BadInput where a picture is to be written and the file cannot be read again, or the frame is missing.
         """
         if isinstance(result, Unreadable):
-            record: dict[str, Any] = {"image": result.name, "error": result.reason}
+            record = PredictionRecord(image=result.name, error=result.reason)
         else:
             height, width = result.map.shape
-            record = {
-                "image": result.name,
-                "decision": result.decision,
-                "score": result.score,
-                "threshold": self.sidecar.thresholds.image,
-                "width": width,
-                "height": height,
-                "boxes": [
-                    {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "score": score} for x1, y1, x2, y2, score in result.boxes
-                ],
-                "seconds": round(result.seconds, 6),
-                **({"implausible": result.implausible} if result.implausible else {}),
+            record = PredictionRecord(
+                image=result.name,
+                decision=result.decision,
+                score=result.score,
+                threshold=self.sidecar.thresholds.image,
+                width=width,
+                height=height,
+                boxes=tuple(
+                    BoxRecord(x1=x1, y1=y1, x2=x2, y2=y2, score=score) for x1, y1, x2, y2, score in result.boxes
+                ),
+                seconds=round(result.seconds, 6),
+                implausible=result.implausible or None,
                 **self._files(result, frame),
-            }
+            )
         self.records.append(record)
         return record
 
@@ -158,48 +167,44 @@ class PredictionWriter:
             .as_posix()
         )
 
-    def summary(self) -> dict[str, Any]:
-        """The object `predictions.json` holds."""
-        decisions = [record.get("decision") for record in self.records]
-        return {
-            "format": FORMAT,
-            "bundle": {
-                "name": self.sidecar.name,
-                "method": self.sidecar.method,
-                "dataset_fingerprint": self.sidecar.dataset.fingerprint,
-            },
-            "backend": self.backend,
-            "threshold": {
-                **self.sidecar.thresholds.model_dump(),
-                "requested_false_reject_rate": self.sidecar.calibration.requested_false_reject_rate,
-                "false_reject_rate": self.sidecar.calibration.false_reject_rate,
-                "guarantee": self.sidecar.calibration.guarantee,
-            },
-            "plausibility": {
-                "false_alarm_rate": self.sidecar.plausibility.false_alarm_rate,
-                "images": self.sidecar.plausibility.images,
-            },
-            "counts": {
-                "images": len(decisions),
-                "good": decisions.count("good"),
-                "defect": decisions.count("defect"),
-                "implausible": decisions.count("implausible"),
-                "unreadable": decisions.count(None),
-            },
-            "predictions": self.records,
-        }
+    def summary(self) -> PredictionsRecord:
+        """What `predictions.json` holds."""
+        sidecar = self.sidecar
+        decisions = Counter(record.decision for record in self.records)
+        return PredictionsRecord(
+            bundle=BundleOf(name=sidecar.name, method=sidecar.method, dataset_fingerprint=sidecar.dataset.fingerprint),
+            backend=self.backend,
+            threshold=ThresholdInUse(
+                image=sidecar.thresholds.image,
+                pixel=sidecar.thresholds.pixel,
+                floor=sidecar.thresholds.floor,
+                requested_false_reject_rate=sidecar.calibration.requested_false_reject_rate,
+                false_reject_rate=sidecar.calibration.false_reject_rate,
+                guarantee=sidecar.calibration.guarantee,
+            ),
+            plausibility=PlausibilityOf(
+                false_alarm_rate=sidecar.plausibility.false_alarm_rate, images=sidecar.plausibility.images
+            ),
+            counts=DecisionCounts(
+                images=decisions.total(),
+                good=decisions["good"],
+                defect=decisions["defect"],
+                implausible=decisions["implausible"],
+                unreadable=decisions[None],
+            ),
+            predictions=tuple(self.records),
+        )
 
-    def finish(self) -> dict[str, Any]:
-        """Write predictions.json and predictions.csv; returns the summary."""
+    def finish(self) -> PredictionsRecord:
+        """Write predictions.json and predictions.csv; returns what the former holds."""
         summary = self.summary()
         text = io.StringIO()
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         for record in self.records:
-            row = {key: record.get(key, "") for key in COLUMNS} | {
-                "boxes": len(record["boxes"]) if "boxes" in record else ""
-            }
+            row = {key: "" if (value := getattr(record, key)) is None else value for key in COLUMNS}
+            row["boxes"] = "" if record.boxes is None else len(record.boxes)
             table.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
         write_whole(self.folder / CSV, text.getvalue())
-        write_json(self.folder / JSON, summary)
+        write_predictions(self.folder, summary)
         return summary

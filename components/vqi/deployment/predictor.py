@@ -27,6 +27,7 @@ from vqi.deployment.chosen_threshold import with_threshold
 from vqi.deployment.graph_runtime import open_graph
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Box, boxes
+from vqi.evaluation.predictions import BundleDecision, Decision
 from vqi.platform.errors import BadInput
 from vqi.platform.threads import decoding_threads
 
@@ -38,7 +39,6 @@ MAX_FILE_BYTES = 1 << 30
 ImageSource = Path | str | np.ndarray | tuple[str, np.ndarray]
 # What becomes of a photograph that cannot be one of the set: its decision is "implausible", or that of its score.
 Implausible = Literal["refuse", "score"]
-Decision = Literal["good", "defect", "implausible"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Prediction:
 
     name: str
     score: float
-    decision: Decision
+    decision: BundleDecision
     map: np.ndarray
     boxes: list[Box]
     level: float
@@ -198,9 +198,9 @@ class Predictor:
     def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
         whole = self.geometry.invert_map(values, item.original)
-        scored: Literal["good", "defect"] = "defect" if score > thresholds.image else "good"
+        scored: Decision = "defect" if score > thresholds.image else "good"
         level = self.box_rule.level(whole, scored, thresholds.pixel)
-        decision: Decision = "implausible" if item.implausible and self.implausible == "refuse" else scored
+        decision: BundleDecision = "implausible" if item.implausible and self.implausible == "refuse" else scored
         return Prediction(item.name, score, decision, whole, boxes(whole, level), level, seconds, item.implausible)
 
 

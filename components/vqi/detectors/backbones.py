@@ -100,9 +100,9 @@ def create_backbone(
     """
     backbone = empty_backbone(settings, default_layers, seed)
     if settings.name == FILTERBANK:
-        backbone.origin = WeightsOrigin("none", "no weights (fixed filter bank)")
+        backbone.origin = WeightsOrigin(kind="none", label="no weights (fixed filter bank)")
     elif settings.weights == "random":
-        backbone.origin = WeightsOrigin("random", RANDOM_LABEL)
+        backbone.origin = WeightsOrigin(kind="random", label=RANDOM_LABEL)
     else:
         state, backbone.origin = load_weights(settings.name, settings.weights, settings.sha256)
         _fill(backbone, state)
@@ -112,7 +112,9 @@ def create_backbone(
 def no_backbone() -> Backbone:
     """What stands in the backbone's place in a method that reads none: a device and a precision, and no feature map."""
     return Backbone(
-        _Nothing(), BackboneSettings(name=NONE, weights="none"), WeightsOrigin("none", "trained from scratch")
+        _Nothing(),
+        BackboneSettings(name=NONE, weights="none"),
+        WeightsOrigin(kind="none", label="trained from scratch"),
     )
 
 
@@ -136,7 +138,7 @@ def empty_backbone(
     else:
         body, layers = _cut(settings, default_layers, seed)
     settings = settings.model_copy(update={"layers": layers})
-    backbone = Backbone(body.eval(), settings, WeightsOrigin("random", RANDOM_LABEL))
+    backbone = Backbone(body.eval(), settings, WeightsOrigin(kind="random", label=RANDOM_LABEL))
     return backbone.requires_grad_(False).eval()
 
 

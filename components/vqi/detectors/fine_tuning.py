@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,7 +90,7 @@ class FineTunedDfm(Dfm, Learner):
         """The backbone is what DFM reads from here on: frozen, and named as what it has become."""
         if self.fine_tuned:
             label = f"{self.backbone.origin.label}, fine-tuned by {self.method} on the normals"
-            self.backbone.origin = replace(self.backbone.origin, label=label)
+            self.backbone.origin = self.backbone.origin.model_copy(update={"label": label})
         else:
             print(
                 f"{self.method}: the budget ended before the backbone's turn; it is as it came",

@@ -6,27 +6,72 @@ The network and the index are two artefacts. The network's `network.json` names 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from vqi.detectors.settings import BackboneSettings, parse_settings, settings_class
+from pydantic import Field
+
+from vqi.detectors.settings import WholeBackbone, parse_settings, settings_class
 from vqi.platform.errors import BadInput, VqiError
-from vqi.platform.files import sha256_of, write_json
+from vqi.platform.files import sha256_of
+from vqi.platform.records import FileRecord, Items, Pair, Record, read_record, write_record
+from vqi.storage.weights import WeightsOrigin
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vqi.detectors.interface import Detector
 
-NETWORK_FORMAT = "vqi-network/1"
-INDEX_FORMAT = "vqi-index/2"
 NETWORK, INDEX = "network.json", "index.json"
 NETWORK_TENSORS, INDEX_TENSORS = "network.safetensors", "index.safetensors"
+Side = Annotated[int, Field(ge=32, le=4096)]
+
+
+class NetworkRecord(FileRecord):
+    """`network.json`. `input_size` is height and width; `notes` are what train gave to be kept
+    (`vqi.training.record.NetworkNotes`)."""
+
+    format_name: ClassVar[str] = "vqi-network/1"
+    remedy: ClassVar[str] = "run train again"
+
+    method: str
+    settings: dict[str, Any]
+    backbone: WholeBackbone
+    weights: WeightsOrigin
+    input_size: Pair[Side]
+    seed: int
+    notes: dict[str, Any]
+    tensors_sha256: str
+    versions: dict[str, str]
+
+
+class TensorEntry(Record):
+    """Shape and dtype of a tensor of the index."""
+
+    shape: Items[int]
+    dtype: str
+
+    @staticmethod
+    def of(tensor: Tensor) -> TensorEntry:
+        return TensorEntry(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+class IndexRecord(FileRecord):
+    """`index.json`: the network it was built with, its tensors, the hashes of its files, and sentences about how it was
+    built."""
+
+    format_name: ClassVar[str] = "vqi-index/2"
+    remedy: ClassVar[str] = "run build_index again"
+
+    method: str
+    network_sha256: str
+    tensors: dict[str, TensorEntry]
+    files: dict[str, str]
+    notes: Items[str]
+    versions: dict[str, str]
 
 
 def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> None:
@@ -40,40 +85,24 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
     }
     save_file({name: tensor.cpu().contiguous().clone() for name, tensor in kept.items()}, folder / NETWORK_TENSORS)
     backbone: Any = detector.backbone
-    value = {
-        "format": NETWORK_FORMAT,
-        "method": detector.method,
-        "settings": detector.settings.model_dump(),
-        "backbone": backbone.settings.model_dump(mode="json"),
-        "weights": dataclasses.asdict(backbone.origin),
-        "input_size": list(detector.input_size),
-        "seed": detector.seed,
-        "notes": dict(notes),
-        "tensors_sha256": sha256_of(folder / NETWORK_TENSORS),
-        "versions": versions(),
-    }
-    write_json(folder / NETWORK, value)
+    record = NetworkRecord(
+        method=detector.method,
+        settings=detector.settings.model_dump(),
+        backbone=backbone.settings,
+        weights=backbone.origin,
+        input_size=detector.input_size,
+        seed=detector.seed,
+        notes=dict(notes),
+        tensors_sha256=sha256_of(folder / NETWORK_TENSORS),
+        versions=versions(),
+    )
+    write_record(folder / NETWORK, record)
 
 
-def read_network_notes(folder: Path) -> dict[str, Any]:
-    """What `network.json` says, checked; needs no torch.
-
-    Keys: method, settings, backbone (with its layers), weights (kind, label, sha256), input_size, seed, notes,
-    tensors_sha256, versions.
-    """
-    value = _read_json(Path(folder) / NETWORK, NETWORK_FORMAT, "train")
-    types = {
-        "method": str,
-        "settings": dict,
-        "backbone": dict,
-        "weights": dict,
-        "input_size": list,
-        "seed": int,
-        "notes": dict,
-    }
-    _check_types(Path(folder) / NETWORK, value, types | {"tensors_sha256": str, "versions": dict})
-    _check_types(Path(folder) / NETWORK, value["weights"], {"kind": str, "label": str, "sha256": str})
-    return value
+def read_network(folder: Path) -> NetworkRecord:
+    """The record of a network artefact; needs no torch. Raises BadInput where it is missing, damaged or of another
+    format."""
+    return read_record(NetworkRecord, Path(folder) / NETWORK, f": {folder} is not an output of the train step")
 
 
 def load_network(folder: Path, device: str = "cpu") -> Detector:
@@ -81,25 +110,17 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     version."""
     from vqi.detectors.backbones import empty_backbone, no_backbone
     from vqi.detectors.registry import assemble, detector_class
-    from vqi.storage.weights import WeightsOrigin
 
     folder = Path(folder)
-    value = read_network_notes(folder)
-    _check_hash(folder / NETWORK_TENSORS, value["tensors_sha256"])
-    kind = detector_class(value["method"])
-    size = value["input_size"]
-    if len(size) != 2 or not all(isinstance(side, int) and 32 <= side <= 4096 for side in size):
-        raise BadInput(f"{folder / NETWORK} has input_size {size}; it must be height and width.")
-    if settings_class(value["method"]).uses_backbone:
-        backbone = empty_backbone(
-            _backbone_settings(folder / NETWORK, value["backbone"]), kind.default_layers, value["seed"]
-        )
+    record = read_network(folder)
+    _check_hash(folder / NETWORK_TENSORS, record.tensors_sha256)
+    if settings_class(record.method).uses_backbone:
+        backbone = empty_backbone(record.backbone, detector_class(record.method).default_layers, record.seed)
     else:
         backbone = no_backbone()
-    backbone.origin = WeightsOrigin(value["weights"]["kind"], value["weights"]["label"], value["weights"]["sha256"])
-    detector = assemble(
-        value["method"], parse_settings(value["method"], value["settings"]), backbone, (size[0], size[1]), value["seed"]
-    )
+    backbone.origin = record.weights
+    settings = parse_settings(record.method, record.settings)
+    detector = assemble(record.method, settings, backbone, record.input_size, record.seed)
     try:
         training = {
             name: tensor for name, tensor in detector.state_dict().items() if name.startswith(detector.training_only)
@@ -107,8 +128,7 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
         detector.load_state_dict(training | _read_tensors(folder / NETWORK_TENSORS), strict=True)
     except RuntimeError as error:
         raise BadInput(
-            f"{folder / NETWORK_TENSORS} does not fit {value['backbone'].get('name')}: "
-            f"{str(error).splitlines()[-1].strip()}"
+            f"{folder / NETWORK_TENSORS} does not fit {record.backbone.name}: {str(error).splitlines()[-1].strip()}"
         ) from error
     return detector.to(device)
 
@@ -119,47 +139,38 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
 
     folder = Path(folder)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in detector.index.items()}
-    value: dict[str, Any] = {
-        "format": INDEX_FORMAT,
-        "method": detector.method,
-        "network_sha256": sha256_of(Path(network) / NETWORK),
-    }
-    value["tensors"] = {
-        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-        for name, tensor in tensors.items()
-    }
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
-    value["files"] = {name: sha256_of(folder / name) for name in (INDEX_TENSORS,) if (folder / name).is_file()}
-    write_json(folder / INDEX, value | {"notes": detector.build_notes, "versions": versions()})
+    record = IndexRecord(
+        method=detector.method,
+        network_sha256=sha256_of(Path(network) / NETWORK),
+        tensors={name: TensorEntry.of(tensor) for name, tensor in tensors.items()},
+        files={name: sha256_of(folder / name) for name in (INDEX_TENSORS,) if (folder / name).is_file()},
+        notes=tuple(detector.build_notes),
+        versions=versions(),
+    )
+    write_record(folder / INDEX, record)
 
 
 def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     """The whole detector. Raises BadInput where an artefact is damaged, or the index was built with another network."""
     index = Path(index)
-    value = _read_json(index / INDEX, INDEX_FORMAT, "build_index")
-    _check_types(
-        index / INDEX, value, {"method": str, "network_sha256": str, "tensors": dict, "files": dict, "notes": list}
-    )
-    if value["network_sha256"] != sha256_of(_existing(Path(network) / NETWORK, "train")):
+    record = read_record(IndexRecord, index / INDEX, f": {index} is not an output of the build_index step")
+    if record.network_sha256 != sha256_of(_existing(Path(network) / NETWORK, "train")):
         raise BadInput(
             f"The index {index} was built with another network than {network}; run build_index with this one."
         )
     detector = load_network(network, device)
     tensors: dict[str, Tensor] = {}
-    for name, sha256 in value["files"].items():
+    for name, sha256 in record.files.items():
         if name != INDEX_TENSORS:
             raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
         _check_hash(index / name, sha256)
         tensors |= _read_tensors(index / name)
-    descriptions = {
-        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-        for name, tensor in tensors.items()
-    }
-    if descriptions != value["tensors"]:
+    if {name: TensorEntry.of(tensor) for name, tensor in tensors.items()} != record.tensors:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
     detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
-    detector.build_notes = [str(note) for note in value["notes"]]
+    detector.build_notes = list(record.notes)
     return detector
 
 
@@ -174,39 +185,10 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _backbone_settings(path: Path, value: dict[str, Any]) -> BackboneSettings:
-    _check_types(path, value, {"name": str, "weights": str, "sha256": str, "layers": list, "mean": list, "std": list})
-    if (
-        len(value) != 6
-        or not all(isinstance(layer, str) for layer in value["layers"])
-        or any(len(value[key]) != 3 for key in ("mean", "std"))
-    ):
-        raise BadInput(f"{path} has a backbone that cannot be read; run train again.")
-    mean, std = (tuple(float(item) for item in value[key]) for key in ("mean", "std"))
-    return BackboneSettings.model_validate({**value, "mean": mean, "std": std})
-
-
 def _existing(path: Path, step: str) -> Path:
     if not path.is_file():
         raise BadInput(f"{path} is missing: {path.parent} is not an output of the {step} step.")
     return path
-
-
-def _read_json(path: Path, form: str, step: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_existing(path, step).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is not readable JSON ({error}); run {step} again.") from error
-    stored_format = value.get("format") if isinstance(value, dict) else None
-    if stored_format != form:
-        raise BadInput(f"{path} has format {stored_format!r}, this version reads {form!r}; run {step} again.")
-    return value
-
-
-def _check_types(path: Path, value: dict[str, Any], types: dict[str, type]) -> None:
-    for key, kind in types.items():
-        if not isinstance(value.get(key), kind) or isinstance(value.get(key), bool):
-            raise BadInput(f"{path} has no usable {key!r}; it was edited or damaged.")
 
 
 def _check_hash(path: Path, sha256: str) -> None:

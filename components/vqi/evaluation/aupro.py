@@ -135,4 +135,9 @@ class PixelScores:
         scores, _ = self.defective(defect)
         rejected = self._used - int(np.searchsorted(self.good, np.float32(threshold), "right"))
         detected = int(np.count_nonzero(scores > np.float32(threshold)))
-        return Confusion(detected, rejected, self._used - rejected, scores.size - detected)
+        return Confusion(
+            true_positive=detected,
+            false_positive=rejected,
+            true_negative=self._used - rejected,
+            false_negative=scores.size - detected,
+        )

@@ -5,14 +5,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
+
+from vqi.platform.records import Record
 
 # Of the way from a map's median to its maximum: what is marked of a map that stays below the pixel threshold although
 # its image is a defect.
 HIGHEST = 0.8
+
+
+class Boxes(Record):
+    """The rule as results and bundles hold it: regions of a map are boxed above the pixel threshold, or, of a defect,
+    above a fraction of its map's maximum."""
+
+    rule: Literal["threshold", "fraction"] = "threshold"
+    fraction: float | None = Field(None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Boxes:
+        if (self.rule == "fraction") != (self.fraction is not None):
+            raise ValueError("the rule 'fraction' has a fraction, and 'threshold' none")
+        return self
 
 
 @dataclass(frozen=True)
@@ -71,5 +88,7 @@ class BoxRule:
             f"Boxes are drawn on photographs judged defective alone, {where}; a map without a positive value has none."
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"rule": "threshold" if self.fraction is None else "fraction", **asdict(self)}
+    @property
+    def boxes(self) -> Boxes:
+        """As results and bundles hold it."""
+        return Boxes(rule="threshold" if self.fraction is None else "fraction", fraction=self.fraction)

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
-import numpy as np
 from markupsafe import Markup, escape
+
+from vqi.dataset.manifest import Label
+from vqi.evaluation.histogram import Histogram
 
 COLOURS = {"good": "#0072b2", "defect": "#d55e00", "unknown": "#6b7280"}
 # Okabe and Ito's palette: colour-blind eyes distinguish it too.
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2430")
-# Distances may spread over decades; a linear axis would press all normals into one bar.
-LOG_SPREAD = 30.0
 ROC_LEFT, ROC_TOP, ROC_SIDE = 48, 12, 260
 
 
-def histogram(labels: Sequence[str], scores: Sequence[float], bins: int = 40) -> dict[str, Any]:
-    """Scores counted by label, as JSON: {"edges": [bins + 1], "log": bool, "counts": {label: [bins]}}.
-
-    Edges are spaced by ratio where positive scores spread widely ("log"). Scores that are not finite are left out; with
-    none left, `edges` is empty.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        return {"edges": [], "log": False, "counts": {}}
-    low, high = float(values[finite].min()), float(values[finite].max())
-    log = low > 0 and high / max(float(np.median(values[finite])), low) > LOG_SPREAD
-    if high <= low:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
-    edges[0], edges[-1] = low, high
-    names = np.asarray(labels)
-    counts = {
-        str(name): np.histogram(values[finite & (names == name)], edges)[0].tolist()
-        for name in sorted(set(names.tolist()))
-    }
-    return {"edges": edges.tolist(), "log": bool(log), "counts": counts}
-
-
-def histogram_chart(data: dict[str, Any], threshold: float | None) -> Markup:
-    """`histogram`'s counts, one row of bars a label on a shared axis, with the threshold as a line through all rows."""
-    edges, counts = (
-        data["edges"],
-        {label: data["counts"][label] for label in ("good", "defect", "unknown") if label in data["counts"]},
-    )
+def histogram_chart(data: Histogram, threshold: float | None) -> Markup:
+    """A histogram, one row of bars a label on a shared axis, with the threshold as a line through all rows."""
+    edges, log = data.edges, data.log
+    counts = {label: data.counts[label] for label in get_args(Label) if label in data.counts}
     if len(edges) < 2 or not counts:
         return Markup()
-    log = bool(data.get("log"))
     shows_threshold = threshold is not None and math.isfinite(threshold) and (threshold > 0 or not log)
     low, high = float(edges[0]), float(edges[-1])
     if shows_threshold and threshold is not None:
@@ -173,11 +146,11 @@ def _roc_line(points: Sequence[tuple[float, float]], colour: str, dashed: bool =
     return f'<path d="M{line}" {style}>{title}</path>'
 
 
-def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
-    """Losses over steps: a line for each name of `points` ({"step": ..., "learning_rate": ..., name: mean}), on a log
-    axis where all are positive."""
-    names = [name for name in (points[0] if points else {}) if name not in ("step", "learning_rate")]
-    values = [point[name] for point in points for name in names if name in point and math.isfinite(point[name])]
+def loss_chart(points: Sequence[tuple[float, Mapping[str, float]]]) -> Markup:
+    """Losses over steps: a line for each name of `points`, (step, mean of each loss by its name), on a log axis where
+    all are positive."""
+    names = list(points[0][1]) if points else []
+    values = [losses[name] for _, losses in points for name in names if math.isfinite(losses.get(name, math.nan))]
     if len(points) < 2 or not values:
         return Markup()
     low, high = min(values), max(values)
@@ -185,7 +158,7 @@ def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
     if high <= low:
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     left, right, top, bottom = 64, 470, 12, 212
-    steps = max(points[-1]["step"], 1)
+    steps = max(points[-1][0], 1)
 
     def to_point(step: float, value: float) -> tuple[float, float]:
         share = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
@@ -202,9 +175,9 @@ def loss_chart(points: Sequence[dict[str, float]]) -> Markup:
     for number, name in enumerate(names):
         colour = LINES[number % len(LINES)]
         line = "L".join(
-            "{:.1f} {:.1f}".format(*to_point(point["step"], point[name]))
-            for point in points
-            if math.isfinite(point.get(name, math.nan))
+            "{:.1f} {:.1f}".format(*to_point(step, losses[name]))
+            for step, losses in points
+            if math.isfinite(losses.get(name, math.nan))
         )
         parts.append(
             f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="{2 if name == "loss" else 1.4}" '

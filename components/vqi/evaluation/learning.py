@@ -3,7 +3,7 @@ the last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from vqi.evaluation.charts import loss_chart
 from vqi.evaluation.pictures import Scale, heatmap
+from vqi.evaluation.training_summary import Point, Stopped, TrainingSummary
 from vqi.pages.page import data_uri
 
-ENDED = {
+ENDED: dict[Stopped, str] = {
     "steps": "the budget of steps was used up",
     "seconds": "the time allowed was used up",
     "patience": "the loss on held-out normals no longer fell",
@@ -35,28 +36,29 @@ class TrackedImage:
 
 @dataclass(frozen=True)
 class Learning:
-    """`record`: what the training loop noted (steps, seconds, points, ...)."""
+    """A training, its history, and the images that were tracked."""
 
-    record: Mapping[str, Any]
+    summary: TrainingSummary
+    points: Sequence[Point]
     tracked: Sequence[TrackedImage] = field(default_factory=tuple)
 
     def section(self) -> dict[str, Any]:
         """What the page shows."""
-        record = self.record
-        waited = f"{100 * record['waited_share']:.0f} %"
+        summary = self.summary
+        waited = f"{100 * summary.waited_share:.0f} %"
         return {
-            "chart": loss_chart(record.get("points") or []),
+            "chart": loss_chart([(point.step, point.losses) for point in self.points]),
             "facts": [
                 (
                     "steps",
-                    f"{record['steps']:,} of {record['batch_size']} images: {record['epochs']:g} passes over "
-                    f"{record['learned_images']}",
+                    f"{summary.steps:,} of {summary.batch_size} images: {summary.epochs:g} passes over "
+                    f"{summary.learned_images}",
                 ),
                 (
                     "time",
-                    f"{record['seconds']:.0f} s, {record['images_per_second']:.1f} images/s, {waited} waiting for data",
+                    f"{summary.seconds:.0f} s, {summary.images_per_second:.1f} images/s, {waited} waiting for data",
                 ),
-                ("ended", ENDED.get(record["stopped"], record["stopped"])),
+                ("ended", ENDED[summary.stopped]),
             ],
             "tracked": [{"path": item.path, "pictures": _pictures(item)} for item in self.tracked],
         }

@@ -6,9 +6,9 @@ A metric that is not defined (one class is missing) is None, never NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from vqi.platform.records import Record
 
 # The parts of a sum stay within int64 for up to 2^40 positives and as many negatives.
 _HALF = 1 << 21
@@ -93,9 +93,8 @@ def roc_curve(positive: np.ndarray, negative: np.ndarray, points: int = 200) -> 
     return [[float(value) for value in row] for row in rows]
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Counts of decisions; the positive class is the defect."""
+class Confusion(Record):
+    """Counts of decisions; the positive class is the defect. As a record it is a part of others."""
 
     true_positive: int
     false_positive: int
@@ -106,11 +105,26 @@ class Confusion:
     def at(threshold: float, positive: np.ndarray, negative: np.ndarray) -> Confusion:
         """The counts of the decision `score > threshold` (strictly)."""
         detected, rejected = int(np.count_nonzero(positive > threshold)), int(np.count_nonzero(negative > threshold))
-        return Confusion(detected, rejected, int(np.size(negative)) - rejected, int(np.size(positive)) - detected)
+        return Confusion(
+            true_positive=detected,
+            false_positive=rejected,
+            true_negative=int(np.size(negative)) - rejected,
+            false_negative=int(np.size(positive)) - detected,
+        )
+
+    @property
+    def defects(self) -> int:
+        """All positives."""
+        return self.true_positive + self.false_negative
+
+    @property
+    def good(self) -> int:
+        """All negatives."""
+        return self.false_positive + self.true_negative
 
     @property
     def total(self) -> int:
-        return self.true_positive + self.false_positive + self.true_negative + self.false_negative
+        return self.defects + self.good
 
     @property
     def accuracy(self) -> float | None:
@@ -119,7 +133,7 @@ class Confusion:
     @property
     def recall(self) -> float | None:
         """The share of positives that is found."""
-        return _ratio(self.true_positive, self.true_positive + self.false_negative)
+        return _ratio(self.true_positive, self.defects)
 
     @property
     def precision(self) -> float | None:
@@ -129,7 +143,7 @@ class Confusion:
     @property
     def false_reject_rate(self) -> float | None:
         """The share of negatives that is called positive."""
-        return _ratio(self.false_positive, self.false_positive + self.true_negative)
+        return _ratio(self.false_positive, self.good)
 
     @property
     def balanced_accuracy(self) -> float | None:

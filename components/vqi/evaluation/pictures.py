@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from vqi.dataset.manifest import Label
+from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.files import write_whole
 
 DETECTED = (230, 159, 0)
@@ -40,10 +41,10 @@ class Example:
     """
 
     path: str
-    label: Literal["good", "defect", "unknown"]
+    label: Label
     defect: str
     score: float
-    decision: Literal["good", "defect", "implausible"]
+    decision: BundleDecision
     image: np.ndarray
     map: np.ndarray
     mask: np.ndarray | None = None

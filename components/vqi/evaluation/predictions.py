@@ -7,6 +7,14 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+from vqi.dataset.manifest import Label, Split
+
+# What a score above the image threshold, or not above it, decides.
+Decision = Literal["good", "defect"]
+# A bundle may also find that a photograph is none of the kind it judges.
+BundleDecision = Literal["good", "defect", "implausible"]
 
 COLUMNS = ("path", "split", "label", "defect", "score", "decision", "map_max", "boxes")
 # OWASP, "CSV Injection": spreadsheets run cells that begin so as formulas, and file and folder names are not trusted.
@@ -19,11 +27,11 @@ class Prediction:
     the method's BoxRule."""
 
     path: str
-    split: str
-    label: str
+    split: Split
+    label: Label
     defect: str
     score: float
-    decision: str
+    decision: Decision
     map_max: float
     boxes: tuple[tuple[int, int, int, int, float], ...] = ()
 

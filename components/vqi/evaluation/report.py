@@ -16,16 +16,15 @@ from markupsafe import Markup
 
 from vqi.evaluation.charts import histogram_chart, roc_chart
 from vqi.evaluation.learning import Learning
+from vqi.evaluation.metrics import Confusion
 from vqi.evaluation.pictures import SMALLEST_SIDE, TRUTH, Example, Scale, colour_table, outline, views
-from vqi.evaluation.verdict import percent, summarise_decisions, totals
+from vqi.evaluation.records import Choice, Metrics, Results
+from vqi.evaluation.verdict import percent, totals
 from vqi.pages.page import data_uri, render
 from vqi.platform.files import write_whole
 
 SHOWN = 24
 SIDE = 320
-
-# What is shown as it stands in results.json, and left out where it is not there.
-RECORD = ("counts", "notes", "settings", "backbone", "weights", "geometry", "versions")
 
 # What the page explains about every number; the order is that of the table.
 METRICS = {
@@ -161,44 +160,43 @@ class ExampleChooser:
 
 def write_report(
     report: Path,
-    results: Mapping[str, Any],
+    results: Results,
     examples: Sequence[Example],
     learning: Learning | None = None,
     decisive: np.ndarray | None = None,
 ) -> None:
-    """Write the page for `results` (the content of results.json) and the chosen `examples`, atomically.
+    """Write the page for `results` and the chosen `examples`, atomically.
 
-    Beside the fields of results.json, `results["histogram"]` (see charts.histogram) draws the scores; without it that
-    chart is left out. Metrics may be null, masks missing, and any label absent. `learning` is there where the network
-    was trained by gradient; `decisive` is the photograph, uint8 [H, W, 3], that sets the threshold alone.
+    `learning` is there where the network was trained by gradient; `decisive` is the photograph, uint8 [H, W, 3], that
+    sets the threshold alone.
     """
-    metrics, threshold = results["metrics"], results["threshold"]
-    confusion = metrics.get("confusion") or {}
-    weights, backbone = results.get("weights") or {}, _backbone(results.get("backbone"))
-    scale = Scale(threshold["pixel"], threshold["floor"])
+    metrics, threshold, confusion = results.metrics, results.threshold, results.metrics.confusion
+    scale = Scale(threshold.pixel, threshold.floor)
     write_whole(
         report,
         render(
             "report.html.jinja",
             "vqi.evaluation",
-            title=f"{results['name']}: {results['method']}",
-            results={**dict(results), **{key: results.get(key) or {} for key in RECORD}},
+            title=f"{results.name}: {results.method}",
+            results=results,
+            record=_record(results),
+            counts=results.counts.values(),
             threshold=threshold,
-            backbone=backbone,
-            weights=str(weights.get("label") or ""),
-            random_weights=RANDOM_WEIGHTS if weights.get("kind") == "random" else None,
-            weights_note=NO_WEIGHTS if backbone.startswith("filterbank") else None,
-            verdict=results.get("verdict") or summarise_decisions(confusion),
+            backbone=f"{results.backbone.name} {'+'.join(results.backbone.layers)}".strip(),
+            weights=results.weights.label,
+            random_weights=RANDOM_WEIGHTS if results.weights.kind == "random" else None,
+            weights_note=NO_WEIGHTS if results.backbone.name == "filterbank" else None,
+            verdict=results.verdict,
             decisive=_decisive(results, decisive),
-            tiles=_tiles(metrics, confusion),
-            metric_rows=_metric_rows(METRICS, metrics, results.get("notes") or []),
-            more_rows=_metric_rows(MORE_METRICS, metrics, results.get("notes") or []),
+            tiles=_tiles(metrics),
+            metric_rows=_metric_rows(METRICS, metrics, results.notes),
+            more_rows=_metric_rows(MORE_METRICS, metrics, results.notes),
             confusion=confusion,
             rates=_rates(confusion),
-            trade_off=_trade_off(results.get("trade_off") or []),
+            trade_off=_trade_off(results.trade_off),
             defects=_defect_table(results),
-            roc=roc_chart(results.get("roc") or [], _operating_point(confusion)),
-            histogram=histogram_chart(results["histogram"], threshold["image"]) if results.get("histogram") else "",
+            roc=roc_chart(results.roc, _operating_point(confusion)),
+            histogram=histogram_chart(results.histogram, threshold.image),
             sections=_sections(examples, scale),
             learning=learning.section() if learning else None,
             gradient=_gradient(),
@@ -209,18 +207,23 @@ def write_report(
     )
 
 
+def _record(results: Results) -> dict[str, Any]:
+    """How the results were made, as it stands in their file."""
+    return {
+        "method": results.method,
+        "settings": results.settings,
+        "backbone": results.backbone.model_dump(),
+        "weights": results.weights.values(),
+        "geometry": results.geometry.model_dump(),
+        "versions": results.versions,
+    }
+
+
 def _number(value: Any) -> str:
     """Four decimals for fractions, whole numbers as they are, an en dash for what is missing or not finite."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _backbone(backbone: Any) -> str:
-    if not isinstance(backbone, Mapping):
-        return str(backbone or "")
-    layers = backbone.get("layers") or ()
-    return f"{backbone.get('name', '')} {'+'.join(layers)}".strip()
 
 
 def _share(part: int, whole: int) -> str:
@@ -235,32 +238,34 @@ def _wilson(part: int, whole: int) -> str:
     return f"{100 * max(middle - half, 0):.0f} to {100 * min(middle + half, 1):.0f} %"
 
 
-def _tiles(metrics: Mapping[str, Any], confusion: Mapping[str, int]) -> list[tuple[str, str]]:
-    detected, defects, rejected, good = totals(confusion)
+def _tiles(metrics: Metrics) -> list[tuple[str, str]]:
+    detected, defects, rejected, good = totals(metrics.confusion)
     tiles = [
         (f"{detected} / {defects}" if defects else "–", "defects found"),
         (f"{rejected} / {good}" if good else "–", "good parts rejected"),
     ]
-    return tiles + [(_number(metrics.get(key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")]
+    return tiles + [
+        (_number(getattr(metrics, key)), METRICS[key][0]) for key in ("image_auroc", "pixel_auroc", "aupro")
+    ]
 
 
 def _metric_rows(
-    names: Mapping[str, tuple[str, str]], metrics: Mapping[str, Any], notes: Sequence[str]
+    names: Mapping[str, tuple[str, str]], metrics: Metrics, notes: Sequence[str]
 ) -> list[tuple[str, str, str]]:
     """Name, value and meaning of the metrics measured; where a value is missing, the reason a note gives stands for its
     meaning."""
-    rows = []
+    rows, numbers = [], metrics.numbers
     for key, (name, meaning) in names.items():
-        if key not in metrics:
+        if key not in numbers:
             continue
-        if metrics[key] is None:
+        if numbers[key] is None:
             note = next((note for note in notes if re.search(rf"\b{key}\b", note)), "not defined on this test set")
             meaning = note.split(": ", 1)[-1]
-        rows.append((name, _number(metrics[key]), meaning))
+        rows.append((name, _number(numbers[key]), meaning))
     return rows
 
 
-def _rates(confusion: Mapping[str, int]) -> list[str]:
+def _rates(confusion: Confusion) -> list[str]:
     detected, defects, rejected, good = totals(confusion)
     rates = []
     if defects:
@@ -270,16 +275,16 @@ def _rates(confusion: Mapping[str, int]) -> list[str]:
     return rates
 
 
-def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _trade_off(rows: Sequence[Choice]) -> list[tuple[str, ...]]:
     """Rate, what one detector stays below, threshold, defects found and good parts rejected, as text."""
     shown: list[tuple[str, ...]] = []
     for row in rows:
-        detected, defects, rejected, good = totals(row["confusion"])
+        detected, defects, rejected, good = totals(row.confusion)
         shown.append(
             (
-                percent(row["rate"]),
-                percent(row.get("rate_95")),
-                f"{row['threshold']:.4g}",
+                percent(row.rate),
+                percent(row.rate_95),
+                f"{row.threshold:.4g}",
                 f"{detected} / {defects}",
                 f"{rejected} / {good}",
             )
@@ -287,26 +292,27 @@ def _trade_off(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return shown
 
 
-def _operating_point(confusion: Mapping[str, int]) -> tuple[float, float] | None:
+def _operating_point(confusion: Confusion) -> tuple[float, float] | None:
     detected, defects, rejected, good = totals(confusion)
     return (rejected / good, detected / defects) if defects and good else None
 
 
-def _defect_table(results: Mapping[str, Any]) -> dict[str, Any]:
+def _defect_table(results: Results) -> dict[str, Any]:
     """Header and rows of the table of defect types, counts first, and good parts as the last row: the columns are
     whatever was measured."""
-    means = results.get("mean_scores") or {}
-    types = {kind: {**row, "mean score": means.get(kind)} for kind, row in (results.get("per_defect") or {}).items()}
+    means = results.mean_scores
+    types: dict[str, dict[str, float | None]] = {
+        kind: {**row.values(), "mean score": means.get(kind)} for kind, row in results.per_defect.items()
+    }
     if "good" in means and "good" not in types:
-        types["good"] = {"images": (results.get("counts") or {}).get("good"), "mean score": means["good"]}
-    measured = [
+        types["good"] = {"images": results.counts.good, "mean score": means["good"]}
+    keys = [
         key
         for key in dict.fromkeys(key for row in types.values() for key in row)
-        if any(isinstance(row.get(key), (int, float, str)) for row in types.values())
+        if any(row.get(key) is not None for row in types.values())
     ]
-    keys = sorted(measured, key=lambda key: not any(isinstance(row.get(key), int) for row in types.values()))
     names = {**METRICS, **MORE_METRICS}
-    head = [names[key][0] if key in names else key.replace("_", " ") for key in keys]
+    head = [names[key][0] if key in names else key for key in keys]
     return {"head": head, "rows": [(kind, [_number(row.get(key)) for key in keys]) for kind, row in types.items()]}
 
 
@@ -339,18 +345,16 @@ def _pictures(example: Example, scale: Scale) -> list[tuple[str, Markup]]:
     return [(name, data_uri(picture, quality=80)) for name, picture in pictures.items()]
 
 
-def _decisive(results: Mapping[str, Any], photograph: np.ndarray | None) -> dict[str, Any] | None:
+def _decisive(results: Results, photograph: np.ndarray | None) -> dict[str, Any] | None:
     """The photograph that sets the threshold, small, with its name."""
-    if photograph is None:
+    decisive = results.verdict.decisive
+    if photograph is None or decisive is None:
         return None
     from PIL import Image
 
     small = Image.fromarray(photograph)
     small.thumbnail((SIDE, SIDE))
-    return {
-        "address": data_uri(np.asarray(small), quality=80),
-        "path": results["verdict"]["decisive"]["photographs"][0],
-    }
+    return {"address": data_uri(np.asarray(small), quality=80), "path": decisive.photographs[0]}
 
 
 def _gradient() -> Markup:

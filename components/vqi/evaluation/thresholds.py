@@ -36,18 +36,16 @@ were has any of its photographs rejected with at most `rate`, and so one photogr
 from __future__ import annotations
 
 import bisect
-import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Literal
 
-from vqi.platform.errors import BadInput, RunFailed
+from vqi.dataset.splits import CalibrationKind
+from vqi.evaluation.calibration import Calibration
+from vqi.platform.errors import BadInput
+from vqi.platform.records import Record
 
-CALIBRATION = "calibration.json"
 NOTHING_PROMISED = (
     "No false-reject rate is promised: the threshold comes from {n} good photographs that were learnt from, or that "
     "may "
@@ -58,31 +56,7 @@ NOTHING_PROMISED = (
 COMPARED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Scores of normals that the scoring detector had not seen: an image score, its map's maximum and median an image,
-    in the order of `paths`.
-
-    One entry a part: of several photographs of it the highest score and maximum, and the middle of their medians;
-    `paths` has the one that scores highest. `images` counts the photographs, `parts` all good parts that were learnt
-    from or held out (0 = not known).
-
-    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds;
-    "seen": training normals of a network that learnt from them.
-    """
-
-    kind: Literal["split", "cross", "seen"]
-    folds: int | None
-    paths: tuple[str, ...]
-    scores: tuple[float, ...]
-    map_maxima: tuple[float, ...]
-    map_medians: tuple[float, ...]
-    images: int = 0
-    parts: int = 0
-
-
-@dataclass(frozen=True)
-class Threshold:
+class Threshold(Record):
     """Decisions are `score > image` and `map value > pixel`. `false_reject_rate` is what is promised, at least
     `requested_false_reject_rate`, on average over many calibrations; this one exceeds it with `chance_above` and stays
     below `rate_95` with a chance of 95 %. `either_rate` is the estimated share of good parts that are rejected or get a
@@ -95,7 +69,7 @@ class Threshold:
     image: float
     pixel: float
     floor: float
-    kind: Literal["split", "cross", "seen"]
+    kind: CalibrationKind
     requested_false_reject_rate: float
     false_reject_rate: float | None
     chance_above: float | None
@@ -104,61 +78,6 @@ class Threshold:
     calibration_images: int
     folds: int | None
     guarantee: str
-
-
-def read_calibration(index: Path) -> Calibration:
-    """Read `calibration.json` of an index artefact.
-
-    Raises BadInput where it is missing, damaged or without images, RunFailed where a score is not finite.
-    """
-    path = Path(index) / CALIBRATION
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        kind, folds, images = value["kind"], value["folds"], value["images"]
-        if kind not in ("split", "cross", "seen"):
-            raise ValueError(f"kind is {kind!r}")
-        paths = tuple(str(image["path"]) for image in images)
-        scores = tuple(float(image["score"]) for image in images)
-        maxima = tuple(float(image["map_max"]) for image in images)
-        medians = tuple(float(image["map_median"]) for image in images)
-        groups = tuple(str(image.get("group", image["path"])) for image in images)
-        parts = int(value.get("parts", 0))
-        folds = None if folds is None else int(folds)
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{path} is missing, so there is no score to take a threshold from; run build_index again."
-        ) from error
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{path} cannot be read ({type(error).__name__}: {error}); run build_index again.") from error
-    if not scores:
-        raise BadInput(
-            f"{path} has no calibration scores; give the set normals to calibrate on "
-            "(data.calibration_fraction above 0, or 0 for refits of the training normals) and run build_index again."
-        )
-    for name, score, maximum, median in zip(paths, scores, maxima, medians, strict=True):
-        if not all(map(math.isfinite, (score, maximum, median))):
-            raise RunFailed(
-                f"The calibration image {name} has a score that is not finite ({score}, map {maximum}); check the "
-                "image and the weights."
-            )
-    return _by_part(Calibration(kind, folds, paths, scores, maxima, medians, len(paths), parts), groups)
-
-
-def _by_part(calibration: Calibration, groups: Sequence[str]) -> Calibration:
-    """One entry a group, in the order of their first photographs."""
-    members: dict[str, list[int]] = {}
-    for number, group in enumerate(groups):
-        members.setdefault(group, []).append(number)
-    highest = [max(numbers, key=calibration.scores.__getitem__) for numbers in members.values()]
-    return replace(
-        calibration,
-        paths=tuple(calibration.paths[number] for number in highest),
-        scores=tuple(calibration.scores[number] for number in highest),
-        map_maxima=tuple(max(calibration.map_maxima[number] for number in numbers) for numbers in members.values()),
-        map_medians=tuple(
-            statistics.median(calibration.map_medians[number] for number in numbers) for numbers in members.values()
-        ),
-    )
 
 
 def conformal_threshold(scores: Sequence[float], rate: float) -> tuple[float, float]:
@@ -257,18 +176,18 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
     floor = min(0.0, statistics.median(calibration.map_medians))
     if calibration.kind == "seen":
         return Threshold(
-            image,
-            pixel,
-            floor,
-            "seen",
-            rate,
-            None,
-            None,
-            None,
-            None,
-            n,
-            calibration.folds,
-            NOTHING_PROMISED.format(n=n),
+            image=image,
+            pixel=pixel,
+            floor=floor,
+            kind="seen",
+            requested_false_reject_rate=rate,
+            false_reject_rate=None,
+            chance_above=None,
+            rate_95=None,
+            either_rate=None,
+            calibration_images=n,
+            folds=calibration.folds,
+            guarantee=NOTHING_PROMISED.format(n=n),
         )
     rank = threshold_rank(n, rate)
     above, quantile = chance_above(n, rank, promised), rate_quantile(n, rank)
@@ -283,18 +202,18 @@ def calibrate(calibration: Calibration, rate: float, marks_good: bool = True) ->
         *([_either(calibration.kind, promised, either)] if marks_good else []),
     ]
     return Threshold(
-        image,
-        pixel,
-        floor,
-        calibration.kind,
-        rate,
-        promised,
-        above,
-        quantile,
-        either,
-        n,
-        calibration.folds,
-        " ".join(sentences),
+        image=image,
+        pixel=pixel,
+        floor=floor,
+        kind=calibration.kind,
+        requested_false_reject_rate=rate,
+        false_reject_rate=promised,
+        chance_above=above,
+        rate_95=quantile,
+        either_rate=either,
+        calibration_images=n,
+        folds=calibration.folds,
+        guarantee=" ".join(sentences),
     )
 
 
@@ -327,17 +246,18 @@ def manual_threshold(calibration: Calibration, image: float) -> Threshold:
         sentence += f": {expected} as long as they look like those photographs"
         if at_or_below == n:
             sentence += f"; however high a threshold lies above all scores, {n} photographs cannot promise less"
-    return replace(
-        chosen,
-        image=image,
-        pixel=_same_rank(image, calibration.scores, calibration.map_maxima),
-        requested_false_reject_rate=promised,
-        false_reject_rate=None if calibration.kind == "seen" else promised,
-        # Those of a rank chosen by a rate: a threshold that a person sets has none.
-        chance_above=None,
-        rate_95=None,
-        either_rate=None,
-        guarantee=f"{sentence}.",
+    return chosen.model_copy(
+        update={
+            "image": image,
+            "pixel": _same_rank(image, calibration.scores, calibration.map_maxima),
+            "requested_false_reject_rate": promised,
+            "false_reject_rate": None if calibration.kind == "seen" else promised,
+            # Those of a rank chosen by a rate: a threshold that a person sets has none.
+            "chance_above": None,
+            "rate_95": None,
+            "either_rate": None,
+            "guarantee": f"{sentence}.",
+        }
     )
 
 
@@ -411,7 +331,7 @@ def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:
     return sentence + "."
 
 
-def _either(kind: Literal["split", "cross", "seen"], promised: float, either: float) -> str:
+def _either(kind: CalibrationKind, promised: float, either: float) -> str:
     """The rate of both thresholds together."""
     bound = f", and on average to no more than {_percent(min(1.0, 2 * promised))}" if kind == "split" else ""
     return (

@@ -5,15 +5,15 @@ what to do about it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
+from vqi.evaluation.calibration import Calibration
 from vqi.evaluation.metrics import Confusion
-from vqi.evaluation.thresholds import Calibration, Threshold, conformal_threshold, rate_quantile, threshold_rank
+from vqi.evaluation.records import Choice, Decisive, NeighbourChoice, Verdict
+from vqi.evaluation.thresholds import Threshold, conformal_threshold, rate_quantile, threshold_rank
 
 # Neighbours of the rank in use: half as many calibration photographs above the threshold, twice and four times as many.
 NEIGHBOURS = (0.5, 2, 4)
@@ -21,29 +21,30 @@ LARGEST_RATE = 0.25
 NAMED = 5
 
 
-def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> dict[str, Any]:
-    """The `verdict` of results.json, from the raw scores of good and of defective test images, [n] each.
-
-    `sentence`: the result; `text`: that and all that follows, a sentence each; `fine`: whether nothing went wrong;
-    `choices`: the threshold in use and its neighbours, a row each; `decisive`: what the threshold would be without one
-    calibration photograph, None where none moves it.
-    """
-    confusion = asdict(Confusion.at(threshold.image, defective, good))
-    first = summarise_decisions(confusion)
+def verdict(calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray) -> Verdict:
+    """The verdict from the raw scores of good and of defective test images, [n] each."""
+    confusion = Confusion.at(threshold.image, defective, good)
+    decisions = summarise_decisions(confusion)
     choices = _choices(calibration, threshold, good, defective)
     decisive = _decisive(calibration, threshold, good, defective)
     sentences = [
-        first["sentence"],
+        decisions.sentence,
         _promise(threshold),
         _neighbours(choices, threshold),
         _single(decisive, confusion, threshold),
+        _advice(decisive, confusion, threshold),
     ]
-    sentences.append(_advice(decisive, confusion, threshold))
-    return {**first, "text": [sentence for sentence in sentences if sentence], "choices": choices, "decisive": decisive}
+    return Verdict(
+        fine=decisions.fine,
+        sentence=decisions.sentence,
+        text=tuple(sentence for sentence in sentences if sentence),
+        choices=tuple(choices),
+        decisive=decisive,
+    )
 
 
-def summarise_decisions(confusion: Mapping[str, int]) -> dict[str, Any]:
-    """The result in one `sentence` of plain language, alone in `text`, and whether nothing went wrong (`fine`)."""
+def summarise_decisions(confusion: Confusion) -> Verdict:
+    """The result in one sentence of plain language, and whether nothing went wrong."""
     detected, defects, rejected, good = totals(confusion)
     passed = (
         "no good part was tested"
@@ -57,42 +58,34 @@ def summarise_decisions(confusion: Mapping[str, int]) -> dict[str, Any]:
         sentence = f"No defective part was tested, so nothing is known about what is found; at the threshold {passed}."
     else:
         sentence = f"At the threshold this detector finds {caught}, and {passed}."
-    return {"fine": bool(defects) and detected == defects and not rejected, "sentence": sentence, "text": [sentence]}
+    return Verdict(fine=bool(defects) and detected == defects and not rejected, sentence=sentence, text=(sentence,))
 
 
-def totals(confusion: Mapping[str, int]) -> tuple[int, int, int, int]:
+def totals(confusion: Confusion) -> tuple[int, int, int, int]:
     """Defects found, all defects, good parts rejected, all good parts."""
-    detected, rejected = confusion.get("true_positive") or 0, confusion.get("false_positive") or 0
-    return (
-        detected,
-        detected + (confusion.get("false_negative") or 0),
-        rejected,
-        rejected + (confusion.get("true_negative") or 0),
-    )
+    return confusion.true_positive, confusion.defects, confusion.false_positive, confusion.good
 
 
 def percent(rate: float | None) -> str:
     return "–" if rate is None else f"{100 * rate:.3g} %"
 
 
-def choice(calibration: Calibration, rate: float, good: np.ndarray, defective: np.ndarray) -> dict[str, Any]:
-    """What a false-reject rate would do: `rate`, as low as the calibration allows, what it promises (`promised` on
-    average, and `rate_95`, which one detector exceeds with a chance of 5 %; None where nothing is promised), its
-    threshold, and the decisions on the test images."""
+def choice(calibration: Calibration, rate: float, good: np.ndarray, defective: np.ndarray) -> Choice:
+    """What a false-reject rate would do to the test images."""
     value, possible = conformal_threshold(calibration.scores, rate)
     n, promises = len(calibration.scores), calibration.kind != "seen"
-    return {
-        "rate": possible,
-        "promised": possible if promises else None,
-        "rate_95": rate_quantile(n, threshold_rank(n, rate)) if promises else None,
-        "threshold": value,
-        "confusion": asdict(Confusion.at(value, defective, good)),
-    }
+    return Choice(
+        rate=possible,
+        promised=possible if promises else None,
+        rate_95=rate_quantile(n, threshold_rank(n, rate)) if promises else None,
+        threshold=value,
+        confusion=Confusion.at(value, defective, good),
+    )
 
 
 def _choices(
     calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[NeighbourChoice]:
     """The threshold in use and its nearest neighbours, the strictest first: what to ask for (`rate`), what it
     promises, and its decisions.
     """
@@ -107,13 +100,13 @@ def _choices(
         if value in seen:
             continue
         seen.add(value)
-        rows.append({**choice(calibration, rate, good, defective), "in_use": rate == in_use})
-    return sorted(rows, key=lambda row: -row["threshold"])
+        rows.append(NeighbourChoice(**dict(choice(calibration, rate, good, defective)), in_use=rate == in_use))
+    return sorted(rows, key=lambda row: -row.threshold)
 
 
 def _decisive(
     calibration: Calibration, threshold: Threshold, good: np.ndarray, defective: np.ndarray
-) -> dict[str, Any] | None:
+) -> Decisive | None:
     """The threshold without one calibration photograph, where there are some that move it down: which those are,
     highest first, and what follows.
     """
@@ -131,12 +124,12 @@ def _decisive(
     without = calibration.scores[order[above]] if above_without == above and above < n else threshold.image
     if without >= threshold.image:
         return None
-    return {
-        "photographs": [calibration.paths[number] for number in order[:above][:NAMED]],
-        "count": above,
-        "threshold": without,
-        "confusion": asdict(Confusion.at(without, defective, good)),
-    }
+    return Decisive(
+        photographs=tuple(calibration.paths[number] for number in order[:above][:NAMED]),
+        count=above,
+        threshold=without,
+        confusion=Confusion.at(without, defective, good),
+    )
 
 
 def _promise(threshold: Threshold) -> str:
@@ -156,65 +149,64 @@ def _promise(threshold: Threshold) -> str:
     )
 
 
-def _neighbours(choices: list[dict[str, Any]], threshold: Threshold) -> str:
+def _neighbours(choices: Sequence[NeighbourChoice], threshold: Threshold) -> str:
     """What the nearest other thresholds would do on the same test parts."""
-    others = [row for row in choices if not row["in_use"]]
-    mine = next(row["confusion"] for row in choices if row["in_use"])
-    if not others or not any(mine.values()):
+    others = [row for row in choices if not row.in_use]
+    mine = next(row.confusion for row in choices if row.in_use)
+    if not others or not mine.total:
         return ""
-    named = " and ".join(percent(row["rate"]) for row in others)
-    if all(row["confusion"] == mine for row in others):
+    named = " and ".join(percent(row.rate) for row in others)
+    if all(row.confusion == mine for row in others):
         return (
             f"{'A threshold' if len(others) == 1 else 'Thresholds'} for {named} would decide the same of these parts."
         )
     parts = []
     for row in others:
-        detected, defects, rejected, good = totals(row["confusion"])
+        detected, defects, rejected, good = totals(row.confusion)
         done = [f"finds {detected} of {defects}"] * bool(defects) + [f"rejects {rejected} of {good}"] * bool(good)
-        parts.append(f"{percent(row['rate'])} {' and '.join(done)}")
+        parts.append(f"{percent(row.rate)} {' and '.join(done)}")
     promise = {"split": "guaranteed on average", "cross": "expected, not guaranteed", "seen": "not promised"}[
         threshold.kind
     ]
     return f"Nearest choices: a false-reject rate of {'; '.join(parts)} ({promise}; set threshold.false_reject_rate)."
 
 
-def _single(decisive: Mapping[str, Any] | None, confusion: Mapping[str, int], threshold: Threshold) -> str:
+def _single(decisive: Decisive | None, confusion: Confusion, threshold: Threshold) -> str:
     """Which photograph sets the threshold, and by how much."""
     if decisive is None:
         return ""
-    changed = _changed(confusion, decisive["confusion"])
-    if decisive["count"] > 1:
+    changed = _changed(confusion, decisive.confusion)
+    if decisive.count > 1:
         # No single one sets it; that any of several moves it is worth a sentence only where decisions hang on it.
         if not changed:
             return ""
         who = (
-            f"without any one of the {decisive['count']} highest of {threshold.calibration_images} calibration "
-            "photographs"
+            f"without any one of the {decisive.count} highest of {threshold.calibration_images} calibration photographs"
         )
     else:
-        who = f"without {decisive['photographs'][0]}"
-    size = f"{decisive['threshold']:.4g} in place of {threshold.image:.4g}"
+        who = f"without {decisive.photographs[0]}"
+    size = f"{decisive.threshold:.4g} in place of {threshold.image:.4g}"
     what = changed or "with the same decisions on these parts"
-    if decisive["count"] == 1:
+    if decisive.count == 1:
         return f"One good photograph alone sets the threshold: {who} it would be {size}, {what}."
     return f"{who[0].upper()}{who[1:]} the threshold would be {size}, {what}."
 
 
-def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def _changed(before: Confusion, after: Confusion) -> str:
     """The decisions that a lower threshold changes, as a clause; empty where it changes none."""
     detected, defects, rejected, good = totals(after)
     changes = []
-    if after["true_positive"] != before["true_positive"]:
+    if after.true_positive != before.true_positive:
         changes.append(f"finding {detected} of {defects} defective parts")
-    if after["false_positive"] != before["false_positive"]:
+    if after.false_positive != before.false_positive:
         changes.append(f"rejecting {rejected} of {good} good ones")
     return " and ".join(changes)
 
 
-def _advice(decisive: Mapping[str, Any] | None, confusion: Mapping[str, int], threshold: Threshold) -> str:
+def _advice(decisive: Decisive | None, confusion: Confusion, threshold: Threshold) -> str:
     """What to do next; empty where there is nothing."""
     steps = []
-    if decisive and decisive["count"] == 1 and _changed(confusion, decisive["confusion"]):
+    if decisive and decisive.count == 1 and _changed(confusion, decisive.confusion):
         steps.append(
             "look at that photograph, and leave it out if the part is not good or was taken in another way (a good "
             "part that looks unusual stays)"

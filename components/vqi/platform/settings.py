@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from vqi.platform.errors import BadInput, closest
 
+# A value that a sentence quotes is cut here: a record's may be a whole file.
+LONGEST_SHOWN = 80
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -81,8 +83,10 @@ def read_settings(kind: type[Kind], values: Mapping[str, Any], prefix: str = "",
         raise BadInput(f"{sentence(error, kind, prefix, owner)}") from error
 
 
-def sentence(error: ValidationError, kind: type[BaseModel], prefix: str = "", owner: str = "") -> str:
-    """The first thing that is wrong, as one sentence."""
+def sentence(
+    error: ValidationError, kind: type[BaseModel], prefix: str = "", owner: str = "", hint: bool = True
+) -> str:
+    """The first thing that is wrong, as one sentence. `hint`: whether it names what a person may have meant."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     section, field = _at(kind, path)
@@ -91,24 +95,27 @@ def sentence(error: ValidationError, kind: type[BaseModel], prefix: str = "", ow
     value = first.get("input")
     if first["type"] == "extra_forbidden":
         keys = list(section.model_fields) if section else []
-        return f"{where} is not a {f'setting of {owner}' if owner else 'key'}.{closest(path[-1], keys)}"
+        return f"{where} is not a {f'setting of {owner}' if owner else 'key'}.{closest(path[-1], keys) if hint else ''}"
+    if first["type"] == "missing":
+        return f"{where} is missing."
+    shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else f"{repr(value)[:LONGEST_SHOWN]}…"
     if first["type"] == "value_error":
-        return f"{where} is {value!r}: it {first['msg'].removeprefix('Value error, ')}."
+        return f"{where} is {shown}: it {first['msg'].removeprefix('Value error, ')}."
     if field is None:
-        return f"{where} is {value!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        return f"{where or 'the value'} is {shown}: {first['msg'][0].lower()}{first['msg'][1:]}."
     shape = (field.json_schema_extra or {}).get("shape") if isinstance(field.json_schema_extra, dict) else None
     if shape and len(path) >= 1:
         return f"{where} must be {shape}."
     choices = choices_of(field)
-    if choices:
-        return f"{where} is {value!r}.{closest(str(value), list(choices))}"
+    if choices and hint:
+        return f"{where} is {shown}.{closest(str(value), list(choices))}"
     if first["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{where} is {value}; it must {_range_words(field)}."
+        return f"{where} is {shown}; it must {_range_words(field)}."
     word = WORDS.get(type_of(field))
     if word and first["type"].split("_")[0] in ("int", "float", "bool", "string"):
-        return f"{where} is {value!r}; it must be {word}."
+        return f"{where} is {shown}; it must be {word}."
     message = first["msg"].removeprefix("Input ")
-    return f"{where} is {value!r}: it {message[0].lower()}{message[1:]}."
+    return f"{where} is {shown}: it {message[0].lower()}{message[1:]}."
 
 
 def type_of(field: FieldInfo) -> Any:
@@ -163,26 +170,37 @@ def _range_words(field: FieldInfo) -> str:
 
 def _at(kind: type[BaseModel], path: list[str]) -> tuple[type[BaseModel] | None, FieldInfo | None]:
     """The section that the last key of a path stands in, and the field that the path names or leads into."""
-    section: type[BaseModel] | None = kind
-    field: FieldInfo | None = None
-    for part in path:
-        if section is None or part not in section.model_fields:
-            return section, None if section else field
-        field = section.model_fields[part]
-        inner = type_of(field)
-        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    section, field, _ = _walk(kind, path)
     return section, field
 
 
 def _depth(kind: type[BaseModel], path: list[str]) -> int:
     """How many parts of a path are keys: what follows is a position inside a value."""
+    return _walk(kind, path)[2]
+
+
+def _walk(kind: type[BaseModel], path: list[str]) -> tuple[type[BaseModel] | None, FieldInfo | None, int]:
+    """The section, the field, and the number of parts that are keys, or positions of sections in a list or mapping."""
     section: type[BaseModel] | None = kind
+    field: FieldInfo | None = None
+    items: type[BaseModel] | None = None
     for number, part in enumerate(path):
+        if section is None and items is not None:
+            section, items = items, None
+            continue
         if section is None or part not in section.model_fields:
-            return number
-        inner = type_of(section.model_fields[part])
-        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    return len(path)
+            return section, None if section else field, number
+        field = section.model_fields[part]
+        section, items = _sections(type_of(field))
+    return section, field, len(path)
+
+
+def _sections(kind: Any) -> tuple[type[BaseModel] | None, type[BaseModel] | None]:
+    """The section that a type is, and the section that its items are."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind, None
+    items = [each for each in get_args(kind) if isinstance(each, type) and issubclass(each, BaseModel)]
+    return None, items[0] if items and get_origin(kind) in (tuple, list, dict) else None
 
 
 def whole_numbers(kind: type[BaseModel], values: Any) -> Any:

@@ -11,17 +11,53 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from pydantic import ConfigDict
+
+from vqi.deployment.costs import BundleCosts
 from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
-from vqi.platform.files import write_json
 from vqi.platform.printing import printable
+from vqi.platform.records import FileRecord, PartialRecord, read_record, write_record
 from vqi.platform.system_errors import system_error
 from vqi.platform.threads import follow_cpu_limit
 
 # A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
 REPORTS = "VQI_STEP_REPORTS"
+
+
+State = Literal["running", "succeeded", "failed"]
+
+
+class Facts(PartialRecord):
+    """What a step says beside its artefacts. Others read what is named here; the rest is for people."""
+
+    model_config = ConfigDict(extra="allow")
+    left_out: ClassVar[frozenset[str]] = frozenset({"fingerprint", "checkpoints", "costs"})
+
+    fingerprint: str | None = None
+    checkpoints: str | None = None
+    costs: BundleCosts | None = None
+
+
+class StepReport(FileRecord):
+    """What a step says of itself, to a local run; `outputs` maps an output's name to where it lies. A step that is
+    running has neither cost nor outputs; one that failed has no facts, but the `error` and the process's exit code."""
+
+    format_name: ClassVar[str] = "vqi-step/1"
+    once_without_format: ClassVar[bool] = True
+    remedy: ClassVar[str] = "run the category again"
+    left_out: ClassVar[frozenset[str]] = frozenset({"error", "exit_code", "seconds", "peak_mib", "outputs", "facts"})
+
+    step: str
+    state: State
+    error: str | None = None
+    exit_code: int | None = None
+    seconds: float | None = None
+    peak_mib: float | None = None
+    outputs: dict[str, str] | None = None
+    facts: Facts | None = None
 
 
 class Step:
@@ -47,37 +83,37 @@ def step(name: str) -> Iterator[Step]:
     follow_cpu_limit()
     trust_mounted_certificates()
     record = Step(started)
-    _report(name, {"state": "running"})
+    _write_report(StepReport(step=name, state="running"))
     try:
         yield record
     except (VqiError, OSError) as error:
         failure = error if isinstance(error, VqiError) else system_error(error)
         print(printable(f"vqi {name}: {failure}"), file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):  # the disk may be what failed
-            _report(
-                name,
-                {
-                    "state": "failed",
-                    "error": str(failure),
-                    "exit_code": failure.exit_code,
-                    **_cost(started),
-                    "outputs": record.outputs,
-                },
-            )
+            _write_report(_failure(name, str(failure), started, failure.exit_code, record.outputs))
         sys.exit(failure.exit_code)
     except MemoryError:
         sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"
         print(f"vqi {name}: {sentence}", file=sys.stderr, flush=True)
-        _report(name, {"state": "failed", "error": sentence, "exit_code": 1, **_cost(started)})
+        _write_report(_failure(name, sentence, started))
         sys.exit(1)
     except Exception as error:
         traceback.print_exc()
         sentence = f"{name} met an error of its own ({type(error).__name__}: {error}); the traceback is in its log"
-        _report(name, {"state": "failed", "error": sentence, "exit_code": 1, **_cost(started)})
+        _write_report(_failure(name, sentence, started))
         sys.exit(1)
-    cost = _cost(started)
-    print(f"vqi {name}: {cost['seconds']:.1f} s, peak {cost['peak_mib']:.0f} MiB", file=sys.stderr, flush=True)
-    _report(name, {"state": "succeeded", **cost, "outputs": record.outputs, "facts": record.facts})
+    seconds, memory = record.seconds, round(peak_mib(), 1)
+    print(f"vqi {name}: {seconds:.1f} s, peak {memory:.0f} MiB", file=sys.stderr, flush=True)
+    _write_report(
+        StepReport(
+            step=name,
+            state="succeeded",
+            seconds=seconds,
+            peak_mib=memory,
+            outputs=record.outputs,
+            facts=Facts(**record.facts),
+        )
+    )
 
 
 def peak_mib() -> float:
@@ -93,11 +129,26 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024)
 
 
-def _cost(started: float) -> dict[str, float]:
-    return {"seconds": round(time.monotonic() - started, 3), "peak_mib": round(peak_mib(), 1)}
+def _failure(
+    name: str, error: str, started: float, exit_code: int = 1, outputs: dict[str, str] | None = None
+) -> StepReport:
+    return StepReport(
+        step=name,
+        state="failed",
+        error=error,
+        exit_code=exit_code,
+        seconds=round(time.monotonic() - started, 3),
+        peak_mib=round(peak_mib(), 1),
+        outputs=outputs,
+    )
 
 
-def _report(name: str, value: dict[str, Any]) -> None:
-    folder = os.environ.get(REPORTS)
-    if folder:
-        write_json(Path(folder) / f"{name}.json", {"step": name, **value})
+def _write_report(report: StepReport) -> None:
+    if folder := os.environ.get(REPORTS):
+        write_record(Path(folder) / f"{report.step}.json", report)
+
+
+def read_step_report(folder: Path, step: str) -> StepReport | None:
+    """What a step said of itself into `folder`; None where it has not begun. Raises BadInput for a damaged file."""
+    path = Path(folder) / f"{step}.json"
+    return read_record(StepReport, path) if path.is_file() else None

@@ -6,12 +6,12 @@ import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
+from vqi.platform.records import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,7 @@ RANDOM_LABEL = "random weights (for tests only)"
 PREFIXES = ("module.", "encoder_q.", "backbone.", "encoder.", "model.")
 
 
-@dataclass(frozen=True)
-class WeightsOrigin:
+class WeightsOrigin(Record):
     """Where a network's weights came from, as reports show it. `sha256` is that of the weights file, empty where there
     is none."""
 
@@ -41,7 +40,9 @@ def load_weights(network: str, weights: str, sha256: str = "") -> tuple[dict[str
     """
     if weights == "imagenet":
         path, label = _imagenet_file(network)
-        return _read(path, weights, sha256, "backbone.sha256"), WeightsOrigin("imagenet", label, sha256_of(path))
+        return _read(path, weights, sha256, "backbone.sha256"), WeightsOrigin(
+            kind="imagenet", label=label, sha256=sha256_of(path)
+        )
     return load_stored(
         weights,
         sha256,
@@ -65,11 +66,15 @@ def load_stored(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / (Path(weights).name or "weights")
             download_file(weights, path)
-            return _read(path, weights, sha256, sha256_setting), WeightsOrigin("s3", weights, sha256_of(path))
+            return _read(path, weights, sha256, sha256_setting), WeightsOrigin(
+                kind="s3", label=weights, sha256=sha256_of(path)
+            )
     path = Path(weights).expanduser()
     if not weights or not path.is_file():
         raise BadInput(f"{setting} is {weights!r}, but there is no such file; {advice}.")
-    return _read(path, str(path), sha256, sha256_setting), WeightsOrigin("file", path.name, sha256_of(path))
+    return _read(path, str(path), sha256, sha256_setting), WeightsOrigin(
+        kind="file", label=path.name, sha256=sha256_of(path)
+    )
 
 
 def _imagenet_file(network: str) -> tuple[Path, str]:

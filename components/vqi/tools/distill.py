@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -17,18 +18,38 @@ from vqi.detectors.compute import to_device
 from vqi.detectors.efficient_ad import EfficientAd
 from vqi.detectors.learner import TrainingImages
 from vqi.detectors.registry import create
-from vqi.detectors.settings import BackboneSettings
+from vqi.detectors.settings import BackboneSettings, WholeBackbone
 from vqi.detectors.storage import versions
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
-from vqi.platform.files import sha256_of, write_json, write_whole
+from vqi.platform.files import write_whole
+from vqi.platform.records import FileRecord, Pair, write_record
+from vqi.storage.weights import WeightsOrigin
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop
+from vqi.training.record import LoopRecord
 from vqi.training.settings import TrainSettings
 
-FORMAT = "vqi-teacher/1"
 METHOD = "efficient_ad"
+
+
+class TeacherRecord(FileRecord):
+    """The file beside a teacher's weights: how they came about, and their `sha256`. `images` counts the pictures."""
+
+    format_name: ClassVar[str] = "vqi-teacher/1"
+    remedy: ClassVar[str] = "distil again"
+
+    model_size: str
+    channels: int
+    input_size: Pair[int]
+    backbone: WholeBackbone
+    weights: WeightsOrigin
+    images: int
+    seed: int
+    training: LoopRecord
+    versions: dict[str, str]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,7 @@ def distill(
     seed: int,
     teacher: Path,
     budgets: TrainSettings | None = None,
-) -> dict[str, Any]:
+) -> TeacherRecord:
     """Write the teacher's weights to `teacher` (safetensors) and, beside it with the suffix .json, how they came about;
     returns the latter.
 
@@ -83,7 +104,7 @@ def distill(
     return launch(task.budgets.processes, learn, task)
 
 
-def learn(group: Group, task: Task) -> dict[str, Any]:
+def learn(group: Group, task: Task) -> TeacherRecord:
     """Distil in this process, one of `group`; rank 0 writes the files."""
     compute = task.compute.of_process(group.rank) if group.size > 1 else task.compute
     with contextmanager(source_images)(task.source, task.geometry, "the source") as images:
@@ -107,26 +128,27 @@ def learn(group: Group, task: Task) -> dict[str, Any]:
             group=group,
         )
         training = loop.run(_Batches(images, compute.batch_size))
-        notes = {
-            "format": FORMAT,
-            "model_size": detector.settings.model_size,
-            "channels": detector.settings.channels,
-            "input_size": list(detector.input_size),
-            "backbone": detector.backbone.settings.model_dump(),
-            "weights": asdict(detector.backbone.origin),
-            "images": len(images),
-            "seed": task.seed,
-            "training": training.to_dict(),
-            "versions": versions(),
-        }
-    if group.rank == 0:
-        from safetensors.torch import save
+        images_seen = len(images)
+    from safetensors.torch import save
 
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.teacher.state_dict().items()}
-        write_whole(task.teacher, save(state))
-        notes["sha256"] = sha256_of(task.teacher)
-        write_json(task.teacher.with_suffix(".json"), notes)
-    return notes
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.teacher.state_dict().items()}
+    weights = save(state)
+    record = TeacherRecord(
+        model_size=detector.settings.model_size,
+        channels=detector.settings.channels,
+        input_size=detector.input_size,
+        backbone=detector.backbone.settings,
+        weights=detector.backbone.origin,
+        images=images_seen,
+        seed=task.seed,
+        training=training.record,
+        versions=versions(),
+        sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    if group.rank == 0:
+        write_whole(task.teacher, weights)
+        write_record(task.teacher.with_suffix(".json"), record)
+    return record
 
 
 class _Batches:
@@ -151,8 +173,8 @@ def _checkpoints(detector: EfficientAd, task: Task, images: int) -> Checkpoints 
         "source": task.source,
         "images": images,
         "backbone": detector.backbone.settings.model_dump(),
-        "weights": asdict(detector.backbone.origin),
-        "geometry": task.geometry.to_dict(),
+        "weights": detector.backbone.origin.values(),
+        "geometry": task.geometry.model_dump(),
         "seed": task.seed,
         "precision": task.compute.precision,
         "budgets": task.budgets.model_dump(exclude={"max_seconds", "checkpoints", "processes"}),

@@ -8,9 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from vqi.deployment.bundle_files import INDEX
 from vqi.platform.errors import BadInput
 
-INDEX_TENSORS, MEMORY_BANK = "index.safetensors", "memory_bank"
+MEMORY_BANK = "memory_bank"
 
 
 def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
@@ -30,11 +31,10 @@ def write_faiss_index(source: Path, out: Path) -> tuple[int, int]:
     except ImportError as error:
         raise BadInput("faiss is not installed here; install faiss-cpu (or vqi[faiss]).") from error
 
-    file = Path(source) / INDEX_TENSORS
+    file = Path(source) / INDEX
     if not file.is_file():
         raise BadInput(
-            f"{source} has no {INDEX_TENSORS}; give the folder of a bundle or of an index whose method keeps a "
-            "memory bank."
+            f"{source} has no {INDEX}; give the folder of a bundle or of an index whose method keeps a memory bank."
         )
     try:
         bank = load_file(file).get(MEMORY_BANK)

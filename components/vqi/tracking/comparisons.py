@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.records import Items, Record, parse_json, parse_part
 from vqi.tracking.runs import experiment_id, shown_address, tracking_address, tracking_client
 
 if TYPE_CHECKING:
@@ -31,6 +34,16 @@ def trial_tags(comparison: str) -> dict[str, str]:
     """The tags that make a run a trial, from RUN/TRIAL; none from ''."""
     parent, _, trial = comparison.partition("/")
     return {PARENT: parent, TRIAL: trial} if comparison else {}
+
+
+class PlannedTrial(Record):
+    """What a comparison knows of a trial that may never report; `parameters` are those of its run."""
+
+    trial: str
+    category: str
+    method: str
+    label: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,19 +80,22 @@ class Comparison:
             runs = _search(client, experiment_id(client, experiment), f"tags.`{COMPARISON}` = '{key}'", 1)
             return Comparison(address, runs[0].info.run_id) if runs else None
 
-    def write_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
-        """Store what was planned."""
+    def write_trials(self, trials: Sequence[PlannedTrial]) -> None:
+        """Store what was planned, a list without a format of its own."""
         with tracking_client(self.address) as client:
-            client.log_text(self.run_id, json.dumps(list(trials), indent=2), TRIALS)
+            client.log_text(self.run_id, json.dumps([trial.values() for trial in trials], indent=2), TRIALS)
 
-    def read_trials(self) -> list[dict[str, Any]]:
-        """What was planned. Raises RunFailed where it was not stored."""
-        planned = self.read_json(self.run_id, TRIALS)
-        if not isinstance(planned, list):
-            raise RunFailed(
-                f"The comparison {self.run_id} in MLflow does not hold its {TRIALS}; look at its first step."
-            )
-        return planned
+    def read_trials(self) -> tuple[PlannedTrial, ...]:
+        """What was planned. Raises RunFailed where it was not stored, or is damaged."""
+        text = self.read_text(self.run_id, TRIALS)
+        where = f"{TRIALS} of the comparison {self.run_id} in MLflow"
+        if text is None:
+            raise RunFailed(f"{where} is missing; look at its first step.")
+        try:
+            value = {"trials": parse_json(text, where, "look at its first step")}
+            return parse_part(_Planned, value, where, "look at its first step").trials
+        except BadInput as error:
+            raise RunFailed(str(error)) from error
 
     def trial_runs(self) -> dict[str, TrialRun]:
         """The finished run of each trial, the latest where a trial was run again."""
@@ -97,15 +113,14 @@ class Comparison:
             for key, value in trial_tags(f"{self.run_id}/{trial}").items():
                 client.set_tag(run_id, key, value)
 
-    def read_json(self, run_id: str, name: str) -> Any:
-        """A JSON file that a run stored; None where it has none, or none that can be read."""
+    def read_text(self, run_id: str, name: str) -> str | None:
+        """A text file that a run stored; None where it has none."""
         with tempfile.TemporaryDirectory() as folder, tracking_client(self.address) as client:
             if name not in {item.path for item in client.list_artifacts(run_id)}:
                 return None
-            try:
-                return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
-            except ValueError:
-                return None
+            stored = Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+        # What is no UTF-8 is no JSON either, and is refused as such.
+        return stored.decode("utf-8", "replace")
 
     def finish(self, metrics: Mapping[str, float], files: Sequence[Path], complete: bool) -> None:
         """Record the outcome; FAILED where trials are missing."""
@@ -119,6 +134,10 @@ class Comparison:
     @property
     def shown_address(self) -> str:
         return shown_address(self.address)
+
+
+class _Planned(Record):
+    trials: Items[PlannedTrial]
 
 
 def _needed(uri: str) -> str:

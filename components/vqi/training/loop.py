@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vqi.detectors.interface import ImageBatches
 from vqi.detectors.learner import Learner, Schedule, TrainingImages, Views
+from vqi.evaluation.training_summary import Point
 from vqi.platform.devices import Compute, is_out_of_memory
 from vqi.platform.errors import RunFailed, VqiError
 from vqi.platform.progress import Progress
@@ -32,6 +33,7 @@ from vqi.training.history import History
 from vqi.training.layouts import lay_out_gradients
 from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
 from vqi.training.prefetching import Prefetcher
+from vqi.training.record import LoopRecord
 from vqi.training.settings import LARGEST, HasBudget, TrainSettings
 
 # At most so often is a checkpoint written, seconds.
@@ -64,9 +66,11 @@ class Training:
     points: list[dict[str, float]]
     tracked: dict[str, Tensor] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without the tensors."""
-        return {key: value for key, value in vars(self).items() if key != "tracked"}
+    @property
+    def record(self) -> LoopRecord:
+        """Without the tensors."""
+        values = {key: value for key, value in vars(self).items() if key not in ("tracked", "points")}
+        return LoopRecord(**values, points=tuple(Point(**point) for point in self.points))
 
 
 @dataclass

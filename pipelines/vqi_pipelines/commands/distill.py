@@ -36,7 +36,7 @@ def distill(
 
     category = load_category("distill", [*(set_ or []), f"data.source={source}", "method.name=efficient_ad"])
     check_writable(out)
-    notes = run(
+    record = run(
         source=category.data.source,
         settings=category.method_settings,
         backbone=category.backbone,
@@ -46,13 +46,13 @@ def distill(
         teacher=out,
         budgets=category.training,
     )
-    training = notes["training"]
+    training = record.training
     typer.echo(
-        f"{training['steps']} steps of {training['batch_size']} images in {training['seconds']:.0f} s, of "
-        f"{notes['images']} pictures; "
-        f"loss {training['points'][0]['loss']:.3f} at first, {training['points'][-1]['loss']:.3f} at last."
+        f"{training.steps} steps of {training.batch_size} images in {training.seconds:.0f} s, of {record.images} "
+        f"pictures; loss {training.points[0].losses['loss']:.3f} at first, {training.points[-1].losses['loss']:.3f} at "
+        "last."
     )
     typer.echo(
         f"Teacher: {printable(str(out))}\nUse it: --set method.settings.teacher={printable(str(out))}\nsha256: "
-        f"{notes['sha256']}"
+        f"{record.sha256}"
     )

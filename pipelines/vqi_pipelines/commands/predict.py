@@ -69,7 +69,8 @@ def predict(
     """
     import json
 
-    from vqi.deployment.prediction_writer import JSON, PredictionWriter, check_destination
+    from vqi.deployment.prediction_record import PREDICTIONS
+    from vqi.deployment.prediction_writer import PredictionWriter, check_destination
     from vqi.deployment.predictor import Predictor
     from vqi.platform.files import whole_folder
     from vqi.platform.printing import printable
@@ -97,24 +98,26 @@ def predict(
             record = writer.add(result)
             if json_output:
                 progress.advance()
-            elif "error" not in record:
-                typer.echo(f"{record['decision']:11}  {record['score']:10.4f}  {printable(record['image'])}")
+            elif record.error is None:
+                typer.echo(f"{record.decision:11}  {record.score:10.4f}  {printable(record.image)}")
         summary = writer.finish()
-    counts = summary["counts"]
+    counts = summary.counts
     if json_output:
-        typer.echo(json.dumps(summary, indent=2, allow_nan=False))
+        typer.echo(json.dumps(summary.values(), indent=2, allow_nan=False))
     else:
         threshold_used = predictor.sidecar.thresholds.image
-        numbers = ", ".join(f"{counts[kind]} {kind}" for kind in ("good", "defect", "implausible", "unreadable"))
-        typer.echo(f"{counts['images']} images: {numbers}.")
+        numbers = ", ".join(
+            f"{getattr(counts, kind)} {kind}" for kind in ("good", "defect", "implausible", "unreadable")
+        )
+        typer.echo(f"{counts.images} images: {numbers}.")
         typer.echo(f"Defect: a score above {threshold_used:.4f}. {predictor.sidecar.calibration.guarantee}")
         typer.echo(predictor.sidecar.plausibility.sentence)
-        typer.echo(f"Predictions: {printable(str(out / JSON))}")
+        typer.echo(f"Predictions: {printable(str(out / PREDICTIONS))}")
     for record in writer.records:
-        for sentence in (record.get("error"), record.get("implausible")):
+        for sentence in (record.error, record.implausible):
             if sentence:
                 typer.echo(f"vqi predict: {printable(sentence)}", err=True)
-    if counts["unreadable"] or counts["implausible"]:
+    if counts.unreadable or counts.implausible:
         raise typer.Exit(BadInput.exit_code)
 
 

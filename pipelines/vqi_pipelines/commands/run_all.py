@@ -42,9 +42,9 @@ def run_all_command(
     trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])
     done = run_all(trials, out, lambda line: print(line, file=sys.stderr, flush=True), parallel)
     if json_output:
-        print(json.dumps(done.summary, indent=2, allow_nan=False))
+        print(json.dumps(done.comparison.values(), indent=2, allow_nan=False))
     else:
         print(printable(f"{'Comparison:':15}{done.page}"))
-        print(printable(f"{'MLflow:':15}{done.summary['tracking_uri']}"))
+        print(printable(f"{'MLflow:':15}{done.comparison.tracking_uri}"))
     if done.exit_code:
         sys.exit(done.exit_code)

@@ -17,6 +17,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from vqi.deployment.bundle_files import INDEX, SIDECAR
 from vqi.deployment.exports.export_format import ExportFormat, covers
 from vqi.platform.errors import BadInput, closest
 
@@ -31,8 +32,6 @@ PRECISION = r"^[a-z0-9]{1,16}$"
 BUNDLE_FILE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 # A package with its extras, as pip takes it.
 PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?$"
-# What every bundle has beside its formats' files.
-OTHER_FILES = ("bundle.json", "index.safetensors")
 
 
 @cache
@@ -95,7 +94,7 @@ def _incomplete(kind: type[ExportFormat]) -> str:
     if not (isinstance(files, tuple) and files and all(isinstance(file, str) for file in files)):
         return "its files are not a tuple of names"
     if unusable := [
-        file for file in files if not re.fullmatch(BUNDLE_FILE, file.removesuffix("/")) or file in OTHER_FILES
+        file for file in files if not re.fullmatch(BUNDLE_FILE, file.removesuffix("/")) or file in (SIDECAR, INDEX)
     ]:
         return f"its file {unusable[0]!r} cannot be in a bundle"
     return ""

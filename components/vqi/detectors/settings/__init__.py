@@ -13,7 +13,7 @@ import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
 
-from vqi.detectors.settings.backbone import BackboneSettings
+from vqi.detectors.settings.backbone import BackboneSettings, WholeBackbone
 from vqi.detectors.settings.fields import Budget, MethodSettings
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.settings import extra_of, read_settings
@@ -23,6 +23,7 @@ __all__ = [
     "BackboneSettings",
     "Budget",
     "MethodSettings",
+    "WholeBackbone",
     "local_paths",
     "method_names",
     "parse_settings",

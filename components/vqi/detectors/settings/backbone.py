@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic.config import JsonDict
 
+from vqi.platform.records import complete
 from vqi.platform.settings import Names, Settings, parse_numbers
 
 # Of RGB in [0, 1]: torchvision's transforms for its ImageNet weights.
@@ -45,3 +46,7 @@ class BackboneSettings(Settings):
         if not all(math.isfinite(v) and v > 0 for v in value):
             raise ValueError("must be three numbers above 0")
         return value
+
+
+# A backbone's settings as a part of records: what is missing is never a default.
+WholeBackbone = Annotated[BackboneSettings, complete(BackboneSettings)]

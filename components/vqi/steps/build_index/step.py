@@ -6,19 +6,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vqi.batches.scoring import TensorBatches
-from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
+from vqi.dataset.splits import CalibrationKind
 from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
 from vqi.detectors.compute import to_device
-from vqi.detectors.storage import load_network, read_network_notes, save_index
+from vqi.detectors.storage import load_network, save_index
+from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
-from vqi.platform.files import whole_folder, write_json
+from vqi.platform.files import whole_folder
 from vqi.steps.build_index.settings import StepSettings
-
-CALIBRATION = "calibration.json"
+from vqi.training.record import read_network_notes
 
 
 def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: Path) -> None:
@@ -31,13 +30,12 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
     Dataset, or there are too few normals.
     """
     data, compute = Dataset(dataset), settings.compute
-    notes = read_network_notes(network)["notes"]
-    if notes.get("dataset_fingerprint") != data.manifest.fingerprint:
+    notes = read_network_notes(network)
+    if notes.dataset_fingerprint != data.manifest.fingerprint:
         raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
-    geometry = Geometry.from_dict(notes["geometry"])
+    geometry = notes.geometry
     detector = to_device(load_network(network), compute)
-    training = notes.get("training", {})
-    held_out_paths = set(training.get("held_out", ()))
+    held_out_paths = notes.held_out
     normals = [sample for sample in data.samples("train", "good") if sample.path not in held_out_paths]
 
     def batches(numbers: Sequence[int]) -> TensorBatches:
@@ -60,7 +58,7 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
     promised, held_out = bool(unseen), unseen or held_out
     # Features are worth keeping only where refits will ask for them again.
     embeddings = Embeddings(
-        detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or training else {})
+        detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or notes.training else {})
     )
     detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
     detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
@@ -73,7 +71,7 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
                 detector.index,
             )
         )
-    elif training and not detector.index:
+    elif notes.training and not detector.index:
         folds, samples, scores = (
             None,
             normals,
@@ -82,14 +80,14 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
     else:
         samples = normals
         folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
-    kind = "split" if promised else "seen" if held_out or training else "cross"
+    kind: CalibrationKind = "split" if promised else "seen" if held_out or notes.training else "cross"
     if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
         kind = "seen"
-    images: list[dict[str, Any]] = [
-        {"path": sample.path, "group": sample.group_key} | score._asdict()
+    images = tuple(
+        CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
         for sample, score in zip(samples, scores, strict=True)
-    ]
+    )
+    parts = len({sample.group_key for sample in (*normals, *held_out)})
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
-        parts = len({sample.group_key for sample in (*normals, *held_out)})
-        write_json(folder / CALIBRATION, {"kind": kind, "folds": folds, "parts": parts, "images": images})
+        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts, images=images))

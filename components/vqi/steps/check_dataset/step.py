@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqi.dataset.check_page import check_page
+from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
 from vqi.dataset.inspection import inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
-from vqi.platform.files import write_json, write_whole
+from vqi.platform.files import write_whole
 from vqi.steps.check_dataset.settings import StepSettings
 
 
@@ -33,7 +34,7 @@ def check_dataset(
     inspections = inspect_samples(data, geometry, pictured)
     result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
     write_whole(page, check_page(result, data.manifest, inspections, geometry))
-    write_json(verdict, result.to_dict())
+    write_check(verdict, result.record)
     # The first errors are the sentence that the check ends with: nothing is reported twice.
     ended_with = result.errors[:REASONS]
     listed = [finding for finding in result.findings if finding not in ended_with]

@@ -3,18 +3,15 @@ photographs by every method."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from vqi.evaluation.charts import line_style, roc_overlay
 from vqi.pages.page import render
-from vqi.steps.compare.trial_result import FIGURES, MethodMean, TrialResult, best, by_category, method_means, shown
-
-# A picture came as text from a store; anything but this stays out of the page.
-PICTURE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+={0,2}\Z")
+from vqi.steps.compare.comparison import Figures, MeanFigures
+from vqi.steps.compare.trial_result import FIGURES, TrialResult, best, by_category, method_means, shown
 
 
 def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
@@ -32,8 +29,8 @@ def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
         means=_mean_rows(means),
         uneven=len(
             {
-                frozenset(trial.category for trial in trial_results if trial.results and trial.label == mean.label)
-                for mean in means
+                frozenset(trial.category for trial in trial_results if trial.results and trial.label == label)
+                for label in means
             }
         )
         > 1,
@@ -41,35 +38,31 @@ def comparison_page(title: str, trial_results: Sequence[TrialResult]) -> str:
     )
 
 
-def _mean_rows(means: list[MethodMean]) -> list[dict[str, Any]]:
-    rows = []
-    for mean in means:
-        tops = {name: best([other.means for other in means], name) for name in FIGURES}
-        rows.append({"label": mean.label, "trials": mean.trials, "cells": _cells(mean.means, tops)})
-    return rows
+def _mean_rows(means: Mapping[str, MeanFigures]) -> list[dict[str, Any]]:
+    tops = {name: best(means.values(), name) for name in FIGURES}
+    return [{"label": label, "trials": mean.trials, "cells": _cells(mean, tops)} for label, mean in means.items()]
 
 
-def _cells(figures: dict[str, float], tops: dict[str, str]) -> list[tuple[str, bool]]:
+def _cells(figures: Figures, tops: Mapping[str, str]) -> list[tuple[str, bool]]:
     """Each figure as text, and whether it is the best of its column."""
-    texts = {name: shown(name, figures.get(name)) for name in FIGURES}
+    texts = {name: shown(name, figures.figure(name)) for name in FIGURES}
     return [(text, text == tops[name]) for name, text in texts.items()]
 
 
 def _category(name: str, trials: list[TrialResult], labels: list[str]) -> dict[str, Any]:
-    """What the page shows of a category; a method has one colour in all of them, by its place in `labels`."""
+    """What the page shows of a category; a method has one colour in all of them, by its position in `labels`."""
     tops = {figure: best([trial.figures for trial in trials], figure) for figure in FIGURES}
     curves = [(trial.label, labels.index(trial.label), trial.roc) for trial in trials if len(trial.roc) > 1]
-    fingerprints = {trial.results.get("dataset_fingerprint") for trial in trials if trial.results}
-    results = next((trial.results for trial in trials if trial.results), {})
+    evaluated = [trial.results for trial in trials if trial.results]
     return {
         "name": name,
         "rows": [{"trial": trial, "cells": _cells(trial.figures, tops)} for trial in trials],
         "roc": roc_overlay(curves) if curves else Markup(),
         "key": [(label, *line_style(position)) for label, position, _ in curves],
         "photographs": _photographs(trials),
-        "fingerprint": str(results.get("dataset_fingerprint", ""))[:12],
-        "several_sets": len(fingerprints) > 1,
-        "counts": results.get("counts", {}),
+        "fingerprint": evaluated[0].dataset_fingerprint[:12] if evaluated else "",
+        "several_sets": len({results.dataset_fingerprint for results in evaluated}) > 1,
+        "counts": evaluated[0].counts if evaluated else None,
     }
 
 
@@ -78,17 +71,10 @@ def _photographs(trials: list[TrialResult]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         for example in trial.examples:
-            if not all(PICTURE.match(str(example.get(name, ""))) for name in ("photograph", "heatmap")):
-                continue
-            path = str(example.get("path", ""))
+            # Data addresses: the record takes nothing else.
+            photograph, heatmap = Markup(example.photograph), Markup(example.heatmap)
             row = rows.setdefault(
-                path,
-                {
-                    "path": path,
-                    "defect": example.get("defect", ""),
-                    "photograph": Markup(example["photograph"]),
-                    "maps": [],
-                },
+                example.path, {"path": example.path, "defect": example.defect, "photograph": photograph, "maps": []}
             )
-            row["maps"].append((trial.label, Markup(example["heatmap"]), str(example.get("decision", ""))))
+            row["maps"].append((trial.label, heatmap, example.decision))
     return list(rows.values())

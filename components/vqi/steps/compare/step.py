@@ -7,25 +7,24 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from vqi.evaluation.results import EXAMPLES, RESULTS
-from vqi.platform.errors import RunFailed
-from vqi.platform.files import write_json, write_whole
+from vqi.evaluation.records import EXAMPLES, RESULTS, ComparedPhotograph, parse_examples, parse_results
+from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.files import write_whole
+from vqi.steps.compare.comparison import COMPARISON, ComparisonRecord, write_comparison_record
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
-from vqi.steps.compare.trial_result import FIGURES, TrialResult, method_means
-from vqi.tracking.comparisons import Comparison, TrialRun
+from vqi.steps.compare.trial_result import FIGURES, Costs, TrialResult, method_means
+from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 
-COSTS = ("latency_ms", "bundle_mib", "seconds")
-SUMMARY, PAGE = "comparison.json", "comparison.html"
+PAGE = "comparison.html"
 NOT_EVALUATED = "it did not come to an evaluation; the log of its first step that failed says why"
 NOT_EXPORTED = "it was evaluated, but no bundle was exported"
 
 
-def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> dict[str, Any]:
+def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> ComparisonRecord:
     """Write `page` of the comparison that plan_trials began under `key`, complete its MLflow run, and return its
-    summary.
+    record.
 
     A trial that left nothing is listed as failed. Raises RunFailed where the comparison was never begun or MLflow does
     not answer.
@@ -39,62 +38,74 @@ def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> dict
 def gather(comparison: Comparison) -> list[TrialResult]:
     """What came of every trial that was planned, as MLflow knows it."""
     runs = comparison.trial_runs()
-    return [_trial_result(comparison, planned, runs.get(str(planned["trial"]))) for planned in comparison.read_trials()]
+    return [_trial_result(comparison, planned, runs.get(planned.trial)) for planned in comparison.read_trials()]
 
 
 def write_comparison(
     title: str, trial_results: Sequence[TrialResult], page: Path, comparison: Comparison | None
-) -> dict[str, Any]:
-    """Write the page, print the table, complete the comparison's MLflow run where there is one; returns the summary."""
+) -> ComparisonRecord:
+    """Write the page, print the table, complete the comparison's MLflow run where there is one; returns the record."""
     write_whole(page, comparison_page(title, trial_results))
     print(comparison_table(trial_results), file=sys.stderr, flush=True)
-    summary = summarise(trial_results)
+    record = summarise(trial_results)
     if comparison is not None:
         with tempfile.TemporaryDirectory() as folder:
-            write_json(Path(folder) / SUMMARY, summary)
+            write_comparison_record(Path(folder), record)
             write_whole(Path(folder) / PAGE, page.read_bytes())
-            complete = summary["failed"] == 0
-            comparison.finish(flat_metrics(summary), [Path(folder) / SUMMARY, Path(folder) / PAGE], complete)
-    return summary
+            files = [Path(folder) / COMPARISON, Path(folder) / PAGE]
+            comparison.finish(flat_metrics(record), files, complete=record.failed == 0)
+    return record
 
 
-def summarise(trial_results: Sequence[TrialResult]) -> dict[str, Any]:
-    """The comparison as JSON values."""
-    return {
-        "trials": [trial_result.to_dict() for trial_result in trial_results],
-        "failed": sum(not trial_result.complete for trial_result in trial_results),
-        "means": {mean.label: {"trials": mean.trials, **mean.means} for mean in method_means(trial_results)},
-    }
+def summarise(trial_results: Sequence[TrialResult]) -> ComparisonRecord:
+    """The comparison in numbers."""
+    return ComparisonRecord(
+        trials=tuple(trial_result.row for trial_result in trial_results),
+        failed=sum(not trial_result.complete for trial_result in trial_results),
+        means=method_means(trial_results),
+    )
 
 
-def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:
+def flat_metrics(record: ComparisonRecord) -> dict[str, float]:
     """The means by names that MLflow and KFP both take, with the counts of trials."""
-    named = {
-        label: "".join(c if (c.isascii() and c.isalnum()) or c in "_-. " else " " for c in label)[:120].strip()
-        for label in summary["means"]
-    }
     means = {
-        f"{named[label]}/{name}": round(row[name], 6)
-        for label, row in summary["means"].items()
+        f"{_plain(label)}/{name}": round(value, 6)
+        for label, row in record.means.items()
         for name in FIGURES
-        if name in row
+        if (value := row.figure(name)) is not None
     }
-    return {"trials": float(len(summary["trials"])), "failed": float(summary["failed"]), **means}
+    return {"trials": float(len(record.trials)), "failed": float(record.failed), **means}
 
 
-def _trial_result(comparison: Comparison, planned: dict[str, Any], run: TrialRun | None) -> TrialResult:
-    mark, category, method, label = (str(planned.get(name, "")) for name in ("trial", "category", "method", "label"))
-    trial = TrialResult(mark, category, method, label, reason=NOT_EVALUATED)
-    results = comparison.read_json(run.run_id, RESULTS) if run else None
-    if run is None or not isinstance(results, dict):
+def _plain(label: str) -> str:
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-. " else " " for c in label)[:120].strip()
+
+
+def _trial_result(comparison: Comparison, planned: PlannedTrial, run: TrialRun | None) -> TrialResult:
+    trial = TrialResult(planned.trial, planned.category, planned.method, planned.label, reason=NOT_EVALUATED)
+    text = comparison.read_text(run.run_id, RESULTS) if run else None
+    if run is None or text is None:
         return trial
-    examples = comparison.read_json(run.run_id, EXAMPLES)
-    costs = {name: run.metrics[name] for name in COSTS if name in run.metrics}
+    try:
+        results = parse_results(text)
+    except BadInput as error:  # stored by another version, or damaged
+        return replace(trial, reason=str(error).removesuffix("."), run_id=run.run_id)
+    costs = Costs(run.metrics.get("latency_ms"), run.metrics.get("bundle_mib"), run.metrics.get("seconds"))
     return replace(
         trial,
         results=results,
         costs=costs,
-        examples=tuple(item for item in examples if isinstance(item, dict)) if isinstance(examples, list) else (),
-        reason="" if "bundle_mib" in costs else NOT_EXPORTED,
+        examples=_examples(comparison, run),
+        reason="" if costs.bundle_mib is not None else NOT_EXPORTED,
         run_id=run.run_id,
     )
+
+
+def _examples(comparison: Comparison, run: TrialRun) -> tuple[ComparedPhotograph, ...]:
+    """The photographs that a trial shows; none where they cannot be read: the numbers count without them."""
+    text = comparison.read_text(run.run_id, EXAMPLES)
+    try:
+        return () if text is None else parse_examples(text)
+    except BadInput as error:
+        print(f"The photographs of {run.run_id} are not shown: {error}", file=sys.stderr, flush=True)
+        return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vqi.platform.printing import printable
+from vqi.steps.compare.comparison import Figures
 from vqi.steps.compare.trial_result import TrialResult, by_category, method_means, shown
 
 COLUMNS = {
@@ -32,15 +33,15 @@ def comparison_table(trial_results: Sequence[TrialResult]) -> str:
     means = method_means(trial_results)
     if means:
         lines.append("mean of each method")
-        lines += [f"  {_short(mean.label):{width}}{_cells(mean.means)}  of {mean.trials}" for mean in means]
+        lines += [f"  {_short(label):{width}}{_cells(mean)}  of {mean.trials}" for label, mean in means.items()]
     lines += [
         printable(f"! {trial.category}, {trial.label}: {trial.reason}") for trial in trial_results if not trial.complete
     ]
     return "\n".join(lines)
 
 
-def _cells(figures: dict[str, float]) -> str:
-    return "".join(shown(name, figures.get(name)).rjust(13) for name in COLUMNS)
+def _cells(figures: Figures) -> str:
+    return "".join(shown(name, figures.figure(name)).rjust(13) for name in COLUMNS)
 
 
 def _short(label: str) -> str:

@@ -1,13 +1,14 @@
-"""What came of each trial of a comparison, as numbers side by side. What is read here was stored by other steps and is
-not trusted to be whole."""
+"""What came of each trial of a comparison, as numbers side by side."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+
+from vqi.evaluation.records import ComparedPhotograph, Results
+from vqi.steps.compare.comparison import Figures, MeanFigures, TrialRow
 
 # Name, what a person is told, how it is written, and whether more is better. The names are short: the table must fit
 # KFP's panel.
@@ -24,75 +25,82 @@ FIGURES: dict[str, tuple[str, str, bool]] = {
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """One trial.
+class Costs:
+    """Those of FIGURES that depend on machine and day; None where a cost is not known."""
 
-    `results` is its results.json, empty where it never came to an evaluation; `costs` are those of FIGURES that depend
-    on machine and day; `reason` says in a sentence why something is missing.
-    """
+    latency_ms: float | None = None
+    bundle_mib: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial. `results` is None where it never came to an evaluation; `reason` says in a sentence why something is
+    missing."""
 
     trial: str
     category: str
     method: str
     label: str
-    results: Mapping[str, Any] = field(default_factory=dict)
-    costs: Mapping[str, Any] = field(default_factory=dict)
-    examples: tuple[dict[str, Any], ...] = ()
+    results: Results | None = None
+    costs: Costs = Costs()
+    examples: tuple[ComparedPhotograph, ...] = ()
     reason: str = ""
     run_id: str = ""
 
     @property
     def complete(self) -> bool:
-        return bool(self.results) and not self.reason
+        return self.results is not None and not self.reason
 
     @property
-    def figures(self) -> dict[str, float]:
-        """The FIGURES that are there, finite numbers all."""
-        values = {**_mapping(self.results.get("metrics")), **self.costs}
-        return {name: float(values[name]) for name in FIGURES if _number(values.get(name))}
+    def figures(self) -> Figures:
+        """What there is to compare."""
+        metrics = self.results.metrics if self.results else None
+        return Figures(
+            image_auroc=metrics.image_auroc if metrics else None,
+            pixel_auroc=metrics.pixel_auroc if metrics else None,
+            aupro=metrics.aupro if metrics else None,
+            recall=metrics.recall if metrics else None,
+            false_reject_rate=metrics.false_reject_rate if metrics else None,
+            latency_ms=_finite(self.costs.latency_ms),
+            bundle_mib=_finite(self.costs.bundle_mib),
+            seconds=_finite(self.costs.seconds),
+        )
 
     @property
     def roc(self) -> list[tuple[float, float]]:
         """Points (good parts rejected, defects found) of its ROC; none where the set has one label alone."""
-        points = self.results.get("roc")
-        pairs = [point[:2] for point in points if isinstance(point, list)] if isinstance(points, list) else []
-        return [
-            (float(x), float(y)) for x, y in (pair for pair in pairs if len(pair) == 2) if _number(x) and _number(y)
-        ]
+        return [(false, true) for false, true, _ in self.results.roc] if self.results else []
 
-    def to_dict(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in ("trial", "category", "method", "label", "reason", "run_id")}
-        fingerprint = self.results.get("dataset_fingerprint", "")
-        return {**fields, "complete": self.complete, "fingerprint": fingerprint, "figures": self.figures}
-
-
-@dataclass(frozen=True)
-class MethodMean:
-    """Means of one method over the categories it was measured on; `counts` says over how many trials each mean was
-    taken."""
-
-    label: str
-    trials: int
-    means: dict[str, float]
-    counts: dict[str, int]
+    @property
+    def row(self) -> TrialRow:
+        """As the comparison's file holds it."""
+        return TrialRow(
+            trial=self.trial,
+            category=self.category,
+            method=self.method,
+            label=self.label,
+            reason=self.reason,
+            run_id=self.run_id,
+            complete=self.complete,
+            fingerprint=self.results.dataset_fingerprint if self.results else "",
+            figures=self.figures,
+        )
 
 
-def method_means(trial_results: Iterable[TrialResult]) -> list[MethodMean]:
-    """Means by label, in the order of the trials, of those that came to an evaluation."""
-    by_label: dict[str, list[dict[str, float]]] = {}
+def method_means(trial_results: Iterable[TrialResult]) -> dict[str, MeanFigures]:
+    """Means by label, in the order of the trials, of those that came to an evaluation: of each figure over the trials
+    that have it."""
+    by_label: dict[str, list[Figures]] = {}
     for trial_result in trial_results:
         if trial_result.results:
             by_label.setdefault(trial_result.label, []).append(trial_result.figures)
-    rows = []
-    for label, figures in by_label.items():
-        values = {name: [row[name] for row in figures if name in row] for name in FIGURES}
-        filled = {name: column for name, column in values.items() if column}
-        rows.append(
-            MethodMean(
-                label, len(figures), {n: fmean(c) for n, c in filled.items()}, {n: len(c) for n, c in filled.items()}
-            )
-        )
-    return rows
+    return {label: _mean(rows) for label, rows in by_label.items()}
+
+
+def _mean(rows: list[Figures]) -> MeanFigures:
+    columns = {name: [value for row in rows if (value := row.figure(name)) is not None] for name in FIGURES}
+    return MeanFigures(trials=len(rows), **{name: fmean(column) for name, column in columns.items() if column})
 
 
 def shown(name: str, value: float | None) -> str:
@@ -108,17 +116,13 @@ def by_category(trial_results: Iterable[TrialResult]) -> dict[str, list[TrialRes
     return groups
 
 
-def best(rows: Iterable[Mapping[str, float]], name: str) -> str:
+def best(rows: Iterable[Figures], name: str) -> str:
     """The best of a figure among rows, as it is shown; empty where all that is shown is alike."""
-    values = [row[name] for row in rows if name in row]
+    values = [value for row in rows if (value := row.figure(name)) is not None]
     if len({shown(name, value) for value in values}) < 2:
         return ""
     return shown(name, max(values) if FIGURES[name][2] else min(values))
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

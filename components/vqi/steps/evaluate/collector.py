@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from vqi.dataset.reader import Dataset
 from vqi.evaluation.aupro import PixelScores, label_regions
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.pictures import Example, Scale, boxes, save_picture, views
-from vqi.evaluation.predictions import Prediction
+from vqi.evaluation.predictions import Decision, Prediction
+from vqi.evaluation.records import PICTURES, PREDICTIONS, ComparedPhotograph
 from vqi.evaluation.report import ExampleChooser
-from vqi.evaluation.results import PICTURES, PREDICTIONS
 from vqi.evaluation.thresholds import Threshold
 from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
@@ -59,7 +58,7 @@ class Collector:
         self.left_out: Counter[str] = Counter()
         self.low_maps = 0
         self.compared = compared_photographs(samples)
-        self.examples: list[dict[str, Any]] = []
+        self.examples: list[ComparedPhotograph] = []
 
     def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
         """One scored image with its map, float32 [h, w] in the network's geometry."""
@@ -68,7 +67,7 @@ class Collector:
                 f"The detector's score or map of {sample.path} is not finite (score {score}); check the image, the "
                 "weights and compute.precision."
             )
-        decision = "defect" if score > self.threshold.image else "good"
+        decision: Decision = "defect" if score > self.threshold.image else "good"
         original = (sample.height, sample.width)
         mask = self._mask(sample)
         self._measure(sample, values, mask)
@@ -88,24 +87,26 @@ class Collector:
         )
         if full_map is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
-            judged = (score, decision, image, full_map, mask, level)
-            example = Example(sample.path, sample.label, sample.defect, *judged)  # type: ignore[arg-type]
+            example = Example(sample.path, sample.label, sample.defect, score, decision, image, full_map, mask, level)
             if wanted:
                 self.chooser.offer(example)
             if drawn:
                 save_picture(pictures, example, self.threshold.pixel, floor=self.threshold.floor)
             if compared:
-                self.examples.append(self._small(example))
+                self.examples.append(self._small(example, decision))
 
-    def _small(self, example: Example) -> dict[str, Any]:
+    def _small(self, example: Example, decision: Decision) -> ComparedPhotograph:
         """What a comparison shows of one photograph: as data addresses, so that all of them are one file."""
         shown = dict(views(example.resized(COMPARED_SIDE), Scale(self.threshold.pixel, self.threshold.floor)))
-        fields = {name: getattr(example, name) for name in ("path", "label", "defect", "decision", "score")}
-        return {
-            **fields,
-            "photograph": data_uri(shown.get("truth", shown["image"]), quality=75),
-            "heatmap": data_uri(shown["heatmap"], quality=75),
-        }
+        return ComparedPhotograph(
+            path=example.path,
+            label=example.label,
+            defect=example.defect,
+            decision=decision,
+            score=example.score,
+            photograph=str(data_uri(shown.get("truth", shown["image"]), quality=75)),
+            heatmap=str(data_uri(shown["heatmap"], quality=75)),
+        )
 
     def _mask(self, sample: Sample) -> np.ndarray | None:
         """The mask, bool [H, W] of the original; None where there is none."""

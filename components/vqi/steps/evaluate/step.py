@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,53 +14,50 @@ from typing import Any
 import numpy as np
 
 from vqi.batches.scoring import score_samples
-from vqi.dataset.geometry import Geometry
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.settings import settings_class
-from vqi.detectors.storage import load_detector, read_network_notes
+from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.box_rule import BoxRule
+from vqi.evaluation.calibration import Calibration, read_calibration
+from vqi.evaluation.histogram import Histogram
 from vqi.evaluation.predictions import predictions_csv
-from vqi.evaluation.report import write_report
-from vqi.evaluation.results import (
+from vqi.evaluation.records import (
     EXAMPLES,
-    FORMAT,
     PICTURES,
     PREDICTIONS,
     RESULTS,
-    classified,
+    Counts,
+    Results,
+    TrackedAt,
+    write_examples,
+    write_results,
+)
+from vqi.evaluation.report import write_report
+from vqi.evaluation.results import (
+    classifier_note,
+    compute_mean_scores,
     compute_metrics,
+    compute_roc,
+    compute_type_metrics,
     judged,
+    missing_notes,
     outlier_notes,
     table,
     trade_off,
 )
-from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, read_calibration
+from vqi.evaluation.thresholds import Threshold, calibrate
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
-from vqi.platform.files import whole_folder, write_json, write_whole
+from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.evaluate.settings import StepSettings
-from vqi.steps.train.cross_validation import cross_validation_sentence
 from vqi.tracking.comparisons import trial_tags
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
+from vqi.training.record import NetworkNotes, notes_of
 
-# What results.json keeps of a training; the history is in the report and in MLflow.
-TRAINING = (
-    "steps",
-    "epochs",
-    "batch_size",
-    "processes",
-    "seconds",
-    "images_per_second",
-    "waited_share",
-    "stopped",
-    "learned_images",
-    "budgets",
-    "cross_validation",
-)
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -73,7 +70,7 @@ def evaluate(
     evaluation: Path,
     report: Path,
     seconds: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`;
     returns the results.
 
@@ -86,10 +83,11 @@ def evaluate(
     started = time.monotonic()
     false_reject_rate, compute = settings.threshold.false_reject_rate, settings.compute
     tracking_uri, experiment = settings.tracking.uri, settings.tracking.experiment
-    data, notes = Dataset(dataset), read_network_notes(network)
-    geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    data, record = Dataset(dataset), read_network(network)
+    notes = notes_of(record, network)
+    geometry = notes.geometry
     calibration = read_calibration(index)
-    box_rule = BoxRule.of_method(notes["settings"])
+    box_rule = BoxRule.of_method(record.settings)
     threshold = calibrate(calibration, false_reject_rate, box_rule.marks_good)
     samples = data.samples("test")
     if not samples:
@@ -104,17 +102,16 @@ def evaluate(
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
             collector.add(sample, score, values, folder / PICTURES)
-        results = _results(data, notes, calibration, threshold, collector, compute)
         # A bank that its time budget cut short comes first: every figure depends on it.
-        results["notes"] = [*detector.build_notes, *results["notes"]]
-        write_json(folder / RESULTS, results)
-        write_json(folder / EXAMPLES, collector.examples)
+        results = _results(data, record, notes, calibration, threshold, collector, compute, detector.build_notes)
+        write_results(folder, results)
+        write_examples(folder, collector.examples)
         write_whole(folder / PREDICTIONS, predictions_csv(collector.predictions).encode("utf-8", "backslashreplace"))
         write_report(
             report,
             results,
             collector.chooser.chosen(),
-            learning(network, notes["notes"], data, geometry),
+            learning(network, notes.training, data, geometry),
             _decisive_photograph(results, data),
         )
 
@@ -122,98 +119,110 @@ def evaluate(
     run_id = track_run(
         uri=tracking_uri,
         experiment=experiment,
-        run_name=f"{results['name']} {results['method']}",
+        run_name=f"{results.name} {results.method}",
         parameters=_parameters(results, compute),
         metrics={
-            **results["metrics"],
+            **results.metrics.numbers,
             "threshold_image": threshold.image,
             "threshold_pixel": threshold.pixel,
             **_cost(seconds, started),
         },
         tags={
-            "vqi.category": results["name"],
-            "vqi.dataset_fingerprint": results["dataset_fingerprint"],
-            "vqi.code": results["versions"]["vqi"],
-            "vqi.weights": results["weights"]["label"],
+            "vqi.category": results.name,
+            "vqi.dataset_fingerprint": results.dataset_fingerprint,
+            "vqi.code": results.versions["vqi"],
+            "vqi.weights": results.weights.label,
             **trial_tags(settings.tracking.comparison),
         },
         artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],
-        run_id=notes["notes"].get("training", {}).get("run_id", ""),
+        run_id=notes.training.run_id if notes.training else "",
     )
     if run_id:
-        results["tracking"] = {
-            "uri": shown_address(tracking_address(tracking_uri)),
-            "experiment": experiment,
-            "run_id": run_id,
-        }
-        write_json(evaluation / RESULTS, results)
+        tracking = TrackedAt(uri=shown_address(tracking_address(tracking_uri)), experiment=experiment, run_id=run_id)
+        results = results.model_copy(update={"tracking": tracking})
+        write_results(evaluation, results)
     return results
 
 
 def _results(
     data: Dataset,
-    notes: dict[str, Any],
+    record: NetworkRecord,
+    notes: NetworkNotes,
     calibration: Calibration,
     threshold: Threshold,
     collector: Collector,
     compute: Compute,
-) -> dict[str, Any]:
-    measurements = compute_metrics(collector.predictions, collector.pixels, threshold, collector.left_out["regions"])
-    measurements["counts"] |= {
-        "train_images": len(data.samples("train")),
-        "labelled_images": len(data.samples("labelled")),
-        "calibration_images": threshold.calibration_images,
-        "masked_defect_images": sum(s.label == "defect" and bool(s.masks) for s in data.samples("test")),
-    }
-    if settings_class(notes["method"]).supervised:
-        metrics, sentence = classified(collector.predictions)
-        measurements["metrics"] |= metrics
-        measurements["notes"].append(sentence)
-        if folds := notes["notes"].get("training", {}).get("cross_validation"):
-            measurements["notes"].append(cross_validation_sentence(folds))
-    trained_on = notes["notes"].get("dataset_fingerprint")
-    if trained_on and trained_on != data.manifest.fingerprint:
-        measurements["notes"].append(
-            f"The network was made from another data set ({trained_on[:12]}) than the one measured here "
+    build_notes: Sequence[str],
+) -> Results:
+    predictions, pixels = collector.predictions, collector.pixels
+    supervised = settings_class(record.method).supervised
+    method_notes = [classifier_note(predictions)] if supervised else []
+    if supervised and notes.training and notes.training.cross_validation:
+        method_notes.append(notes.training.cross_validation.sentence)
+    if notes.dataset_fingerprint != data.manifest.fingerprint:
+        method_notes.append(
+            f"The network was made from another data set ({notes.dataset_fingerprint[:12]}) than the one measured here "
             f"({data.manifest.fingerprint[:12]}): "
             "the promise about good parts holds for parts like those it was calibrated on."
         )
-    return {
-        "format": FORMAT,
-        "name": data.manifest.name,
-        "verdict": judged(collector.predictions, calibration, threshold),
-        "dataset_fingerprint": data.manifest.fingerprint,
-        "method": notes["method"],
-        "settings": notes["settings"],
-        "backbone": notes["backbone"],
-        "weights": notes["weights"],
-        "geometry": notes["notes"]["geometry"],
-        "seed": notes["seed"],
-        "precision": compute.precision,
-        "threshold": asdict(threshold),
-        "boxes": collector.box_rule.to_dict(),
-        "training": {key: value for key, value in notes["notes"].get("training", {}).items() if key in TRAINING},
-        **measurements,
-        "trade_off": trade_off(collector.predictions, calibration),
-        "notes": [
+    return Results(
+        name=data.manifest.name,
+        verdict=judged(predictions, calibration, threshold),
+        dataset_fingerprint=data.manifest.fingerprint,
+        method=record.method,
+        settings=record.settings,
+        backbone=record.backbone,
+        weights=record.weights,
+        geometry=notes.geometry,
+        seed=record.seed,
+        precision=compute.precision,
+        threshold=threshold,
+        boxes=collector.box_rule.boxes,
+        training=notes.training.summary if notes.training else None,
+        metrics=compute_metrics(predictions, pixels, threshold, supervised),
+        per_defect=compute_type_metrics(predictions, pixels, threshold),
+        mean_scores=compute_mean_scores(predictions),
+        counts=_counts(data, threshold, collector),
+        notes=(
+            *build_notes,
             *outlier_notes(calibration),
-            *measurements["notes"],
+            *missing_notes(predictions, pixels),
+            *method_notes,
             *collector.notes(),
             *few_labelled(data.manifest),
             *data.manifest.notes,
-        ],
-        "versions": _versions(),
-    }
+        ),
+        roc=compute_roc(predictions),
+        histogram=Histogram.of([row.label for row in predictions], [row.score for row in predictions]),
+        trade_off=trade_off(predictions, calibration),
+        versions=_versions(),
+    )
 
 
-def _decisive_photograph(results: dict[str, Any], data: Dataset) -> np.ndarray | None:
+def _counts(data: Dataset, threshold: Threshold, collector: Collector) -> Counts:
+    labels = Counter(row.label for row in collector.predictions)
+    return Counts(
+        test_images=labels.total(),
+        good=labels["good"],
+        defect=labels["defect"],
+        unknown=labels["unknown"],
+        regions=collector.pixels.regions,
+        regions_not_measurable=collector.left_out["regions"],
+        train_images=len(data.samples("train")),
+        labelled_images=len(data.samples("labelled")),
+        calibration_images=threshold.calibration_images,
+        masked_defect_images=sum(s.label == "defect" and bool(s.masks) for s in data.samples("test")),
+    )
+
+
+def _decisive_photograph(results: Results, data: Dataset) -> np.ndarray | None:
     """The photograph, uint8 [H, W, 3], that sets the threshold alone; None where there is none such, or not in this
     data set.
     """
-    decisive = results["verdict"]["decisive"]
-    if decisive is None or decisive["count"] > 1:
+    decisive = results.verdict.decisive
+    if decisive is None or decisive.count > 1:
         return None
-    sample = next((sample for sample in data.samples() if sample.path == decisive["photographs"][0]), None)
+    sample = next((sample for sample in data.samples() if sample.path == decisive.photographs[0]), None)
     return None if sample is None else data.image(sample)
 
 
@@ -233,27 +242,24 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _parameters(results: dict[str, Any], compute: Compute) -> dict[str, Any]:
+def _parameters(results: Results, compute: Compute) -> dict[str, Any]:
     """What the run was made with, flat."""
-    backbone, geometry, threshold = results["backbone"], results["geometry"], results["threshold"]
+    training = results.training
+    trained = ("steps", "epochs", "batch_size", "processes", "stopped") if training else ()
     return {
-        "method": results["method"],
-        **{f"method.{key}": value for key, value in results["settings"].items()},
-        "backbone.name": backbone["name"],
-        "backbone.layers": "+".join(backbone.get("layers", ())),
-        "weights": results["weights"]["label"],
-        "weights.sha256": results["weights"].get("sha256") or "",
-        **{f"image.{key}": value for key, value in geometry.items()},
-        "threshold.kind": threshold["kind"],
-        "threshold.false_reject_rate": threshold["requested_false_reject_rate"],
+        "method": results.method,
+        **{f"method.{key}": value for key, value in results.settings.items()},
+        "backbone.name": results.backbone.name,
+        "backbone.layers": "+".join(results.backbone.layers),
+        "weights": results.weights.label,
+        "weights.sha256": results.weights.sha256,
+        **{f"image.{key}": value for key, value in results.geometry.model_dump(mode="json").items()},
+        "threshold.kind": results.threshold.kind,
+        "threshold.false_reject_rate": results.threshold.requested_false_reject_rate,
         "compute.device": compute.device,
         "compute.precision": compute.precision,
-        **{
-            f"train.{key}": value
-            for key, value in results["training"].items()
-            if key in ("steps", "epochs", "batch_size", "processes", "stopped")
-        },
-        "seed": results["seed"],
-        "dataset.name": results["name"],
-        "dataset.fingerprint": results["dataset_fingerprint"],
+        **{f"train.{key}": getattr(training, key) for key in trained},
+        "seed": results.seed,
+        "dataset.name": results.name,
+        "dataset.fingerprint": results.dataset_fingerprint,
     }

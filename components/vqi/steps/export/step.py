@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +16,11 @@ from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import (
-    Boxes,
     Calibration,
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
     FormatEntry,
-    GeometryEntry,
     Graph,
     Parity,
     Plausibility,
@@ -32,17 +28,20 @@ from vqi.deployment.bundle import (
     RangeEntry,
     Sidecar,
     Thresholds,
-    Weights,
     format_files,
     shared_files,
     write_sidecar,
 )
+from vqi.deployment.costs import BundleCosts
 from vqi.deployment.exports import ExportFormat, check_formats, preferred
 from vqi.deployment.exports.export_format import Note
 from vqi.deployment.graph_runtime import open_format
 from vqi.deployment.parity import FORMULA, TimedRun, deviations, judge, largest_deviation, parity_samples
 from vqi.detectors.compute import to_device
-from vqi.evaluation import thresholds
+from vqi.detectors.storage import NetworkRecord, load_detector, read_network
+from vqi.evaluation.calibration import Calibration as Evidence
+from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.records import Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
@@ -50,9 +49,8 @@ from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.steps.export.settings import StepSettings
 from vqi.tracking.runs import add_to_run
+from vqi.training.record import notes_of
 
-RESULTS = "results.json"
-RESULTS_FORMAT = "vqi-results/1"
 PACKAGES = ("vqi", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -64,7 +62,7 @@ def export(
     index: Path,
     evaluation: Path,
     bundle: Path,
-) -> dict[str, float]:
+) -> BundleCosts:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
     wherever it was trained.
 
@@ -79,27 +77,26 @@ def export(
     import torch
 
     from vqi.deployment.graph_export import export_graphs
-    from vqi.detectors.storage import load_detector, read_network_notes
 
     data = Dataset(dataset)
     results = read_results(evaluation)
-    notes = read_network_notes(network)
-    if results["dataset_fingerprint"] != data.manifest.fingerprint:
+    record = read_network(network)
+    if results.dataset_fingerprint != data.manifest.fingerprint:
         raise BadInput(
             f"The evaluation {evaluation} was made with another Dataset than {dataset}; evaluate with this one."
         )
     for part in ("method", "settings", "backbone", "weights", "seed"):
-        if results[part] != notes[part]:
+        if getattr(results, part) != getattr(record, part):
             raise BadInput(
                 f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate "
                 "this one."
             )
-    calibration = thresholds.read_calibration(index)
-    if len(calibration.scores) != results["threshold"]["calibration_images"]:
+    calibration = read_calibration(index)
+    if len(calibration.scores) != results.threshold.calibration_images:
         raise BadInput(
             f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again."
         )
-    geometry = Geometry.from_dict(notes["notes"]["geometry"])
+    geometry = notes_of(record, network).geometry
     plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
@@ -113,8 +110,8 @@ def export(
                 torch.cat([part.map for part in parts]).numpy(),
             )
             shift = None
-            if results["precision"] != "float32":
-                calibrated = to_device(detector, Compute(device="cpu", precision=results["precision"]))(
+            if results.precision != "float32":
+                calibrated = to_device(detector, Compute(device="cpu", precision=results.precision))(
                     torch.from_numpy(images)
                 ).image.numpy()
                 shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
@@ -126,19 +123,19 @@ def export(
                 format_notes[export_format.name],
                 reference,
                 images,
-                results["threshold"]["image"],
+                results.threshold.image,
                 settings.export.tolerance,
             )
             for export_format in chosen
         }
         parity = Parity(formula=FORMULA, images=len(images))
         described = (graph, parity, entries, package_versions(chosen), folder)
-        write_sidecar(folder, _sidecar(results, notes, data, geometry, calibration, plausibility, shift, *described))
+        write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, shift, *described))
         quickest = entries[preferred(chosen)[0].name]
-        costs = {"latency_ms": quickest.latency_ms or 0.0, "bundle_mib": size_mib(folder)}
+        costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
         print(
-            f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this "
+            f"thresholds were taken in {results.precision}: its scores deviate by up to {shift:.1e} from this "
             "float32 bundle",
             file=sys.stderr,
         )
@@ -149,9 +146,9 @@ def export(
             f"{entry.size_mib:.1f} MiB, {entry.latency_ms:.0f} ms an image by {entry.backend}",
             file=sys.stderr,
         )
-    print(f"bundle of {costs['bundle_mib']:.1f} MiB", file=sys.stderr)
+    print(f"bundle of {costs.bundle_mib:.1f} MiB", file=sys.stderr)
     try:
-        add_to_run(settings.tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
+        add_to_run(settings.tracking_uri, results.run_id, costs.values())
     except VqiError as error:  # the bundle is made; a record can be done without
         print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
     return costs
@@ -233,22 +230,6 @@ def size_mib(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 2**20, 3)
 
 
-def read_results(evaluation: Path) -> dict[str, Any]:
-    """`results.json` of an evaluation. Raises BadInput where it is missing or of another format."""
-    path = Path(evaluation) / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        if results["format"] != RESULTS_FORMAT:
-            raise BadInput(
-                f"{path} has format {results['format']!r}, this version reads {RESULTS_FORMAT!r}; evaluate again."
-            )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} is not a readable result of an evaluation ({type(error).__name__}); evaluate again."
-        ) from error
-    return results
-
-
 def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
     """What good photographs of the set are like: of those that are not tested with, as many as are examined at most,
     evenly chosen.
@@ -280,11 +261,11 @@ def _statistics(data: Dataset, sample: Sample, geometry: Geometry) -> dict[str, 
 
 
 def _sidecar(
-    results: dict[str, Any],
-    notes: dict[str, Any],
+    results: Results,
+    record: NetworkRecord,
     data: Dataset,
     geometry: Geometry,
-    calibration: thresholds.Calibration,
+    calibration: Evidence,
     plausibility: Plausibility,
     shift: float | None,
     graph: Graph,
@@ -293,31 +274,28 @@ def _sidecar(
     versions: dict[str, str],
     folder: Path,
 ) -> Sidecar:
-    threshold = results["threshold"]
-    backbone = {key: value for key, value in notes["backbone"].items() if key not in ("weights", "sha256")}
+    threshold = results.threshold
     return Sidecar(
         name=data.manifest.name,
-        method=notes["method"],
-        settings=notes["settings"],
-        backbone=backbone,
-        weights=Weights(**notes["weights"]),
-        seed=notes["seed"],
+        method=record.method,
+        settings=record.settings,
+        backbone=record.backbone.model_dump(mode="json", exclude={"weights", "sha256"}),
+        weights=record.weights,
+        seed=record.seed,
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
-        preprocessing=Preprocessing(
-            decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=GeometryEntry(**geometry.to_dict())
-        ),
+        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=geometry),
         graph=graph,
-        thresholds=Thresholds(image=threshold["image"], pixel=threshold["pixel"], floor=threshold["floor"]),
-        boxes=Boxes(**results.get("boxes", {})),
+        thresholds=Thresholds(image=threshold.image, pixel=threshold.pixel, floor=threshold.floor),
+        boxes=results.boxes,
         calibration=Calibration(
-            precision=results["precision"],
+            precision=results.precision,
             precision_shift=shift,
-            kind=threshold["kind"],
-            images=threshold["calibration_images"],
-            folds=threshold["folds"],
-            requested_false_reject_rate=threshold["requested_false_reject_rate"],
-            false_reject_rate=threshold["false_reject_rate"],
-            guarantee=threshold["guarantee"],
+            kind=threshold.kind,
+            images=threshold.calibration_images,
+            folds=threshold.folds,
+            requested_false_reject_rate=threshold.requested_false_reject_rate,
+            false_reject_rate=threshold.false_reject_rate,
+            guarantee=threshold.guarantee,
             scores=[
                 CalibrationScore(score=score, map_max=maximum, map_median=median)
                 for score, maximum, median in zip(
@@ -326,7 +304,7 @@ def _sidecar(
             ],
         ),
         plausibility=plausibility,
-        metrics={name: value for name, value in results["metrics"].items() if value is not None},
+        metrics={name: value for name, value in results.metrics.values().items() if value is not None},
         parity=parity,
         formats=formats,
         versions=versions,

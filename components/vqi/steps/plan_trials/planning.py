@@ -12,6 +12,7 @@ import yaml
 from vqi.category import Category
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.files import canonical_json
+from vqi.tracking.comparisons import PlannedTrial
 
 MOST_TRIALS = 500
 # One for all trials: by them the trials are found again.
@@ -26,17 +27,17 @@ class Trial:
     category: Category
     label: str
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> PlannedTrial:
         """What a comparison needs to know of a trial that may never report."""
-        return {
-            "trial": self.mark,
-            "category": self.category.name,
-            "method": self.category.method.name,
-            "label": self.label,
-            "parameters": {
+        return PlannedTrial(
+            trial=self.mark,
+            category=self.category.name,
+            method=self.category.method.name,
+            label=self.label,
+            parameters={
                 key: value for key, value in self.category.parameters().items() if key not in OF_THE_COMPARISON
             },
-        }
+        )
 
 
 def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "any") -> list[Trial]:
@@ -112,7 +113,7 @@ def _mark(trials: list[Trial]) -> list[Trial]:
     """The trials with their marks and labels. Raises BadInput where two are the same run."""
     seen: dict[bytes, int] = {}
     for number, trial in enumerate(trials, start=1):
-        same = seen.setdefault(canonical_json(trial.entry()["parameters"]), number)
+        same = seen.setdefault(canonical_json(trial.entry().parameters), number)
         if same != number:
             raise BadInput(
                 f"Trials {same} and {number} ({trial.category.name}, {trial.category.method.name}) are the same run; "
@@ -129,10 +130,10 @@ def _label(trial: Trial, trials: list[Trial]) -> str:
     """The method, and where the category has it several times, what differs."""
     method, rivals = (
         trial.category.method.name,
-        [other.entry()["parameters"] for other in trials if other.category.name == trial.category.name],
+        [other.entry().parameters for other in trials if other.category.name == trial.category.name],
     )
     rivals = [other for other in rivals if other["method_name"] == method]
-    own = trial.entry()["parameters"]
+    own = trial.entry().parameters
     differing = [key for key in own if key != "method_settings" and any(other[key] != own[key] for other in rivals)]
     differences = [f"{key}={own[key]}" for key in differing]
     if any(other["method_settings"] != own["method_settings"] for other in rivals):

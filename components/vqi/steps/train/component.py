@@ -26,6 +26,8 @@ def train(dataset: dsl.Input[dsl.Dataset], network: dsl.Output[dsl.Model], setti
         training = run(
             parsed.model_copy(update={"train": budgets}), dataset=Path(dataset.path), network=Path(network.path)
         )
-        record.facts["training"] = {key: value for key, value in training.items() if key != "points"}
+        if training:
+            record.facts["training"] = training.model_dump(exclude={"points", "held_out", "tracked", "checkpoints"})
+            record.facts["checkpoints"] = training.checkpoints
         network.metadata["method"] = parsed.method
         network.metadata["seconds"] = record.seconds

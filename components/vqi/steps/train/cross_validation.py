@@ -1,17 +1,15 @@
-"""The record of a cross-validation: what a supervised method would do on photographs like those it learns from."""
+"""What a supervised method's cross-validation deals into folds, and the record of it."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vqi.dataset.manifest import Sample
-from vqi.evaluation.metrics import Confusion
+from vqi.evaluation.cross_validation import CrossValidation
 from vqi.platform.errors import BadInput
 from vqi.training.cross_validation import Fold
 
@@ -60,40 +58,9 @@ def check_folds(folds: int, labels: Tensor, groups: Sequence[str]) -> None:
         )
 
 
-def cross_validation_record(folds: Sequence[Fold], labels: Tensor) -> dict[str, Any]:
-    """`accuracy`: the mean over the folds of `accuracies`. `balanced_accuracy` and `confusion` are of all photographs
-    together, each judged by the network that had not learnt from it, at the classifier's own boundary: defect, the
-    positive class, is a score above 0. `labels`: 1 = defect.
-    """
-    confusions = []
-    for fold in folds:
-        defective = labels[fold.numbers] == 1
-        confusions.append(Confusion.at(0.0, fold.scores[defective].numpy(), fold.scores[~defective].numpy()))
-    whole = Confusion(
-        *(sum(counts) for counts in zip(*(asdict(confusion).values() for confusion in confusions), strict=True))
-    )
-    accuracies = [confusion.accuracy for confusion in confusions if confusion.accuracy is not None]
-    return {
-        "folds": len(folds),
-        "photographs": whole.total,
-        "positive_class": "defect",
-        "accuracy": statistics.fmean(accuracies),
-        "accuracies": accuracies,
-        "balanced_accuracy": whole.balanced_accuracy,
-        "confusion": asdict(whole),
-    }
-
-
-def cross_validation_sentence(record: dict[str, Any]) -> str:
-    """What a cross-validation found, for the log, the results and the report."""
-    low, high, confusion = min(record["accuracies"]), max(record["accuracies"]), record["confusion"]
-    detected, missed, rejected, passed = (
-        confusion[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative")
-    )
-    return (
-        f"{record['folds']}-fold cross-validation on the {record['photographs']} photographs learnt from, by the "
-        "classifier's own boundary: "
-        f"accuracy {record['accuracy']:.3f} ({low:.3f} to {high:.3f}), balanced accuracy "
-        f"{record['balanced_accuracy']:.3f}, "
-        f"{detected} of {detected + missed} defects found, {rejected} of {rejected + passed} good parts rejected."
+def cross_validation_record(folds: Sequence[Fold], labels: Tensor) -> CrossValidation:
+    """What the folds say of photographs with these `labels`, int64 [n], 1 = defect."""
+    defective = [labels[fold.numbers] == 1 for fold in folds]
+    return CrossValidation.of(
+        [(fold.scores[mask].numpy(), fold.scores[~mask].numpy()) for fold, mask in zip(folds, defective, strict=True)]
     )

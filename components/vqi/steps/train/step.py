@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,15 +26,14 @@ from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
+from vqi.evaluation.cross_validation import CrossValidation
 from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
-from vqi.steps.evaluate.learning import TRACKED
 from vqi.steps.train.cross_validation import (
     Photographs,
     check_folds,
     cross_validation_record,
-    cross_validation_sentence,
 )
 from vqi.steps.train.sample_split import SampleSplit, few_for_tuning, split_samples
 from vqi.steps.train.settings import StepSettings
@@ -43,6 +42,7 @@ from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop, Training
+from vqi.training.record import TRACKED, NetworkNotes, PretrainingRecord, TrainingRecord
 from vqi.training.settings import TrainSettings, check_training_precision
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
@@ -67,9 +67,9 @@ class TrainingJob:
     experiment: str
 
 
-def train(settings: StepSettings, *, dataset: Path, network: Path) -> dict[str, Any]:
-    """Write the network artefact of `method` to `network`; returns what was learnt and how ({} where nothing is learnt
-    by gradient).
+def train(settings: StepSettings, *, dataset: Path, network: Path) -> TrainingRecord | None:
+    """Write the network artefact of `method` to `network`; returns what was learnt and how (None where nothing is
+    learnt by gradient).
 
     Where the Dataset has no calibration split and `calibration_fraction` is None, a fifth of the normals is held out of
     training here, for the threshold; 0 trains on all of them. Losses go to MLflow as steps go by. Raises BadInput where
@@ -87,8 +87,8 @@ def train(settings: StepSettings, *, dataset: Path, network: Path) -> dict[str, 
         detector = to_device(made, compute)
         notes = _notes(data, geometry, compute)
         with whole_folder(network) as folder:
-            save_network(detector, folder, notes)
-        return {}
+            save_network(detector, folder, notes.values())
+        return None
     # The first step refuses it where the device is named; here `auto` has become one.
     check_training_precision(method, compute.precision, torch_device(compute).type)
     job = TrainingJob(
@@ -113,7 +113,7 @@ def train(settings: StepSettings, *, dataset: Path, network: Path) -> dict[str, 
     return launch(job.budgets.processes, learn, job)
 
 
-def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
+def learn(group: Group, job: TrainingJob) -> TrainingRecord:
     """Train in this process, one of `group`; rank 0 writes the network artefact. Returns the record of the training."""
     dataset, compute = Dataset(job.dataset), job.compute.of_process(group.rank) if group.size > 1 else job.compute
     split = split_samples(dataset, job.method, job.budgets, job.calibration_fraction, job.seed)
@@ -136,11 +136,11 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
         images = dataset_images(dataset, split.learned, job.geometry, kind.supervised)
         stopping = dataset_images(dataset, split.stopping, job.geometry, kind.supervised) if split.stopping else None
         normals = _batches(dataset, split.normals, job)
-        budgets, first, earlier = job.budgets, learner.pretraining(), {}
+        budgets, first = job.budgets, learner.pretraining()
+        validated: CrossValidation | None = None
+        pretraining: PretrainingRecord | None = None
         if folds:
-            earlier["cross_validation"] = _cross_validation(
-                group, job, compute, folds, photographs, images, stopping, normals, kept
-            )
+            validated = _cross_validation(group, job, compute, folds, photographs, images, stopping, normals, kept)
         if first:
             # A run that resumes finds this job at its end, or where it broke off.
             before = Loop(
@@ -157,7 +157,7 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
                 record=partial(_log_first, run, first.name) if run else None,
             ).run(normals)
             budgets = budgets.after(before.seconds)
-            earlier["pretraining"] = {"name": first.name} | before.to_dict()
+            pretraining = PretrainingRecord(**dict(before.record), name=first.name)
         loop = Loop(
             learner,
             images,
@@ -174,12 +174,21 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
         )
         # Never what sets the threshold: that promises a rate for scores which its own normals had no say in.
         training = loop.run(normals, _batches(dataset, split.tuning, job) if split.tuning else None)
-        record = training.to_dict() | earlier | {"run_id": run.run_id if run else ""}
+        record = TrainingRecord(
+            **dict(training.record),
+            cross_validation=validated,
+            pretraining=pretraining,
+            run_id=run.run_id if run else "",
+            held_out=tuple(sample.path for sample in split.held_out),
+            learned_images=len(split.learned),
+            tuning_images=len(split.tuning),
+            tracked=tuple(tracked.paths),
+            budgets=job.budgets.model_dump(),
+        )
         if group.rank == 0:
-            _save(detector, training, tracked, split, record, job, dataset)
+            _save(detector, training, tracked, record, job, dataset)
             print(_sentence(job.method, training), file=sys.stderr, flush=True)
-            record["checkpoints"] = checkpoints.shown if checkpoints else ""
-    return record
+    return record.model_copy(update={"checkpoints": checkpoints.shown if checkpoints else ""})
 
 
 def _created(job: TrainingJob) -> Detector:
@@ -196,7 +205,7 @@ def _cross_validation(
     stopping: TrainingImages | None,
     normals: TensorBatches,
     checkpoints: Callable[[str], Checkpoints | None],
-) -> dict[str, Any]:
+) -> CrossValidation:
     """Train one more network for each fold, as the run's is trained and by the same processes; what they make of what
     each had not learnt from."""
     results = cross_validated(
@@ -217,7 +226,7 @@ def _cross_validation(
     )
     record = cross_validation_record(results, photographs.labels)
     if group.rank == 0:
-        print(f"{job.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
+        print(f"{job.method}: {record.sentence}", file=sys.stderr, flush=True)
     return record
 
 
@@ -247,38 +256,33 @@ def _save(
     detector: Detector,
     training: Training,
     tracked: _TrackedImages,
-    split: SampleSplit,
-    record: dict[str, Any],
+    record: TrainingRecord,
     job: TrainingJob,
     dataset: Dataset,
 ) -> None:
     from safetensors.torch import save_file
 
-    notes = _notes(dataset, job.geometry, job.compute)
-    learned = {
-        "held_out": [sample.path for sample in split.held_out],
-        "learned_images": len(split.learned),
-        "tuning_images": len(split.tuning),
-    }
-    notes["training"] = record | learned | {"tracked": tracked.paths, "budgets": job.budgets.model_dump()}
     last = tracked.maps()
     with whole_folder(job.network) as folder:
         if last and training.tracked:
             save_file(
                 {"first": training.tracked["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / TRACKED
             )
-            notes["training"]["tracked_sha256"] = sha256_of(folder / TRACKED)
-        save_network(detector, folder, notes)
+            record = record.model_copy(update={"tracked_sha256": sha256_of(folder / TRACKED)})
+        save_network(detector, folder, _notes(dataset, job.geometry, job.compute, record).values())
 
 
-def _notes(dataset: Dataset, geometry: Geometry, compute: Compute) -> dict[str, Any]:
+def _notes(
+    dataset: Dataset, geometry: Geometry, compute: Compute, training: TrainingRecord | None = None
+) -> NetworkNotes:
     manifest = dataset.manifest
-    return {
-        "dataset": manifest.name,
-        "dataset_fingerprint": manifest.fingerprint,
-        "geometry": geometry.to_dict(),
-        "precision": compute.precision,
-    }
+    return NetworkNotes(
+        dataset=manifest.name,
+        dataset_fingerprint=manifest.fingerprint,
+        geometry=geometry,
+        precision=compute.precision,
+        training=training,
+    )
 
 
 def _batches(dataset: Dataset, samples: Sequence[Sample], job: TrainingJob) -> TensorBatches:
@@ -304,8 +308,8 @@ def _checkpoints(
         "method": job.method,
         "settings": job.settings,
         "backbone": backbone.settings.model_dump(),
-        "weights": asdict(backbone.origin),
-        "geometry": job.geometry.to_dict(),
+        "weights": backbone.origin.values(),
+        "geometry": job.geometry.model_dump(),
         "fingerprint": dataset.manifest.fingerprint,
         "held_out": [sample.path for sample in split.held_out],
         "tuning": [sample.path for sample in split.tuning],
