@@ -200,7 +200,7 @@ def _tar_members(archive: Path, name: str, meter: _Meter) -> Iterator[tuple[str,
         metered = _MeteredStream(stream, meter, name)
         with tarfile.open(fileobj=metered, mode="r:") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
+                tar.members.clear()  # tarfile keeps every header it has seen
                 meter.more_files()
                 if member.isdir():
                     continue
