@@ -3,7 +3,6 @@ common."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -20,6 +19,9 @@ from vqi.detectors.learner import Learner, Schedule
 from vqi.detectors.settings.cutpaste import CutpasteSettings
 from vqi.detectors.settings.simsiam import SimsiamSettings
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -95,11 +97,7 @@ class FineTunedDfm(Dfm, Learner):
             label = f"{self.backbone.origin.label}, fine-tuned by {self.method} on the normals"
             self.backbone.origin = replace(self.backbone.origin, label=label)
         else:
-            print(
-                f"{self.method}: the budget ended before the backbone's turn; it is as it came",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"{self.method}: the budget ended before the backbone's turn; it is as it came")
         self.thaw(False)
         self.eval()
 

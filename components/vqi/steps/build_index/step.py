@@ -3,7 +3,6 @@ from."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from vqi.detectors.storage import load_network, read_network_notes, save_index
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 CALIBRATION = "calibration.json"
 
@@ -50,12 +52,10 @@ def build_index(*, dataset: Path, network: Path, compute: Compute, index: Path) 
     learnt = {sample.group_key for sample in data.samples(("train", "labelled")) if sample.path not in held_out_paths}
     unseen = [sample for sample in held_out if sample.group_key not in learnt]
     if len(unseen) < len(held_out):
-        print(
+        log.warning(
             f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show "
             "parts that "
-            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}",
-            file=sys.stderr,
-            flush=True,
+            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
         )
     promised, held_out = bool(unseen), unseen or held_out
     # Features are worth keeping only where refits will ask for them again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +11,13 @@ from typing import Any
 from vqi.evaluation.results import EXAMPLES, RESULTS
 from vqi.platform.errors import RunFailed
 from vqi.platform.files import write_json, write_whole
+from vqi.platform.logs import logger
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import FIGURES, TrialResult, method_means
 from vqi.tracking.comparisons import Comparison, TrialRun
+
+log = logger(__name__)
 
 COSTS = ("latency_ms", "bundle_mib", "seconds")
 SUMMARY, PAGE = "comparison.json", "comparison.html"
@@ -47,7 +49,7 @@ def write_comparison(
 ) -> dict[str, Any]:
     """Write the page, print the table, complete the comparison's MLflow run where there is one; returns the summary."""
     write_whole(page, comparison_page(title, trial_results))
-    print(comparison_table(trial_results), file=sys.stderr, flush=True)
+    log.info(comparison_table(trial_results))
     summary = summarise(trial_results)
     if comparison is not None:
         with tempfile.TemporaryDirectory() as folder:

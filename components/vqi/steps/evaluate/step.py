@@ -40,11 +40,14 @@ from vqi.evaluation.thresholds import Calibration, Threshold, calibrate, check_r
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_json, write_whole
+from vqi.platform.logs import logger
 from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.train.cross_validation import cross_validation_sentence
 from vqi.tracking.comparisons import trial_tags
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
+
+log = logger(__name__)
 
 # What results.json keeps of a training; the history is in the report and in MLflow.
 TRAINING = (
@@ -120,7 +123,7 @@ def evaluate(
             _decisive_photograph(results, data),
         )
 
-    print(table(results), file=sys.stderr, flush=True)
+    log.info(table(results))
     run_id = track_run(
         uri=tracking_uri,
         experiment=experiment,

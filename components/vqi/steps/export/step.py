@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -42,9 +41,12 @@ from vqi.evaluation import thresholds
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
+from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.tracking.runs import add_to_run
+
+log = logger(__name__)
 
 RESULTS = "results.json"
 RESULTS_FORMAT = "vqi-results/1"
@@ -122,21 +124,17 @@ def export(
         write_sidecar(folder, sidecar.model_copy(update={"parity": parity}))
         costs = {"latency_ms": latency_ms(graphs[BACKENDS[0]], images[0]), "bundle_mib": size_mib(folder)}
     if shift is not None:
-        print(
+        log.info(
             f"thresholds were taken in {results['precision']}: its scores deviate by up to {shift:.1e} from this "
-            "float32 bundle",
-            file=sys.stderr,
+            "float32 bundle"
         )
     worst = max(max(deviation.score, deviation.map) for deviation in compared)
-    print(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}", file=sys.stderr)
-    print(
-        f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}",
-        file=sys.stderr,
-    )
+    log.info(f"parity on {len(images)} images: largest deviation {worst:.1e}, tolerance {tolerance:g}")
+    log.info(f"bundle of {costs['bundle_mib']:.1f} MiB, {costs['latency_ms']:.0f} ms an image by {BACKENDS[0]}")
     try:
         add_to_run(tracking_uri, results.get("tracking", {}).get("run_id", ""), costs)
     except VqiError as error:  # the bundle is made; a record can be done without
-        print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
+        log.warning(f"{error} The bundle is complete; what it costs is not in MLflow.")
     return costs
 
 
@@ -188,11 +186,10 @@ def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
         )
     rate = false_alarm_rate(rows)
     ranges = {name: RangeEntry(**asdict(limit)) for name, limit in plausible_ranges(rows).items()}
-    print(
+    log.info(
         f"plausible photographs are like {len(rows)} of the {len(normals)} good ones: about {100 * rate:.2g} % of "
         "good photographs, or fewer, "
-        "are expected outside",
-        file=sys.stderr,
+        "are expected outside"
     )
     return Plausibility(images=len(rows), normals=len(normals), false_alarm_rate=rate, ranges=ranges)
 

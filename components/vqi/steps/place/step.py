@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from vqi.category import Category
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
+from vqi.platform.logs import logger
 from vqi.tracking.runs import tracking_address
 from vqi.tracking.server import check_server
+
+log = logger(__name__)
 
 
 def place(category: Category, images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -58,15 +60,11 @@ def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None
                 else "any but Gaudi"
             )
             extra = f", {placement.accelerators} {placement.accelerator}" if placement.accelerator else ""
-            print(
+            log.info(
                 f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}",
-                file=sys.stderr,
-                flush=True,
             )
     elif category.pool != "any" or category.resources:
         device = placements["train"].device
-        print(
+        log.info(
             f"no cluster here: of pool and resources only the device is taken, which is {device}",
-            file=sys.stderr,
-            flush=True,
         )

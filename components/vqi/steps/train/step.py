@@ -4,7 +4,6 @@ here."""
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from vqi.detectors.storage import save_network
 from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
+from vqi.platform.logs import logger
 from vqi.steps.evaluate.learning import TRACKED
 from vqi.steps.train.cross_validation import (
     Photographs,
@@ -43,6 +43,8 @@ from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop, Training
 from vqi.training.settings import TrainSettings, check_training_precision
+
+log = logger(__name__)
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 TRACKED_INDEX = 32
@@ -141,7 +143,7 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
             learner.extra = around.enter_context(contextmanager(source_images)(source, job.geometry, key))
         to_device(detector, compute)
         if kind.tunes_on_normals and not split.tuning and group.rank == 0:
-            print(few_for_tuning(job.method), file=sys.stderr, flush=True)
+            log.warning(few_for_tuning(job.method))
         tracked = _TrackedImages(detector, dataset, split, job.geometry)
         kept = partial(_checkpoints, detector, job, dataset, split)
         checkpoints = kept()
@@ -190,7 +192,7 @@ def learn(group: Group, job: TrainingJob) -> dict[str, Any]:
         record = training.to_dict() | earlier | {"run_id": run.run_id if run else ""}
         if group.rank == 0:
             _save(detector, training, tracked, split, record, job, dataset)
-            print(_sentence(job.method, training), file=sys.stderr, flush=True)
+            log.info(_sentence(job.method, training))
             record["checkpoints"] = checkpoints.shown if checkpoints else ""
     return record
 
@@ -230,7 +232,7 @@ def _cross_validation(
     )
     record = cross_validation_record(results, photographs.labels)
     if group.rank == 0:
-        print(f"{job.method}: {cross_validation_sentence(record)}", file=sys.stderr, flush=True)
+        log.info(f"{job.method}: {cross_validation_sentence(record)}")
     return record
 
 
