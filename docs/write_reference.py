@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from vqi.category import Category
 from vqi.detectors.settings import SETTINGS, MethodSettings
-from vqi.platform import errors
+from vqi.platform import errors, logs
 from vqi.platform.settings import choices_of, extra_of, type_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,27 @@ def commands_page(missing: list[str]) -> str:
     lines = [
         "# Commands",
         "",
-        "`vqi COMMAND --help` prints the same. `vqi --version` prints the version.",
+        "`vqi COMMAND --help` prints the same. Options of all commands stand before the command: `vqi -v run`.",
+        "",
+        "| option | what it does |",
+        "|---|---|",
+    ]
+    for param in root.params:
+        if not param.help:
+            missing.append(f"{param.name} of vqi")
+        lines.append(_row(", ".join(f"`{each}`" for each in param.opts), param.help or ""))
+    lines += [
+        "",
+        "## Log",
+        "",
+        f"Results go to standard output, everything else to standard error. The variable `{logs.VARIABLE}` holds words "
+        "with commas between them, and steps in a cluster read it too:",
+        "",
+        "| word | meaning |",
+        "|---|---|",
+    ]
+    lines += [_row(f"`{word}`", meaning) for word, meaning in logs.WORDS.items()]
+    lines += [
         "",
         "## Exit codes",
         "",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from s3_server import KINDS, MISSING, Server, binary, new_bucket, serving
 from vqi.platform.bytecode import keep_bytecode
@@ -17,6 +18,11 @@ keep_bytecode()
 
 # Two processes that test side by side and compute with two threads each wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("OMP_NUM_THREADS", "2")
+# The same examples every time, on every machine: a test that draws others fails for somebody else's change.
+# HYPOTHESIS_PROFILE=search draws new ones, and many: for whoever changes what these tests are about.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.register_profile("search", database=None, deadline=None, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

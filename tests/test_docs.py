@@ -56,6 +56,85 @@ def test_every_key_method_command_and_step_has_an_entry(writer):
     assert [step.name for step in STEP_TABLE if f"\n## {step.name}\n" not in steps] == []
 
 
+def section(page: str, heading: str) -> str:
+    """The text below a heading, up to the next of its level or above."""
+    marks = heading.split(" ")[0]
+    text = page.partition(f"\n{heading}\n")[2]
+    assert text, f"there is no section {heading}"
+    return re.split(rf"\n#{{1,{len(marks)}}} ", text)[0]
+
+
+def test_every_setting_of_every_method_has_a_row(writer):
+    from vqi.detectors.settings import SETTINGS
+
+    page = (writer.FOLDER / "methods.md").read_text()
+    for name, kind in SETTINGS.items():
+        if kind.__module__.startswith("vqi."):
+            text = section(page, f"## {name}")
+            assert [key for key in kind.model_fields if f"\n| `{key}` | " not in text] == [], name
+
+
+def test_every_option_of_every_command_has_a_row(writer):
+    import typer.main
+
+    from vqi_pipelines.command import app
+
+    page = (writer.FOLDER / "commands.md").read_text()
+    root = typer.main.get_command(app)
+    commands = {"## Log": root} | {f"### vqi {name}": command for name, command in root.commands.items()}
+    for heading, command in commands.items():
+        text = page.partition("\n## ")[0] if command is root else section(page, heading)
+        for param in command.params:
+            rows = [row for row in text.splitlines() if row.startswith("| ")]
+            if param.param_type_name == "option":
+                named = [row for row in rows if all(f"`{each}`" in row.split(" | ")[0] for each in param.opts)]
+            else:
+                named = [row for row in rows if f"`{(param.metavar or param.name).upper()}" in row.replace("[", "")]
+            assert len(named) == 1, (heading, param.name)
+            assert named[0].rstrip(" |").split(" | ")[-1] not in ("", "empty"), (heading, param.name)
+
+
+def test_every_input_and_output_of_every_step_is_named(writer):
+    from vqi.placement import STEP_TABLE
+
+    page = (writer.FOLDER / "steps.md").read_text()
+    for step in STEP_TABLE:
+        spec = getattr(importlib.import_module(f"vqi.steps.{step.name}.component"), step.name).component_spec
+        text = section(page, f"## {step.name}")
+        assert [name for name in {**spec.inputs, **(spec.outputs or {})} if f"`{name}`" not in text] == [], step.name
+
+
+def test_every_variable_of_ours_is_documented():
+    """An environment variable that the code reads stands in a page."""
+    sources = [*(ROOT / "components").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]
+    read = {name for path in sources for name in re.findall(r"\"(VQI_[A-Z_]+)\"", path.read_text())}
+    # Between processes of one run, set by the code alone.
+    internal = {"VQI_STEP", "VQI_STEP_REPORTS"}
+    text = "".join(page.read_text() for page in PAGES)
+    assert internal < read
+    assert sorted(name for name in read - internal if name not in text) == []
+
+
+@pytest.mark.parametrize("kind", ["command", "option", "step"])
+def test_a_command_an_option_and_a_step_without_a_description_are_named(writer, monkeypatch, kind):
+    import typer.main
+
+    from vqi.steps.ingest.component import ingest
+    from vqi_pipelines.command import app
+
+    root = typer.main.get_command(app)
+    monkeypatch.setattr(typer.main, "get_command", lambda _: root)
+    if kind == "command":
+        monkeypatch.setattr(root.commands["check"], "help", "")
+    elif kind == "option":
+        monkeypatch.setattr(root.commands["check"].params[0], "help", "")
+    else:
+        monkeypatch.setattr(ingest.component_spec, "description", "")
+    named = {"command": "command check", "option": "source of command check", "step": "step ingest"}[kind]
+    with pytest.raises(writer.Undocumented, match=f"Without a description: {named}"):
+        writer.pages()
+
+
 def test_what_has_no_description_is_named(writer, monkeypatch):
     from vqi.detectors.settings import SETTINGS, MethodSettings
 

@@ -26,7 +26,7 @@ from vqi.evaluation.settings import ThresholdSettings
 from vqi.placement import Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, Compute
 from vqi.platform.errors import BadInput
-from vqi.platform.settings import Settings, choices_of, extra_of, sentence, type_of
+from vqi.platform.settings import Settings, choices_of, extra_of, sentence, shorten, type_of
 from vqi.tracking.settings import TrackingSettings
 from vqi.training.settings import TrainSettings, check_training_precision
 
@@ -101,9 +101,9 @@ class Category(Settings):
             if example:  # a mapping is JSON: KFP's form and its run page show one badly
                 try:
                     value = json.loads(value or "{}")
-                except ValueError as error:
+                except (ValueError, TypeError, RecursionError) as error:
                     raise BadInput(
-                        f"{name} is {value!r}, which is not JSON ({error}); write it as {example}."
+                        f"{name} is {shorten(value)}, which is not JSON ({error}); write it as {example}."
                     ) from error
             if name in Category.model_fields:
                 nested[name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vqi.platform.bytecode import keep_bytecode
 from vqi.platform.errors import VqiError
+from vqi.platform.logs import DEBUG, QUIET, logger, set_verbosity, versions
 from vqi.platform.system_errors import system_error
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
@@ -31,6 +33,8 @@ from vqi_pipelines.commands.schedule import schedule
 from vqi_pipelines.commands.submit import submit
 from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
+
+log = logger(__name__)
 
 
 class Command(TyperCommand):
@@ -63,15 +67,13 @@ def _discard_output() -> None:
 
 
 def _print_error(error: VqiError, as_json: bool) -> None:
-    from vqi.platform.printing import printable
-
     if as_json:
         import json
 
         # Standard output may be what failed.
         with contextlib.suppress(OSError):
             print(json.dumps({"error": str(error), "exit_code": error.exit_code}, indent=2), flush=True)
-    print(printable(f"vqi: {error}"), file=sys.stderr)
+    log.error(f"vqi: {error}")
 
 
 # The commands by what a person wants to do; `vqi --help` shows them so.
@@ -124,10 +126,14 @@ for name, command in [row for group in GROUPS.values() for row in group.items()]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(version("vqi"))
+        typer.echo(_installed_version())
         raise typer.Exit
+
+
+def _installed_version() -> str:
+    from importlib.metadata import version
+
+    return version("vqi")
 
 
 @app.callback()
@@ -135,8 +141,17 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log versions, devices, files and timings too.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors alone.")] = False,
 ) -> None:
-    pass
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet exclude each other; leave one out.")
+    if verbose or quiet:
+        set_verbosity(DEBUG if verbose else QUIET)
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug(f"vqi {_installed_version()}, {versions()}")
 
 
 def main() -> None:
@@ -145,7 +160,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        print("vqi: interrupted; nothing half-written was kept.", file=sys.stderr)
+        log.error("vqi: interrupted; nothing half-written was kept.")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

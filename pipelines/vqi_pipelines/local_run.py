@@ -26,6 +26,7 @@ from vqi.evaluation.thresholds import Threshold
 from vqi.placement import STEPS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import whole_folder, write_json
+from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
@@ -238,7 +239,7 @@ def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
 def _run_pipeline(
     parameters: dict[str, Any], run_dir: Path, reports: Path, report: Callable[[str], None], runner: Runner
 ) -> None:
-    variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+    variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **variables_of_children()}
     with ExitStack() as around, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import local

@@ -26,6 +26,7 @@ from vqi.deployment.bundle import SIDECAR
 from vqi.evaluation.records import RESULTS, Results, read_examples, read_results
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole
+from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import parse_part
 from vqi.platform.system_errors import system_error
@@ -125,7 +126,12 @@ class _Running:
             with open(answer, "w") as output:
                 # A session of its own: a trial and the step it is at are ended together, and once.
                 process = subprocess.Popen(
-                    command, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True
+                    command,
+                    stdout=output,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                    env={**os.environ, **variables_of_children()},
                 )
             self._processes.add(process)
             return process

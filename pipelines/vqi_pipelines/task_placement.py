@@ -37,6 +37,7 @@ SETTINGS_KEYS = (
     "MLFLOW_TRACKING_URI",
     "NO_PROXY",
     "VQI_CHECKPOINTS",
+    "VQI_LOG",
 )
 # boto3, which MLflow stores artefacts with, reads the region under another name.
 SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}

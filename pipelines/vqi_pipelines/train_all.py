@@ -54,7 +54,7 @@ def train_all(
     pool: str = "any",
     tracking_experiment: str = "vqi",
     tracking_uri: str = "",
-):
+) -> None:
     tracking = {
         "tracking_experiment": tracking_experiment,
         "tracking_uri": tracking_uri,

@@ -191,7 +191,7 @@ def test_patience_ends_a_run_that_no_longer_gets_better_and_takes_the_best(tmp_p
     options: dict[str, Any] = {"compute": Compute(), "seed": 3, "stopping": ToyImages(4)}
     interrupted = Loop(best, ToyImages(10), name="toy", settings=settings, budget=BUDGET, **options)
     end_epoch = interrupted._end_epoch
-    interrupted._end_epoch = lambda epoch: end_epoch(epoch) if epoch < 2 else (False, "enough")  # type: ignore
+    interrupted._end_epoch = lambda epoch: end_epoch(epoch) if epoch < 2 else (False, "enough")  # type: ignore[method-assign]
     interrupted._take_best = lambda: None  # type: ignore[method-assign]
     interrupted.run(ToyImages(10))
     assert interrupted.position.step == 9

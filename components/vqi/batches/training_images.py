@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,7 +14,10 @@ from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.sources import open_source
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 from vqi.platform.memory import MIB, available_memory
+
+log = logger(__name__)
 
 # What decoded images may take at most, bytes, and of the memory that is free.
 MOST_MEMORY, MEMORY_SHARE = 8 * 2**30, 0.25
@@ -39,11 +41,7 @@ class DecodedImages:
         each = 3 * size[0] * size[1]
         self.kept: list[np.ndarray | None] = [None] * min(count, allowed // each)
         held = f"all {count}" if len(self.kept) == count else f"{len(self.kept)} of {count}"
-        print(
-            f"training images: {held} stay decoded in memory, {len(self.kept) * each / MIB:.0f} MiB",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.info(f"training images: {held} stay decoded in memory, {len(self.kept) * each / MIB:.0f} MiB")
 
     def __len__(self) -> int:
         return self.count

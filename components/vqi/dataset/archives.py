@@ -7,6 +7,7 @@ packing photographs.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import stat
@@ -121,13 +122,13 @@ def checked_name(name: str, where: str) -> str:
     BadInput for what is not a plain path.
     """
     name = normalised(name).replace("\\", "/")
-    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or (parts and parts[0][1:2] == ":" and parts[0][0].isalpha()):
         raise BadInput(f"{where} holds the absolute path {name!r}; pack the photographs by relative paths.")
     if ".." in name.split("/"):
         raise BadInput(
             f"{where} holds the path {name!r}, which leads out of it; pack the photographs from inside their folder."
         )
-    parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or "\0" in name:
         raise BadInput(f"{where} holds the name {name!r}, which no file can have.")
     try:
@@ -174,7 +175,11 @@ def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator
                 files[path] = Path(folder, f"{len(files):07d}")
                 with open(files[path], "wb") as file:
                     _copy(stream, file, size, name, meter if name.lower().endswith(".zip") else None)
-        except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
+        except (*_DAMAGED, NotImplementedError, RuntimeError, OSError) as error:
+            # zipfile seeks where a damaged directory says, which may be before the file's beginning. What else the
+            # system refuses, a full disk, is not the archive's fault.
+            if isinstance(error, OSError) and not isinstance(error, _DAMAGED) and error.errno != errno.EINVAL:
+                raise
             raise BadInput(
                 f"The archive {name} cannot be unpacked ({error or type(error).__name__}); it is damaged or of "
                 "another kind."
@@ -200,7 +205,7 @@ def _tar_members(archive: Path, name: str, meter: _Meter) -> Iterator[tuple[str,
         metered = _MeteredStream(stream, meter, name)
         with tarfile.open(fileobj=metered, mode="r:") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
+                tar.members.clear()  # tarfile keeps every header it has seen
                 meter.more_files()
                 if member.isdir():
                     continue

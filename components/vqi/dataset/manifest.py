@@ -148,6 +148,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise BadInput(
                 f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again."
             )
+        fingerprint = str(value["fingerprint"])
         samples = tuple(_sample(row) for row in value["samples"])
         labelled = float(value.get("labelled_fraction", 0.0))
         decoding = Decoding(**value["decoding"])
@@ -162,13 +163,14 @@ def read_manifest(folder: Path) -> Manifest:
             MaskMeaning.from_dict(value["mask_meaning"]),
             bool(value["copies_cross"]),
         )
+        matches = manifest.fingerprint == fingerprint
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{folder} is not a Dataset: {MANIFEST} is missing; make one with the ingest step.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
             f"{path} is not a readable manifest ({type(error).__name__}: {error}); run ingest again."
         ) from error
-    if manifest.fingerprint != value["fingerprint"]:
+    if not matches:
         raise BadInput(f"{path} does not match its fingerprint: it was edited or damaged; run ingest again.")
     return manifest
 

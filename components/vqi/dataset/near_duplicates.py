@@ -137,7 +137,7 @@ def _filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         )
         values = sum(
             weight * np.take(padded, range(step, step + SIDE), axis=axis) for step, weight in enumerate(kernel)
-        )  # type: ignore[assignment]
+        )
     return values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,10 @@ from torch import Tensor
 
 from vqi.detectors.interface import Detector, ImageBatches
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 from vqi.platform.progress import Progress
+
+log = logger(__name__)
 
 FOLDS = 10
 # Embeddings kept between the refits, bytes; above it they are computed again for every fold.
@@ -103,7 +105,7 @@ def cross_scores(
     results = [NormalScore(0.0, 0.0, 0.0)] * count
     for number, held_out in enumerate(folds_of(groups, folds, detector.seed), 1):
         left = sorted(set(range(count)) - set(held_out))
-        print(f"calibration: refit {number} of {folds} on {len(left)} normals", file=sys.stderr, flush=True)
+        log.info(f"calibration: refit {number} of {folds} on {len(left)} normals")
         index = detector.fit(embeddings.of(left), len(left))
         scores = scored(detector, embeddings.of(held_out), index)
         for position, score in zip(held_out, scores, strict=True):

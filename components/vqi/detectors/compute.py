@@ -6,6 +6,9 @@ from typing import TypeVar
 
 from vqi.detectors.interface import Detector
 from vqi.platform.devices import Compute, torch_device
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
@@ -20,6 +23,7 @@ def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
     import torch
 
     device = torch_device(compute)
+    log.debug(f"{type(detector).__name__} computes on {device} in {compute.precision}, {compute.batch_size} a batch")
     detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for part in detector.contiguous:
         getattr(detector, part).to(memory_format=torch.contiguous_format)

@@ -6,7 +6,6 @@ Li et al., "CutPaste: Self-Supervised Learning for Anomaly Detection and Localiz
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +17,9 @@ from vqi.detectors.backbones import Backbone
 from vqi.detectors.fine_tuning import FineTunedDfm
 from vqi.detectors.learner import Optimisation, Schedule, Views
 from vqi.detectors.settings.cutpaste import CutpasteSettings
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 # The paper's images have 256 pixels a side; a scar's size is given in these and goes with the image's.
 PAPER_SIDE = 256
@@ -71,11 +73,7 @@ class Cutpaste(FineTunedDfm):
         frozen = self.frozen_epochs(schedule)
         if epoch == 0 and frozen < self.settings.freeze_epochs:
             setting = f"method.settings.freeze_epochs is {self.settings.freeze_epochs}"
-            print(
-                f"cutpaste: {setting}; of {schedule.epochs} epochs the head alone learns in {frozen}",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"cutpaste: {setting}; of {schedule.epochs} epochs the head alone learns in {frozen}")
         self.thaw(epoch >= frozen)
 
     def views(self, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Views:

@@ -9,7 +9,7 @@ than the normals themselves.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class Distillation(Learner):
         # Its networks may lie on an accelerator already.
         self.to(backbone.mean.device)
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Training mode for the teacher; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()

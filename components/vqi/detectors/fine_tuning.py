@@ -3,9 +3,8 @@ common."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,11 @@ from vqi.detectors.learner import Learner, Schedule
 from vqi.detectors.settings.cutpaste import CutpasteSettings
 from vqi.detectors.settings.simsiam import SimsiamSettings
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
+
+log = logger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FineTunedDfm(Dfm, Learner):
@@ -49,7 +53,7 @@ class FineTunedDfm(Dfm, Learner):
         # Kept in checkpoints: a run that resumes after its last step has begun no epoch.
         self.register_buffer("fine_tuned", torch.tensor(False))
 
-    def seeded(self, make: Callable[[], nn.Module]) -> Any:
+    def seeded(self, make: Callable[[], Module]) -> Module:
         """What `make` makes, its initial weights drawn from the detector's seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -59,7 +63,7 @@ class FineTunedDfm(Dfm, Learner):
         """The global average of the deepest node read: float32 [N, 3, H, W] -> float32 [N, width]."""
         return self.backbone(images)[self.last].mean(dim=(2, 3))
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Training mode; for the backbone only where it learns, and for its normalisation only where each batch's
         statistics are asked for."""
         super().train(mode)
@@ -92,11 +96,7 @@ class FineTunedDfm(Dfm, Learner):
             label = f"{self.backbone.origin.label}, fine-tuned by {self.method} on the normals"
             self.backbone.origin = self.backbone.origin.model_copy(update={"label": label})
         else:
-            print(
-                f"{self.method}: the budget ended before the backbone's turn; it is as it came",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"{self.method}: the budget ended before the backbone's turn; it is as it came")
         self.thaw(False)
         self.eval()
 

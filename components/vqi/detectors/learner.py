@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ class TrainedDetector(Detector, Learner):
 
     unchanged: ClassVar[tuple[str, ...]] = ("backbone.",)
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()

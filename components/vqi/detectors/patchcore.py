@@ -3,7 +3,6 @@ are the paper's."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
@@ -20,7 +19,10 @@ from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.nearest import nearest
 from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 from vqi.platform.memory import announce
+
+log = logger(__name__)
 
 # Patches held at once while the bank is chosen, bytes. What fits is reduced in one go, as in the paper; more is reduced
 # chunk by chunk.
@@ -121,7 +123,7 @@ class Patchcore(Detector):
             )
             if timing.selections > 1:
                 note += f"; {timing.short} of {timing.selections} selections were cut short"
-            print(note, file=sys.stderr, flush=True)
+            log.info(note)
             self.build_notes.append(note)
         return {"memory_bank": bank}
 

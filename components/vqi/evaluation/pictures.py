@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vqi.dataset.manifest import Label
 from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.files import write_whole
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 DETECTED = (230, 159, 0)
 TRUTH = (86, 180, 233)
@@ -234,7 +238,7 @@ def panel(example: Example, scale: Scale, side: int = SIDE) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def fitting(text: str, font, width: int) -> str:
+def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """`text` in printable characters of one line, cut so that it is at most `width` pixels wide."""
     text = "".join(c if c.isprintable() else " " for c in text[:200])
     while len(text) > 1 and font.getlength(text) > width:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from pathlib import Path
+
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 MIB = 2**20
 GROUP = Path("/sys/fs/cgroup")
@@ -32,7 +36,10 @@ def available_memory() -> int:
 
 
 def announce(what: str, size: int) -> None:
-    """Say on standard error that `what` will take about `size` bytes, and warn where that is more than there is."""
+    """Log that `what` will take about `size` bytes, and warn where that is more than there is."""
     free = available_memory()
     warning = f", more than the {free / MIB:.0f} MiB that are free: it may be killed" if size > free else ""
-    print(f"{what}: about {max(size / MIB, 1):.0f} MiB of memory{warning}", file=sys.stderr, flush=True)
+    log.log(
+        logging.WARNING if size > free else logging.INFO,
+        f"{what}: about {max(size / MIB, 1):.0f} MiB of memory{warning}",
+    )

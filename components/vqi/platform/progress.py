@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
+
+from vqi.platform.logs import logger
+
+log = logger(__name__)
 
 T = TypeVar("T")
 
@@ -32,10 +35,8 @@ class Progress:
         self.printed = now
         left = (now - self.started) / max(self.done - self.begun, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / max(self.total, 1)
-        print(
-            f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{', ' + note if note else ''}",
-            file=sys.stderr,
-            flush=True,
+        log.info(
+            f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{', ' + note if note else ''}"
         )
 
 

@@ -98,7 +98,7 @@ def sentence(
         return f"{where} is not a {f'setting of {owner}' if owner else 'key'}.{closest(path[-1], keys) if hint else ''}"
     if first["type"] == "missing":
         return f"{where} is missing."
-    shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else f"{repr(value)[:LONGEST_SHOWN]}…"
+    shown = shorten(value)
     if first["type"] == "value_error":
         return f"{where} is {shown}: it {first['msg'].removeprefix('Value error, ')}."
     if field is None:
@@ -116,6 +116,12 @@ def sentence(
         return f"{where} is {shown}; it must be {word}."
     message = first["msg"].removeprefix("Input ")
     return f"{where} is {shown}: it {message[0].lower()}{message[1:]}."
+
+
+def shorten(value: Any) -> str:
+    """A value as a sentence shows it."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def type_of(field: FieldInfo) -> Any:

@@ -4,10 +4,10 @@ memory it needed."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +18,12 @@ from pydantic import ConfigDict
 from vqi.deployment.costs import BundleCosts
 from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
-from vqi.platform.printing import printable
+from vqi.platform.logs import logger, of_step, versions
 from vqi.platform.records import FileRecord, PartialRecord, read_record, write_record
 from vqi.platform.system_errors import system_error
-from vqi.platform.threads import follow_cpu_limit
+from vqi.platform.threads import available_cpus, follow_cpu_limit, thread_limit
+
+log = logger(__name__)
 
 # A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
 REPORTS = "VQI_STEP_REPORTS"
@@ -78,6 +80,12 @@ class Step:
 def step(name: str) -> Iterator[Step]:
     """Run a step's body. A VqiError or an OSError ends the process with its sentence on standard error and its exit
     code; anything else keeps its traceback."""
+    with of_step(name), _reported(name) as record:
+        yield record
+
+
+@contextmanager
+def _reported(name: str) -> Iterator[Step]:
     started = time.monotonic()
     # Before the body imports what reads these.
     follow_cpu_limit()
@@ -85,25 +93,30 @@ def step(name: str) -> Iterator[Step]:
     record = Step(started)
     _write_report(StepReport(step=name, state="running"))
     try:
+        log.debug(f"{name} begins, CPUs: {available_cpus()}, threads: {thread_limit() or 'all'}")
         yield record
     except (VqiError, OSError) as error:
         failure = error if isinstance(error, VqiError) else system_error(error)
-        print(printable(f"vqi {name}: {failure}"), file=sys.stderr, flush=True)
+        log.error(f"vqi {name}: {failure}")
         with contextlib.suppress(OSError):  # the disk may be what failed
             _write_report(_failure(name, str(failure), started, failure.exit_code, record.outputs))
         sys.exit(failure.exit_code)
     except MemoryError:
         sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"
-        print(f"vqi {name}: {sentence}", file=sys.stderr, flush=True)
+        log.error(f"vqi {name}: {sentence}")
         _write_report(_failure(name, sentence, started))
         sys.exit(1)
     except Exception as error:
-        traceback.print_exc()
+        log.error("", exc_info=True)
         sentence = f"{name} met an error of its own ({type(error).__name__}: {error}); the traceback is in its log"
         _write_report(_failure(name, sentence, started))
         sys.exit(1)
+    for output, path in record.outputs.items():
+        log.debug(f"{output}: {path}")
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug(versions())
     seconds, memory = record.seconds, round(peak_mib(), 1)
-    print(f"vqi {name}: {seconds:.1f} s, peak {memory:.0f} MiB", file=sys.stderr, flush=True)
+    log.info(f"vqi {name}: {seconds:.1f} s, peak {memory:.0f} MiB")
     _write_report(
         StepReport(
             step=name,

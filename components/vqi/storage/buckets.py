@@ -15,10 +15,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vqi.platform.errors import BadInput, VqiError
+from vqi.platform.logs import logger
 from vqi.storage.object_store import Address, ObjectStore
 
 if TYPE_CHECKING:
     from minio.lifecycleconfig import Rule
+
+log = logger(__name__)
 
 OURS = "vqi-"
 
@@ -153,7 +156,7 @@ def main(arguments: list[str]) -> int:
         for bucket in buckets:
             print(set_up(store, bucket), flush=True)
     except VqiError as error:
-        print(error, file=sys.stderr)
+        log.error(str(error))
         return error.exit_code
     return 0
 

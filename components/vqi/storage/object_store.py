@@ -12,7 +12,6 @@ import hashlib
 import os
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,11 +23,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import sha256_of
+from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 
 if TYPE_CHECKING:
     from minio import Minio
     from minio.lifecycleconfig import Rule
+
+log = logger(__name__)
 
 T = TypeVar("T")
 
@@ -535,11 +537,7 @@ class ObjectStore:
             if time.monotonic() - self._last_report < 30:
                 return
             self._last_report = time.monotonic()
-        print(
-            f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.warning(f"The store at {self.endpoint} does not do what it should ({reason}); it is tried again.")
 
 
 def download_file(address: str, destination: Path, sha256: str | None = None) -> Path:

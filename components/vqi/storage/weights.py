@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
+from vqi.platform.logs import logger
 from vqi.platform.records import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logger(__name__)
 
 Kind = Literal["imagenet", "file", "s3", "random", "none"]
 RANDOM_LABEL = "random weights (for tests only)"
@@ -70,6 +73,7 @@ def load_stored(
                 kind="s3", label=weights, sha256=sha256_of(path)
             )
     path = Path(weights).expanduser()
+    log.debug(f"{setting}: {path.absolute()}")
     if not weights or not path.is_file():
         raise BadInput(f"{setting} is {weights!r}, but there is no such file; {advice}.")
     return _read(path, str(path), sha256, sha256_setting), WeightsOrigin(

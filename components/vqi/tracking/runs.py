@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import locked
+from vqi.platform.logs import logger
 from vqi.platform.system_errors import system_error
 from vqi.tracking.server import check_server
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+log = logger(__name__)
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 # MLflow's own seven retries with a growing pause and a patience of two minutes keep a step waiting for a quarter of an
@@ -161,11 +163,7 @@ class OpenRun:
             self._waiting, self._silent = self._waiting[1000:], False
         except RunFailed as error:
             if not self._silent:
-                print(
-                    f"{error} Training goes on; its losses will be tracked when it answers again.",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                log.warning(f"{error} Training goes on; its losses will be tracked when it answers again.")
             self._silent = True
 
     def fail(self) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from pathlib import Path
 
 import torch
 
 from vqi.detectors.learner import Learner, TrainingImages
 from vqi.platform.errors import RunFailed
+from vqi.platform.logs import logger
 from vqi.platform.memory import available_memory
 from vqi.training.order import generator
+
+log = logger(__name__)
 
 # Of the memory that is free; the rest is for what the straight line does not know (optimiser's moments, fragmentation).
 SHARE = 0.6
@@ -35,11 +37,7 @@ def largest_batch(learner: Learner, images: TrainingImages, device: torch.device
     size = 1
     while 2 * size <= min(fitting, LARGEST_BATCH, len(images)):
         size *= 2
-    print(
-        f"batch size {size}: an image takes about {each / 2**20:.0f} MiB of {free / 2**20:.0f} that are free",
-        file=sys.stderr,
-        flush=True,
-    )
+    log.info(f"batch size {size}: an image takes about {each / 2**20:.0f} MiB of {free / 2**20:.0f} that are free")
     return size
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,11 @@ from torch import Tensor
 
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import canonical_json, sha256_of, whole_folder, write_json
+from vqi.platform.logs import logger
 from vqi.storage.object_store import Address, ObjectStore
 from vqi.training.layouts import in_layout_of
+
+log = logger(__name__)
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -175,11 +177,7 @@ class Checkpoints:
         except VqiError:
             raise
         except Exception as error:
-            print(
-                f"the checkpoint {self.shown}/{name} cannot be read ({error}); an older one is taken",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"the checkpoint {self.shown}/{name} cannot be read ({error}); an older one is taken")
             return None
         finally:
             if self.store:

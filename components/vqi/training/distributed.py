@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed
@@ -20,6 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class _Summed(torch.autograd.Function):
         return summed
 
 
-def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
+def launch(processes: int, work: Callable[..., Result], *arguments: Any) -> Result:
     """Run `work(group, *arguments)` in `processes` processes on this machine and return what rank 0 returned.
 
     `work` is a function of a module and everything handed over can be pickled. Raises what the first process that
@@ -146,7 +151,7 @@ def launch(processes: int, work: Callable[..., Any], *arguments: Any) -> Any:
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
 
 
-def _first(error: Any, processes: int) -> VqiError:
+def _first(error: ChildFailedError, processes: int) -> VqiError:
     """The error of the first process that failed, as it was there."""
     message = error.get_first_failure()[1].message
     text = str(message.get("message", message) if isinstance(message, dict) else message)
@@ -159,7 +164,7 @@ def _first(error: Any, processes: int) -> VqiError:
     )
 
 
-def _join_and_work(work: Callable[..., Any], *arguments: Any) -> Any:
+def _join_and_work(work: Callable[..., Result], *arguments: Any) -> Result:
     """In a launched process: join the others, work, leave. The launcher's environment says who and where they are."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend)

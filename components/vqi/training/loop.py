@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from vqi.detectors.learner import Learner, Schedule, TrainingImages, Views
 from vqi.evaluation.training_summary import Point
 from vqi.platform.devices import Compute, is_out_of_memory
 from vqi.platform.errors import RunFailed, VqiError
+from vqi.platform.logs import logger
 from vqi.platform.progress import Progress
 from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
@@ -35,6 +35,8 @@ from vqi.training.order import batch_numbers, generator, step_seed, steps_per_ep
 from vqi.training.prefetching import Prefetcher
 from vqi.training.record import LoopRecord
 from vqi.training.settings import LARGEST, HasBudget, TrainSettings
+
+log = logger(__name__)
 
 # At most so often is a checkpoint written, seconds.
 CHECKPOINT_SECONDS = 60.0
@@ -149,11 +151,9 @@ class Loop:
         if checkpoint is not None:
             self._restore(checkpoint)
         if self.settings.patience and self.stopping is None and self.group.rank == 0:
-            print(
+            log.warning(
                 f"{self.name}: train.patience is {self.settings.patience}, and no images are held out to stop by: "
-                "learning ends with its other budgets, and its last weights are taken",
-                file=sys.stderr,
-                flush=True,
+                "learning ends with its other budgets, and its last weights are taken"
             )
         with self._handle_signals():
             stopped, waited, seconds, images = self._learn()
@@ -364,11 +364,9 @@ class Loop:
         self.position.micro_batches = min(2 * self.position.micro_batches, images)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(
+        log.warning(
             f"{self.name}: out of memory; the batch of {images} is learnt from in {self.position.micro_batches} "
-            "micro-batches",
-            file=sys.stderr,
-            flush=True,
+            "micro-batches"
         )
 
     def _check_finite(self, losses: dict[str, float]) -> None:
@@ -460,7 +458,7 @@ class Loop:
         except VqiError as error:
             if needed or not self.kept:
                 raise
-            print(f"{error} Learning goes on; the next checkpoint is tried in its time.", file=sys.stderr, flush=True)
+            log.warning(f"{error} Learning goes on; the next checkpoint is tried in its time.")
 
     def _changing(self) -> dict[str, Tensor]:
         return {
@@ -479,10 +477,8 @@ class Loop:
         self.history = History(self.schedule.steps, state["history"])
         self.tracked = _below("tracked.", checkpoint.tensors)
         assert self.checkpoints is not None
-        print(
-            f"{self.name}: resumed at step {checkpoint.step} of {self.schedule.steps} from {self.checkpoints.shown}",
-            file=sys.stderr,
-            flush=True,
+        log.info(
+            f"{self.name}: resumed at step {checkpoint.step} of {self.schedule.steps} from {self.checkpoints.shown}"
         )
 
     def _load_learner(self, tensors: dict[str, Tensor]) -> None:
@@ -495,7 +491,7 @@ class Loop:
             yield
             return
 
-        def interrupt(number: int, frame: Any) -> None:
+        def interrupt(number: int, frame: FrameType | None) -> None:
             self.interrupted = True
 
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}

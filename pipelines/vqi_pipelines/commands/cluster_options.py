@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from vqi.platform.logs import logger
+
 if TYPE_CHECKING:
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
     from vqi_pipelines.cluster.logs import Logs
     from vqi_pipelines.cluster.server import Server
+
+log = logger(__name__)
 
 Experiment = Annotated[
     str,
@@ -32,8 +35,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def report(line: str) -> None:
-    """Print a line for the person at the terminal; standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
+    """Log a line for the person at the terminal; standard output is for results."""
+    log.info(line)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from vqi.platform.logs import logger
+
+log = logger(__name__)
+
 NO_WEIGHTS = (
     "ImageNet weights could not be downloaded here, so the demo runs on the weightless filterbank; give --weights "
     "FILE for the real backbone."
@@ -34,7 +38,7 @@ def demo(
 
     backbone: dict[str, Any] = {"name": "resnet18", "weights": weights or "imagenet"}
     if not weights and not _imagenet_at_hand():
-        print(NO_WEIGHTS, file=sys.stderr)
+        log.warning(NO_WEIGHTS)
         backbone = {"name": "filterbank"}
     values = {
         "name": source_name(data) if data else "flange",
@@ -52,7 +56,7 @@ def _rendered(out: Path) -> Path:
         from vqi.dataset.generator import generate
         from vqi.platform.files import whole_folder
 
-        print(f"Rendering parts into {folder} ...", file=sys.stderr)
+        log.info(f"Rendering parts into {folder} ...")
         with whole_folder(folder) as rendered:
             generate(rendered, seed=0, normals=60, test_normals=20, defects_each=6, size=(320, 320))
     return folder

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 
 if TYPE_CHECKING:
     from vqi.deployment.predictor import Unreadable
+
+log = logger(__name__)
 
 
 def predict(
@@ -89,6 +92,7 @@ def predict(
         threshold=threshold,
         implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
     )
+    log.debug(f"{bundle} runs by {predictor.graph.backend}; files: {len(files)}")
     progress = Progress("predicted", len(files))
     with whole_folder(out) as folder:
         writer = PredictionWriter(folder, predictor.sidecar, predictor.graph.backend, pictures, maps, masks)
@@ -116,7 +120,7 @@ def predict(
     for record in writer.records:
         for sentence in (record.error, record.implausible):
             if sentence:
-                typer.echo(f"vqi predict: {printable(sentence)}", err=True)
+                log.warning(f"vqi predict: {sentence}")
     if counts.unreadable or counts.implausible:
         raise typer.Exit(BadInput.exit_code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqi.platform.logs import is_quiet, logger
+
 if TYPE_CHECKING:
     from vqi.category import Category
+
+log = logger(__name__)
 
 
 class Runner(StrEnum):
@@ -47,6 +52,20 @@ def run(
     execute(load_category(category, set_ or []), out, json_output, runner)
 
 
+class _Reporter:
+    """Logs the lines of a local run: `STEP ...` where one begins, and, indented, what it printed."""
+
+    def __init__(self) -> None:
+        self.step = ""
+
+    def __call__(self, line: str) -> None:
+        if not line.startswith(" ") and line.endswith(" ..."):
+            self.step = line.removesuffix(" ...")
+        # A step that is quiet prints nothing but warnings and errors.
+        level = logging.WARNING if is_quiet() and line.startswith(" ") else logging.INFO
+        log.log(level, line, extra={"step": self.step})
+
+
 def execute(category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS) -> None:
     """Run a category, then print its summary: a table, or JSON alone on standard output."""
     from vqi_pipelines.local_run import run_category
@@ -54,10 +73,7 @@ def execute(category: Category, out: Path, json_output: bool, runner: Runner = R
 
     real_output = sys.stdout
 
-    def report(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    summary = run_category(category, out, report, runner.value)
+    summary = run_category(category, out, _Reporter(), runner.value)
     if json_output:
         print(summary.to_json(), file=real_output)
     else:

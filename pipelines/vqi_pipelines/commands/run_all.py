@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from vqi.platform.logs import logger
+
+log = logger(__name__)
+
 
 def run_all_command(
     category: Annotated[
@@ -40,7 +44,7 @@ def run_all_command(
     for stop_signal in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop_signal, signal.default_int_handler)
     trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])
-    done = run_all(trials, out, lambda line: print(line, file=sys.stderr, flush=True), parallel)
+    done = run_all(trials, out, log.info, parallel)
     if json_output:
         print(json.dumps(done.comparison.values(), indent=2, allow_nan=False))
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqi.platform.logs import logger
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import report
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
     from vqi_pipelines.cluster.logs import Logs
     from vqi_pipelines.cluster.server import Server
+
+log = logger(__name__)
 
 
 @options.takes_connection
@@ -125,7 +128,7 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
     if result.note:
         report(result.note)
     if result.error:
-        report(f"vqi: {printable(result.error)}")
+        log.error(f"vqi: {result.error}")
         if result.link:
             report(f"See {result.link}")
         report(

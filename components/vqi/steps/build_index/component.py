@@ -8,7 +8,7 @@ from vqi.steps.images import image
 @dsl.component(base_image=image("build_index"), install_kfp_package=False)
 def build_index(
     dataset: dsl.Input[dsl.Dataset], network: dsl.Input[dsl.Model], index: dsl.Output[dsl.Model], settings: dict
-):
+) -> None:
     """Build what normals are compared with: memory bank, Gaussians or PCA; and score the normals that thresholds come
     from."""
     from vqi.steps.running import step

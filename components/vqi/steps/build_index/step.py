@@ -3,7 +3,6 @@ from."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,11 @@ from vqi.detectors.storage import load_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
+from vqi.platform.logs import logger
 from vqi.steps.build_index.settings import StepSettings
 from vqi.training.record import read_network_notes
+
+log = logger(__name__)
 
 
 def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: Path) -> None:
@@ -48,12 +50,10 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
     learnt = {sample.group_key for sample in data.samples(("train", "labelled")) if sample.path not in held_out_paths}
     unseen = [sample for sample in held_out if sample.group_key not in learnt]
     if len(unseen) < len(held_out):
-        print(
+        log.warning(
             f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show "
             "parts that "
-            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}",
-            file=sys.stderr,
-            flush=True,
+            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
         )
     promised, held_out = bool(unseen), unseen or held_out
     # Features are worth keeping only where refits will ask for them again.

@@ -8,23 +8,25 @@ from vqi.steps.images import image
 @dsl.component(base_image=image("check_dataset"), install_kfp_package=False)
 def check_dataset(
     dataset: dsl.Input[dsl.Dataset], page: dsl.Output[dsl.HTML], verdict: dsl.Output[dsl.Artifact], settings: dict
-):
+) -> None:
     """Stop a bad set here, with its reasons; a page shows what the set looks like."""
     from vqi.steps.running import step
 
     with step("check_dataset") as record:
+        from logging import INFO, WARNING
         from pathlib import Path
 
-        from vqi.platform.printing import printable
+        from vqi.platform.logs import logger
         from vqi.platform.settings import read_settings
         from vqi.steps.check_dataset.settings import StepSettings
         from vqi.steps.check_dataset.step import check_dataset as run
 
+        log = logger("vqi.steps.check_dataset")
         record.outputs.update(page=page.path, verdict=verdict.path)
         run(
             read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
             page=Path(page.path),
             verdict=Path(verdict.path),
-            report=lambda finding: print(printable(finding), flush=True),
+            report=lambda line: log.log(WARNING if line.startswith(("warning", "error")) else INFO, line),
         )

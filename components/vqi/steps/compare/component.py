@@ -13,7 +13,7 @@ def compare(
     tracking_uri: str,
     run: str,
     trials: dsl.PipelineTaskFinalStatus,
-):
+) -> None:
     """Put every trial side by side, those that failed listed; it runs whatever became of them."""
     from vqi.steps.running import step
 

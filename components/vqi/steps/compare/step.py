@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +10,14 @@ from pathlib import Path
 from vqi.evaluation.records import EXAMPLES, RESULTS, ComparedPhotograph, parse_examples, parse_results
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import write_whole
+from vqi.platform.logs import logger
 from vqi.steps.compare.comparison import COMPARISON, ComparisonRecord, write_comparison_record
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import FIGURES, Costs, TrialResult, method_means
 from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
+
+log = logger(__name__)
 
 PAGE = "comparison.html"
 NOT_EVALUATED = "it did not come to an evaluation; the log of its first step that failed says why"
@@ -46,7 +48,7 @@ def write_comparison(
 ) -> ComparisonRecord:
     """Write the page, print the table, complete the comparison's MLflow run where there is one; returns the record."""
     write_whole(page, comparison_page(title, trial_results))
-    print(comparison_table(trial_results), file=sys.stderr, flush=True)
+    log.info(comparison_table(trial_results))
     record = summarise(trial_results)
     if comparison is not None:
         with tempfile.TemporaryDirectory() as folder:
@@ -107,5 +109,5 @@ def _examples(comparison: Comparison, run: TrialRun) -> tuple[ComparedPhotograph
     try:
         return () if text is None else parse_examples(text)
     except BadInput as error:
-        print(f"The photographs of {run.run_id} are not shown: {error}", file=sys.stderr, flush=True)
+        log.warning(f"The photographs of {run.run_id} are not shown: {error}")
         return ()

@@ -106,4 +106,4 @@ def configure(
 
         outputs = run(parameters, json.loads(images))
         record.facts.update(outputs)
-    return tuple(outputs.values())  # type: ignore[return-value]
+    return tuple(outputs.values())

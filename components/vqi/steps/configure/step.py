@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +12,13 @@ from vqi.dataset.sources import source_fingerprint
 from vqi.detectors.settings import setting_addresses
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 from vqi.platform.settings import Settings
 from vqi.storage.listing import listing_fingerprint
 from vqi.tracking.runs import tracking_address
 from vqi.tracking.server import check_server
+
+log = logger(__name__)
 
 # Weights that are not at an address.
 NO_ADDRESS = ("imagenet", "random")
@@ -100,15 +102,7 @@ def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None
                 else "any but Gaudi"
             )
             extra = f", {placement.accelerators} {placement.accelerator}" if placement.accelerator else ""
-            print(
-                f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.info(f"{step}: {nodes} nodes, cpu {placement.cpu}, memory {placement.memory}{extra}")
     elif category.pool != "any" or category.resources:
         device = placements["train"].device
-        print(
-            f"no cluster here: of pool and resources only the device is taken, which is {device}",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.info(f"no cluster here: of pool and resources only the device is taken, which is {device}")

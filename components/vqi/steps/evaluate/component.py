@@ -15,7 +15,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     roc: dsl.Output[dsl.ClassificationMetrics],
     settings: dict,
-):
+) -> None:
     """Choose the threshold from normals alone, measure on the test split, and write the report a person opens."""
     from vqi.steps.running import step
 

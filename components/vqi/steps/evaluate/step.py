@@ -51,12 +51,15 @@ from vqi.evaluation.thresholds import Threshold, calibrate
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_whole
+from vqi.platform.logs import logger
 from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.evaluate.settings import StepSettings
 from vqi.tracking.comparisons import trial_tags
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 from vqi.training.record import NetworkNotes, notes_of
+
+log = logger(__name__)
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless")
 
@@ -115,7 +118,7 @@ def evaluate(
             _decisive_photograph(results, data),
         )
 
-    print(table(results), file=sys.stderr, flush=True)
+    log.info(table(results))
     run_id = track_run(
         uri=tracking_uri,
         experiment=experiment,

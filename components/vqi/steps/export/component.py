@@ -13,7 +13,7 @@ def export(
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
     settings: dict,
-):
+) -> None:
     """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
     from vqi.steps.running import step
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -45,11 +44,14 @@ from vqi.evaluation.records import Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
+from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.steps.export.settings import StepSettings
 from vqi.tracking.runs import add_to_run
 from vqi.training.record import notes_of
+
+log = logger(__name__)
 
 PACKAGES = ("vqi", "torch", "torchvision", "numpy", "pillow")
 
@@ -134,23 +136,21 @@ def export(
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
-        print(
+        log.info(
             f"thresholds were taken in {results.precision}: its scores deviate by up to {shift:.1e} from this "
-            "float32 bundle",
-            file=sys.stderr,
+            "float32 bundle"
         )
-    print(f"parity on {len(images)} images:", file=sys.stderr)
+    log.info(f"parity on {len(images)} images:")
     for name, entry in entries.items():
-        print(
+        log.info(
             f"  {name}: largest deviation {entry.largest_deviation:.1e}, tolerance {entry.tolerance:g}; "
-            f"{entry.size_mib:.1f} MiB, {entry.latency_ms:.0f} ms an image by {entry.backend}",
-            file=sys.stderr,
+            f"{entry.size_mib:.1f} MiB, {entry.latency_ms:.0f} ms an image by {entry.backend}"
         )
-    print(f"bundle of {costs.bundle_mib:.1f} MiB", file=sys.stderr)
+    log.info(f"bundle of {costs.bundle_mib:.1f} MiB")
     try:
         add_to_run(settings.tracking_uri, results.run_id, costs.values())
     except VqiError as error:  # the bundle is made; a record can be done without
-        print(f"{error} The bundle is complete; what it costs is not in MLflow.", file=sys.stderr)
+        log.warning(f"{error} The bundle is complete; what it costs is not in MLflow.")
     return costs
 
 
@@ -246,11 +246,10 @@ def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
         )
     rate = false_alarm_rate(rows)
     ranges = {name: RangeEntry(**asdict(limit)) for name, limit in plausible_ranges(rows).items()}
-    print(
+    log.info(
         f"plausible photographs are like {len(rows)} of the {len(normals)} good ones: about {100 * rate:.2g} % of "
         "good photographs, or fewer, "
-        "are expected outside",
-        file=sys.stderr,
+        "are expected outside"
     )
     return Plausibility(images=len(rows), normals=len(normals), false_alarm_rate=rate, ranges=ranges)
 

@@ -3,11 +3,13 @@ will hang below."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+from vqi.platform.logs import logger
 from vqi.steps.plan_trials.planning import plan
 from vqi.tracking.comparisons import Comparison
+
+log = logger(__name__)
 
 # Before each parameter's name in the loop's items: an item's attribute `name` is KFP's own and would be taken for the
 # parameter.
@@ -24,7 +26,7 @@ def plan_trials(
     """
     trials = plan(categories, methods, common, pool)
     for trial in trials:
-        print(f"trial {trial.mark}: {trial.category.name}, {trial.label}", file=sys.stderr)
+        log.info(f"trial {trial.mark}: {trial.category.name}, {trial.label}")
     comparison = Comparison.begin(tracking_uri, experiment, name, key)
     comparison.write_trials([trial.entry() for trial in trials])
     own = {"tracking_uri": tracking_uri, "tracking_experiment": experiment}

@@ -6,7 +6,7 @@ from vqi.steps.images import image
 
 
 @dsl.component(base_image=image("train"), install_kfp_package=False)
-def train(dataset: dsl.Input[dsl.Dataset], network: dsl.Output[dsl.Model], settings: dict):
+def train(dataset: dsl.Input[dsl.Dataset], network: dsl.Output[dsl.Model], settings: dict) -> None:
     """Learn the network from normals (supervised methods: from labelled images too); methods with a frozen backbone
     prepare and store it."""
     from vqi.steps.running import step

@@ -4,7 +4,6 @@ here."""
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from vqi.evaluation.cross_validation import CrossValidation
 from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
+from vqi.platform.logs import logger
 from vqi.steps.train.cross_validation import (
     Photographs,
     check_folds,
@@ -44,6 +44,8 @@ from vqi.training.distributed import Group, launch
 from vqi.training.loop import Loop, Training
 from vqi.training.record import TRACKED, NetworkNotes, PretrainingRecord, TrainingRecord
 from vqi.training.settings import TrainSettings, check_training_precision
+
+log = logger(__name__)
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 TRACKED_INDEX = 32
@@ -128,7 +130,7 @@ def learn(group: Group, job: TrainingJob) -> TrainingRecord:
             learner.extra = around.enter_context(contextmanager(source_images)(source, job.geometry, key))
         to_device(detector, compute)
         if kind.tunes_on_normals and not split.tuning and group.rank == 0:
-            print(few_for_tuning(job.method), file=sys.stderr, flush=True)
+            log.warning(few_for_tuning(job.method))
         tracked = _TrackedImages(detector, dataset, split, job.geometry)
         kept = partial(_checkpoints, detector, job, dataset, split)
         checkpoints = kept()
@@ -187,7 +189,7 @@ def learn(group: Group, job: TrainingJob) -> TrainingRecord:
         )
         if group.rank == 0:
             _save(detector, training, tracked, record, job, dataset)
-            print(_sentence(job.method, training), file=sys.stderr, flush=True)
+            log.info(_sentence(job.method, training))
     return record.model_copy(update={"checkpoints": checkpoints.shown if checkpoints else ""})
 
 
@@ -226,7 +228,7 @@ def _cross_validation(
     )
     record = cross_validation_record(results, photographs.labels)
     if group.rank == 0:
-        print(f"{job.method}: {record.sentence}", file=sys.stderr, flush=True)
+        log.info(f"{job.method}: {record.sentence}")
     return record
 
 
