@@ -57,7 +57,7 @@ def test_notes_describe_the_network(stored):
     detector, folder = stored
     record = read_network(folder / "network")
     assert record.method == detector.method
-    assert record.backbone.settings == detector.backbone.settings
+    assert record.backbone == detector.backbone.settings
     random = WeightsOrigin(kind="random", label="random weights (for tests only)")
     none = WeightsOrigin(kind="none", label="trained from scratch")
     assert record.weights == (random if settings_class(detector.method).uses_backbone else none)

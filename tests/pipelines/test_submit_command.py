@@ -646,7 +646,7 @@ def test_pools_and_their_nodes(cluster: kubernetes_server.Cluster, submit: Vqi) 
     cluster.nodes[-1] = node("gaudi1", "gaudi", gaudi=8)
     assert submit("--pool", "gaudi").code == 0
     cluster.nodes = [node("gaudi1", "gaudi", gaudi=8)]
-    assert "can take place: 1 of 1 kept for other steps by their labels" in refused("gaudi")
+    assert "can take configure: 1 of 1 kept for other steps by their labels" in refused("gaudi")
     cluster.nodes = [node("xeon1", "xeon", taint="vqi/pool"), node("other", taint="dedicated")]
     assert submit("--pool", "xeon").code == 0
     done = submit("--set", "resources={train: {memory: 1Ti}}")

@@ -157,7 +157,7 @@ def test_a_part_that_was_learnt_from_does_not_calibrate(tmp_path):
 def test_two_processes_give_the_same_scores_bit_for_bit(dataset, tmp_path):
     network, index = artefacts(dataset, tmp_path, weights="random")
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from pathlib import Path
 import numpy as np
 from test_train_and_index import artefacts, scores_of

@@ -34,8 +34,8 @@ def trained(connection: Connection, method: str, dataset: str, network: str, che
     network's tensors."""
     import torch
 
+    from step_calls import train
     from vqi.detectors.storage import read_network
-    from vqi.steps.train import step
     from vqi.training import checkpoints as kept
     from vqi.training import loop
 
@@ -53,7 +53,7 @@ def trained(connection: Connection, method: str, dataset: str, network: str, che
         original(self, *arguments, **options | {"checkpoint_seconds": 0.0})
 
     loop.Loop.__init__ = every_step  # type: ignore[method-assign]
-    step.train(
+    train(
         dataset=Path(dataset),
         method=method,
         settings=small(method),
