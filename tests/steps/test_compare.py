@@ -12,6 +12,7 @@ import pytest
 
 from example_results import counts, example_results, metrics
 from vqi.evaluation.charts import line_style
+from vqi.evaluation.collector import compared_photographs
 from vqi.evaluation.records import ComparedPhotograph, Results, parse_examples, write_examples, write_results
 from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
@@ -21,7 +22,6 @@ from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, gather, summarise
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import Costs, TrialResult, best, method_means
-from vqi.steps.evaluate.collector import compared_photographs
 from vqi.steps.plan_trials.step import plan_trials
 from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 from vqi.tracking.runs import add_to_run, track_run

@@ -18,12 +18,13 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.detectors.settings import BackboneSettings
+from vqi.evaluation import collector
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.evaluation.records import Results, TrackedAt, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.steps.evaluate import collector, step
+from vqi.steps.evaluate import step
 
 HEIGHT, WIDTH = 80, 100
 HOSTILE = "=1+cmd|'<b>'"

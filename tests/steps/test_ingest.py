@@ -335,7 +335,7 @@ def test_a_backslash_in_a_folder_is_part_of_the_name(folder: Path, tmp_path: Pat
 def test_notes_are_reported_before_any_photograph_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     monkeypatch.setattr(
-        "vqi.steps.ingest.step.tracked", lambda items, what, total=None: events.append("photographs") or items
+        "vqi.dataset.intake.tracked", lambda items, what, total=None: events.append("photographs") or items
     )
     source = write_files(
         tmp_path / "ring", {f"{index}.png": photograph(index) for index in range(5)} | {"a.heic": b"x"}

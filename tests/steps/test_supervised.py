@@ -27,9 +27,9 @@ from vqi.evaluation.box_rule import Boxes
 from vqi.evaluation.records import Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
-from vqi.steps.train.cross_validation import Photographs
-from vqi.steps.train.sample_split import split_samples
+from vqi.training.folds import Photographs
 from vqi.training.record import TrainingRecord, read_network_notes
+from vqi.training.sample_split import split_samples
 from vqi.training.settings import TrainSettings
 
 SETTINGS = {"learning_rate": 0.02, "enough": 1.0}

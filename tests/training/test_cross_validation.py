@@ -14,8 +14,8 @@ from vqi.detectors.settings import BackboneSettings, Budget
 from vqi.detectors.vgg_cam import VggCam
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
-from vqi.steps.train.cross_validation import check_folds, cross_validation_record
 from vqi.training.cross_validation import Fold, cross_validated, stratified_folds
+from vqi.training.folds import check_folds, cross_validation_record
 from vqi.training.settings import TrainSettings
 
 # Every image a group of its own.

@@ -21,6 +21,7 @@ from vqi.detectors.settings import settings_class
 from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.calibration import Calibration, read_calibration
+from vqi.evaluation.collector import Collector
 from vqi.evaluation.histogram import Histogram
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.records import (
@@ -52,7 +53,6 @@ from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.logs import logger
-from vqi.steps.evaluate.collector import Collector
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.evaluate.settings import StepSettings
 from vqi.tracking.comparisons import trial_tags

@@ -30,19 +30,19 @@ from vqi.platform.devices import Compute, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.platform.logs import logger
-from vqi.steps.train.cross_validation import (
-    Photographs,
-    check_folds,
-    cross_validation_record,
-)
-from vqi.steps.train.sample_split import SampleSplit, few_for_tuning, split_samples
 from vqi.steps.train.settings import StepSettings
 from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
 from vqi.training.distributed import Group, launch
+from vqi.training.folds import (
+    Photographs,
+    check_folds,
+    cross_validation_record,
+)
 from vqi.training.loop import Loop, Training
 from vqi.training.record import TRACKED, NetworkNotes, PretrainingRecord, TrainingRecord
+from vqi.training.sample_split import SampleSplit, few_for_tuning, split_samples
 from vqi.training.settings import TrainSettings, check_training_precision
 
 log = logger(__name__)

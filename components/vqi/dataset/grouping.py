@@ -1,0 +1,138 @@
+"""Which photographs stay together in every split: those with the same bytes, those of one part, and near copies."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from vqi.dataset.images import Decoding, decode_rgb
+from vqi.dataset.intake import Stored
+from vqi.dataset.layouts.contents import Contents
+from vqi.dataset.layouts.interface import Photograph
+from vqi.dataset.layouts.listing import counted
+from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
+from vqi.dataset.splits import joined
+from vqi.platform.errors import BadInput
+from vqi.platform.progress import tracked
+from vqi.platform.threads import decoding_threads
+
+# Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
+# copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
+MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
+
+
+def part_of(path: str, group: str) -> str:
+    """What the regular expression `group` finds in a path: its first bracket, or all it matches; "" where it matches
+    nothing or is empty."""
+    match = re.search(group, path) if group else None
+    return (match[1 if match.re.groups else 0] or "") if match else ""
+
+
+def is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
+    """Whether ingest chooses the split of a photograph, so that its near copies must be known."""
+    if photograph.split == "test":
+        return labelled_fraction > 0 and photograph.label != "unknown"
+    return photograph.split in (None, "train")
+
+
+def near_copies(photographs: Sequence[Photograph], contents: Contents, decoding: Decoding) -> list[tuple[str, str]]:
+    """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
+    check names it."""
+
+    def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
+        try:
+            image = decode_rgb(contents.of_photograph(photograph), photograph.path, decoding)
+        except BadInput:
+            return None
+        return thumbnail(image), image.shape[1] / image.shape[0]
+
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        read_ones = list(tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs)))
+    known = [(photograph.path, *one) for photograph, one in zip(photographs, read_ones, strict=True) if one]
+    if len(known) < 2:
+        return []
+    pairs = near_duplicates(
+        np.stack([pattern for _, pattern, _ in known]), np.array([aspect for _, _, aspect in known])
+    )
+    return [(known[first][0], known[second][0]) for first, second in pairs]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """`keys`: the group of each photograph by path, named by content alone; `names`: as the manifest names it, "" = a
+    group of its own; `copies_cross`: see Manifest."""
+
+    keys: dict[str, str]
+    names: dict[str, str]
+    notes: tuple[str, ...]
+    copies_cross: bool
+
+
+def group_photographs(
+    photographs: Sequence[Photograph],
+    stored: Mapping[str, Stored],
+    alike: list[tuple[str, str]],
+    group: str,
+    labelled_fraction: float,
+) -> Grouping:
+    """Which photographs stay together: those with the same bytes, those of one part by name (`part_of`), and near
+    copies.
+
+    Where names tell two near copies to be of different parts, the names are believed.
+    """
+    numbers = {photograph.path: number for number, photograph in enumerate(photographs)}
+    hashes = [stored[photograph.path].sha256 for photograph in photographs]
+    parts = [part_of(photograph.path, group) if group else photograph.group for photograph in photographs]
+    by_part: dict[str, list[int]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        by_part[part].append(number)
+    named = [members for part, members in by_part.items() if part]
+    notes = []
+    if named:
+        notes.append(
+            f"{counted(len(named), 'part')} {'is' if len(named) == 1 else 'are'} named by "
+            f"{'data.group' if group else 'the layout'}; photographs of one stay together."
+        )
+        if unnamed := len(by_part.get("", ())):
+            what = "data.group matches nothing in the paths" if group else "The layout names no part for the paths"
+            notes.append(f"{what} of {counted(unnamed, 'photograph')}; each counts as a part of its own.")
+    elif group:
+        notes.append("data.group matches nothing in any path, so every photograph counts as a part of its own.")
+    pairs = [(numbers[one], numbers[other]) for one, other in alike]
+    pairs = [(one, other) for one, other in pairs if not parts[one] or not parts[other] or parts[one] == parts[other]]
+    distinct = [(one, other) for one, other in pairs if hashes[one] != hashes[other]]
+    largest = max(map(len, groups(distinct)), default=0)
+    compared = sum(is_dealt(photograph, labelled_fraction) for photograph in photographs)
+    left = compared - len(distinct)
+    copies_cross = largest > max(2, MOST_IN_ONE_GROUP * compared) and left < FEWEST_GROUPS
+    if copies_cross:
+        notes.append(
+            f"{largest} of {compared} photographs are so alike that copies cannot be distinguished from like parts, "
+            "so that "
+            "each counts as a part of "
+            "its own and the threshold promises nothing; name each part with data.group (data.group=(.*) says that "
+            "every photograph shows another part)."
+        )
+        pairs = []
+    elif distinct:
+        tied = groups(distinct)
+        notes.append(
+            f"{sum(map(len, tied))} photographs are near copies of others ({counted(len(tied), 'group')}): copies "
+            "stay together in every split and "
+            "count as one part for the threshold."
+        )
+    keys = joined(hashes, [*named, *pairs])
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        members[key].append(number)
+    names: dict[str, str] = {}
+    for key, those in members.items():
+        called = min((parts[number] for number in those if parts[number]), default="")
+        name = called or (key if len({hashes[number] for number in those}) > 1 else "")
+        names.update((photographs[number].path, name) for number in those)
+    return Grouping(dict(zip(numbers, keys, strict=True)), names, tuple(notes), copies_cross)
