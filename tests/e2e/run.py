@@ -218,6 +218,30 @@ def in_mlflow(cluster: Cluster) -> str:
     return f"{len(runs)} runs in {cluster.experiment}"
 
 
+def from_the_cache(cluster: Cluster) -> str:
+    """The same category again comes from the cache but for its first step; where a photograph changed, nothing does."""
+    from vqi.storage.object_store import Address, ObjectStore
+
+    checkpoints = f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole"
+    began = time.monotonic()
+    again = cluster.submit("part", checkpoints)["steps"]
+    seconds = time.monotonic() - began
+    computed = [step for step, state in again.items() if "from the cache" not in state]
+    if computed != ["configure"]:
+        raise CheckFailed(f"The same category again computed {', '.join(computed)}, in place of configure alone.")
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    root = Address.parse(cluster.source)
+    first, second, *_ = sorted(item.key for item in store.objects(root) if "/train/good/" in item.key)
+    with tempfile.TemporaryDirectory() as folder:
+        file = store.download_prefix(Address(root.bucket, str(Path(first).parent)), Path(folder))[Path(first).name]
+        store.upload_file(file, Address(root.bucket, second))
+    changed = cluster.submit("part", checkpoints)["steps"]
+    kept = [step for step, state in changed.items() if "from the cache" in state]
+    if kept:
+        raise CheckFailed(f"A photograph changed, and {', '.join(kept)} came from the cache all the same.")
+    return f"the second run took {seconds:.0f} s; a changed photograph was noticed"
+
+
 def killed_in_training(cluster: Cluster) -> str:
     """The pod of train is deleted while it runs: the step is tried again and the result is the same."""
     options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/killed")
@@ -312,6 +336,7 @@ CHECKS: tuple[Callable[[Cluster], str], ...] = (
     in_the_store,
     in_mlflow,
     killed_in_training,
+    from_the_cache,
     a_schedule,
     every_category,
 )
