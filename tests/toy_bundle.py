@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.images import DEFAULT
-from vqi.deployment.bundle import (
+from vqi.deployment.bundle import format_files, shared_files, write_sidecar
+from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
+from vqi.deployment.graph_export import ExportedGraphs, export_graphs
+from vqi.deployment.sidecar import (
     Calibration,
     CalibrationScore,
     DatasetEntry,
@@ -26,12 +29,7 @@ from vqi.deployment.bundle import (
     RangeEntry,
     Sidecar,
     Thresholds,
-    format_files,
-    shared_files,
-    write_sidecar,
 )
-from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
-from vqi.deployment.graph_export import ExportedGraphs, export_graphs
 from vqi.detectors.interface import Detector, Scores
 from vqi.evaluation.box_rule import Boxes
 from vqi.storage.weights import WeightsOrigin

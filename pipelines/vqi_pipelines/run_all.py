@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vqi.category import Category
-from vqi.deployment.bundle import SIDECAR
+from vqi.deployment.bundle_files import SIDECAR
 from vqi.evaluation.records import RESULTS, Results, read_examples, read_results
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import canonical_json, write_json, write_whole

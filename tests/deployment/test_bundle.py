@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from vqi.dataset.images import DEFAULT, Decoding
-from vqi.deployment.bundle import DecodingEntry, Graph, read_sidecar
+from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.graph_runtime import open_graph
+from vqi.deployment.sidecar import DecodingEntry, Graph
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of

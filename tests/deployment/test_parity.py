@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vqi.dataset.manifest import Extent, Sample
-from vqi.deployment.bundle import Deviation
 from vqi.deployment.parity import TimedRun, deviations, judge, largest_deviation, parity_samples
+from vqi.deployment.sidecar import Deviation
 from vqi.platform.errors import GateRefused
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 50.0, 6.0, 7.0], np.float32)

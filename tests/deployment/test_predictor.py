@@ -15,8 +15,9 @@ from PIL import Image
 from toy_bundle import GEOMETRY, photograph, toy_detector
 from vqi.dataset.geometry import to_input
 from vqi.dataset.images import Decoding
-from vqi.deployment.bundle import Boxes, DecodingEntry, read_sidecar, write_sidecar
+from vqi.deployment.bundle import read_sidecar, write_sidecar
 from vqi.deployment.predictor import Prediction, Predictor, Unreadable, pixels_of
+from vqi.deployment.sidecar import Boxes, DecodingEntry
 from vqi.evaluation.pictures import boxes
 from vqi.platform.errors import BadInput
 

@@ -16,8 +16,9 @@ from strange_formats import Register, Strange, registering
 from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
-from vqi.deployment.bundle import DecodingEntry, read_sidecar
+from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Prediction, Predictor
+from vqi.deployment.sidecar import DecodingEntry
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import load_detector, read_network, save_index, save_network

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from vqi.deployment.bundle import (
-    INDEX,
+from vqi.deployment.bundle_files import INDEX
+from vqi.deployment.sidecar import (
     Deviation,
     FileEntry,
     FormatEntry,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vqi.deployment.bundle import Sidecar, Thresholds
+from vqi.deployment.sidecar import Sidecar, Thresholds
 from vqi.evaluation.thresholds import calibrate, manual_threshold
 from vqi.platform.errors import BadInput
 

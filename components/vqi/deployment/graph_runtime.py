@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqi.deployment.bundle import INDEX, Graph, Sidecar
+from vqi.deployment.bundle_files import INDEX
 from vqi.deployment.exports import ExportFormat, export_formats, preferred
 from vqi.deployment.exports.export_format import Infer
+from vqi.deployment.sidecar import Graph, Sidecar
 from vqi.platform.errors import BadInput, RunFailed, VqiError, closest
 from vqi.platform.threads import thread_limit
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from vqi.dataset.manifest import Sample
-from vqi.deployment.bundle import Deviation
+from vqi.deployment.sidecar import Deviation
 from vqi.platform.errors import GateRefused
 
 IMAGES = 12

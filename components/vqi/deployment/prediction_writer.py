@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vqi.deployment.bundle import Sidecar
 from vqi.deployment.prediction_record import (
     PREDICTIONS,
     BoxRecord,
@@ -26,6 +25,7 @@ from vqi.deployment.prediction_record import (
     write_predictions,
 )
 from vqi.deployment.predictor import Prediction, Unreadable, pixels_of, read_photograph
+from vqi.deployment.sidecar import Sidecar
 from vqi.evaluation.pictures import Example, picture_name, save_picture
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_whole

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from vqi.deployment.bundle_files import INDEX, SIDECAR
+from vqi.deployment.bundle_files import BUNDLE_FILE, INDEX, NAME, PACKAGE, PRECISION, SIDECAR
 from vqi.deployment.exports.export_format import ExportFormat, covers
 from vqi.platform.errors import BadInput, closest
 
@@ -25,13 +25,6 @@ __all__ = ["DEFAULT_FORMATS", "ExportFormat", "check_formats", "export_formats",
 
 ENTRY_POINTS = "vqi.exports"
 DEFAULT_FORMATS = ("onnx", "openvino")
-
-NAME = r"^[a-z][a-z0-9_-]{0,31}$"
-PRECISION = r"^[a-z0-9]{1,16}$"
-# A file of a bundle, relative to it; a folder of one ends in "/".
-BUNDLE_FILE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
-# A package with its extras, as pip takes it.
-PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?$"
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from vqi.deployment.graph_export import TracedDetector
+    from vqi.deployment.tracing import TracedDetector
 
 # A graph that runs: raw scores float32 [N] and maps float32 [N, h, w] of float32 [N, 3, h, w] in [0, 1].
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -12,7 +12,7 @@ from vqi.deployment.exports.export_format import ExportFormat, Infer, Note
 from vqi.platform.errors import BadInput
 
 if TYPE_CHECKING:
-    from vqi.deployment.graph_export import TracedDetector
+    from vqi.deployment.tracing import TracedDetector
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

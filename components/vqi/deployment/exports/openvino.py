@@ -15,7 +15,7 @@ from vqi.platform.errors import BadInput
 if TYPE_CHECKING:
     import openvino
 
-    from vqi.deployment.graph_export import TracedDetector
+    from vqi.deployment.tracing import TracedDetector
 
 
 class OpenVino(ExportFormat):

@@ -14,7 +14,13 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
-from vqi.deployment.bundle import (
+from vqi.deployment.bundle import format_files, shared_files, write_sidecar
+from vqi.deployment.costs import BundleCosts
+from vqi.deployment.exports import ExportFormat, check_formats, preferred
+from vqi.deployment.exports.export_format import Note
+from vqi.deployment.graph_runtime import open_format
+from vqi.deployment.parity import FORMULA, TimedRun, deviations, judge, largest_deviation, parity_samples
+from vqi.deployment.sidecar import (
     Calibration,
     CalibrationScore,
     DatasetEntry,
@@ -27,15 +33,7 @@ from vqi.deployment.bundle import (
     RangeEntry,
     Sidecar,
     Thresholds,
-    format_files,
-    shared_files,
-    write_sidecar,
 )
-from vqi.deployment.costs import BundleCosts
-from vqi.deployment.exports import ExportFormat, check_formats, preferred
-from vqi.deployment.exports.export_format import Note
-from vqi.deployment.graph_runtime import open_format
-from vqi.deployment.parity import FORMULA, TimedRun, deviations, judge, largest_deviation, parity_samples
 from vqi.detectors.compute import to_device
 from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.calibration import Calibration as Evidence

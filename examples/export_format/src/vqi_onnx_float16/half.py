@@ -18,7 +18,7 @@ from vqi.deployment.exports.onnx import run_onnx
 from vqi.platform.errors import RunFailed
 
 if TYPE_CHECKING:
-    from vqi.deployment.graph_export import TracedDetector
+    from vqi.deployment.tracing import TracedDetector
 
 # Smaller tensors are mostly shapes, scales and offsets: they save nothing, and their rounding costs most.
 SMALLEST = 1024
