@@ -25,8 +25,8 @@ def source(tmp_path: Path) -> Path:
 
 def configured(source: Path, **values: Any) -> dict[str, Any]:
     """The outputs for a category on the filter bank, which needs no weights."""
-    given = {"data": {"source": str(source)}, "backbone": {"name": "filterbank"}, **values}
-    return configure(Category.parse(given).parameters(), IMAGES)
+    values = {"data": {"source": str(source)}, "backbone": {"name": "filterbank"}, **values}
+    return configure(Category.parse(values).parameters(), IMAGES)
 
 
 @pytest.mark.parametrize("pool", POOLS)
