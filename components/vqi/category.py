@@ -63,7 +63,10 @@ class Category(Settings):
     tracking: TrackingSettings = TrackingSettings()
     export: ExportSettings = ExportSettings()
     seed: int = Field(
-        0, ge=0, lt=2**31, description="of every random choice: the same data, seed and machine give the same scores"
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="of every random choice: the same data, seed and machine give the same scores",
     )
     pool: Pool = Field(
         "any",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -27,6 +27,15 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, values: Any) -> Any:
+        """pydantic takes true for 1; as text it is not a number."""
+        if not isinstance(values, Mapping):
+            return values
+        numbers = {name for name, field in cls.model_fields.items() if type_of(field) in (int, float)}
+        return {key: str(item) if key in numbers and isinstance(item, bool) else item for key, item in values.items()}
 
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -96,7 +105,7 @@ def sentence(
     if first["type"] == "extra_forbidden":
         keys = list(section.model_fields) if section else []
         return f"{where} is not a {f'setting of {owner}' if owner else 'key'}.{closest(path[-1], keys) if hint else ''}"
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(path) == _depth(kind, path):
         return f"{where} is missing."
     shown = shorten(value)
     if first["type"] == "value_error":
@@ -112,9 +121,9 @@ def sentence(
     if first["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return f"{where} is {shown}; it must {_range_words(field)}."
     word = WORDS.get(type_of(field))
-    if word and first["type"].split("_")[0] in ("int", "float", "bool", "string"):
+    if word and first["type"].endswith(("_type", "_parsing", "_from_float")):
         return f"{where} is {shown}; it must be {word}."
-    message = first["msg"].removeprefix("Input ")
+    message = first["msg"].removeprefix("Input ").removeprefix("String ")
     return f"{where} is {shown}: it {message[0].lower()}{message[1:]}."
 
 

@@ -29,7 +29,12 @@ class BackboneSettings(Settings):
 
     name: str = Field("resnet18", description="a torchvision model, or filterbank (no weights needed)")
     weights: str = Field("imagenet", description="imagenet, a file, s3://..., or random (tests only)")
-    sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="of the weights file; checked where set")
+    sha256: str = Field(
+        "",
+        pattern=r"^([0-9a-fA-F]{64})?$",
+        description="of the weights file; checked where set",
+        json_schema_extra={"shape": "the 64 hexadecimal digits of a SHA-256, or empty"},
+    )
     layers: Names = Field((), description="node names; empty = the method's own default")
     mean: Annotated[tuple[float, float, float], _or_default(IMAGENET_MEAN)] = Field(
         IMAGENET_MEAN,
