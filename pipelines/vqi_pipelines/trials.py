@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from vqi.category import Category
+from vqi.category import Category, check_texts
 from vqi.platform.errors import BadInput
 from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, mark_trials
 from vqi_pipelines.catalog import category_names, load_category
@@ -39,6 +39,8 @@ def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:
         {key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON}
         for trial in trials
     ]
+    for entry in entries:
+        check_texts(entry)
     return {
         "categories": json.dumps(entries),
         "common": "{}",

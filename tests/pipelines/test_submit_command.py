@@ -310,6 +310,10 @@ def test_several_teams_need_a_namespace(kfp: Kfp, submit: Vqi) -> None:
             "backbone.wei",
         ),
         (["--category", "flange", "--set", "data.source="], "data.source is empty"),
+        (
+            ["--category", "flange", "--set", f"data.source={SOURCE}/{{{{x}}}}"],
+            "data_source holds '{{', which Kubeflow Pipelines does not hand on as it is",
+        ),
         (["--category", "flange", "--pool", "moon"], "pool is 'moon'. Known: any, gaudi, xeon."),
     ],
 )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqi.category import Category
+from vqi.category import Category, check_texts
 from vqi.platform.errors import BadInput, VqiError, closest
 from vqi_pipelines.cluster.package import Package
 from vqi_pipelines.cluster.server import Server
@@ -103,6 +103,7 @@ def run_values(package: Package, category: Category) -> dict[str, Any]:
     Raises BadInput for a value that the package does not allow, and for a parameter that nothing gives a value.
     """
     category_values = category.parameters()
+    check_texts(category_values)
     values = {}
     for name, described in package.inputs.items():
         if name in category_values:
