@@ -790,8 +790,8 @@ def test_several_failures_are_all_named(kfp: Kfp, cluster: kubernetes_server.Clu
     run_id = fail_with_pods(kfp, cluster, submit, *pods)
     cluster.logs = {f"train-category-x-train-{n}-0": failed_log("train", f"reason {n}.", 1) for n in range(8)}
     err = vqi("runs", run_id, "--host", kfp.host).err
-    assert "vqi: train (trial 1): reason 0. train (trial 2): reason 1. " in err
-    assert "reason 5. 2 more failed.\n" in err
+    assert "vqi: train (trial 1): reason 0.\n  train (trial 2): reason 1.\n" in err
+    assert "  train (trial 6): reason 5.\n  2 more failed.\n" in err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vqi.platform.errors import BadInput, RunFailed, VqiError
@@ -128,14 +128,20 @@ def progress(steps: Iterable[Step]) -> dict[str, str]:
 
 def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     """How a run that is over ended: its metrics, or the sentence and exit code of the step that failed."""
-    steps = steps_of(run)
-    state = state_of(run)
+    steps, state = steps_of(run), state_of(run)
+    if state == "CANCELED":  # KFP calls what went on then failed, or leaves it running for ever
+        steps = [step if step.state in ("SUCCEEDED", "SKIPPED") else replace(step, state=state) for step in steps]
     result = RunResult(
         run.run_id, printable(run.display_name or ""), state, server.run_link(run.run_id), progress(steps)
     )
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
     # One trial's figures would pass for those of all.
     measuring = "compare" if "plan-trials" in result.steps else "evaluate"
+    if any(step.state not in OVER for step in steps) and (known := _steps_of_pods(logs.pods(run.run_id))):
+        # Steps from the cache have no pod. What goes on in the record and has none is a loop or a DAG.
+        names = {step.name for step in known}
+        steps = [step for step in steps if step.state in OVER and step.name not in names] + known
+        result.steps = progress(steps)
     if any(step.state not in OVER for step in steps):
         result.note = STALE
         if measuring not in result.steps:
@@ -173,7 +179,7 @@ def _why(run: V2beta1Run, state: str, steps: list[Step], logs: Logs) -> VqiError
     # it is too large no steps.
     if failed := failed_pods(logs.pods(run.run_id)):
         first, *others = (failure(pod.step, logs.of_pod(pod), pod) for pod in failed)
-        return type(first)(f"{first}{_more(others)}")
+        return type(first)("\n".join([str(first), *_others(others)]))
     for step in sorted(
         (step for step in steps if step.state == "FAILED"),
         key=lambda step: (not step.pods, step.ended is None, step.ended),
@@ -191,10 +197,16 @@ def failed_pods(pods: Iterable[Pod]) -> list[Pod]:
     return sorted((pod for pod in last.values() if pod.phase == "Failed"), key=lambda pod: pod.ended or pod.started)
 
 
-def _more(others: Sequence[VqiError]) -> str:
-    return "".join(f" {other}" for other in others[:MOST_FAILURES]) + (
-        f" {len(others) - MOST_FAILURES} more failed." if len(others) > MOST_FAILURES else ""
-    )
+def _others(others: Sequence[VqiError]) -> list[str]:
+    """A line for each failure beside the first, and how many more there are."""
+    more = len(others) - MOST_FAILURES
+    return [f"  {other}" for other in others[:MOST_FAILURES]] + ([f"  {more} more failed."] if more > 0 else [])
+
+
+def _steps_of_pods(pods: Iterable[Pod]) -> list[Step]:
+    """The steps whose pods are still there, by their last attempts."""
+    last = {pod.node: pod for pod in pods if pod.step}
+    return [Step(pod.step, pod.phase.upper(), None, None, (pod.name,)) for pod in last.values()]
 
 
 class _Troubles:
