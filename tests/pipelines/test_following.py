@@ -14,7 +14,7 @@ from vqi_pipelines.cluster import following
 from vqi_pipelines.cluster.following import STALE, follow, read_result
 from vqi_pipelines.cluster.kubernetes_access import Pod
 from vqi_pipelines.cluster.logs import Logs
-from vqi_pipelines.cluster.steps import Step
+from vqi_pipelines.cluster.steps import Step, steps_of
 
 WHEN = datetime(2026, 11, 21, 21, 27, tzinfo=UTC)
 
@@ -84,6 +84,14 @@ def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
     )
     assert result.note == ""
     assert result.metrics == METRICS
+
+
+def test_loops_and_handlers_of_kfp_are_not_steps() -> None:
+    names = ("exit-handler-1", "for-loop-2", "iteration-item", "train-category", "train")
+    assert [step.name for step in steps_of(make_run("RUNNING", **dict.fromkeys(names, "RUNNING")))] == [
+        "train-category",
+        "train",
+    ]
 
 
 def test_steps_of_a_terminated_run_neither_failed_nor_go_on() -> None:

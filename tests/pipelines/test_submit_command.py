@@ -769,14 +769,22 @@ def test_a_trial_that_failed_is_found_by_the_labels_of_its_pods(
     assert "No step of the run has begun yet." in done.err
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "log"),
+    [
+        # The kernel kills all of the container: its log just ends.
+        (137, "memory bank: about 5000 MiB of memory\n"),
+        # It kills the step alone, as Kubernetes 1.34 with containerd 1.6 did: the launcher ends with 1.
+        (1, f"memory bank: about 5000 MiB of memory\nKilled\n{failed_log('train', 'epoch 3', 137)}"),
+    ],
+)
 def test_a_step_killed_for_memory_says_so_with_its_limit_and_the_key_that_raises_it(
-    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi, exit_code: int, log: str
 ) -> None:
-    # The kernel kills all of the container: its log just ends.
     run_id = fail_with_pods(
-        kfp, cluster, submit, {"step": "build-index", "trial": 0, "exit_code": 137, "reason": "OOMKilled"}
+        kfp, cluster, submit, {"step": "build-index", "trial": 0, "exit_code": exit_code, "reason": "OOMKilled"}
     )
-    cluster.logs["train-category-x-build-index-0-0"] = "memory bank: about 5000 MiB of memory\n"
+    cluster.logs["train-category-x-build-index-0-0"] = log
     done = vqi("runs", run_id, "--host", kfp.host)
     assert done.code == 1
     assert (

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
 ATTEMPT = re.compile(r"\(\d+\)$")
+# What KFP makes of a DAG, a loop and an exit handler.
+MACHINERY = re.compile(r"root|exit-handler-\d+|for-loop-\d+|iteration-item")
 TEMPLATES = ("system-container-impl", "retry-system-container-impl")
 OVER = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
@@ -45,7 +47,7 @@ def steps_of(run: V2beta1Run) -> list[Step]:
     drivers = {task.display_name.removesuffix("-driver") for task in nodes if task.display_name.endswith("-driver")}
     steps = []
     for task in nodes:
-        if task.display_name not in drivers or task.display_name == "root":
+        if task.display_name not in drivers or MACHINERY.fullmatch(task.display_name):
             continue
         # Of trials that run at once two may begin in one second: how they ended tells them apart.
         executors = [
