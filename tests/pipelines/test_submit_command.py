@@ -802,6 +802,13 @@ def test_several_failures_are_all_named(kfp: Kfp, cluster: kubernetes_server.Clu
     assert "  train (trial 6): reason 5.\n  2 more failed.\n" in err
 
 
+def test_the_sentence_of_a_step_is_read_from_a_line_of_json_too() -> None:
+    line = json.dumps({"time": "t", "level": "error", "step": "train", "message": "vqi train: no photographs."})
+    log = f'{line}\n{{"not ours": 1}}\n{failed_log("x", "y", 2)}'
+    error = logs.failure("train", log)
+    assert (str(error), type(error)) == ("train: no photographs.", BadInput)
+
+
 @pytest.mark.parametrize(
     ("log", "sentence"),
     [

@@ -77,6 +77,7 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
 
     A step that was killed says nothing; its `pod` says why, where it is still there.
     """
+    log = _messages(log)
     statuses = EXIT_STATUS.findall(log)
     status = int(statuses[-1]) if statuses else pod.exit_code if pod and pod.exit_code is not None else 1
     who = f"{step} (trial {pod.trial})" if pod and pod.trial else step
@@ -96,6 +97,17 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
     return RunFailed(
         f"{who} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}"
     )
+
+
+def _messages(log: str) -> str:
+    """The log with the messages of lines that a step wrote as JSON (VQI_LOG)."""
+    lines = []
+    for line in log.splitlines(keepends=True):
+        try:
+            lines.append(f"{json.loads(line)['message']}\n" if line.startswith('{"') else line)
+        except (ValueError, KeyError, TypeError):
+            lines.append(line)
+    return "".join(lines)
 
 
 def _killed(step: str, who: str, log: str, pod: Pod | None) -> RunFailed:
