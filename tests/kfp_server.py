@@ -80,6 +80,8 @@ class Kfp:
     page: str = ""
     faults: Iterator[str] = field(default_factory=lambda: itertools.repeat(""))
     final: str = "SUCCEEDED"
+    # 2.17 ends a run that was terminated as if it had failed.
+    terminated: str = "FAILED"
     fails_at: str = ""
     cached: tuple[str, ...] = ()
     logs: dict[str, str] = field(default_factory=lambda: {"evaluate": launcher_log(METRICS)})
@@ -167,19 +169,28 @@ class Kfp:
 
     def get_run(self, query: dict[str, str], run_id: str) -> Any:
         run = self._run(run_id)
-        if run.state not in ("SUCCEEDED", "FAILED", "CANCELED"):
+        if run.state == "CANCELING":
+            self._enter(run, self.terminated)
+        elif run.state not in ("SUCCEEDED", "FAILED", "CANCELED"):
             self._advance(run)
         return run
 
     def terminate_run(self, query: dict[str, str], run_id: str) -> Any:
-        self._run(run_id).state = "CANCELED"
+        self._enter(self._run(run_id), "CANCELING")
         return {}
+
+    def _enter(self, run: Any, state: str) -> None:
+        """Change a run's state and note it in its history, which ends with the state it is in."""
+        if state != run.state:
+            entry = api.V2beta1RuntimeStatus(update_time=_now(), state=state)
+            run.state, run.state_history = state, [*(run.state_history or []), entry]
 
     def retry_run(self, query: dict[str, str], run_id: str) -> Any:
         run = self._run(run_id)
         if run.state != "FAILED":
             raise Refused(400, "Workflow must be Failed/Error to retry")
-        run.state, self.final, self.fails_at = "RUNNING", "SUCCEEDED", ""
+        self._enter(run, "RUNNING")
+        self.final, self.fails_at = "SUCCEEDED", ""
         return {}
 
     def create_recurring_run(self, query: dict[str, str], body: Any) -> Any:
@@ -223,7 +234,7 @@ class Kfp:
         if self.fails_at and self.fails_at in done:
             done, ended = done[: done.index(self.fails_at) + 1], True
         ended = ended or len(done) == len(STEPS)
-        run.state = self.final if ended and self.finished else "RUNNING"
+        self._enter(run, self.final if ended and self.finished else "RUNNING")
         if ended:
             run.finished_at = _now()
         states = {step: "FAILED" if step == self.fails_at else "SUCCEEDED" for step in done}

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,21 +36,42 @@ def node(name: str, pool: str = "", gaudi: int = 0, ready: bool = True, cordoned
     )
 
 
-def pod(run_id: str, step: str, waiting: str = "", unschedulable: str = "") -> Any:
-    """A pod of a step, waiting for an image or for a node."""
-    state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason=waiting) if waiting else None)
+def pod(
+    run_id: str,
+    step: str,
+    waiting: str = "",
+    unschedulable: str = "",
+    *,
+    exit_code: int | None = None,
+    reason: str = "",
+    trial: int | None = None,
+    attempt: int = 0,
+    made: int = 0,
+) -> Any:
+    """A pod of a step, waiting for an image or a node, or ended with `exit_code` and the kubelet's `reason`. `trial`
+    is its iteration of a comparison's loop, and `made` the second in which it was made."""
+    ended = None if exit_code is None else k8s.V1ContainerStateTerminated(exit_code=exit_code, reason=reason)
+    state = k8s.V1ContainerState(
+        waiting=k8s.V1ContainerStateWaiting(reason=waiting) if waiting else None, terminated=ended
+    )
+    dag = "" if trial is None else f".for-loop-1(0).iteration-iterations({trial}:{trial})(0).train-category(0)"
+    phases = {None: "Pending", 0: "Succeeded"}
     status = k8s.V1ContainerStatus(
         name="main", image=f"vqi/{step}:0.1.0", image_id="", ready=False, restart_count=0, state=state
     )
     unplaced = k8s.V1PodCondition(type="PodScheduled", status="False", reason="Unschedulable", message=unschedulable)
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(
-            name=f"train-category-x-{step}",
+            name=f"train-category-x-{step}" + ("" if trial is None else f"-{trial}-{attempt}"),
+            creation_timestamp=datetime(2026, 11, 28, 20, 0, made, tzinfo=UTC),
             labels={"pipeline/runid": run_id},
-            annotations={"workflows.argoproj.io/node-name": f"train-category-x.root.{step}.executor(0)"},
+            annotations={"workflows.argoproj.io/node-name": f"train-category-x.root{dag}.{step}.executor({attempt})"},
+        ),
+        spec=k8s.V1PodSpec(
+            containers=[k8s.V1Container(name="main", resources=k8s.V1ResourceRequirements(limits={"memory": "4Gi"}))]
         ),
         status=k8s.V1PodStatus(
-            phase="Pending",
+            phase=phases.get(exit_code, "Failed"),
             conditions=[unplaced] if unschedulable else [],
             container_statuses=None if unschedulable else [status],
         ),

@@ -33,7 +33,7 @@ from vqi.evaluation.records import (
 from vqi.platform.errors import BadInput
 from vqi.platform.records import FileRecord, Record, parse_record, read_record, write_record
 from vqi.steps.compare.comparison import ComparisonRecord, Figures, MeanFigures, TrialRow
-from vqi.steps.running import StepReport, read_step_report
+from vqi.steps.reports import StepReport, read_step_report
 from vqi.tools.distill import TeacherRecord
 from vqi.training.record import NetworkNotes, notes_of
 from vqi_pipelines.local_run import Summary

@@ -180,6 +180,23 @@ def _default(step: Step) -> StepPlacement:
     )
 
 
+def memory_advice(step: str, limit: str) -> str:
+    """What to do about a step that was killed for its memory: its `limit` ("" where that is not known), and the key of
+    the catalog that raises it where there is one."""
+    known = f"its limit is {limit}" if limit else "its limit is not known here"
+    if step not in CONFIGURABLE:
+        return known
+    return f"{known}; resources.{step}.memory of the category raises it"
+
+
+def shown_memory(size: int) -> str:
+    """A number of bytes as a quantity that a person wrote: 4Gi, 2500Mi, 1000000."""
+    for unit in ("Gi", "Mi"):
+        if size and size % _FACTORS[unit] == 0:
+            return f"{size // _FACTORS[unit]}{unit}"
+    return str(size)
+
+
 def parse_resources(value: Any) -> dict[str, dict[str, str]]:
     """`resources` of a category, checked, its quantities as text: {"train": {"cpu": "4", "memory": "8Gi"}}. Raises
     BadInput."""

@@ -30,7 +30,7 @@ from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
-from vqi.steps.running import REPORTS, StepReport, read_step_report
+from vqi.steps.reports import REPORTS, StepReport, read_step_report
 from vqi.storage.weights import WeightsOrigin
 from vqi.tracking.runs import check_tracking
 from vqi_pipelines.docker_runner import check_engine, docker_runner, end_containers

@@ -34,7 +34,7 @@ from vqi.steps.compare.comparison import ComparisonRecord, write_comparison_reco
 from vqi.steps.compare.step import PAGE, write_comparison
 from vqi.steps.compare.trial_result import Costs, TrialResult
 from vqi.steps.plan_trials.planning import Trial
-from vqi.steps.running import read_step_report
+from vqi.steps.reports import read_step_report
 from vqi.storage.object_store import Address, ObjectStore
 from vqi.tracking.comparisons import Comparison
 from vqi.tracking.runs import code_version

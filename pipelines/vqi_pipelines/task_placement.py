@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, StepPlacement, placement_of
 from vqi.steps.images import image
+from vqi.steps.reports import NODE
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -38,11 +39,15 @@ SETTINGS_KEYS = (
     "NO_PROXY",
     "VQI_CHECKPOINTS",
     "VQI_LOG",
+    "VQI_STEP_REPORTS",
 )
 # boto3, which MLflow stores artefacts with, reads the region under another name.
 SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+# By Argo's name of a step's node `compare` knows which trial the step belongs to: a parameter would be a part of every
+# cache key.
+NODE_NAME = "metadata.annotations['workflows.argoproj.io/node-name']"
 # Where vqi.platform.certificates looks.
 CERTIFICATES_FOLDER = "/etc/vqi/ca"
 
@@ -67,6 +72,7 @@ def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = 
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
     kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
     kubernetes.use_config_map_as_env(task, SETTINGS, SETTINGS_UNDER_OTHER_NAMES, optional=True)
+    kubernetes.use_field_path_as_env(task, NODE, NODE_NAME)
     kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)

@@ -287,10 +287,11 @@ def test_runs_and_steps_use_one_store(name: str) -> None:
     scheme = "http" if provider["disableSSL"] else "https"
     assert settings["AWS_ENDPOINT_URL"] == f"{scheme}://{provider['endpoint']}"
     assert settings["AWS_REGION"] == provider["region"]
-    # Checkpoints go where the buckets' job has them expire.
+    # Checkpoints and reports go where the buckets' job has them expire.
     buckets = yaml.safe_load(the_one("base", "ConfigMap", "vqi-buckets")["data"]["buckets.yaml"])
     expiring = {f"s3://{bucket['name']}/{rule['prefix']}" for bucket in buckets for rule in bucket.get("expire", [])}
     assert f"{settings['VQI_CHECKPOINTS']}/" in expiring
+    assert f"{settings['VQI_STEP_REPORTS']}/" in expiring
     assert provider["credentials"]["secretRef"]["secretName"] == "mlpipeline-minio-artifact"
 
 
@@ -300,3 +301,4 @@ def test_a_team_keeps_what_kubeflow_s_profile_controller_made() -> None:
     settings = the_one("overlays/multi-user", "ConfigMap", "vqi-settings")["data"]
     # The prefix that the team's own key pair opens.
     assert settings["VQI_CHECKPOINTS"].startswith("s3://mlpipeline/private/team-a/")
+    assert settings["VQI_STEP_REPORTS"].startswith("s3://mlpipeline/private/team-a/")

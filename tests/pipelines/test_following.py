@@ -12,8 +12,9 @@ import pytest
 from kfp_server import METRICS, launcher_log
 from vqi_pipelines.cluster import following
 from vqi_pipelines.cluster.following import STALE, follow, read_result
+from vqi_pipelines.cluster.kubernetes_access import Pod
 from vqi_pipelines.cluster.logs import Logs
-from vqi_pipelines.cluster.steps import Step
+from vqi_pipelines.cluster.steps import Step, steps_of
 
 WHEN = datetime(2026, 11, 21, 21, 27, tzinfo=UTC)
 
@@ -21,11 +22,17 @@ WHEN = datetime(2026, 11, 21, 21, 27, tzinfo=UTC)
 class _Logs:
     """The pods' logs, by step."""
 
-    def __init__(self, **logs: str) -> None:
-        self.logs = logs
+    def __init__(self, *pods: Pod, **logs: str) -> None:
+        self.logs, self.its_pods = logs, list(pods)
 
     def of(self, run_id: str, step: Step) -> str:
         return self.logs.get(step.name, "")
+
+    def pods(self, run_id: str) -> list[Pod]:
+        return self.its_pods
+
+    def of_pod(self, pod: Pod) -> str:
+        return self.logs.get(pod.name, "")
 
     kubernetes, namespace = None, ""
 
@@ -55,12 +62,49 @@ def test_a_run_too_large_for_kfp_has_a_note_and_still_its_metrics() -> None:
     assert result.exit_code == 0
 
 
+def test_where_pods_are_in_sight_they_say_what_the_record_does_not() -> None:
+    states = {"plan-trials": "SUCCEEDED", "iteration-item": "RUNNING", "train": "RUNNING"}
+    pods = [
+        Pod("a", "train", "Failed", "", "", node="x.iteration-iterations(0:0).train.executor"),
+        Pod("b", "train", "Succeeded", "", "", node="x.iteration-iterations(0:0).train.executor"),
+        Pod("c", "train", "Failed", "", "", node="x.iteration-iterations(1:1).train.executor", exit_code=137),
+        Pod("d", "compare", "Succeeded", "", "", node="x.compare.executor"),
+        Pod("e", "", "Running", "", "", node="x.train-driver"),
+    ]
+    logs = _Logs(*pods, compare=launcher_log(METRICS, "means"))
+    result = read_run_result(make_run("FAILED", **states), logs)
+    assert result.steps == {"plan-trials": "succeeded", "train": "1 failed, 1 succeeded", "compare": "succeeded"}
+    assert (result.note, result.metrics) == ("", METRICS)
+    assert result.error.startswith("train (trial 2) was killed (exit status 137)")
+
+
 def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
     result = read_run_result(
         make_run("SUCCEEDED", ingest="SUCCEEDED", evaluate="SUCCEEDED"), _Logs(evaluate=launcher_log(METRICS))
     )
     assert result.note == ""
     assert result.metrics == METRICS
+
+
+def test_loops_and_handlers_of_kfp_are_not_steps() -> None:
+    names = ("exit-handler-1", "for-loop-2", "iteration-item", "train-category", "train")
+    assert [step.name for step in steps_of(make_run("RUNNING", **dict.fromkeys(names, "RUNNING")))] == [
+        "train-category",
+        "train",
+    ]
+
+
+def test_steps_of_a_terminated_run_neither_failed_nor_go_on() -> None:
+    run = make_run("FAILED", ingest="SUCCEEDED", train="FAILED", evaluate="RUNNING")
+    states = ("PENDING", "RUNNING", "CANCELING", "FAILED")
+    run.state_history = [api.V2beta1RuntimeStatus(state=state) for state in states]
+    result = read_run_result(run, _Logs(train="Error: exit status 143"))
+    assert (result.state, result.error, result.exit_code) == ("CANCELED", "The run abc was terminated.", 1)
+    assert result.steps == {"ingest": "succeeded", "train": "canceled", "evaluate": "canceled"}
+    assert result.note == ""
+    # One that was retried after that, and failed by itself.
+    run.state_history += [api.V2beta1RuntimeStatus(state=state) for state in ("RUNNING", "FAILED")]
+    assert read_run_result(run, _Logs(train="Error: exit status 1")).state == "FAILED"
 
 
 def follow_runs(monkeypatch: pytest.MonkeyPatch, *runs: api.V2beta1Run) -> tuple[Any, list[str]]:

@@ -438,7 +438,13 @@ def test_runs_logs_and_terminate(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:
     assert done.code == 2
     assert "2 runs begin with 'flange'" in done.err
     assert vqi("terminate", first.run_id, "--host", kfp.host).code == 0
-    assert kfp.runs[first.run_id].state == "CANCELED"
+    (row,) = [row for row in json.loads(vqi("runs", "--json", "--host", kfp.host).out) if row["run_id"] == first.run_id]
+    assert row["state"] == "CANCELING"
+    ended = vqi("runs", first.run_id, "--host", kfp.host)
+    assert kfp.runs[first.run_id].state == "FAILED"
+    assert ended.code == 1
+    assert f"vqi: The run {first.run_id} was terminated." in ended.err
+    assert f"{first.display_name}: canceled" in ended.out
     assert "there is nothing to end" in vqi("terminate", first.run_id, "--host", kfp.host).err
     done = vqi("runs", "0" * 8, "--host", kfp.host)
     assert done.code == 2
@@ -701,3 +707,120 @@ def test_logs_come_from_the_pod_first(kfp: Kfp, cluster: kubernetes_server.Clust
     done = vqi("logs", run.run_id, "train", "--host", kfp.host)
     assert done.code == 0, done.err
     assert done.out == "epoch 1\\x1b[2J\n"
+
+
+def test_a_run_that_goes_on_says_what_its_pods_wait_for(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi
+) -> None:
+    kfp.finished = False
+    assert submit().code == 0
+    run = the_run(kfp)
+    cluster.pods = [
+        kubernetes_server.pod(run.run_id, "train", waiting="ImagePullBackOff"),
+        kubernetes_server.pod(run.run_id, "export", unschedulable="0/2 nodes are available"),
+    ]
+    done = vqi("runs", run.run_id, "--host", kfp.host)
+    assert done.code == 0, done.err
+    assert "  The image vqi/train:0.1.0 of step train cannot be had by its node (ImagePullBackOff)" in done.out
+    assert "  No node takes step export yet (0/2 nodes are available)." in done.out
+    waiting = json.loads(vqi("runs", run.run_id, "--json", "--host", kfp.host).out)["waiting"]
+    assert waiting[0].startswith("The image vqi/train:0.1.0 of step train")
+    assert len(waiting) == 2
+    cluster.forbidden = {"pods"}
+    assert json.loads(vqi("runs", run.run_id, "--json", "--host", kfp.host).out)["waiting"] == []
+
+
+def fail_with_pods(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, *pods: dict) -> str:
+    """Run to an end that KFP calls FAILED while it names no step (a record that is too large), with such pods; the
+    run's id."""
+    kfp.final = "FAILED"
+    assert submit("--wait").code == 1
+    run = the_run(kfp)
+    run.run_details = None
+    cluster.pods = [kubernetes_server.pod(run.run_id, **values, made=made) for made, values in enumerate(pods)]
+    return run.run_id
+
+
+def test_a_trial_that_failed_is_found_by_the_labels_of_its_pods(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi
+) -> None:
+    run_id = fail_with_pods(
+        kfp, cluster, submit,
+        {"step": "train", "trial": 0, "exit_code": 1},
+        {"step": "train", "trial": 1, "exit_code": 1},
+        {"step": "train", "trial": 1, "exit_code": 1, "attempt": 1},
+        {"step": "train", "trial": 0, "exit_code": 0, "attempt": 1},
+        {"step": "build-index", "trial": 0, "exit_code": 0},
+        {"step": "train", "trial": 2, "exit_code": 0},
+    )  # fmt: skip
+    cluster.logs = {
+        "train-category-x-train-1-1": failed_log("train", "method.settings.steps is 0.", 2),
+        "train-category-x-train-0-1": "vqi train: 6.3 s, peak 698 MiB\n",
+        "train-category-x-train-2-0": "vqi train: 6.4 s, peak 698 MiB\n",
+    }
+    done = vqi("runs", run_id, "--host", kfp.host)
+    assert done.code == 2
+    assert "vqi: train (trial 2): method.settings.steps is 0.\n" in done.err
+    done = vqi("logs", run_id, "train", "--host", kfp.host)
+    assert done.code == 0, done.err
+    assert "vqi train: method.settings.steps is 0." in done.out
+    assert "train of trial 2 (failed, shown below): train-category-x-train-1-1" in done.err
+    assert "train of trial 1 (succeeded): train-category-x-train-0-1" in done.err
+    done = vqi("logs", run_id, "train-category-x-train-2-0", "--host", kfp.host)
+    assert done.out == "vqi train: 6.4 s, peak 698 MiB\n"
+    done = vqi("logs", run_id, "export", "--host", kfp.host)
+    assert done.code == 2
+    assert "No step of the run has begun yet." in done.err
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "log"),
+    [
+        # The kernel kills all of the container: its log just ends.
+        (137, "memory bank: about 5000 MiB of memory\n"),
+        # It kills the step alone, as Kubernetes 1.34 with containerd 1.6 did: the launcher ends with 1.
+        (1, f"memory bank: about 5000 MiB of memory\nKilled\n{failed_log('train', 'epoch 3', 137)}"),
+    ],
+)
+def test_a_step_killed_for_memory_says_so_with_its_limit_and_the_key_that_raises_it(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi, exit_code: int, log: str
+) -> None:
+    run_id = fail_with_pods(
+        kfp, cluster, submit, {"step": "build-index", "trial": 0, "exit_code": exit_code, "reason": "OOMKilled"}
+    )
+    cluster.logs["train-category-x-build-index-0-0"] = log
+    done = vqi("runs", run_id, "--host", kfp.host)
+    assert done.code == 1
+    assert (
+        "vqi: build-index (trial 1) ran out of memory and was killed (OOMKilled); it announced about 5000 MiB of its "
+        "own: its limit is 4Gi; resources.build_index.memory of the category raises it.\n" in done.err
+    )
+
+
+def test_several_failures_are_all_named(kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi) -> None:
+    pods = [{"step": "train", "trial": number, "exit_code": 1} for number in range(8)]
+    run_id = fail_with_pods(kfp, cluster, submit, *pods)
+    cluster.logs = {f"train-category-x-train-{n}-0": failed_log("train", f"reason {n}.", 1) for n in range(8)}
+    err = vqi("runs", run_id, "--host", kfp.host).err
+    assert "vqi: train (trial 1): reason 0.\n  train (trial 2): reason 1.\n" in err
+    assert "  train (trial 6): reason 5.\n  2 more failed.\n" in err
+
+
+def test_the_sentence_of_a_step_is_read_from_a_line_of_json_too() -> None:
+    line = json.dumps({"time": "t", "level": "error", "step": "train", "message": "vqi train: no photographs."})
+    log = f'{line}\n{{"not ours": 1}}\n{failed_log("x", "y", 2)}'
+    error = logs.failure("train", log)
+    assert (str(error), type(error)) == ("train: no photographs.", BadInput)
+
+
+@pytest.mark.parametrize(
+    ("log", "sentence"),
+    [
+        # The run ended around it; the line that a step closes with is not an error.
+        ("vqi train: 6.3 s, peak 698 MiB\n", "train did its work, and was ended after that."),
+        # The kernel kills the step alone, and the launcher goes on.
+        (failed_log("train", "epoch 3", 137), "train was killed (exit status 137), as happens where memory runs out"),
+    ],
+)
+def test_a_step_that_has_no_sentence_of_its_own(log: str, sentence: str) -> None:
+    assert str(logs.failure("train", log)).startswith(sentence)

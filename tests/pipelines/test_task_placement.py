@@ -109,7 +109,10 @@ def test_every_step_has_what_a_restricted_namespace_requires(documents: list[dic
         ("vqi-ca", "/etc/vqi/ca", True)
     ]
     variables = {pair.env_var for settings in config.config_map_as_env for pair in settings.key_to_env}
-    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS"} <= variables
+    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS", "VQI_STEP_REPORTS"} <= variables
+    assert [(field.name, field.field_path) for field in config.field_path_as_env] == [
+        ("VQI_NODE", "metadata.annotations['workflows.argoproj.io/node-name']")
+    ]
     memory = [(mount.mount_path, mount.medium) for mount in config.empty_dir_mounts]
     assert memory == ([("/dev/shm", "Memory")] if step in TORCH_STEPS else [])
 

@@ -18,11 +18,13 @@ from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import parse_record
 from vqi.steps.compare.comparison import ComparisonRecord, Figures
+from vqi.steps.compare.failures import trial_failures
 from vqi.steps.compare.page import comparison_page
-from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, flat_metrics, gather, summarise
+from vqi.steps.compare.step import NOT_EVALUATED, NOT_EXPORTED, compare, explain, flat_metrics, gather, summarise
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import Costs, TrialResult, best, method_means
 from vqi.steps.plan_trials.step import plan_trials
+from vqi.steps.reports import ClusterTask, StepReport
 from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 from vqi.tracking.runs import add_to_run, track_run
 
@@ -51,7 +53,7 @@ def trial_result(category: str, label: str, auroc: float, **changes: Any) -> Tri
         "costs": Costs(latency_ms=20.0, bundle_mib=5.0, seconds=11.0),
         "examples": (example(),),
     }
-    return TrialResult("1", category, label, label, **{**values, **changes})
+    return TrialResult(changes.pop("trial", "1"), category, label, label, **{**values, **changes})
 
 
 def test_means_are_over_what_was_measured() -> None:
@@ -229,6 +231,58 @@ def test_pictures_that_cannot_be_read_are_not_shown_and_the_numbers_count(capsys
     assert trial.complete
     assert (trial.figures.image_auroc, trial.figures.latency_ms, trial.examples) == (0.9, 2.0, ())
     assert "examples.json cannot be read" in capsys.readouterr().err
+
+
+def reported(trial: int, step: str, state: str, began: int, **values: Any) -> StepReport:
+    """A step's report from iteration `trial` of the loop, as Argo names its node."""
+    dag = f"x(0).root(0).for-loop-1(0).iteration-iterations({trial}:{trial})(0).iteration-item(0).train-category(0)"
+    task = ClusterTask(
+        run="r",
+        pod=f"p{began}",
+        began=f"2026-11-28T20:00:{began:02}",
+        node=f"{dag}.{step.replace('_', '-')}(0).executor({values.pop('attempt', 0)})",
+        comparison=values.pop("comparison", f"abc/{trial + 1}" if step in ("configure", "evaluate") else None),
+        memory_limit=values.pop("memory_limit", None),
+    )
+    return StepReport(step=step, state=state, task=task, **values)  # type: ignore[arg-type]
+
+
+def test_why_a_trial_failed_comes_from_the_last_report_of_its_own_steps() -> None:
+    gib = {"memory_limit": 4 << 30}
+    failures = trial_failures(
+        [
+            reported(0, "train", "failed", 20, error="the loss is not finite.", exit_code=1),
+            reported(0, "configure", "succeeded", 1),
+            reported(1, "configure", "succeeded", 2),
+            # Later than the first trial's, and not the last of its own.
+            reported(1, "train", "running", 21, **gib),
+            reported(1, "train", "running", 51, attempt=1, **gib),
+            reported(2, "configure", "failed", 3, error="data_source is empty.", exit_code=2),
+            reported(3, "configure", "succeeded", 4),
+            reported(3, "build_index", "succeeded", 30),
+            reported(4, "configure", "failed", 5, error="of another comparison.", comparison="other/5"),
+            reported(5, "ingest", "failed", 6, error="its trial is not known."),
+            StepReport(step="train", state="failed", error="local"),
+        ],
+        "abc",
+    )
+    assert failures == {
+        "1": "train: the loss is not finite",
+        "2": "train was killed 2 times before it could say why, as happens where memory runs out (its limit is 4Gi; "
+        "resources.train.memory of the category raises it)",
+        "3": "configure: data_source is empty",
+        "4": "build_index did its work, and then what it made could not be stored, or the next step could not begin; "
+        "the end of its log says more",
+    }
+
+
+def test_a_trial_whose_steps_said_nothing_keeps_the_sentence_it_has() -> None:
+    lost = trial_result("nut", "padim", 0.5, results=None, reason=NOT_EVALUATED, trial="2")
+    unexported = trial_result("cap", "padim", 0.5, reason=NOT_EXPORTED, trial="3")
+    complete = trial_result("cap", "dfm", 0.5, trial="1")
+    explained = explain([complete, lost, unexported], {"1": "no", "3": "export: the parity is 0.2"})
+    assert [trial.reason for trial in explained] == ["", NOT_EVALUATED, f"{NOT_EXPORTED}; export: the parity is 0.2"]
+    assert "cap, padim: it was evaluated, but no bundle was exported; export: the parity" in comparison_table(explained)
 
 
 def test_where_nothing_was_planned_the_error_names_the_log(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from vqi.platform.logs import logger
@@ -12,6 +13,8 @@ log = logger(__name__)
 
 MIB = 2**20
 GROUP = Path("/sys/fs/cgroup")
+# Limit and use of a container: control groups v2 and v1.
+GROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 def available_memory() -> int:
@@ -23,16 +26,23 @@ def available_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
         pass
-    # Control groups v2 and v1.
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    for limit, used in GROUP_FILES:
         try:
             free = min(free, int((GROUP / limit).read_text()) - int((GROUP / used).read_text()))
         except (OSError, ValueError):  # no such file outside a container, "max" where there is no limit
             continue
     return max(free, 0)
+
+
+def memory_limit() -> int:
+    """The bytes that this process's container may take; 0 where there is no such limit."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file, _ in GROUP_FILES:
+        with suppress(OSError, ValueError):
+            limit = int((GROUP / file).read_text())
+            # The first version writes a number beyond all memory where there is no limit.
+            return limit if limit < total else 0
+    return 0
 
 
 def announce(what: str, size: int) -> None:

@@ -5,61 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import ConfigDict
-
-from vqi.deployment.costs import BundleCosts
 from vqi.platform.certificates import trust_mounted_certificates
 from vqi.platform.errors import VqiError
 from vqi.platform.logs import logger, of_step, versions
-from vqi.platform.records import FileRecord, PartialRecord, read_record, write_record
 from vqi.platform.system_errors import system_error
 from vqi.platform.threads import available_cpus, follow_cpu_limit, thread_limit
+from vqi.steps.reports import Facts, Reporter, StepReport
 
 log = logger(__name__)
-
-# A local run names a folder here and reads the steps' reports from it; in a cluster KFP's own records serve.
-REPORTS = "VQI_STEP_REPORTS"
-
-
-State = Literal["running", "succeeded", "failed"]
-
-
-class Facts(PartialRecord):
-    """What a step says beside its artefacts. Others read what is named here; the rest is for people."""
-
-    model_config = ConfigDict(extra="allow")
-    left_out: ClassVar[frozenset[str]] = frozenset({"fingerprint", "checkpoints", "costs"})
-
-    fingerprint: str | None = None
-    checkpoints: str | None = None
-    costs: BundleCosts | None = None
-
-
-class StepReport(FileRecord):
-    """What a step says of itself, to a local run; `outputs` maps an output's name to where it lies. A step that is
-    running has neither cost nor outputs; one that failed has no facts, but the `error` and the process's exit code."""
-
-    format_name: ClassVar[str] = "vqi-step/1"
-    once_without_format: ClassVar[bool] = True
-    remedy: ClassVar[str] = "run the category again"
-    left_out: ClassVar[frozenset[str]] = frozenset({"error", "exit_code", "seconds", "peak_mib", "outputs", "facts"})
-
-    step: str
-    state: State
-    error: str | None = None
-    exit_code: int | None = None
-    seconds: float | None = None
-    peak_mib: float | None = None
-    outputs: dict[str, str] | None = None
-    facts: Facts | None = None
 
 
 class Step:
@@ -91,7 +51,8 @@ def _reported(name: str) -> Iterator[Step]:
     follow_cpu_limit()
     trust_mounted_certificates()
     record = Step(started)
-    _write_report(StepReport(step=name, state="running"))
+    reporter = Reporter.of_process()
+    reporter.write(StepReport(step=name, state="running"))
     try:
         log.debug(f"{name} begins, CPUs: {available_cpus()}, threads: {thread_limit() or 'all'}")
         yield record
@@ -99,17 +60,17 @@ def _reported(name: str) -> Iterator[Step]:
         failure = error if isinstance(error, VqiError) else system_error(error)
         log.error(f"vqi {name}: {failure}")
         with contextlib.suppress(OSError):  # the disk may be what failed
-            _write_report(_failure(name, str(failure), started, failure.exit_code, record.outputs))
+            reporter.write(_failure(name, str(failure), started, failure.exit_code, record.outputs))
         sys.exit(failure.exit_code)
     except MemoryError:
         sentence = "out of memory; use a smaller compute.batch_size or image.size, or a node with more memory"
         log.error(f"vqi {name}: {sentence}")
-        _write_report(_failure(name, sentence, started))
+        reporter.write(_failure(name, sentence, started))
         sys.exit(1)
     except Exception as error:
         log.error("", exc_info=True)
         sentence = f"{name} met an error of its own ({type(error).__name__}: {error}); the traceback is in its log"
-        _write_report(_failure(name, sentence, started))
+        reporter.write(_failure(name, sentence, started))
         sys.exit(1)
     for output, path in record.outputs.items():
         log.debug(f"{output}: {path}")
@@ -117,7 +78,7 @@ def _reported(name: str) -> Iterator[Step]:
         log.debug(versions())
     seconds, memory = record.seconds, round(peak_mib(), 1)
     log.info(f"vqi {name}: {seconds:.1f} s, peak {memory:.0f} MiB")
-    _write_report(
+    reporter.write(
         StepReport(
             step=name,
             state="succeeded",
@@ -154,14 +115,3 @@ def _failure(
         peak_mib=round(peak_mib(), 1),
         outputs=outputs,
     )
-
-
-def _write_report(report: StepReport) -> None:
-    if folder := os.environ.get(REPORTS):
-        write_record(Path(folder) / f"{report.step}.json", report)
-
-
-def read_step_report(folder: Path, step: str) -> StepReport | None:
-    """What a step said of itself into `folder`; None where it has not begun. Raises BadInput for a damaged file."""
-    path = Path(folder) / f"{step}.json"
-    return read_record(StepReport, path) if path.is_file() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import random
 import re
@@ -91,18 +92,18 @@ class ObjectStore:
         self._last_report, self._report_lock = float("-inf"), threading.Lock()
 
     @staticmethod
-    def from_environment(environ: Mapping[str, str] = os.environ) -> ObjectStore:
+    def from_environment(environ: Mapping[str, str] = os.environ, patience: float = 0.0) -> ObjectStore:
         """The store that the environment names.
 
         Endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, MINIO_ENDPOINT or MLFLOW_S3_ENDPOINT_URL; without one, Amazon's
         of AWS_REGION. Credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; MINIO_ACCESS_KEY,
         MINIO_SECRET_KEY; the AWS credentials file; a web identity or container role. Certificates: AWS_CA_BUNDLE or
-        SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto. Raises BadInput where one is missing or
-        malformed.
+        SSL_CERT_FILE. AWS_S3_ADDRESSING_STYLE: path, virtual or auto. A connection and an answer are waited for
+        `patience` seconds each, where that is given. Raises BadInput where one is missing or malformed.
         """
         from vqi.storage.s3_client import client_from_environment
 
-        return ObjectStore(*client_from_environment(environ, PARALLEL * PARALLEL_PARTS))
+        return ObjectStore(*client_from_environment(environ, PARALLEL * PARALLEL_PARTS, patience))
 
     def objects(self, address: Address) -> list[StoredObject]:
         """The objects under `address` as a folder (its key itself is not among them), in the order of their keys;
@@ -347,6 +348,32 @@ class ObjectStore:
                     self._abandon(address.bucket, upload.object_name, upload.upload_id)
                     dropped += 1
         return dropped
+
+    def write_text(self, address: Address, text: str, attempts: int = 0) -> None:
+        """Store a short text, tried `attempts` times (0: as often as everything else). Raises as `upload_file` does."""
+        content = text.encode()
+
+        def send() -> None:
+            self._client.put_object(address.bucket, address.key, io.BytesIO(content), len(content))
+
+        self._persistently(send, address, writing=True, attempts=attempts)
+
+    def read_text(self, address: Address) -> str:
+        """A short text that was stored. Raises BadInput where there is no object or its content is not UTF-8, RunFailed
+        where the store does not answer."""
+
+        def read() -> bytes:
+            response = self._client.get_object(address.bucket, address.key)
+            try:
+                return response.read()
+            finally:
+                response.close()
+                response.release_conn()
+
+        try:
+            return self._persistently(read, address).decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{address} is not text.") from error
 
     def remove(self, address: Address) -> None:
         """Remove one object; one that does not exist is not an error."""

@@ -58,10 +58,11 @@ class SteadyPool(urllib3.PoolManager):
             return self._proxies[proxy]
 
 
-def client_from_environment(environ: Mapping[str, str], connections: int) -> tuple[Minio, str]:
+def client_from_environment(environ: Mapping[str, str], connections: int, patience: float = 0.0) -> tuple[Minio, str]:
     """A client that keeps up to `connections` open, and the endpoint it speaks to. It tries nothing again by itself.
 
-    Raises BadInput where something is missing or malformed.
+    `patience` are the seconds for a connection and for an answer, 0 the usual ones. Raises BadInput where something is
+    missing or malformed.
     """
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     endpoint = next((environ[key] for key in ENDPOINTS if environ.get(key)), None)
@@ -92,7 +93,7 @@ def client_from_environment(environ: Mapping[str, str], connections: int) -> tup
         maxsize=connections,
         blocksize=CHUNK_SIZE,
         retries=False,
-        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        timeout=urllib3.Timeout(connect=patience or CONNECT_SECONDS, read=patience or READ_SECONDS),
         cert_reqs="CERT_REQUIRED",
         ca_certs=_certificates(environ),
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.printing import printable
-from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed
+from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed, Pod
 from vqi_pipelines.cluster.logs import Logs, failure, metrics
 from vqi_pipelines.cluster.server import Server
-from vqi_pipelines.cluster.steps import OVER, Step, steps_of
+from vqi_pipelines.cluster.steps import OVER, Step, state_of, steps_of
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -26,6 +26,8 @@ PULL_SECONDS = 90.0
 OUTAGE_SECONDS = 900.0
 # KFP reports the end of a run a little before it reports how the last steps ended.
 STEPS_SECONDS = 20.0
+# Of a comparison, beside the first.
+MOST_FAILURES = 5
 STALE = (
     "KFP does not tell how the last steps went; how the run ended is right. Ask again in a minute; where it stays so, "
     "Argo has compressed the "
@@ -44,6 +46,7 @@ class RunResult:
     steps: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
     note: str = ""
     error: str = ""
     exit_code: int = 0
@@ -125,13 +128,20 @@ def progress(steps: Iterable[Step]) -> dict[str, str]:
 
 def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     """How a run that is over ended: its metrics, or the sentence and exit code of the step that failed."""
-    steps = steps_of(run)
+    steps, state = steps_of(run), state_of(run)
+    if state == "CANCELED":  # KFP calls what went on then failed, or leaves it running for ever
+        steps = [step if step.state in ("SUCCEEDED", "SKIPPED") else replace(step, state=state) for step in steps]
     result = RunResult(
-        run.run_id, printable(run.display_name or ""), run.state, server.run_link(run.run_id), progress(steps)
+        run.run_id, printable(run.display_name or ""), state, server.run_link(run.run_id), progress(steps)
     )
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
     # One trial's figures would pass for those of all.
     measuring = "compare" if "plan-trials" in result.steps else "evaluate"
+    if any(step.state not in OVER for step in steps) and (known := _steps_of_pods(logs.pods(run.run_id))):
+        # Steps from the cache have no pod. What goes on in the record and has none is a loop or a DAG.
+        names = {step.name for step in known}
+        steps = [step for step in steps if step.state in OVER and step.name not in names] + known
+        result.steps = progress(steps)
     if any(step.state not in OVER for step in steps):
         result.note = STALE
         if measuring not in result.steps:
@@ -139,16 +149,37 @@ def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     for step in steps:
         if step.name == measuring and step.state == "SUCCEEDED":
             result.metrics = metrics(logs.of(run.run_id, step)) or result.metrics
-    if run.state != "SUCCEEDED":
-        error = _why(run, steps, logs)
+    if state != "SUCCEEDED":
+        error = _why(run, state, steps, logs)
         result.error, result.exit_code = str(error), error.exit_code
     return result
 
 
-def _why(run: V2beta1Run, steps: list[Step], logs: Logs) -> VqiError:
-    if run.state == "CANCELED":
+def read_progress(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
+    """How a run that goes on stands, and what its pods wait for."""
+    return RunResult(
+        run.run_id,
+        printable(run.display_name or ""),
+        state_of(run),
+        server.run_link(run.run_id),
+        progress(steps_of(run)),
+        waiting=troubles(logs.pods(run.run_id)),
+    )
+
+
+def troubles(pods: Iterable[Pod]) -> list[str]:
+    """What pods wait for, a sentence each."""
+    return list(dict.fromkeys(printable(pod.trouble) for pod in pods if pod.trouble))
+
+
+def _why(run: V2beta1Run, state: str, steps: list[Step], logs: Logs) -> VqiError:
+    if state == "CANCELED":
         return RunFailed(f"The run {run.run_id} was terminated.")
-    # The first that failed: what holds it failed after it.
+    # The first that failed: what holds it failed after it. Pods come first: the record has no trials in it, and where
+    # it is too large no steps.
+    if failed := failed_pods(logs.pods(run.run_id)):
+        first, *others = (failure(pod.step, logs.of_pod(pod), pod) for pod in failed)
+        return type(first)("\n".join([str(first), *_others(others)]))
     for step in sorted(
         (step for step in steps if step.state == "FAILED"),
         key=lambda step: (not step.pods, step.ended is None, step.ended),
@@ -156,9 +187,26 @@ def _why(run: V2beta1Run, steps: list[Step], logs: Logs) -> VqiError:
         return failure(step.name, logs.of(run.run_id, step))
     reason = run.error.message if run.error else ""
     return RunFailed(
-        f"The run {run.run_id} ended {run.state.lower()} before a step began"
-        f"{f': {printable(reason)}' if reason else ''}."
+        f"The run {run.run_id} ended {state.lower()} before a step began{f': {printable(reason)}' if reason else ''}."
     )
+
+
+def failed_pods(pods: Iterable[Pod]) -> list[Pod]:
+    """The last attempts that failed, one for each step of each trial, in the order they ended."""
+    last = {pod.node: pod for pod in pods if pod.step}
+    return sorted((pod for pod in last.values() if pod.phase == "Failed"), key=lambda pod: pod.ended or pod.started)
+
+
+def _others(others: Sequence[VqiError]) -> list[str]:
+    """A line for each failure beside the first, and how many more there are."""
+    more = len(others) - MOST_FAILURES
+    return [f"  {other}" for other in others[:MOST_FAILURES]] + ([f"  {more} more failed."] if more > 0 else [])
+
+
+def _steps_of_pods(pods: Iterable[Pod]) -> list[Step]:
+    """The steps whose pods are still there, by their last attempts."""
+    last = {pod.node: pod for pod in pods if pod.step}
+    return [Step(pod.step, pod.phase.upper(), None, None, (pod.name,)) for pod in last.values()]
 
 
 class _Troubles:
@@ -172,9 +220,7 @@ class _Troubles:
         if self._kubernetes is None or not self._namespace:
             return []
         try:
-            current = {
-                printable(pod.trouble) for pod in self._kubernetes.pods(self._namespace, self._run_id) if pod.trouble
-            }
+            current = troubles(self._kubernetes.pods(self._namespace, self._run_id))
         except NotAllowed:
             self._kubernetes = None
             return []

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TIMEOUT = (5, 30)
 RUN_LABEL = "pipeline/runid"
 NODE_NAME = "workflows.argoproj.io/node-name"
+# In Argo's names, the number of an attempt and that of a loop's iteration.
+ATTEMPT, ITERATION = re.compile(r"\(\d+\)"), re.compile(r"\.iteration-iterations\((\d+):")
 # A pod that waits for one of these waits for a person; the kubelet itself goes on trying for ever.
 PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
@@ -36,13 +38,26 @@ class Node:
 @dataclass(frozen=True)
 class Pod:
     """A pod of a run. `step` is "" for KFP's own (drivers); `trouble` is one sentence where the pod waits for a
-    person."""
+    person. `node` is Argo's name of what it runs, the same for each attempt; `exit_code`, `reason` and `ended` are
+    those of its main container, once that has ended, and `memory` is what that may take ("" where there is no limit).
+    """
 
     name: str
     step: str
     phase: str
     started: str
     trouble: str
+    node: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    ended: str = ""
+    memory: str = ""
+
+    @property
+    def trial(self) -> str:
+        """The number of the trial that the pod belongs to in a comparison, counted from 1; "" elsewhere."""
+        iteration = ITERATION.search(self.node)
+        return str(int(iteration[1]) + 1) if iteration else ""
 
 
 class Kubernetes:
@@ -136,16 +151,7 @@ class Kubernetes:
                 namespace, label_selector=f"{RUN_LABEL}={run_id}", _request_timeout=TIMEOUT
             ).items
         listed.sort(key=lambda pod: (pod.metadata.creation_timestamp is not None, pod.metadata.creation_timestamp))
-        return [
-            Pod(
-                pod.metadata.name,
-                step := _step(pod),
-                pod.status.phase or "",
-                str(pod.metadata.creation_timestamp or ""),
-                _trouble(pod, step),
-            )
-            for pod in listed
-        ]
+        return [_pod(pod) for pod in listed]
 
     def log(self, namespace: str, pod: str) -> str:
         """What a pod's main container printed. Raises NotAllowed."""
@@ -181,10 +187,31 @@ def _translate_errors() -> Iterator[None]:
         raise NotAllowed("the Kubernetes API does not answer") from error
 
 
-def _step(pod: Any) -> str:
+def _pod(pod: Any) -> Pod:
+    node = (pod.metadata.annotations or {}).get(NODE_NAME, "")
+    step = _step(node)
+    main = next((status for status in pod.status.container_statuses or [] if status.name == "main"), None)
+    ended = main.state.terminated if main and main.state else None
+    container = next((item for item in (pod.spec.containers if pod.spec else []) if item.name == "main"), None)
+    limits = (container.resources.limits if container and container.resources else None) or {}
+    return Pod(
+        pod.metadata.name,
+        step,
+        pod.status.phase or "",
+        str(pod.metadata.creation_timestamp or ""),
+        _trouble(pod, step),
+        ATTEMPT.sub("", node),
+        ended.exit_code if ended else None,
+        (ended.reason or "") if ended else (pod.status.reason or ""),
+        str(ended.finished_at or "") if ended else "",
+        str(limits.get("memory", "")),
+    )
+
+
+def _step(node: str) -> str:
     """The task a pod runs, from Argo's name for it (`run-x1y2z.root.train.executor(0)`)."""
-    parts = (pod.metadata.annotations or {}).get(NODE_NAME, "").split(".")
-    if len(parts) < 2 or re.sub(r"\(\d+\)$", "", parts[-1]) != "executor":
+    parts = node.split(".")
+    if len(parts) < 2 or ATTEMPT.sub("", parts[-1]) != "executor":
         return ""
     return re.sub(r"\(.*\)$", "", parts[-2])
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.cluster.server import Server
+from vqi_pipelines.cluster.steps import state_of
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -35,7 +36,7 @@ def list_runs(server: Server, last: int, category: str = "", state: str = "", ex
         for run in listed.runs or []:
             parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
             if (not category or parameters.get("name") == category) and (
-                not state or (run.state or "").lower() == state.lower()
+                not state or state_of(run).lower() == state.lower()
             ):
                 kept.append(run)
         token = listed.next_page_token or ""

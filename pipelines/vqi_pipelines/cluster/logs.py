@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from vqi.placement import memory_advice
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError, closest
 from vqi.platform.printing import printable
-from vqi_pipelines.cluster.kubernetes_access import Kubernetes, NotAllowed
+from vqi_pipelines.cluster.kubernetes_access import Kubernetes, NotAllowed, Pod
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import Step
 
 # KFP's launcher ends with 1 whatever the step's own exit code was, and says that one in its log.
 EXIT_STATUS = re.compile(r"failed to execute (?:component|successfully): exit status (\d+)")
+# What a process that was killed ends with, and the kubelet's word for one that took more than its limit.
+KILLED, OUT_OF_MEMORY = 137, "OOMKilled"
 # A step's last word where its own work was done (vqi.steps.running).
 DONE = re.compile(r"\d+\.\d s, peak \d+ MiB")
 # The launcher's, where it could not go on: of a chain of causes the last ones say most.
@@ -33,14 +37,25 @@ class Logs:
 
     def of(self, run_id: str, step: Step) -> str:
         """The log of the step's last attempt, "" where none can be had any more."""
-        return self._from_pods(run_id, step.name) or self._from_server(run_id, step) or ""
+        pods = [pod for pod in self.pods(run_id) if pod.step == step.name]
+        return (self.of_pod(pods[-1]) if pods else "") or self._from_server(run_id, step) or ""
 
-    def _from_pods(self, run_id: str, name: str) -> str:
+    def pods(self, run_id: str) -> list[Pod]:
+        """The pods of a run that are still there, found by their label: in the order they were made; none where they
+        cannot be seen from here. KFP's own record of a run does not name them all."""
         if self.kubernetes is None or not self.namespace:
+            return []
+        try:
+            return self.kubernetes.pods(self.namespace, run_id)
+        except NotAllowed:
+            return []
+
+    def of_pod(self, pod: Pod) -> str:
+        """What a pod printed, "" where that cannot be had."""
+        if self.kubernetes is None:
             return ""
         try:
-            pods = [pod for pod in self.kubernetes.pods(self.namespace, run_id) if pod.step == name]
-            return self.kubernetes.log(self.namespace, pods[-1].name) if pods else ""
+            return self.kubernetes.log(self.namespace, pod.name)
         except NotAllowed:
             return ""
 
@@ -57,22 +72,52 @@ class Logs:
         return ""
 
 
-def failure(step: str, log: str) -> VqiError:
-    """The error that a step's log ends with: the step's own sentence and its own exit code."""
+def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
+    """The error that a step ended with: the step's own sentence and its own exit code, from the end of its `log`.
+
+    A step that was killed says nothing; its `pod` says why, where it is still there.
+    """
+    log = _messages(log)
     statuses = EXIT_STATUS.findall(log)
-    kind = {2: BadInput, 3: GateRefused}.get(int(statuses[-1]) if statuses else 1, RunFailed)
+    status = int(statuses[-1]) if statuses else pod.exit_code if pod and pod.exit_code is not None else 1
+    who = f"{step} (trial {pod.trial})" if pod and pod.trial else step
     sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
+    done = bool(sentences) and bool(DONE.fullmatch(sentences[-1].strip()))
+    if status == KILLED or (pod and pod.reason == OUT_OF_MEMORY):
+        return _killed(step, who, log, pod)
     launcher = LAUNCHER_FAILED.findall(log)
-    if sentences and launcher and DONE.fullmatch(sentences[-1].strip()):
-        return _not_kept(step, launcher[-1])
+    if done:
+        return _not_kept(who, launcher[-1]) if launcher else RunFailed(f"{who} did its work, and was ended after that.")
     if sentences:
-        return kind(f"{step}: {printable(sentences[-1].strip())}")
+        kind = {2: BadInput, 3: GateRefused}.get(status, RunFailed)
+        return kind(f"{who}: {printable(sentences[-1].strip())}")
     if not log:
-        return RunFailed(f"{step} failed, and its log cannot be had any more.")
+        return RunFailed(f"{who} failed, and its log cannot be had any more.")
     lines = [line.strip() for line in log.splitlines() if line.strip() and not re.match(r"[IWEF]\d{4} ", line)]
     return RunFailed(
-        f"{step} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}"
+        f"{who} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}"
     )
+
+
+def _messages(log: str) -> str:
+    """The log with the messages of lines that a step wrote as JSON (VQI_LOG)."""
+    lines = []
+    for line in log.splitlines(keepends=True):
+        try:
+            lines.append(f"{json.loads(line)['message']}\n" if line.startswith('{"') else line)
+        except (ValueError, KeyError, TypeError):
+            lines.append(line)
+    return "".join(lines)
+
+
+def _killed(step: str, who: str, log: str, pod: Pod | None) -> RunFailed:
+    """A step that the kernel or the node ended: it has no word of its own for that."""
+    advice = memory_advice(step.replace("-", "_"), pod.memory if pod else "")
+    announced = re.findall(r"about (\d+) MiB of memory", log)
+    need = f"; it announced about {max(map(int, announced))} MiB of its own" if announced else ""
+    if pod and pod.reason == OUT_OF_MEMORY:
+        return RunFailed(f"{who} ran out of memory and was killed ({OUT_OF_MEMORY}){need}: {advice}.")
+    return RunFailed(f"{who} was killed (exit status {KILLED}), as happens where memory runs out{need}: {advice}.")
 
 
 def _not_kept(step: str, launcher: str) -> RunFailed:
@@ -100,6 +145,16 @@ def metrics(log: str) -> dict[str, float]:
     return {
         name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
+
+
+def step_pods(pods: Iterable[Pod], name: str) -> list[Pod]:
+    """The last attempt of every pod's task that a person named, by the step (`build_index` and `build-index` are the
+    same) or by the pod itself: those that failed last."""
+    attempts = [pod for pod in pods if pod.step]
+    if itself := [pod for pod in attempts if pod.name == name]:
+        return itself
+    last = {pod.node: pod for pod in attempts if pod.step == name.replace("_", "-")}
+    return sorted(last.values(), key=lambda pod: pod.phase == "Failed")
 
 
 def chosen_step(steps: list[Step], name: str) -> Step:

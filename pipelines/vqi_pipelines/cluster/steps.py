@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
 ATTEMPT = re.compile(r"\(\d+\)$")
+# What KFP makes of a DAG, a loop and an exit handler.
+MACHINERY = re.compile(r"root|exit-handler-\d+|for-loop-\d+|iteration-item")
 TEMPLATES = ("system-container-impl", "retry-system-container-impl")
 OVER = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
@@ -45,9 +47,16 @@ def steps_of(run: V2beta1Run) -> list[Step]:
     drivers = {task.display_name.removesuffix("-driver") for task in nodes if task.display_name.endswith("-driver")}
     steps = []
     for task in nodes:
-        if task.display_name not in drivers or task.display_name == "root":
+        if task.display_name not in drivers or MACHINERY.fullmatch(task.display_name):
             continue
-        executors = [node for node in nodes if node.display_name == "executor" and node.start_time == task.start_time]
+        # Of trials that run at once two may begin in one second: how they ended tells them apart.
+        executors = [
+            node
+            for node in nodes
+            if node.display_name == "executor"
+            and node.start_time == task.start_time
+            and (node.state == "FAILED") == (task.state == "FAILED")
+        ]
         pods = tuple(pod for executor in executors for pod in _pods(executor))
         cached = (
             bool(executors)
@@ -56,6 +65,14 @@ def steps_of(run: V2beta1Run) -> list[Step]:
         )
         steps.append(Step(task.display_name, task.state, _past(task.start_time), _past(task.end_time), pods, cached))
     return sorted(steps, key=lambda step: (step.started is None, step.started))
+
+
+def state_of(run: V2beta1Run) -> str:
+    """The state of a run, "PENDING" where it has none yet. KFP 2.17 ends a terminated run FAILED, and only the history
+    of its states tells it from one that failed."""
+    state = run.state or "PENDING"
+    before = [entry.state for entry in run.state_history or [] if entry.state and entry.state != state]
+    return "CANCELED" if state == "FAILED" and before and before[-1] == "CANCELING" else state
 
 
 def _pods(executor: V2beta1PipelineTaskDetail) -> list[str]:

@@ -43,9 +43,9 @@ def runs(
     json_output: options.Json = False,
 ) -> None:
     """List the runs of a cluster, or show one."""
-    from vqi_pipelines.cluster.following import RunResult, progress, read_result
+    from vqi_pipelines.cluster.following import read_progress, read_result
     from vqi_pipelines.cluster.listing import list_runs
-    from vqi_pipelines.cluster.steps import OVER, steps_of
+    from vqi_pipelines.cluster.steps import OVER
 
     server, kubernetes = connection.reach()
     if run:
@@ -56,17 +56,13 @@ def runs(
         elif chosen_run.state in OVER:
             ended = read_result(server, chosen_run, logs)
         else:
-            ended = RunResult(
-                chosen_run.run_id,
-                chosen_run.display_name,
-                chosen_run.state or "PENDING",
-                server.run_link(chosen_run.run_id),
-                progress(steps_of(chosen_run)),
-            )
+            ended = read_progress(server, chosen_run, logs)
         if not json_output and not wait:
             print(f"{printable(ended.name)}: {ended.state.lower()}")
             for name, line in ended.steps.items():
                 print(f"  {name}: {line}")
+            for sentence in ended.waiting:
+                print(f"  {sentence}")
         finish(ended, json_output)
         return
     listed = list_runs(server, last, category, state, experiment)
@@ -80,24 +76,35 @@ def runs(
 def logs(
     connection: options.Connection,
     run: RunId,
-    step: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
+    step: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(STEPS)}, plan_trials, compare; or the name of one of their pods.")
+    ],
 ) -> None:
     """Print a step's log, from its pod, from KFP, or from KFP's archive."""
     from vqi.platform.errors import RunFailed
-    from vqi_pipelines.cluster.logs import chosen_step
+    from vqi_pipelines.cluster.logs import chosen_step, step_pods
     from vqi_pipelines.cluster.steps import steps_of
 
     server, kubernetes = connection.reach()
     chosen_run = the_run(server, run)
-    chosen = chosen_step(steps_of(chosen_run), step)
-    if chosen.cached:
-        raise RunFailed(
-            f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log it is."
-        )
-    text = options.logs(server, kubernetes).of(chosen_run.run_id, chosen)
+    sources = options.logs(server, kubernetes)
+    text, name = "", step
+    if pods := step_pods(sources.pods(chosen_run.run_id), step):
+        text = sources.of_pod(pods[-1])
+        for pod in pods if len(pods) > 1 else []:
+            shown = ", shown below" if pod is pods[-1] else ""
+            report(f"{pod.step} of trial {pod.trial or '-'} ({pod.phase.lower()}{shown}): {pod.name}")
+    if not text:
+        chosen = chosen_step(steps_of(chosen_run), step)
+        if chosen.cached:
+            raise RunFailed(
+                f"{chosen.name} did not run: KFP had its result from an earlier run with the same inputs, whose log "
+                "it is."
+            )
+        text, name = sources.of(chosen_run.run_id, chosen), chosen.name
     if not text:
         raise RunFailed(
-            f"The log of {chosen.name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it."
+            f"The log of {name} cannot be had: its pod is gone or out of reach, and KFP keeps no archive of it."
         )
     for line in text.splitlines():
         print(printable(line.replace("\t", "    ")))
@@ -110,12 +117,14 @@ def terminate(
 ) -> None:
     """End a run that goes on; what its finished steps made stays."""
     from vqi.platform.errors import BadInput
-    from vqi_pipelines.cluster.steps import OVER
+    from vqi_pipelines.cluster.steps import OVER, state_of
 
     server, _ = connection.reach()
     chosen_run = the_run(server, run)
     if chosen_run.state in OVER:
-        raise BadInput(f"The run {chosen_run.run_id} is over ({chosen_run.state.lower()}); there is nothing to end.")
+        raise BadInput(
+            f"The run {chosen_run.run_id} is over ({state_of(chosen_run).lower()}); there is nothing to end."
+        )
     server.call(server.runs.run_service_terminate_run, chosen_run.run_id)
     typer.echo(f"Ending {printable(chosen_run.display_name)}: {chosen_run.run_id}")
 
@@ -180,11 +189,13 @@ def the_run(server: Server, wanted: str) -> V2beta1Run:
 
 
 def _row(run: V2beta1Run) -> dict[str, Any]:
+    from vqi_pipelines.cluster.steps import state_of
+
     parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
     return {
         "run_id": run.run_id,
         "name": run.display_name,
-        "state": run.state,
+        "state": state_of(run),
         "category": parameters.get("name", ""),
         "method": parameters.get("method_name", ""),
         "pool": parameters.get("pool", ""),
@@ -195,11 +206,13 @@ def _row(run: V2beta1Run) -> dict[str, Any]:
 
 
 def _print_table(listed: list[V2beta1Run]) -> None:
+    from vqi_pipelines.cluster.steps import state_of
+
     rows = [("run", "state", "begun", "minutes", "name")]
     for run in listed:
         over = run.finished_at and run.finished_at.year > 1970
         minutes = f"{(run.finished_at - run.created_at).total_seconds() / 60:.1f}" if over and run.created_at else ""
         begun = run.created_at.strftime("%Y-%m-%d %H:%M") if run.created_at else ""
-        rows.append((run.run_id, (run.state or "pending").lower(), begun, minutes, printable(run.display_name or "")))
+        rows.append((run.run_id, state_of(run).lower(), begun, minutes, printable(run.display_name or "")))
     for row in rows if listed else [("No runs.", "", "", "", "")]:
         print(f"{row[0]:36}  {row[1]:9}  {row[2]:16}  {row[3]:>7}  {row[4]}".rstrip())

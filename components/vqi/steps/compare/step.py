@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vqi.evaluation.records import EXAMPLES, RESULTS, ComparedPhotograph, parse_examples, parse_results
-from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.files import write_whole
 from vqi.platform.logs import logger
 from vqi.steps.compare.comparison import COMPARISON, ComparisonRecord, write_comparison_record
+from vqi.steps.compare.failures import trial_failures
 from vqi.steps.compare.page import comparison_page
 from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import FIGURES, Costs, TrialResult, method_means
+from vqi.steps.reports import REPORTS, StepReport, read_run_reports
 from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
 
 log = logger(__name__)
@@ -28,19 +31,45 @@ def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> Comp
     """Write `page` of the comparison that plan_trials began under `key`, complete its MLflow run, and return its
     record.
 
-    A trial that left nothing is listed as failed. Raises RunFailed where the comparison was never begun or MLflow does
-    not answer.
+    A trial that left nothing is listed as failed, with the sentence of its step where that reported one. Raises
+    RunFailed where the comparison was never begun or MLflow does not answer.
     """
     comparison = Comparison.find(tracking_uri, experiment, key)
     if comparison is None:
         raise RunFailed("No trials were planned, so there is nothing to compare; the log of plan trials says why.")
-    return write_comparison(f"Comparison {key[:8]}", gather(comparison), page, comparison)
+    trial_results = gather(comparison)
+    if any(not trial_result.complete for trial_result in trial_results):
+        trial_results = explain(trial_results, trial_failures(_reports(key), comparison.run_id))
+    return write_comparison(f"Comparison {key[:8]}", trial_results, page, comparison)
 
 
 def gather(comparison: Comparison) -> list[TrialResult]:
     """What came of every trial that was planned, as MLflow knows it."""
     runs = comparison.trial_runs()
     return [_trial_result(comparison, planned, runs.get(planned.trial)) for planned in comparison.read_trials()]
+
+
+def explain(trial_results: Sequence[TrialResult], failures: Mapping[str, str]) -> list[TrialResult]:
+    """The trials, with the sentence of the step that failed where it is known why one is not complete."""
+    reasons = {NOT_EVALUATED: "", NOT_EXPORTED: f"{NOT_EXPORTED}; "}
+    return [
+        replace(trial_result, reason=reasons[trial_result.reason] + failures[trial_result.trial])
+        if trial_result.reason in reasons and trial_result.trial in failures
+        else trial_result
+        for trial_result in trial_results
+    ]
+
+
+def _reports(run: str) -> list[StepReport]:
+    """What the run's steps said of themselves; nothing where they report nowhere, or the store does not answer."""
+    prefix = os.environ.get(REPORTS, "")
+    if not prefix.startswith("s3://"):
+        return []
+    try:
+        return read_run_reports(prefix, run)
+    except VqiError as error:
+        log.warning(f"Why trials failed is not known here: {error}")
+        return []
 
 
 def write_comparison(
