@@ -1,5 +1,5 @@
-"""What the SDK cannot write into a compiled package: drop-downs, quantities that are fields of one output, and programs
-by name.
+"""What the SDK cannot write into a compiled package: drop-downs, quantities that are fields of one output, programs by
+name, and no more arrows than the order of the steps needs.
 
 Argo stores a task's specification up to seven times in the record of a run, which KFP's API server cannot read any more
 beyond 1 MB. So what a task is given comes as one output of `configure` a step, and the step's source stays in its
@@ -42,6 +42,8 @@ def edit_package(package: dict[str, Any], platform: dict[str, Any]) -> None:
         if step_of(name) in CONFIGURABLE:
             executor = package["components"][task["componentRef"]["name"]]["executorLabel"]
             add_placement(step_of(name), task, package["deploymentSpec"]["executors"][executor]["container"])
+    for component in _dags(package):
+        reduce_dependencies(component["dag"]["tasks"])
     for label, executor in package["deploymentSpec"]["executors"].items():
         name_program(step_of(label.removeprefix("exec-")), executor["container"])
     for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
@@ -85,6 +87,20 @@ def name_program(step: str, container: dict[str, Any]) -> None:
     container["args"] = ["--function_to_execute", step, "--executor_input", "{{$}}"]
 
 
+def reduce_dependencies(tasks: dict[str, Any]) -> None:
+    """Drop a DAG's dependencies that follow from others, so that its picture has an arrow less for each: evaluate waits
+    for build_index, and so for all before that."""
+    direct = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
+
+    def ancestors(name: str) -> set[str]:
+        return direct[name].union(*map(ancestors, direct[name]))
+
+    for name, task in tasks.items():
+        implied = set().union(*map(ancestors, direct[name]))
+        if implied:
+            task["dependentTasks"] = sorted(direct[name] - implied)
+
+
 def drop_repeated_names(executor: dict[str, Any]) -> None:
     """Drop the constant that the SDK writes beside the name of each ConfigMap and Secret; the driver falls back to the
     name."""
@@ -103,9 +119,14 @@ def _input(name: str) -> str:
     return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
+def _dags(package: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The root and the components that are DAGs."""
+    return (each for each in (package["root"], *package["components"].values()) if "dag" in each)
+
+
 def _tasks(package: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tasks of every DAG that run a container, by name."""
-    for component in (package["root"], *package["components"].values()):
-        for name, task in component.get("dag", {}).get("tasks", {}).items():
+    for component in _dags(package):
+        for name, task in component["dag"]["tasks"].items():
             if "executorLabel" in package["components"][task["componentRef"]["name"]]:
                 yield name, task

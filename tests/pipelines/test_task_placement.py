@@ -43,7 +43,8 @@ class Driver:
     def __init__(self, documents: list[dict], step: str, outputs: dict[str, Any]) -> None:
         package, platform = documents
         name = step.replace("_", "-")
-        self.task = package["root"]["dag"]["tasks"][name]
+        self.tasks = package["root"]["dag"]["tasks"]
+        self.task = self.tasks[name]
         self.container = package["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
         self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
         self.outputs = outputs
@@ -54,10 +55,15 @@ class Driver:
             return spec["runtimeValue"]["constant"]
         output = spec["taskOutputParameter"]
         assert output["producerTask"] == "configure"
-        assert "configure" in self.task["dependentTasks"]
+        assert "configure" in self.ancestors(self.task)
         value = self.outputs[output["outputParameterKey"]]
         field = selected_field(spec)
         return value if field is None else value[field]
+
+    def ancestors(self, task: dict[str, Any]) -> set[str]:
+        """The tasks that have ended before a task begins."""
+        direct = task.get("dependentTasks", [])
+        return set(direct).union(*(self.ancestors(self.tasks[name]) for name in direct))
 
     def text(self, value: str) -> str:
         """A container's value: what is written, or the parameter that it names, which must be among the task's own."""
@@ -175,6 +181,18 @@ def test_a_step_s_inputs_are_what_a_person_and_its_container_read(documents: lis
     assert named <= set(driver.task["inputs"]["parameters"])
     if step != "configure":
         assert set(driver.task["inputs"]["parameters"]) == {"settings"} | named
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_waits_for_all_that_it_reads_and_no_dependency_follows_from_another(
+    documents: list[dict], step: str
+) -> None:
+    driver = Driver(documents, step, {})
+    inputs = driver.task["inputs"]
+    sources = [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]
+    producers = {value["producerTask"] for source in sources for value in source.values() if "producerTask" in value}
+    assert producers <= driver.ancestors(driver.task)
+    assert len(driver.task.get("dependentTasks", [])) == (0 if step == "configure" else 1)
 
 
 @pytest.mark.parametrize("step", STEPS)
