@@ -3,10 +3,10 @@ secrets and retries. docs/placement.md says what an administrator sets up.
 
 What depends on the pool or the catalog comes from the outputs of the step `configure` when a task starts. KFP 2.17
 resolves such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and
-accelerator from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the
-platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `configure` must stand in
-the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing;
-an empty cpu or memory would be an error, and `configure` returns none.
+accelerator from the task's own inputs, where vqi_pipelines.package_edits adds them; node selector, tolerations and
+affinity from the platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So
+`configure` must stand in the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select,
+tolerate and prefer nothing; an empty cpu or memory would be an error, and `configure` returns none.
 
 What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it
 is for, another node does not. The compiler writes the placement of the steps that do not touch the device, the same
@@ -52,11 +52,12 @@ def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = 
     if row.loads_torch:  # its processes and data loaders share memory through /dev/shm, of which a container has 64 MB
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
-    mounts = mounted_environment
     kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in PROXY_KEYS}, optional=True)
-    kubernetes.use_config_map_as_volume(task, SETTINGS, mount_path=str(mounts.FOLDER / mounts.SETTINGS), optional=True)
-    kubernetes.use_secret_as_volume(task, STORE, mount_path=str(mounts.FOLDER / mounts.STORE), optional=True)
-    kubernetes.use_secret_as_volume(task, TRACKING, mount_path=str(mounts.FOLDER / mounts.TRACKING), optional=True)
+    kubernetes.use_config_map_as_volume(
+        task, SETTINGS, mount_path=_mounted(mounted_environment.SETTINGS), optional=True
+    )
+    kubernetes.use_secret_as_volume(task, STORE, mount_path=_mounted(mounted_environment.STORE), optional=True)
+    kubernetes.use_secret_as_volume(task, TRACKING, mount_path=_mounted(mounted_environment.TRACKING), optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
     return task.set_retry(row.retries, backoff_duration=row.first_pause, backoff_factor=2, backoff_max_duration=LONGEST)
 
@@ -66,6 +67,10 @@ def variants() -> str:
     where the package is compiled."""
     named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in DEVICE_STEPS}
     return json.dumps(named, sort_keys=True)
+
+
+def _mounted(name: str) -> str:
+    return str(mounted_environment.FOLDER / name)
 
 
 def _set_nodes_and_resources(task: PipelineTask, step: str, configured: PipelineTask | None) -> None:
