@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vqi.category import Category
-from vqi.placement import DEVICE_STEPS
+from vqi.placement import DEVICE_STEPS, STEP_BY_NAME
 
 IMAGES = {step: {"": f"here/{step}:1", "gaudi": f"here/{step}-gaudi:1"} for step in DEVICE_STEPS}
 
@@ -25,6 +28,12 @@ def run_configure(folder: Path, **values: Any) -> tuple[subprocess.CompletedProc
     )
     output = folder / "output.json"
     return done, json.loads(output.read_text()) if output.is_file() else {}
+
+
+@pytest.mark.parametrize("step", STEP_BY_NAME)
+def test_a_face_has_the_name_of_its_step(step: str) -> None:
+    face = getattr(importlib.import_module(f"vqi.steps.{step}.component"), step)
+    assert face.python_func.__name__ == step
 
 
 def test_a_step_is_run_by_its_name_and_its_outputs_are_written(tmp_path: Path) -> None:
