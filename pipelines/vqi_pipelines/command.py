@@ -26,6 +26,7 @@ from vqi_pipelines.commands.export import export
 from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
+from vqi_pipelines.commands.put import put
 from vqi_pipelines.commands.run import run
 from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
@@ -82,6 +83,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
     "Use what was trained": {"predict": predict, "export": export},
     "Train in a cluster": {
+        "put": put,
         "submit": submit,
         "submit-all": submit_all_command,
         "runs": runs,

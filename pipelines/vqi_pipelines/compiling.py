@@ -1,15 +1,14 @@
-"""Compiling the DAGs into the packages people upload, with drop-downs where a parameter is a choice."""
+"""Compiling the DAGs into the packages people upload."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from vqi.category import choices
 from vqi.platform.files import write_whole
+from vqi_pipelines.package_edits import edit_package
 
 PACKAGES = {
     "train_all": "vqi_pipelines.train_all:train_all",
@@ -28,7 +27,7 @@ def package_text(name: str) -> str:
         path = Path(folder) / f"{name}.yaml"
         compiler.Compiler().compile(getattr(import_module(module), function), str(path))
         documents = list(yaml.safe_load_all(path.read_text()))
-    with_choices(documents[0])
+    edit_package(*documents)
     head = (
         f"# The {name} pipeline, compiled by `vqi compile`; upload it to Kubeflow Pipelines. Do not edit: a test "
         "fails when it is stale.\n"
@@ -36,18 +35,6 @@ def package_text(name: str) -> str:
     return head + "---\n".join(
         yaml.safe_dump(document, sort_keys=True, width=150, allow_unicode=True) for document in documents
     )
-
-
-def with_choices(package: dict[str, Any]) -> None:
-    """Write `literals` into the pipeline's parameters: KFP's form shows a drop-down for them and its server refuses
-    anything else.
-
-    The SDK has no way to say it (kubeflow/pipelines#11385).
-    """
-    parameters = package["root"]["inputDefinitions"]["parameters"]
-    for name, allowed in choices().items():
-        if name in parameters:
-            parameters[name]["literals"] = allowed
 
 
 def compile_packages(folder: Path, only_check: bool = False) -> list[Path]:

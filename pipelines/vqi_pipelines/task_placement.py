@@ -3,10 +3,10 @@ secrets and retries. docs/placement.md says what an administrator sets up.
 
 What depends on the pool or the catalog comes from the outputs of the step `configure` when a task starts. KFP 2.17
 resolves such outputs in two ways (backend/src/v2/driver: container.go, k8s.go, resolve.go): image, cpu, memory and
-accelerator from the task's own inputs, where the compiler adds them; node selector, tolerations and affinity from the
-platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So `configure` must stand in
-the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select, tolerate and prefer nothing;
-an empty cpu or memory would be an error, and `configure` returns none.
+accelerator from the task's own inputs, where vqi_pipelines.package_edits adds them; node selector, tolerations and
+affinity from the platform spec, where `taskOutputParameter` is looked up among the tasks of the same DAG. So
+`configure` must stand in the DAG whose tasks read it. An empty accelerator type requests none; `{}` and `[]` select,
+tolerate and prefer nothing; an empty cpu or memory would be an error, and `configure` returns none.
 
 What a task has as inputs is part of its cache key: another image, accelerator, device or quantity repeats the steps it
 is for, another node does not. The compiler writes the placement of the steps that do not touch the device, the same
@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, StepPlacement, placement_of
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, placement_of
+from vqi.platform import mounted_environment
 from vqi.steps.images import image
 from vqi.steps.reports import NODE
 
@@ -28,23 +29,8 @@ if TYPE_CHECKING:
 USER = 1000
 
 SETTINGS, STORE, TRACKING, CERTIFICATES = "vqi-settings", "vqi-store", "vqi-tracking", "vqi-ca"
-SETTINGS_KEYS = (
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-    "AWS_S3_ADDRESSING_STYLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "MLFLOW_S3_ENDPOINT_URL",
-    "MLFLOW_TRACKING_URI",
-    "NO_PROXY",
-    "VQI_CHECKPOINTS",
-    "VQI_LOG",
-    "VQI_STEP_REPORTS",
-)
-# boto3, which MLflow stores artefacts with, reads the region under another name.
-SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}
-STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+# KFP's launcher, which brings a step's artefacts, reads them too: it is not a program of ours, and reads no files.
+PROXY_KEYS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # By Argo's name of a step's node `compare` knows which trial the step belongs to: a parameter would be a part of every
 # cache key.
 NODE_NAME = "metadata.annotations['workflows.argoproj.io/node-name']"
@@ -70,11 +56,13 @@ def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = 
     if row.loads_torch:  # its processes and data loaders share memory through /dev/shm, of which a container has 64 MB
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
-    kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
-    kubernetes.use_config_map_as_env(task, SETTINGS, SETTINGS_UNDER_OTHER_NAMES, optional=True)
+    kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in PROXY_KEYS}, optional=True)
     kubernetes.use_field_path_as_env(task, NODE, NODE_NAME)
-    kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
-    kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)
+    kubernetes.use_config_map_as_volume(
+        task, SETTINGS, mount_path=_mounted(mounted_environment.SETTINGS), optional=True
+    )
+    kubernetes.use_secret_as_volume(task, STORE, mount_path=_mounted(mounted_environment.STORE), optional=True)
+    kubernetes.use_secret_as_volume(task, TRACKING, mount_path=_mounted(mounted_environment.TRACKING), optional=True)
     kubernetes.use_config_map_as_volume(task, CERTIFICATES, mount_path=CERTIFICATES_FOLDER, optional=True)
     return task.set_retry(row.retries, backoff_duration=row.first_pause, backoff_factor=2, backoff_max_duration=LONGEST)
 
@@ -86,31 +74,26 @@ def variants() -> str:
     return json.dumps(named, sort_keys=True)
 
 
+def _mounted(name: str) -> str:
+    return str(mounted_environment.FOLDER / name)
+
+
 def _set_nodes_and_resources(task: PipelineTask, step: str, configured: PipelineTask | None) -> None:
-    """Set the nodes, image, accelerator, cpu and memory of a task."""
+    """Set the nodes of a task, and its cpu and memory where they are the same in every run; the others, image and
+    accelerator are fields of what `configure` hands out (vqi_pipelines.package_edits)."""
     from kfp import kubernetes
 
     if configured:
         task.after(configured)  # the compiler does not see that cpu and memory depend on it
+    default = placement_of(step)
     if step in DEVICE_STEPS and configured:
         outputs = configured.outputs
         kubernetes.add_node_selector_json(task, outputs["node_selector"])
         kubernetes.add_toleration_json(task, outputs["tolerations"])
         kubernetes.add_node_affinity_json(task, outputs["node_affinity"])
-        task.set_container_image(outputs[f"{step}_image"])
-        task.set_accelerator_type(outputs[f"{step}_accelerator"]).set_accelerator_limit(outputs[f"{step}_accelerators"])
     else:
-        default = placement_of(step)
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    quantities = configured.outputs if step in CONFIGURABLE and configured else _outputs(step, placement_of(step))
-    task.set_cpu_request(quantities[f"{step}_cpu_request"]).set_cpu_limit(quantities[f"{step}_cpu"])
-    task.set_memory_request(quantities[f"{step}_memory"]).set_memory_limit(quantities[f"{step}_memory"])
-
-
-def _outputs(step: str, placement: StepPlacement) -> dict[str, str]:
-    return {
-        f"{step}_cpu_request": placement.cpu_request,
-        f"{step}_cpu": placement.cpu,
-        f"{step}_memory": placement.memory,
-    }
+    if not (step in CONFIGURABLE and configured):
+        task.set_cpu_request(default.cpu_request).set_cpu_limit(default.cpu)
+        task.set_memory_request(default.memory).set_memory_limit(default.memory)

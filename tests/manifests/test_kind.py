@@ -35,6 +35,20 @@ def test_kubeflow_pipelines_is_the_version_that_packages_are_compiled_with() -> 
         assert remote.endswith(f"?ref={compiled_with[1]}")
 
 
+def test_its_controller_retries_whatever_ended_a_step_and_looks_every_second() -> None:
+    folder = MANIFESTS / "kind" / "kfp"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    patches = [patch["path"] for patch in kustomization["patches"] if "path" in patch]
+    local = [resource for resource in kustomization["resources"] if not resource.startswith("https://")]
+    assert sorted([*patches, *local, "kustomization.yaml"]) == sorted(file.name for file in folder.glob("*.yaml"))
+    settings, deployment = yaml.safe_load_all((folder / "retries.yaml").read_text())
+    retries = yaml.safe_load(settings["data"]["workflowDefaults"])["spec"]["templateDefaults"]["retryStrategy"]
+    # Without a limit Argo would repeat a driver for ever.
+    assert retries == {"limit": "2", "retryPolicy": "Always"}
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container == {"name": "workflow-controller", "env": [{"name": "DEFAULT_REQUEUE_TIME", "value": "1s"}]}
+
+
 def test_the_node_image_is_pinned_and_its_node_is_of_a_pool() -> None:
     (node,) = yaml.safe_load((MANIFESTS / "kind" / "cluster.yaml").read_text())["nodes"]
     assert re.search(r":v1\.34\.\d+@sha256:[0-9a-f]{64}$", node["image"])

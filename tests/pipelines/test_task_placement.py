@@ -28,13 +28,23 @@ def documents() -> list[dict]:
     return list(yaml.safe_load_all(COMPILED.read_text()))
 
 
+def selected_field(spec: dict[str, Any]) -> str | None:
+    """The field of an output that a task's input is; None where it is all of it."""
+    if "parameterExpressionSelector" not in spec:
+        return None
+    field = re.fullmatch(r'parseJson\(string_value\)\["(\w+)"\]', spec["parameterExpressionSelector"])
+    assert field
+    return field[1]
+
+
 class Driver:
     """A task's pod, from the package and the outputs of `configure`."""
 
     def __init__(self, documents: list[dict], step: str, outputs: dict[str, Any]) -> None:
         package, platform = documents
         name = step.replace("_", "-")
-        self.task = package["root"]["dag"]["tasks"][name]
+        self.tasks = package["root"]["dag"]["tasks"]
+        self.task = self.tasks[name]
         self.container = package["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
         self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
         self.outputs = outputs
@@ -45,8 +55,15 @@ class Driver:
             return spec["runtimeValue"]["constant"]
         output = spec["taskOutputParameter"]
         assert output["producerTask"] == "configure"
-        assert "configure" in self.task["dependentTasks"]
-        return self.outputs[output["outputParameterKey"]]
+        assert "configure" in self.ancestors(self.task)
+        value = self.outputs[output["outputParameterKey"]]
+        field = selected_field(spec)
+        return value if field is None else value[field]
+
+    def ancestors(self, task: dict[str, Any]) -> set[str]:
+        """The tasks that have ended before a task begins."""
+        direct = task.get("dependentTasks", [])
+        return set(direct).union(*(self.ancestors(self.tasks[name]) for name in direct))
 
     def text(self, value: str) -> str:
         """A container's value: what is written, or the parameter that it names, which must be among the task's own."""
@@ -98,18 +115,19 @@ def test_every_step_has_what_a_restricted_namespace_requires(documents: list[dic
     assert config.security_context.run_as_non_root
     assert config.image_pull_policy == "IfNotPresent"
     # A namespace that lacks one of ours still starts the pod.
-    assert {secret.secret_name: secret.optional for secret in config.secret_as_env} == {
-        "vqi-store": True,
-        "vqi-tracking": True,
-    }
-    assert {settings.config_map_name: settings.optional for settings in config.config_map_as_env} == {
-        "vqi-settings": True
-    }
-    assert [(volume.config_map_name, volume.mount_path, volume.optional) for volume in config.config_map_as_volume] == [
-        ("vqi-ca", "/etc/vqi/ca", True)
+    assert [(volume.secret_name, volume.mount_path, volume.optional) for volume in config.secret_as_volume] == [
+        ("vqi-store", "/etc/vqi/store", True),
+        ("vqi-tracking", "/etc/vqi/tracking", True),
     ]
-    variables = {pair.env_var for settings in config.config_map_as_env for pair in settings.key_to_env}
-    assert {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "VQI_CHECKPOINTS", "VQI_STEP_REPORTS"} <= variables
+    assert [(volume.config_map_name, volume.mount_path, volume.optional) for volume in config.config_map_as_volume] == [
+        ("vqi-settings", "/etc/vqi/settings", True),
+        ("vqi-ca", "/etc/vqi/ca", True),
+    ]
+    # KFP's launcher, which is no program of ours, goes through the proxy too; keys are in no pod's specification.
+    (settings,) = config.config_map_as_env
+    assert (settings.config_map_name, settings.optional) == ("vqi-settings", True)
+    assert {pair.env_var for pair in settings.key_to_env} == {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+    assert not config.secret_as_env
     assert [(field.name, field.field_path) for field in config.field_path_as_env] == [
         ("VQI_NODE", "metadata.annotations['workflows.argoproj.io/node-name']")
     ]
@@ -134,12 +152,18 @@ def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) ->
     outputs = [
         configure(Category.parse({"pool": pool, **values}).parameters(), json.loads(variants())) for pool in POOLS
     ]
-    varying = {name for name in outputs[0] if len({json.dumps(output[name]) for output in outputs}) > 1}
+    fields = [
+        {(name, key): value for name, held in output.items() if isinstance(held, dict) for key, value in held.items()}
+        | {(name, None): held for name, held in output.items()}
+        for output in outputs
+    ]
+    names = {name for each in fields for name in each}
+    varying = {name for name in names if len({json.dumps(each.get(name)) for each in fields}) > 1}
     assert varying  # the pool says something
     for step in CONFIGURABLE:
         parameters = Driver(documents, step, {}).task["inputs"]["parameters"]
         read = {
-            spec["taskOutputParameter"]["outputParameterKey"]
+            (spec["taskOutputParameter"]["outputParameterKey"], selected_field(spec))
             for spec in parameters.values()
             if spec.get("taskOutputParameter", {}).get("producerTask") == "configure"
         }
@@ -147,6 +171,38 @@ def test_the_pool_leaves_what_is_cached_of_other_steps(documents: list[dict]) ->
         assert not {"pool", "resources"} & {spec.get("componentInputParameter") for spec in parameters.values()}
         if step not in DEVICE_STEPS:
             assert not read & varying
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_s_inputs_are_what_a_person_and_its_container_read(documents: list[dict], step: str) -> None:
+    """KFP's page lists a task's inputs, and its driver resolves those that the container names."""
+    driver = Driver(documents, step, {})
+    written = yaml.safe_dump(driver.task["inputs"]["parameters"])
+    assert "{{$.inputs" not in written
+    assert "pipelinechannel--" not in written
+    named = set(re.findall(r"inputs\.parameters\['(.+?)'\]", json.dumps(driver.container)))
+    assert named <= set(driver.task["inputs"]["parameters"])
+    if step != "configure":
+        assert set(driver.task["inputs"]["parameters"]) == {"settings"} | named
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_waits_for_all_that_it_reads_and_no_dependency_follows_from_another(
+    documents: list[dict], step: str
+) -> None:
+    driver = Driver(documents, step, {})
+    inputs = driver.task["inputs"]
+    sources = [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]
+    producers = {value["producerTask"] for source in sources for value in source.values() if "producerTask" in value}
+    assert producers <= driver.ancestors(driver.task)
+    assert len(driver.task.get("dependentTasks", [])) == (0 if step == "configure" else 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_container_runs_its_step_by_name(documents: list[dict], step: str) -> None:
+    container = Driver(documents, step, {}).container
+    assert container["command"] == ["python3", "-m", "vqi.steps"]
+    assert container["args"] == ["--function_to_execute", step, "--executor_input", "{{$}}"]
 
 
 def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:

@@ -118,4 +118,5 @@ def test_a_trial_is_configured_as_it_is_alone(package: dict) -> None:
     assert together.items() >= alone.items()
     for own in ("exec-compare", "exec-plan-trials"):
         assert together[own]["securityContext"] == alone["exec-configure"]["securityContext"]
-        assert together[own]["configMapAsEnv"] == alone["exec-configure"]["configMapAsEnv"]
+        for what in ("configMapAsEnv", "configMapAsVolume", "secretAsVolume"):
+            assert together[own][what] == alone["exec-configure"][what]

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from vqi.category import Category
-from vqi.placement import DEVICE_STEPS, POOLS
+from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS
 from vqi.platform.errors import BadInput
 from vqi.steps.configure.component import configure as component
 from vqi.steps.configure.step import configure, step_settings
@@ -37,16 +37,16 @@ def test_outputs_are_those_of_the_face_in_its_order_and_types(source: Path, pool
     assert all(isinstance(value, fields[name]) for name, value in outputs.items())
     json.dumps(outputs)
     # KFP cannot parse an empty quantity.
-    assert all(
-        value
-        for name, value in outputs.items()
-        if name.endswith(("_cpu", "_cpu_request", "_memory", "_image", "_accelerators"))
-    )
+    placements = [value for name, value in outputs.items() if name.endswith("_placement")]
+    assert len(placements) == len(CONFIGURABLE)
+    for placement in placements:
+        assert {"cpu_request", "cpu", "memory"} <= set(placement)
+        assert all(value for name, value in placement.items() if name != "accelerator")
 
 
 def test_images_are_the_variant_s(source: Path) -> None:
-    assert configured(source, pool="xeon")["train_image"] == "here/train:1"
-    assert configured(source, pool="gaudi")["evaluate_image"] == "here/evaluate-gaudi:1"
+    assert configured(source, pool="xeon")["train_placement"]["image"] == "here/train:1"
+    assert configured(source, pool="gaudi")["evaluate_placement"]["image"] == "here/evaluate-gaudi:1"
 
 
 def test_the_log_lists_what_every_step_gets(

@@ -125,7 +125,8 @@ def _not_kept(step: str, launcher: str) -> RunFailed:
     artifact = re.search(r'failed to upload output artifact "([^"]+)"', launcher)
     answer = launcher.partition("api error ")[2] or ": ".join(launcher.split(": ")[-2:])
     lost = f"its artefact {artifact[1]} could not be stored" if artifact else "KFP's launcher failed after it"
-    return RunFailed(f"{step} did its work, but {printable(lost)}: {printable(answer[-300:]).rstrip('.')}.")
+    remedy = "when that is mended, `vqi retry` repeats this step and none before it"
+    return RunFailed(f"{step} did its work, but {printable(lost)}: {printable(answer[-300:]).rstrip('.')}; {remedy}.")
 
 
 def metrics(log: str) -> dict[str, float]:

@@ -48,20 +48,8 @@ def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, s
         "tolerations": list(shared.tolerations),
         "node_affinity": shared.node_affinity,
     }
-    for step in DEVICE_STEPS:
-        placement = placements[step]
-        outputs |= {
-            f"{step}_image": images[step][placement.variant],
-            f"{step}_accelerator": placement.accelerator,
-            f"{step}_accelerators": placement.accelerators,
-        }
     for step in CONFIGURABLE:
-        placement = placements[step]
-        outputs |= {
-            f"{step}_cpu_request": placement.cpu_request,
-            f"{step}_cpu": placement.cpu,
-            f"{step}_memory": placement.memory,
-        }
+        outputs[f"{step}_placement"] = _placement_fields(step, placements[step], images)
     _report(category, placements)
     return outputs
 
@@ -81,6 +69,18 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
         settings: Settings = model.of(category, **fingerprints.get(step, {}))
         values[step] = settings.model_dump(mode="json", exclude_none=True)
     return values
+
+
+def _placement_fields(step: str, placement: StepPlacement, images: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What a task's container reads of its placement, by the names that its inputs have in the compiled package."""
+    fields = {"cpu_request": placement.cpu_request, "cpu": placement.cpu, "memory": placement.memory}
+    if step in DEVICE_STEPS:
+        fields |= {
+            "image": images[step][placement.variant],
+            "accelerator": placement.accelerator,
+            "accelerators": placement.accelerators,
+        }
+    return fields
 
 
 def _inputs_fingerprint(category: Category) -> str:
