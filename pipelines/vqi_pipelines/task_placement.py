@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, StepPlacement, placement_of
 from vqi.steps.images import image
+from vqi.tracking.origins import KFP_UI
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -39,6 +40,8 @@ SETTINGS_KEYS = (
     "VQI_CHECKPOINTS",
     "VQI_LOG",
 )
+# Where a person opens KFP: the steps that begin MLflow runs write the link of their run there.
+BEGIN_MLFLOW_RUNS = ("evaluate", "plan_trials", "train")
 # boto3, which MLflow stores artefacts with, reads the region under another name.
 SETTINGS_UNDER_OTHER_NAMES = {"AWS_REGION": "AWS_DEFAULT_REGION"}
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -65,7 +68,8 @@ def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = 
     if row.loads_torch:  # its processes and data loaders share memory through /dev/shm, of which a container has 64 MB
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     # Every one of them is optional: a store may need no keys (a role of the node's), and a run may be tracked nowhere.
-    kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in SETTINGS_KEYS}, optional=True)
+    keys = (*SETTINGS_KEYS, *((KFP_UI,) if step in BEGIN_MLFLOW_RUNS else ()))
+    kubernetes.use_config_map_as_env(task, SETTINGS, {key: key for key in keys}, optional=True)
     kubernetes.use_config_map_as_env(task, SETTINGS, SETTINGS_UNDER_OTHER_NAMES, optional=True)
     kubernetes.use_secret_as_env(task, STORE, {key: key for key in STORE_KEYS}, optional=True)
     kubernetes.use_secret_as_env(task, TRACKING, {key: key for key in TRACKING_KEYS}, optional=True)

@@ -48,7 +48,7 @@ def read_run_result(run: api.V2beta1Run, logs: _Logs) -> Any:
 def test_a_run_too_large_for_kfp_has_a_note_and_still_its_metrics() -> None:
     run = make_run("SUCCEEDED", **{"plan-trials": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
     result = read_run_result(
-        run, _Logs(compare=launcher_log(METRICS, "means"), evaluate=launcher_log({"image_auroc": 0.1}))
+        run, _Logs(compare=launcher_log(METRICS, "method_means"), evaluate=launcher_log({"image_auroc": 0.1}))
     )
     assert result.note == STALE
     assert result.metrics == METRICS

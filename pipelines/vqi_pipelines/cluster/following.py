@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed
-from vqi_pipelines.cluster.logs import Logs, failure, metrics
+from vqi_pipelines.cluster.logs import Logs, failure, metrics, tracking_page
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import OVER, Step, steps_of
 
@@ -44,6 +44,7 @@ class RunResult:
     steps: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    tracking: str = ""
     note: str = ""
     error: str = ""
     exit_code: int = 0
@@ -138,7 +139,8 @@ def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
             steps = [*steps, Step(measuring, run.state, None, None, ())]
     for step in steps:
         if step.name == measuring and step.state == "SUCCEEDED":
-            result.metrics = metrics(logs.of(run.run_id, step)) or result.metrics
+            log = logs.of(run.run_id, step)
+            result.metrics, result.tracking = metrics(log) or result.metrics, tracking_page(log)
     if run.state != "SUCCEEDED":
         error = _why(run, steps, logs)
         result.error, result.exit_code = str(error), error.exit_code

@@ -34,7 +34,9 @@ def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> Comp
     comparison = Comparison.find(tracking_uri, experiment, key)
     if comparison is None:
         raise RunFailed("No trials were planned, so there is nothing to compare; the log of plan trials says why.")
-    return write_comparison(f"Comparison {key[:8]}", gather(comparison), page, comparison)
+    record = write_comparison(f"Comparison {key[:8]}", gather(comparison), page, comparison)
+    comparison.end_left_runs(key)
+    return record
 
 
 def gather(comparison: Comparison) -> list[TrialResult]:
