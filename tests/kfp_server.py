@@ -35,13 +35,19 @@ class Refused(Exception):
         self.status, self.message = status, message
 
 
-def launcher_log(metrics: dict[str, float], name: str = "evaluation") -> str:
+def launcher_log(metrics: dict[str, Any], name: str = "evaluation") -> str:
     """What KFP's launcher leaves of a step that logged metrics."""
 
     def artifact(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
         return {"artifacts": [{"name": name, "uri": f"minio://mlpipeline/{name}", "metadata": metadata}]}
 
-    held = {"executor-logs": {}, name: metrics, "metrics": {}, "roc_and_confusion_matrix": {"confidenceMetrics": []}}
+    held = {
+        "executor-logs": {},
+        "evaluation": {},
+        "metrics": {},
+        name: metrics,
+        "roc_and_confusion_matrix": {"confidenceMetrics": []},
+    }
     output = {"artifacts": {name: artifact(name, metadata) for name, metadata in held.items()}}
     return (
         "vqi evaluate: 3.1 s, peak 512 MiB\nI1121 20:00:00.0 18 launcher_v2.go:1230] ExecutorOutput: "

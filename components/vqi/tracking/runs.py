@@ -420,7 +420,7 @@ def _reason(error: Exception) -> str:
         text = f"{refused[1]}: {refused[2]}"
     elif " (Caused by " in text:
         inner = text.rpartition(" (Caused by ")[2]
-        inner = re.sub(r"""^(?:\w+\((?:\d+, )?["']?)+""", "", inner).rstrip("'\") ,")
+        inner = re.sub(r"""^(?:\w+(?:Error|Exception)\((?:\d+, )?["']?)+|["']\)*$""", "", inner)
         inner = re.sub(r"^<[^>]*>: |^\w+\([^)]*\): ", "", inner)
         text = re.sub(r"Failed to establish a new connection: |\[Errno -?\d+\] ", "", inner)
     return textwrap.shorten(text, LONGEST_REASON, placeholder=" ...")
