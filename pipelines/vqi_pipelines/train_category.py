@@ -24,7 +24,7 @@ from vqi_pipelines.task_placement import place_task, variants
 
 DESCRIPTION = """**Fill in**
 
-- `data_source`: `s3://bucket/prefix` of the photographs, or an archive there;
+- `data_source`: `s3://bucket/prefix` of the photographs;
 - `backbone_weights`: `s3://...`; `imagenet` where nodes reach the internet; `random` with `backbone_name` `filterbank`;
 - `name` of the product category, and `method_name`.
 
