@@ -29,9 +29,9 @@ DESCRIPTION = """**Fill in** `categories`, a JSON list of the parameters of *tra
 - `methods`: `patchcore, padim`; empty: each category's own.
 - `common`: parameters of all trials, `{"backbone_weights": "s3://weights/resnet18.pth"}`.
 - `pool`: the nodes of trials that name none.
-- `tracking_uri`: the MLflow server; it needs one, here or in the namespace's `vqi-settings`.
+- `tracking_uri`: MLflow; needed here or in `vqi-settings`.
 
-**Open** `comparison` of *compare*: it is complete where trials fail, and lists those. More: `docs/comparing.md`."""
+**Open** `comparison` of *compare*, also where trials fail. More: `docs/comparing.md`."""
 
 
 @dsl.pipeline(name="train-all", description=DESCRIPTION)
