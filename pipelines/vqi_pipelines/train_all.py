@@ -27,11 +27,11 @@ DESCRIPTION = """**Fill in** `categories`, a JSON list of the parameters of *tra
 **May be filled in**
 
 - `methods`: `patchcore, padim`; empty: each category's own.
-- `common`: parameters of all trials, `{"backbone_weights": "s3://weights/resnet18.pth"}`.
+- `common`: of all trials, `{"backbone_weights": "s3://..."}`.
 - `pool`: the nodes of trials that name none.
 - `tracking_uri`: MLflow; needed here or in `vqi-settings`.
 
-**Open** `comparison` of *compare*, also where trials fail. More: `docs/comparing.md`."""
+**Open** `comparison` of *compare*. More: `docs/comparing.md`."""
 
 
 @dsl.pipeline(name="train-all", description=DESCRIPTION)
