@@ -35,13 +35,19 @@ class Refused(Exception):
         self.status, self.message = status, message
 
 
-def launcher_log(metrics: dict[str, float], name: str = "metrics") -> str:
+def launcher_log(metrics: dict[str, Any], name: str = "evaluation") -> str:
     """What KFP's launcher leaves of a step that logged metrics."""
 
     def artifact(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
         return {"artifacts": [{"name": name, "uri": f"minio://mlpipeline/{name}", "metadata": metadata}]}
 
-    held = {"evaluation": {}, "executor-logs": {}, name: metrics, "roc": {"confidenceMetrics": []}}
+    held = {
+        "executor-logs": {},
+        "evaluation": {},
+        "metrics": {},
+        name: metrics,
+        "roc_and_confusion_matrix": {"confidenceMetrics": []},
+    }
     output = {"artifacts": {name: artifact(name, metadata) for name, metadata in held.items()}}
     return (
         "vqi evaluate: 3.1 s, peak 512 MiB\nI1121 20:00:00.0 18 launcher_v2.go:1230] ExecutorOutput: "
@@ -112,12 +118,18 @@ class Kfp:
 
     def list_pipeline_versions(self, query: dict[str, str], pipeline_id: str) -> Any:
         held = [version for version in self.versions.values() if version.pipeline_id == pipeline_id]
+        if query.get("sort_by") == "created_at desc":
+            held.reverse()
         return api.V2beta1ListPipelineVersionsResponse(pipeline_versions=held or None, total_size=len(held))
 
     def upload_version(self, query: dict[str, str], content: bytes) -> Any:
         if query["pipelineid"] not in self.pipelines:
             raise Refused(404, "Pipeline not found")
-        if any(version.display_name == query["name"] for version in self.versions.values()):
+        if any(
+            version.name == query["name"]
+            for version in self.versions.values()
+            if version.pipeline_id == query["pipelineid"]
+        ):
             raise Refused(
                 409, f"Failed to upload a pipeline version. The name {query['name']} already exist: AlreadyExistError"
             )
@@ -125,7 +137,7 @@ class Kfp:
             pipeline_id=query["pipelineid"],
             pipeline_version_id=str(uuid.uuid4()),
             name=query["name"],
-            display_name=query["name"],
+            display_name=query.get("display_name", query["name"]),
             description=query.get("description"),
             created_at=_now(),
         )

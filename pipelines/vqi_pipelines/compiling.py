@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vqi.platform.files import write_whole
 from vqi_pipelines.package_edits import edit_package
 
+# What a person must fill in: KFP's form says "Missing parameter." beside a parameter without a default, and starts
+# nothing until it has a value.
+TO_FILL_IN = ("backbone_weights", "categories", "data_source")
 PACKAGES = {
     "train_all": "vqi_pipelines.train_all:train_all",
     "train_category": "vqi_pipelines.train_category:train_category",
@@ -28,6 +32,7 @@ def package_text(name: str) -> str:
         compiler.Compiler().compile(getattr(import_module(module), function), str(path))
         documents = list(yaml.safe_load_all(path.read_text()))
     edit_package(*documents)
+    without_defaults(documents[0])
     head = (
         f"# The {name} pipeline, compiled by `vqi compile`; upload it to Kubeflow Pipelines. Do not edit: a test "
         "fails when it is stale.\n"
@@ -35,6 +40,14 @@ def package_text(name: str) -> str:
     return head + "---\n".join(
         yaml.safe_dump(document, sort_keys=True, width=150, allow_unicode=True) for document in documents
     )
+
+
+def without_defaults(package: dict[str, Any]) -> None:
+    """Take the defaults of what a person must fill in out of the pipeline's parameters."""
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    for name in TO_FILL_IN:
+        for key in ("defaultValue", "isOptional"):
+            parameters.get(name, {}).pop(key, None)
 
 
 def compile_packages(folder: Path, only_check: bool = False) -> list[Path]:

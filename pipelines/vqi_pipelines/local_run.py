@@ -143,7 +143,7 @@ def summarise(name: str, run_dir: Path) -> Summary:
         run_dir=str(run_dir),
         report=_link(run_dir / "report.html", outputs.get("report")),
         bundle=_link(run_dir / "bundle", outputs.get("bundle")),
-        check_page=_link(run_dir / "dataset-check.html", outputs.get("page")),
+        check_page=_link(run_dir / "dataset-check.html", outputs.get("dataset_page")),
         fingerprint=(ingested.facts.fingerprint or "") if ingested and ingested.facts else "",
         verdict=results.verdict if results else None,
         metrics=results.metrics if results else None,
@@ -225,7 +225,7 @@ def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
             return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
         if report.state == "failed":
             kind = {2: BadInput, 3: GateRefused}.get(report.exit_code or 1, RunFailed)
-            sentence, page = report.error or "", (report.outputs or {}).get("page", "")
+            sentence, page = report.error or "", (report.outputs or {}).get("dataset_page", "")
             if shown := _link(run_dir / "dataset-check.html", page):
                 sentence = sentence.replace(page, shown) if page in sentence else f"{sentence} See {shown}."
             return kind(printable(f"{step}: {sentence}"))

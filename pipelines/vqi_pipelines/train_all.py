@@ -21,29 +21,17 @@ from vqi_pipelines.train_category import train_category
 # of them run in fact.
 PARALLEL = 4
 
-DESCRIPTION = """Trains every category with every method, one run of *train category* each, and compares them.
-Runs that fail do not stop the others.
-
-**Fill in** `categories`, a JSON list of objects, each the parameters of one category by the names they have in
-*train category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut",
-"image_size": "512,512"}]`.
+DESCRIPTION = """**Fill in** `categories`, a JSON list of the parameters of *train category*:
+`[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut"}]`.
 
 **May be filled in**
 
-- `methods`: names by commas, such as `patchcore, padim`; or a JSON list in which an object says more:
-  `["padim", {"method_name": "patchcore", "method_settings": [{"coreset_ratio": 0.1}, {"coreset_ratio": 0.01}]}]`
-  (two settings are two runs).
-  Empty: the method that each category names.
-- `common`: a JSON object of parameters for all runs, such as `{"backbone_weights": "s3://weights/resnet18.pth"}`.
-  A category overrides it, and a method overrides a category.
-- `pool`: the nodes that train, build index and evaluate run on, for the runs that name no `pool` of their own.
-- `tracking_uri`: the MLflow server. The runs are gathered there, so one is needed, here or in the namespace's
-  `vqi-settings`.
+- `methods`: `patchcore, padim`; empty: each category's own.
+- `common`: of all trials, `{"backbone_weights": "s3://..."}`.
+- `pool`: the nodes of trials that name none.
+- `tracking_uri`: MLflow; needed here or in `vqi-settings`.
 
-All of it is checked by *plan trials*, the first step, whose log says in one sentence what is wrong.
-
-**Look at** the `comparison` of *compare*. The run is red where a trial failed; the comparison is complete all
-the same and lists it."""
+**Open** `comparison` of *compare*. More: `docs/comparing.md`."""
 
 
 @dsl.pipeline(name="train-all", description=DESCRIPTION)

@@ -1,7 +1,7 @@
 """The DAG of one product category: configure, ingest, check_dataset, train, build_index, evaluate, export.
 
 Its parameters are `Category.parameters()`, in the form's alphabetical order under prefixes (`data_*`, `method_*`), all
-with defaults: KFP's form greys out Start until every parameter without one is filled in.
+with defaults; the compiled package has none for what a person must fill in.
 
 A cache key holds a task's settings and the numbers of its input artefacts. `ingest` reads the source only where its
 listing changed; everything after it then comes from the cache as well.
@@ -22,15 +22,17 @@ from vqi.steps.ingest.component import ingest
 from vqi.steps.train.component import train
 from vqi_pipelines.task_placement import place_task, variants
 
-DESCRIPTION = """Learns what a good part looks like from photographs and leaves a checked, calibrated, exported
-defect detector.
+DESCRIPTION = """**Fill in**
 
-**Fill in** `data_source` (an `s3://bucket/prefix`, or an archive) and `backbone_weights` (`s3://...`; or set
-`backbone_name` to `filterbank`, which needs none). Everything else has a default; leave `tracking_comparison` empty.
-`method_settings` is JSON, such as `{"coreset_ratio": 0.1}`; `image_size` is `height,width`.
-`pool` chooses the nodes that train, build index and evaluate run on.
+- `data_source`: `s3://bucket/prefix` of the photographs;
+- `backbone_weights`: `s3://...`; `imagenet` where nodes reach the internet; `random` with `backbone_name` `filterbank`;
+- `name` of the product category, and `method_name`.
 
-**Look at** the `report` of *evaluate*; a set that fails stops at *check dataset*, whose `page` says why."""
+The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of train, build index and evaluate.
+
+**Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: `dataset_page` says why.
+
+Every parameter: `docs/reference/settings.md`."""
 
 
 def dag(*values: Any) -> None:

@@ -10,11 +10,12 @@ import kfp_server_api as api
 import pytest
 
 from kfp_server import METRICS, launcher_log
-from vqi_pipelines.cluster import following
+from vqi_pipelines.cluster import following, logs
 from vqi_pipelines.cluster.following import STALE, follow, read_result
 from vqi_pipelines.cluster.kubernetes_access import Pod
 from vqi_pipelines.cluster.logs import Logs
 from vqi_pipelines.cluster.steps import Step, steps_of
+from vqi_pipelines.commands.submit import port_forward
 
 WHEN = datetime(2026, 11, 21, 21, 27, tzinfo=UTC)
 
@@ -55,7 +56,7 @@ def read_run_result(run: api.V2beta1Run, logs: _Logs) -> Any:
 def test_a_run_too_large_for_kfp_has_a_note_and_still_its_metrics() -> None:
     run = make_run("SUCCEEDED", **{"plan-trials": "SUCCEEDED", "evaluate": "SUCCEEDED", "train": "RUNNING"})
     result = read_run_result(
-        run, _Logs(compare=launcher_log(METRICS, "means"), evaluate=launcher_log({"image_auroc": 0.1}))
+        run, _Logs(compare=launcher_log(METRICS, "method_means"), evaluate=launcher_log({"image_auroc": 0.1}))
     )
     assert result.note == STALE
     assert result.metrics == METRICS
@@ -133,3 +134,25 @@ def test_steps_whose_end_is_never_reported_are_not_waited_for_for_ever(monkeypat
     result, lines = follow_runs(monkeypatch, make_run("SUCCEEDED", evaluate="SUCCEEDED", export="RUNNING"))
     assert result.note == STALE
     assert lines == ["  evaluate: succeeded", "  export: running"]
+
+
+def test_the_page_in_mlflow_is_told_and_how_a_pod_s_address_opens_here() -> None:
+    page = "http://mlflow:5000/#/experiments/1/runs/abc"
+    log = launcher_log({"image_auroc": 0.9, "mlflow": page})
+    assert logs.tracking_page(log) == page
+    assert logs.metrics(log) == {"image_auroc": 0.9}
+    assert logs.tracking_page(launcher_log({"image_auroc": 0.9})) == logs.tracking_page("") == ""
+    assert port_forward(page) == (
+        "MLflow's address opens in pods alone: run `kubectl -n NAMESPACE port-forward service/mlflow 5000` and open "
+        "http://localhost:5000/#/experiments/1/runs/abc"
+    )
+    assert "-n vqi port-forward service/mlflow 8080:80` and open http://localhost:8080" in port_forward(
+        "http://mlflow.vqi.svc.cluster.local (experiment vqi)"
+    )
+    for address in ("https://mlflow.example.com", "http://10.240.0.1:5000 (experiment vqi)", "http://localhost:5000"):
+        assert port_forward(address) == ""
+
+
+def test_metrics_of_earlier_versions_are_read() -> None:
+    assert logs.metrics(launcher_log({"image_auroc": 0.9}, "metrics")) == {"image_auroc": 0.9}
+    assert logs.metrics(launcher_log({"padim/aupro": 0.5}, "means")) == {"padim/aupro": 0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import itertools
 import json
@@ -21,7 +22,8 @@ from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
 from vqi_pipelines.cluster import following, logs, schedules, server
-from vqi_pipelines.cluster.package import load_package
+from vqi_pipelines.cluster import package as package_module
+from vqi_pipelines.cluster.package import Package, load_package
 from vqi_pipelines.command import main
 
 SOURCE = "s3://photographs/flange"
@@ -141,12 +143,67 @@ def test_a_version_is_uploaded_once_and_describes_its_form(kfp: Kfp, submit: Vqi
     assert len(kfp.runs) == 2
     (version,) = kfp.versions.values()
     package = load_package()
-    assert re.fullmatch(r"\d+\.\d+\.\d+\S*-[0-9a-f]{12}", version.display_name)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*-[0-9a-f]{12}", version.name)
+    # KFP's form calls a run "Run of" and this.
+    assert version.display_name == f"train-category {version.name}"
     assert kfp.packages[version.pipeline_version_id] == package.text
-    for name in package.inputs:
-        assert f"| `{name}` |" in version.description
-    assert "photographs" in version.description
+    assert version.description == f"vqi {importlib.metadata.version('vqi')}, images of `vqi/*:0.1.0`"
+    (pipeline,) = kfp.pipelines.values()
+    assert pipeline.description == package.description()
+    for name in ("data_source", "backbone_weights"):
+        assert f"`{name}`" in pipeline.description.split("The rest has defaults")[0]
+    assert "photographs" in pipeline.description
     assert "there already" in vqi("upload", "--host", kfp.host, "--pipeline", "train_category").out
+
+
+@pytest.mark.parametrize("pipeline", ["train_category", "train_all"])
+def test_the_description_fits_into_kfp_s_card(pipeline: str) -> None:
+    """The card of KFP 2.17 is 440 px wide and does not scroll: 55 characters a line of 20 px, 600 px with its heads."""
+    text = load_package(pipeline).description()
+    assert sum(1 + len(line) // 55 for line in text.splitlines()) < 24
+    # Names with underscores outside of backticks lose them, as Markdown's emphasis.
+    assert "_" not in re.sub(r"`[^`]*`", "", text)
+
+
+def test_private_images_go_to_a_pipeline_of_another_name(
+    kfp: Kfp, submit: Vqi, vqi: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert submit().code == 0
+    text = load_package().text
+    private = Package(re.sub(r"(vqi/[a-z-]+):0\.1\.0", r"\1:try_1", text))
+    assert private.pipeline == "train-category-try-1"
+    monkeypatch.setattr(package_module, "load_package", lambda *arguments: private)
+    done = submit()
+    assert "train-category-try-1 " in done.err
+    assert [pipeline.name for pipeline in kfp.pipelines.values()] == ["train-category", "train-category-try-1"]
+    (version, other) = kfp.versions.values()
+    assert version.pipeline_id != other.pipeline_id
+
+    digest = f"@sha256:{'0' * 64}"
+    assert Package(re.sub(r"(vqi/[a-z-]+):0\.1\.0", rf"\1{digest}", text)).pipeline == "train-category-digests"
+    released = Package(re.sub(r"vqi/([a-z-]+):0\.1\.0", rf"ghcr.io/x/vqi/\1{digest}", text))
+    assert released.pipeline == "train-category-ghcr-io-x-vqi"
+    assert released.version_description().endswith("images of `ghcr.io/x/vqi/*:digests`")
+
+
+def test_upload_makes_an_older_version_what_the_form_starts(
+    kfp: Kfp, vqi: Vqi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = load_package()
+    newer = Package(older.text.replace("defaultValue: 8", "defaultValue: 16"))
+    upload = ("upload", "--host", kfp.host, "--pipeline", "train_category")
+    for package, ends in [
+        (older, f"{older.version}: uploaded"),
+        (newer, f"{newer.version}: uploaded"),
+        (older, f"{older.version}.2: uploaded"),
+        (older, f"{older.version}.2: there already"),
+        (newer, f"{newer.version}.2: uploaded"),
+    ]:
+        monkeypatch.setattr(package_module, "load_package", lambda *arguments, package=package: package)
+        assert vqi(*upload).out.strip().partition(" http")[0].endswith(ends)
+        # KFP's form takes the version that was made last.
+        assert kfp.packages[list(kfp.versions)[-1]] == package.text
+    assert len(kfp.versions) == 4
 
 
 def test_a_version_that_somebody_uploads_meanwhile_is_used(
@@ -340,7 +397,10 @@ def test_a_package_older_than_the_code(kfp: Kfp, submit: Vqi, tmp_path: Path) ->
         .replace("vqi/ingest:", "registry.example/i/ingest:")
     )
     assert submit("--package", str(package)).code == 0
-    assert "registry.example:5000/vqi/train:" in list(kfp.versions.values())[-1].description
+    made = list(kfp.versions.values())[-1]
+    assert "`registry.example:5000/vqi/*:0.1.0`" in made.description
+    # Of other images: not what everyone starts.
+    assert kfp.pipelines[made.pipeline_id].name == "train-category-registry-example-i-registry-example-5000-vqi"
 
 
 # How a run ends

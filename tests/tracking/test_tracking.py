@@ -21,6 +21,7 @@ from fault_proxy import Call, Fault, a_third, faulty
 from s3_server import Server
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.storage.object_store import Address, ObjectStore
+from vqi.tracking import runs
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 
 
@@ -183,6 +184,43 @@ def test_an_absent_server_is_one_sentence_soon() -> None:
     assert "\n" not in str(caught.value)
     assert "check tracking.uri" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "API request to http://mlflow.vqi.svc:5000/api/2.0/mlflow/runs/create failed with exception "
+            "HTTPConnectionPool(host='mlflow.vqi.svc', port=5000): Max retries exceeded with url: "
+            "/api/2.0/mlflow/runs/create (Caused by NewConnectionError('<urllib3.connection.HTTPConnection object at "
+            "0x7f1>: Failed to establish a new connection: [Errno 111] Connection refused'))",
+            "Connection refused",
+        ),
+        (
+            "API request to http://mlflow:5000/api failed with exception HTTPConnectionPool(host='mlflow', port=5000): "
+            "Max retries exceeded with url: /api (Caused by ResponseError('too many 503 error responses'))",
+            "too many 503 error responses",
+        ),
+        (
+            "HTTPConnectionPool(host='m', port=5): Max retries exceeded with url: /a (Caused by ReadTimeoutError("
+            "\"HTTPConnectionPool(host='m', port=5): Read timed out. (read timeout=7)\"))",
+            "Read timed out. (read timeout=7)",
+        ),
+        (
+            "Failed to upload /tmp/results.json to b/1/results.json: An error occurred (AccessDenied) when calling the "
+            "PutObject operation: Access Denied.",
+            "AccessDenied: Access Denied.",
+        ),
+        (f"no room for http://mlflow:5000/{'x' * 90} in the database", "no room for ..."),
+    ],
+)
+def test_the_reason_is_short_and_never_cut_in_an_address(message: str, reason: str) -> None:
+    with pytest.raises(RunFailed) as caught, runs._one_sentence("http://user:secret@mlflow.vqi.svc:5000"):
+        raise OSError(message)
+    assert str(caught.value) == (
+        f"Tracking at http://mlflow.vqi.svc:5000 does not work (OSError: {reason}); see that the server runs and that "
+        "tracking.uri is right, or leave tracking.uri empty."
+    )
 
 
 def test_a_server_that_never_answers_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:

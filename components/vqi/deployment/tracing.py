@@ -193,17 +193,19 @@ def _check_index_outside(program: torch.export.ExportedProgram, index: Mapping[s
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter prints its stages to standard output, which belongs to results, and warns of its own
-    deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporter prints its stages to standard output, which belongs to results, and warns of its own deprecations;
+    its optimiser logs a line for every constant that it does not fold, more than 100 of them."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def first_line(error: Exception) -> str:

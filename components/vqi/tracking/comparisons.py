@@ -18,6 +18,8 @@ from pydantic import Field
 
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import Items, Record, parse_json, parse_part
+from vqi.tracking.left_runs import end_kfp_run, end_silent
+from vqi.tracking.origins import is_kfp_run, origin_tags
 from vqi.tracking.runs import experiment_id, shown_address, tracking_address, tracking_client
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ PARENT = "mlflow.parentRunId"
 COMPARISON, TRIAL = "vqi.comparison", "vqi.trial"
 TRIALS = "trials.json"
 MOST_TRIALS = 1000
+RUNNING = "attributes.status = 'RUNNING'"
 
 
 def trial_tags(comparison: str) -> dict[str, str]:
@@ -67,9 +70,13 @@ class Comparison:
         """A new run named `name`, found again by `key`. Raises BadInput where no address is given."""
         address = _needed(uri)
         with tracking_client(address) as client:
-            run = client.create_run(
-                experiment_id(client, experiment, create=True), run_name=name, tags={COMPARISON: key}
-            )
+            identity = experiment_id(client, experiment, create=True)
+            end_silent(client, identity)
+            # Where the first step is repeated, the comparison that it began before is not gone on with.
+            for left in _search(client, identity, f"tags.`{COMPARISON}` = '{key}' and {RUNNING}", MOST_TRIALS):
+                client.set_terminated(left.info.run_id, "KILLED")
+            tags = {COMPARISON: key} | (origin_tags(key) if is_kfp_run(key) else {})
+            run = client.create_run(identity, run_name=name, tags=tags)
             return Comparison(address, run.info.run_id)
 
     @staticmethod
@@ -121,6 +128,14 @@ class Comparison:
             stored = Path(client.download_artifacts(run_id, name, folder)).read_bytes()
         # What is no UTF-8 is no JSON either, and is refused as such.
         return stored.decode("utf-8", "replace")
+
+    def end_left_runs(self, key: str) -> None:
+        """End what is still running of the trials: a training that was killed, or whose run was terminated, cannot.
+        Nothing is done for a comparison that KFP does not run."""
+        with tracking_client(self.address) as client:
+            experiment = client.get_run(self.run_id).info.experiment_id
+            if is_kfp_run(key):
+                end_kfp_run(client, experiment, key, but=self.run_id)
 
     def finish(self, metrics: Mapping[str, float], files: Sequence[Path], complete: bool) -> None:
         """Record the outcome; FAILED where trials are missing."""

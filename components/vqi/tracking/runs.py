@@ -7,7 +7,9 @@ import contextlib
 import logging
 import math
 import os
+import re
 import subprocess
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import locked
 from vqi.platform.logs import logger
 from vqi.platform.system_errors import system_error
+from vqi.tracking.left_runs import TRAINING, end_silent, end_training
 from vqi.tracking.server import check_server
 
 if TYPE_CHECKING:
@@ -40,7 +43,10 @@ FIRST_CONTACT = {
 LONGEST_CREATION = 300.0
 LONGEST_PARAMETER = 6000
 LONGEST_TAG = 5000
+LONGEST_REASON = 100
 COMMIT = "VQI_COMMIT"
+# What MLflow keeps a run's name under.
+RUN_NAME = "mlflow.runName"
 
 
 def tracking_address(uri: str) -> str:
@@ -101,12 +107,13 @@ def track_run(
         client = _client(address)
         texts = {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
         if run_id and _is_active(client, run_id):
-            for key, text in texts.items():
+            for key, text in {**texts, RUN_NAME: run_name}.items():
                 client.set_tag(run_id, key, text)
         else:
             run_id = client.create_run(
                 experiment_id(client, experiment, create=True), run_name=run_name, tags=texts
             ).info.run_id
+        _end_left(client, experiment)
         try:
             _record(client, run_id, parameters, metrics)
             for path in artifacts:
@@ -126,6 +133,27 @@ def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
     if address and run_id:
         with tracking_client(address) as client, _short_patience():
             _record(client, run_id, {}, metrics)
+
+
+def run_page(uri: str, run_id: str) -> str:
+    """The page of a run in MLflow's UI; "" where it has none (no server, no run), or the server does not answer now.
+
+    Of the form that MLflow 3 opens on runs: its experiment page without `/runs` opens on traces, which there are none
+    of.
+    """
+    address = tracking_address(uri)
+    if not run_id or not address.startswith("http"):
+        return ""
+    try:
+        with tracking_client(address) as client, _short_patience():
+            return f"{runs_page(address, client.get_run(run_id).info.experiment_id)}/{run_id}"
+    except RunFailed:
+        return ""
+
+
+def runs_page(address: str, experiment: str) -> str:
+    """The page of an experiment's runs, by its id."""
+    return f"{shown_address(address).rstrip('/')}/#/experiments/{experiment}/runs"
 
 
 @contextlib.contextmanager
@@ -172,15 +200,32 @@ class OpenRun:
             self.client.set_terminated(self.run_id, "FAILED")
 
 
-def open_run(uri: str, experiment: str, run_name: str) -> OpenRun | None:
-    """Begin a run that `track_run` will finish; None where no address is given. Raises as `track_run` does."""
+def open_run(
+    uri: str, experiment: str, run_name: str, tags: Mapping[str, str] | None = None, training: str = ""
+) -> OpenRun | None:
+    """Begin a run that `track_run` will finish; None where no address is given. Raises as `track_run` does.
+
+    `training` is the same for a training that starts again: what was left of it before is ended.
+    """
     address = tracking_address(uri)
     if not address:
         return None
     with _quiet(), _one_sentence(address):
         client = _client(address)
-        run = client.create_run(experiment_id(client, experiment, create=True), run_name=run_name)
+        identity = experiment_id(client, experiment, create=True)
+        if training:
+            end_training(client, identity, training)
+        held = {**(tags or {}), **({TRAINING: training} if training else {})}
+        run = client.create_run(identity, run_name=run_name, tags=held)
         return OpenRun(client, address, run.info.run_id)
+
+
+def _end_left(client: MlflowClient, experiment: str) -> None:
+    """End what earlier runs left; a server that refuses keeps nobody from recording a run of one's own."""
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException), _short_patience():
+        end_silent(client, experiment_id(client, experiment))
 
 
 def _store(client: MlflowClient, run_id: str, path: Path) -> None:
@@ -352,8 +397,7 @@ def _one_sentence(address: str) -> Iterator[None]:
     except (BadInput, RunFailed):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        reason = lines[0].replace(address, shown_address(address))[:300]
+        reason = _reason(error).replace(address, shown_address(address))
         if type(error).__module__.split(".")[0] in ("botocore", "boto3", "s3transfer"):
             raise RunFailed(
                 f"The store of MLflow's artefacts cannot be written ({type(error).__name__}: {reason}); "
@@ -366,3 +410,17 @@ def _one_sentence(address: str) -> Iterator[None]:
             f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}, or "
             "leave tracking.uri empty."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What happened, in a few words: of the exceptions that HTTP clients write into each other the innermost, cut
+    between words."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    if refused := re.search(r"An error occurred \((\w+)\)[^:]*: (.*)", text):  # a store's answer, as boto3 tells it
+        text = f"{refused[1]}: {refused[2]}"
+    elif " (Caused by " in text:
+        inner = text.rpartition(" (Caused by ")[2]
+        inner = re.sub(r"""^(?:\w+(?:Error|Exception)\((?:\d+, )?["']?)+|["']\)*$""", "", inner)
+        inner = re.sub(r"^<[^>]*>: |^\w+\([^)]*\): ", "", inner)
+        text = re.sub(r"Failed to establish a new connection: |\[Errno -?\d+\] ", "", inner)
+    return textwrap.shorten(text, LONGEST_REASON, placeholder=" ...")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed, Pod
-from vqi_pipelines.cluster.logs import Logs, failure, metrics
+from vqi_pipelines.cluster.logs import Logs, failure, metrics, tracking_page
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import OVER, Step, state_of, steps_of
 
@@ -47,6 +47,7 @@ class RunResult:
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    tracking: str = ""
     note: str = ""
     error: str = ""
     exit_code: int = 0
@@ -148,7 +149,8 @@ def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
             steps = [*steps, Step(measuring, run.state, None, None, ())]
     for step in steps:
         if step.name == measuring and step.state == "SUCCEEDED":
-            result.metrics = metrics(logs.of(run.run_id, step)) or result.metrics
+            log = logs.of(run.run_id, step)
+            result.metrics, result.tracking = metrics(log) or result.metrics, tracking_page(log)
     if state != "SUCCEEDED":
         error = _why(run, state, steps, logs)
         result.error, result.exit_code = str(error), error.exit_code

@@ -130,7 +130,7 @@ def _not_kept(step: str, launcher: str) -> RunFailed:
 
 
 def metrics(log: str) -> dict[str, float]:
-    """The numbers that a step logged to its output `metrics` (compare: `means`); empty where there are none.
+    """The numbers that a step noted at its output `evaluation` (compare: `method_means`); empty where there are none.
 
     KFP's API does not tell them (they are in its metadata store); its launcher prints them into the step's log.
     """
@@ -140,12 +140,36 @@ def metrics(log: str) -> dict[str, float]:
     try:
         output, _ = json.JSONDecoder().raw_decode(log, start + len(EXECUTOR_OUTPUT))
         held = output["artifacts"]
-        logged = held["metrics" if "metrics" in held else "means"]["artifacts"][0]["metadata"]
-    except (ValueError, KeyError, IndexError, TypeError):
+        # `metrics` and `means` are those of earlier versions, which noted none at `evaluation`.
+        logged = [
+            held[name]["artifacts"][0]["metadata"]
+            for name in ("evaluation", "method_means", "metrics", "means")
+            if name in held
+        ]
+        numbers = [
+            {
+                name: value
+                for name, value in values.items()
+                if isinstance(value, (int, float)) and not isinstance(value, bool)
+            }
+            for values in logged
+        ]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return {}
-    return {
-        name: value for name, value in logged.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return next((values for values in numbers if values), {})
+
+
+def tracking_page(log: str) -> str:
+    """The page in MLflow that `evaluate` noted at its output `evaluation`; "" where it noted none."""
+    start = log.rfind(EXECUTOR_OUTPUT)
+    if start < 0:
+        return ""
+    try:
+        output, _ = json.JSONDecoder().raw_decode(log, start + len(EXECUTOR_OUTPUT))
+        page = output["artifacts"]["evaluation"]["artifacts"][0]["metadata"]["mlflow"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
+    return page if isinstance(page, str) else ""
 
 
 def step_pods(pods: Iterable[Pod], name: str) -> list[Pod]:

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from vqi.category import Category
 from vqi.placement import STEP_TABLE
 from vqi.platform.errors import BadInput, closest
 from vqi_pipelines.compiling import PACKAGES, package_text
@@ -40,8 +38,12 @@ class Package:
 
     @property
     def pipeline(self) -> str:
-        """The pipeline's name on the server."""
-        return str(self.spec["pipelineInfo"]["name"])
+        """The pipeline's name on the server: one of its own for images other than those of the version.
+
+        The newest version of a pipeline is what KFP's form starts: a version for trying something out must not become
+        what everyone starts.
+        """
+        return "-".join([str(self.spec["pipelineInfo"]["name"]), *self._private_images()])
 
     @property
     def version(self) -> str:
@@ -74,26 +76,24 @@ class Package:
         return [str(value) for value in self.inputs.get(name, {}).get("literals", [])]
 
     def description(self) -> str:
-        """Markdown: what the pipeline does, and a line for every parameter, since KFP's form shows names and nothing
-        else."""
-        lines = [
-            str(self.spec["pipelineInfo"].get("description", "")).strip(),
-            "",
-            "| parameter | means | default |",
-            "|---|---|---|",
-        ]
-        help_texts = _help_texts()
-        for name in sorted(self.inputs):
-            default = self.default(name)
-            allowed = self.choices(name)
-            means = help_texts.get(name, "") + (f" ({', '.join(allowed)})" if 0 < len(allowed) <= 6 else "")
-            lines.append(f"| `{name}` | {_cell(means)} | {f'`{_cell(default)}`' if default != '' else ''} |")
-        lines += [
-            "",
-            f"vqi {version('vqi')}, package {self.version}. Images: "
-            f"{', '.join(f'`{image}`' for image in self.images)}.",
-        ]
-        return "\n".join(lines)
+        """Markdown of the pipeline: what must be filled in, and what to look at. KFP's form shows it in a card that
+        does not scroll."""
+        return str(self.spec["pipelineInfo"].get("description", "")).strip()
+
+    def version_description(self) -> str:
+        """One line of Markdown on the version: where its images come from."""
+        origins = dict.fromkeys(_origin(image) for image in self.images)
+        return f"vqi {version('vqi')}, images of {', '.join(f'`{origin}`' for origin in origins)}"
+
+    def _private_images(self) -> list[str]:
+        """What tells the package's images from those of the version, as words of a name; empty where nothing does."""
+        parts = [image.partition("@")[0].rpartition("/") for image in self.images]
+        registries = sorted({registry for registry, _, _ in parts} - {"vqi"})
+        tags = sorted({name.partition(":")[2] for _, _, name in parts} - {"", version("vqi")})
+        digests = any("@" in image for image in self.images)
+        # Of a registry the digests are those of its versions: its packages stay one pipeline.
+        words = [*registries, *tags] or (["digests"] if digests else [])
+        return [name for word in words if (name := re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-"))]
 
 
 def load_package(pipeline: str = "train_category", file: Path | None = None) -> Package:
@@ -105,7 +105,7 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
     if pipeline not in PACKAGES:
         raise BadInput(f"There is no pipeline {pipeline!r}.{closest(pipeline, list(PACKAGES))}")
     current = _compile(pipeline)
-    chosen = bool(os.environ.get("VQI_IMAGES") or os.environ.get("VQI_IMAGE_TAG"))
+    chosen = any(os.environ.get(name) for name in ("VQI_IMAGES", "VQI_IMAGE_TAG", "VQI_IMAGE_DIGESTS"))
     if file is None and not chosen:
         file = next((path for folder in _compiled_folders() if (path := folder / f"{pipeline}.yaml").is_file()), None)
     if file is None:
@@ -148,18 +148,7 @@ def _compiled_folders() -> list[Path]:
     return [Path("pipelines/compiled"), Path(__file__).resolve().parents[2] / "compiled"]
 
 
-def _help_texts() -> dict[str, str]:
-    """What each parameter means, as the category's own keys say it."""
-    texts = {"name": "name of the product category", "seed": "of everything random"}
-    for section, field in Category.model_fields.items():
-        if isinstance(field.default, BaseModel):
-            texts.update(
-                {f"{section}_{key}": item.description or "" for key, item in type(field.default).model_fields.items()}
-            )
-        elif field.description:
-            texts.setdefault(section, field.description)
-    return texts
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+def _origin(image: str) -> str:
+    """Registry, path and tag of an image without the step; `digests` in place of one."""
+    registry, _, name = image.partition("@")[0].rpartition("/")
+    return f"{registry}/*:{name.partition(':')[2] or 'digests'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,16 +32,24 @@ class Uploaded:
     new: bool
 
 
-def upload(server: Server, package: Package) -> Uploaded:
-    """The version of the package on the server, uploaded where it is not there yet."""
+def upload(server: Server, package: Package, as_default: bool = False) -> Uploaded:
+    """The version of the package on the server, uploaded where it is not there yet.
+
+    With `as_default` it is the newest as well: what KFP's form starts. KFP 2 has no other way to choose it, so an older
+    version is uploaded once more, under its name and a number.
+    """
     pipeline = find_pipeline(server, package.pipeline) or _make_pipeline(server, package)
-    if existing := find_version(server, pipeline.pipeline_id, package.version):
-        return Uploaded(pipeline.pipeline_id, existing.pipeline_version_id, package.version, False)
+    # The newest first.
+    versions = list(_versions(server, pipeline.pipeline_id))
+    held = [each for each in versions if _is_version(each, package.version)]
+    if held and (not as_default or held[0] is versions[0]):
+        return Uploaded(pipeline.pipeline_id, held[0].pipeline_version_id, held[0].name or package.version, False)
+    name = f"{package.version}.{len(held) + 1}" if held else package.version
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{package.pipeline}.yaml"
         file.write_text(package.text, encoding="utf-8")
-        made = _upload_version(server, package, file, pipeline.pipeline_id)
-    return Uploaded(pipeline.pipeline_id, made.pipeline_version_id, package.version, True)
+        made = _upload_version(server, package, file, pipeline.pipeline_id, name)
+    return Uploaded(pipeline.pipeline_id, made.pipeline_version_id, name, True)
 
 
 def find_pipeline(server: Server, name: str) -> V2beta1Pipeline | None:
@@ -52,6 +60,11 @@ def find_pipeline(server: Server, name: str) -> V2beta1Pipeline | None:
 
 def find_version(server: Server, pipeline_id: str, name: str) -> V2beta1PipelineVersion | None:
     """The version of that name, None where the pipeline has none."""
+    return next((each for each in _versions(server, pipeline_id) if name in (each.display_name, each.name)), None)
+
+
+def _versions(server: Server, pipeline_id: str) -> Iterator[V2beta1PipelineVersion]:
+    """The versions of a pipeline, the newest first."""
     token = ""
     while True:
         listed = server.call(
@@ -61,12 +74,15 @@ def find_version(server: Server, pipeline_id: str, name: str) -> V2beta1Pipeline
             page_token=token,
             sort_by="created_at desc",
         )
-        for version in listed.pipeline_versions or []:
-            if name in (version.display_name, version.name):
-                return version
+        yield from listed.pipeline_versions or []
         token = listed.next_page_token or ""
         if not token:
-            return None
+            return
+
+
+def _is_version(version: V2beta1PipelineVersion, name: str) -> bool:
+    """Whether a version has that content: `name` is it, or with the number of an upload that made it the newest."""
+    return any(held == name or held.startswith(f"{name}.") for held in (version.display_name, version.name) if held)
 
 
 def find_experiment(server: Server, name: str) -> V2beta1Experiment | None:
@@ -189,17 +205,21 @@ def _make_pipeline(server: Server, package: Package) -> V2beta1Pipeline:
         raise
 
 
-def _upload_version(server: Server, package: Package, file: Path, pipeline_id: str) -> V2beta1PipelineVersion:
+def _upload_version(
+    server: Server, package: Package, file: Path, pipeline_id: str, name: str
+) -> V2beta1PipelineVersion:
     def find_created() -> V2beta1PipelineVersion | None:
-        return find_version(server, pipeline_id, package.version)
+        return find_version(server, pipeline_id, name)
 
     try:
         return server.call(
             server.uploads.upload_pipeline_version,
             str(file),
-            name=package.version,
+            name=name,
+            # KFP's form calls a run "Run of" and this.
+            display_name=f"{package.pipeline} {name}",
             pipelineid=pipeline_id,
-            description=package.description(),
+            description=package.version_description(),
             made=find_created,
         )
     except VqiError:

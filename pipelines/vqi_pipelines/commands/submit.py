@@ -113,7 +113,9 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
 
 
 def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
-    """Print how a run stands and raise what it failed with."""
+    """Print how a run stands and raise what it failed with; `tracking` is where MLflow is, if the run does not say
+    more."""
+    tracking = result.tracking or tracking
     if result.metrics and not json_output:
         width = max(map(len, result.metrics))
         for name, value in sorted(result.metrics.items()):
@@ -125,6 +127,8 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
         for title, address in (("Run:", result.link), ("MLflow:", tracking)):
             if address:
                 print(f"{title:8}{printable(address)}")
+        if tracking and (hint := port_forward(tracking)):
+            report(hint)
     if result.note:
         report(result.note)
     if result.error:
@@ -151,6 +155,27 @@ def tracking_address(category: Category, kubernetes: Kubernetes | None, server: 
         except NotAllowed:
             return ""
     return f"{known} (experiment {category.tracking.experiment})" if known else ""
+
+
+def port_forward(address: str) -> str:
+    """How to open the address of a service from here, "" for one that is not a cluster's own."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(address.split(" ", 1)[0])
+    labels = (parts.hostname or "").split(".")
+    # A service's name, or SERVICE.NAMESPACE.svc and what may follow.
+    inside = labels != ["localhost"] and (len(labels) == 1 or "svc" in labels[2:3])
+    if not parts.hostname or not inside:
+        return ""
+    namespace = f"-n {labels[1]} " if len(labels) > 1 else "-n NAMESPACE "
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    local = port if port >= 1024 else 8000 + port
+    ports = str(port) if local == port else f"{local}:{port}"
+    page = f"{parts.scheme}://localhost:{local}{parts.path}" + (f"#{parts.fragment}" if parts.fragment else "")
+    return (
+        f"MLflow's address opens in pods alone: run `kubectl {namespace}port-forward service/{labels[0]} {ports}` and "
+        f"open {page}"
+    )
 
 
 def overrides(set_: list[str] | None, pool: str) -> list[str]:

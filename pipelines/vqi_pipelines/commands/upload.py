@@ -17,7 +17,8 @@ def upload(
     package: options.PackageFile = None,
     json_output: options.Json = False,
 ) -> None:
-    """Upload the pipelines as versions named by their content; what is there already is left alone."""
+    """Upload the pipelines as versions named by their content, and make them what KFP's form starts; what is there as
+    the newest version already is left alone."""
     from vqi.platform.errors import BadInput
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import upload as upload_package
@@ -30,7 +31,7 @@ def upload(
     server.health()
     made = []
     for each in packages:
-        uploaded = upload_package(server, each)
+        uploaded = upload_package(server, each, as_default=True)
         made.append(
             {
                 "pipeline": each.pipeline,

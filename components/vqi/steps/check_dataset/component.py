@@ -7,7 +7,10 @@ from vqi.steps.images import image
 
 @dsl.component(base_image=image("check_dataset"), install_kfp_package=False)
 def check_dataset(
-    dataset: dsl.Input[dsl.Dataset], page: dsl.Output[dsl.HTML], verdict: dsl.Output[dsl.Artifact], settings: dict
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_page: dsl.Output[dsl.HTML],
+    dataset_verdict: dsl.Output[dsl.Artifact],
+    settings: dict,
 ) -> None:
     """Stop a bad set here, with its reasons; a page shows what the set looks like."""
     from vqi.steps.running import step
@@ -22,11 +25,11 @@ def check_dataset(
         from vqi.steps.check_dataset.step import check_dataset as run
 
         log = logger("vqi.steps.check_dataset")
-        record.outputs.update(page=page.path, verdict=verdict.path)
+        record.outputs.update(dataset_page=dataset_page.path, dataset_verdict=dataset_verdict.path)
         run(
             read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
-            page=Path(page.path),
-            verdict=Path(verdict.path),
+            page=Path(dataset_page.path),
+            verdict=Path(dataset_verdict.path),
             report=lambda line: log.log(WARNING if line.startswith(("warning", "error")) else INFO, line),
         )

@@ -8,7 +8,7 @@ from vqi.steps.images import image
 @dsl.component(base_image=image("compare"), install_kfp_package=False)
 def compare(
     comparison: dsl.Output[dsl.HTML],
-    means: dsl.Output[dsl.Metrics],
+    method_means: dsl.Output[dsl.Metrics],
     tracking_experiment: str,
     tracking_uri: str,
     run: str,
@@ -30,4 +30,4 @@ def compare(
             key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path)
         )
         for name, value in flat_metrics(summary).items():
-            means.log_metric(name, value)
+            method_means.log_metric(name, value)

@@ -40,7 +40,9 @@ def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> Comp
     trial_results = gather(comparison)
     if any(not trial_result.complete for trial_result in trial_results):
         trial_results = explain(trial_results, trial_failures(_reports(key), comparison.run_id))
-    return write_comparison(f"Comparison {key[:8]}", trial_results, page, comparison)
+    record = write_comparison(f"Comparison {key[:8]}", trial_results, page, comparison)
+    comparison.end_left_runs(key)
+    return record
 
 
 def gather(comparison: Comparison) -> list[TrialResult]:

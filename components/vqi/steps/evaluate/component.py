@@ -13,7 +13,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-    roc: dsl.Output[dsl.ClassificationMetrics],
+    roc_and_confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     settings: dict,
 ) -> None:
     """Choose the threshold from normals alone, measure on the test split, and write the report a person opens."""
@@ -22,15 +22,19 @@ def evaluate(
     with step("evaluate") as record:
         from pathlib import Path
 
+        from vqi.platform.logs import logger
         from vqi.platform.settings import read_settings
-        from vqi.steps.evaluate.kfp_metrics import log_classification, log_metrics
+        from vqi.steps.evaluate.kfp_metrics import finite_metrics, log_classification, log_metrics
         from vqi.steps.evaluate.settings import StepSettings
         from vqi.steps.evaluate.step import evaluate as run
+        from vqi.tracking.origins import kfp_run_of
+        from vqi.tracking.runs import run_page
 
         record.outputs.update(evaluation=evaluation.path, report=report.path)
         costly = {"train": network, "build_index": index}
+        parsed = read_settings(StepSettings, settings)
         results = run(
-            read_settings(StepSettings, settings),
+            parsed,
             dataset=Path(dataset.path),
             network=Path(network.path),
             index=Path(index.path),
@@ -42,6 +46,11 @@ def evaluate(
             },
             evaluation=Path(evaluation.path),
             report=Path(report.path),
+            kfp_run=kfp_run_of(evaluation.uri),
         )
+        if page := run_page(parsed.tracking.uri, results.run_id):
+            evaluation.metadata["mlflow"] = page
+            logger("vqi.steps.evaluate").info(f"in MLflow: {page}")
         log_metrics(metrics, results)
-        log_classification(roc, results)
+        log_classification(roc_and_confusion_matrix, results)
+        evaluation.metadata.update(finite_metrics(results))

@@ -56,6 +56,7 @@ from vqi.platform.logs import logger
 from vqi.steps.evaluate.learning import learning
 from vqi.steps.evaluate.settings import StepSettings
 from vqi.tracking.comparisons import trial_tags
+from vqi.tracking.origins import origin_tags, run_title
 from vqi.tracking.runs import check_tracking, code_version, shown_address, track_run, tracking_address
 from vqi.training.record import NetworkNotes, notes_of
 
@@ -73,15 +74,16 @@ def evaluate(
     evaluation: Path,
     report: Path,
     seconds: Mapping[str, float] | None = None,
+    kfp_run: str = "",
 ) -> Results:
     """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`;
     returns the results.
 
     `tracking.comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps
-    before this one took, for the record. Images stream through: no photograph is kept, and of the maps 4 bytes a pixel
-    (see PixelScores). Tracking is checked before anything is scored; where it breaks later, `evaluation` and `report`
-    are complete all the same and RunFailed is raised after them. Raises BadInput for unusable input, RunFailed where a
-    score is not finite.
+    before this one took, for the record; `kfp_run` is the KFP run that this is a step of. Images stream through: no
+    photograph is kept, and of the maps 4 bytes a pixel (see PixelScores). Tracking is checked before anything is
+    scored; where it breaks later, `evaluation` and `report` are complete all the same and RunFailed is raised after
+    them. Raises BadInput for unusable input, RunFailed where a score is not finite.
     """
     started = time.monotonic()
     false_reject_rate, compute = settings.threshold.false_reject_rate, settings.compute
@@ -122,7 +124,7 @@ def evaluate(
     run_id = track_run(
         uri=tracking_uri,
         experiment=experiment,
-        run_name=f"{results.name} {results.method}",
+        run_name=run_title(results.name, results.method, kfp_run),
         parameters=_parameters(results, compute),
         metrics={
             **results.metrics.numbers,
@@ -135,6 +137,7 @@ def evaluate(
             "vqi.dataset_fingerprint": results.dataset_fingerprint,
             "vqi.code": results.versions["vqi"],
             "vqi.weights": results.weights.label,
+            **origin_tags(kfp_run),
             **trial_tags(settings.tracking.comparison),
         },
         artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],

@@ -23,9 +23,10 @@ def export(
         from vqi.platform.settings import read_settings
         from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
+        from vqi.storage.copying import copy_command
 
         record.outputs["bundle"] = bundle.path
-        record.facts["costs"] = run(
+        costs = run(
             read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
             network=Path(network.path),
@@ -33,3 +34,8 @@ def export(
             evaluation=Path(evaluation.path),
             bundle=Path(bundle.path),
         )
+        record.facts["costs"] = costs
+        # What a person at the artefact's panel needs to know: what it costs, and how to get it.
+        bundle.metadata.update(costs.values())
+        if command := copy_command(bundle.uri, "bundle"):
+            bundle.metadata["get_it_with"] = command

@@ -20,6 +20,7 @@ def plan_trials(
 
     with step("plan_trials") as record:
         from vqi.steps.plan_trials.step import plan_trials as plan
+        from vqi.tracking.origins import run_title
 
         trials = plan(
             categories=categories,
@@ -29,7 +30,7 @@ def plan_trials(
             tracking_uri=tracking_uri,
             experiment=tracking_experiment,
             key=run,
-            name=f"train-all {run[:8]}",
+            name=run_title("train-all", "", run),
         )
         record.facts["trials"] = len(trials)
     # One output without a name: kfp.local loops over no other.

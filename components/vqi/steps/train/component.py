@@ -18,13 +18,17 @@ def train(dataset: dsl.Input[dsl.Dataset], network: dsl.Output[dsl.Model], setti
         from vqi.platform.settings import read_settings
         from vqi.steps.train.settings import StepSettings
         from vqi.steps.train.step import train as run
+        from vqi.tracking.origins import kfp_run_of
 
         parsed = read_settings(StepSettings, settings)
         # A cluster's settings say where a training that loses its node resumes from.
         budgets = parsed.train.kept_at(os.environ.get("VQI_CHECKPOINTS", ""), parsed.name)
         record.outputs["network"] = network.path
         training = run(
-            parsed.model_copy(update={"train": budgets}), dataset=Path(dataset.path), network=Path(network.path)
+            parsed.model_copy(update={"train": budgets}),
+            dataset=Path(dataset.path),
+            network=Path(network.path),
+            kfp_run=kfp_run_of(network.uri),
         )
         if training:
             record.facts["training"] = training.model_dump(exclude={"points", "held_out", "tracked", "checkpoints"})

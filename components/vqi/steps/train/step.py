@@ -31,6 +31,7 @@ from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.platform.logs import logger
 from vqi.steps.train.settings import StepSettings
+from vqi.tracking.origins import origin_tags, run_title
 from vqi.tracking.runs import OpenRun, check_tracking, open_run
 from vqi.training.checkpoints import Checkpoints, identity
 from vqi.training.cross_validation import Chosen, cross_validated
@@ -67,16 +68,18 @@ class TrainingJob:
     calibration_fraction: float | None
     tracking_uri: str
     experiment: str
+    kfp_run: str = ""
 
 
-def train(settings: StepSettings, *, dataset: Path, network: Path) -> TrainingRecord | None:
+def train(settings: StepSettings, *, dataset: Path, network: Path, kfp_run: str = "") -> TrainingRecord | None:
     """Write the network artefact of `method` to `network`; returns what was learnt and how (None where nothing is
     learnt by gradient).
 
     Where the Dataset has no calibration split and `calibration_fraction` is None, a fifth of the normals is held out of
-    training here, for the threshold; 0 trains on all of them. Losses go to MLflow as steps go by. Raises BadInput where
-    there are no normals, or the settings, the network or its weights cannot be used; RunFailed where training broke off
-    (a checkpoint that was asked for is then there to resume from).
+    training here, for the threshold; 0 trains on all of them. Losses go to MLflow as steps go by, under a run that
+    names `kfp_run`, the KFP run that this is a step of. Raises BadInput where there are no normals, or the settings,
+    the network or its weights cannot be used; RunFailed where training broke off (a checkpoint that was asked for is
+    then there to resume from).
     """
     data, method, compute, geometry = Dataset(dataset), settings.method, settings.compute, settings.geometry
     normals = data.samples("train", "good")
@@ -106,6 +109,7 @@ def train(settings: StepSettings, *, dataset: Path, network: Path) -> TrainingRe
         settings.calibration_fraction,
         settings.tracking.uri,
         settings.tracking.experiment,
+        kfp_run,
     )
     check_tracking(job.tracking_uri, job.experiment)
     if job.budgets.processes == 1:
@@ -323,11 +327,31 @@ def _checkpoints(
     return Checkpoints(f"{address.rstrip('/')}/{run}", part) if part else Checkpoints(address, run)
 
 
+def _same_training(job: TrainingJob, dataset: Dataset) -> dict[str, Any]:
+    """What a training has in common with another start of it."""
+    return {
+        "name": dataset.manifest.name,
+        "fingerprint": dataset.manifest.fingerprint,
+        "method": job.method,
+        "settings": job.settings,
+        "backbone": job.backbone.model_dump(),
+        "geometry": job.geometry.model_dump(),
+        "seed": job.seed,
+    }
+
+
 @contextmanager
 def _tracked(job: TrainingJob, dataset: Dataset) -> Iterator[OpenRun | None]:
     """A run in MLflow that losses go to; evaluate goes on with it. A training that breaks off is marked as failed
     there."""
-    run = open_run(job.tracking_uri, job.experiment, f"{dataset.manifest.name} {job.method}")
+    name = dataset.manifest.name
+    run = open_run(
+        job.tracking_uri,
+        job.experiment,
+        run_title(name, job.method, job.kfp_run),
+        origin_tags(job.kfp_run),
+        training=identity(_same_training(job, dataset)),
+    )
     try:
         yield run
     except BaseException:

@@ -1,0 +1,15 @@
+"""How a person gets what a run left in a store."""
+
+from __future__ import annotations
+
+import re
+
+
+def copy_command(uri: str, folder: str) -> str:
+    """The command that copies an artefact to `folder` on one's own machine, from the address that KFP gives it; "" for
+    one that is not in a store.
+
+    KFP calls stores that speak S3 `minio` as well. The command needs the store's keys and address, as `vqi` does.
+    """
+    match = re.match(r"(?:s3|minio)://([^?]+)", uri)
+    return f"aws s3 cp --recursive s3://{match[1].rstrip('/')} {folder}" if match else ""
