@@ -149,7 +149,7 @@ def test_the_page_in_mlflow_is_told_and_how_a_pod_s_address_opens_here() -> None
     assert "-n vqi port-forward service/mlflow 8080:80` and open http://localhost:8080" in port_forward(
         "http://mlflow.vqi.svc.cluster.local (experiment vqi)"
     )
-    for address in ("https://mlflow.example.com", "http://10.240.0.1:5000 (experiment vqi)", "http://localhost:5000"):
+    for address in ("https://mlflow.example.com", "http://192.0.2.1:5000 (experiment vqi)", "http://localhost:5000"):
         assert port_forward(address) == ""
 
 

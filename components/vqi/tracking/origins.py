@@ -1,4 +1,4 @@
-"""Which run of Kubeflow Pipelines a step belongs to, and how its MLflow runs are told from others by it."""
+"""Which run of Kubeflow Pipelines a step belongs to, and how its MLflow runs are distinguished by it."""
 
 from __future__ import annotations
 
