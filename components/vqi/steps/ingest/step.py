@@ -92,7 +92,16 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
             )
             notes = (*notes, *grouping.notes, *dealt)
             manifest = Manifest(
-                name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning, grouping.copies_cross
+                name,
+                samples,
+                seed,
+                fraction,
+                notes,
+                labelled_fraction,
+                decoding,
+                meaning,
+                grouping.copies_cross,
+                reading.saturation,
             )
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)
