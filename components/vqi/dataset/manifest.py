@@ -119,7 +119,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 over the samples' content and roles, decoding, the meaning of masks and their saturation, not over
         where they came from, nor over metadata: same content, same fingerprint."""
-        rows = sorted(
+        rows: list[list[Any]] = sorted(
             [
                 *(s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.content_key for mask in s.masks]),
                 *([[mask.content_key for mask in s.ignore]] if s.ignore else []),
@@ -127,7 +127,7 @@ class Manifest:
             ]
             for s in self.samples
         )
-        parts = [_FINGERPRINT, asdict(self.decoding), asdict(self.mask_meaning), rows]
+        parts: list[Any] = [_FINGERPRINT, asdict(self.decoding), asdict(self.mask_meaning), rows]
         if self.saturation:
             parts.append([asdict(rule) for rule in self.saturation])
         return hashlib.sha256(canonical_json(parts)).hexdigest()

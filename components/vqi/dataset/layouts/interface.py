@@ -53,9 +53,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Options:
-    """What a category says about how its source is read: `mask_suffix` is `data.mask_suffix`."""
+    """What a category says about how its source is read: `mask_suffix` is `data.mask_suffix`, `good` and `defect` are
+    the regular expressions of `data.good` and `data.defect`, `good_class` is `data.good_class`."""
 
     mask_suffix: str = "_mask"
+    good: str = ""
+    defect: str = ""
+    good_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
