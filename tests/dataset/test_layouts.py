@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vqi.dataset.layouts import detection
-from vqi.dataset.layouts.interface import Photograph, Reading, SourceFiles
+from vqi.dataset.layouts.interface import Options, Photograph, Reading, SourceFiles
 from vqi.platform.errors import BadInput
 
 
@@ -17,7 +17,7 @@ def read_layout(
 ) -> Reading:
     """What is read of names alone: no file is opened."""
     files = dict.fromkeys(names, Path("not opened"))
-    return detection.read_layout(SourceFiles(files, source_name), layout, mask_suffix, source_notes)
+    return detection.read_layout(SourceFiles(files, source_name), layout, Options(mask_suffix), source_notes)
 
 
 def by_path(reading: Reading) -> dict[str, Photograph]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.hatching import hatch
 from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
@@ -108,7 +109,9 @@ def _inspect_sample(dataset: Dataset, sample: Sample, geometry: Geometry, pictur
         pixels.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(pixels), None
     )
     if pictured:
-        image = replace(image, picture=_picture(pixels, mask, geometry if image.holds(geometry) else None))
+        ignored = _ignored(dataset, sample)
+        drawn_on = pixels if ignored is None or ignored.shape != pixels.shape[:2] else hatch(pixels, ignored)
+        image = replace(image, picture=_picture(drawn_on, mask, geometry if image.holds(geometry) else None))
     return Inspection(sample, None, image, inspected_mask)
 
 
@@ -149,6 +152,14 @@ def _mask(
         pixels_seen=_count(mask[top:bottom, left:right]),
         pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
     )
+
+
+def _ignored(dataset: Dataset, sample: Sample) -> np.ndarray | None:
+    """What a picture hatches; None where nothing is ignored, or it cannot be read (`_mask` names it)."""
+    try:
+        return dataset.ignored(sample)
+    except BadInput:
+        return None
 
 
 def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:

@@ -13,7 +13,7 @@ from vqi.dataset.images import Decoding
 from vqi.dataset.intake import ignored_note, left_out_note, write_shards
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.detection import read_layout
-from vqi.dataset.layouts.interface import SourceFiles
+from vqi.dataset.layouts.interface import Options, SourceFiles
 from vqi.dataset.manifest import MANIFEST, Manifest
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.sample_splits import split_photographs
@@ -47,7 +47,9 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
     decoding = Decoding(white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
-            reading = read_layout(SourceFiles(origin.files, origin.name), data.layout, data.mask_suffix, origin.notes)
+            options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
+            files = SourceFiles(origin.files, origin.name)
+            reading = read_layout(files, data.layout, options, origin.notes, data.most_per_class)
             for note in reading.notes:
                 report(note)
             if not any(photograph.is_training_normal for photograph in reading.photographs):
@@ -92,7 +94,16 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
             )
             notes = (*notes, *grouping.notes, *dealt)
             manifest = Manifest(
-                name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning, grouping.copies_cross
+                name,
+                samples,
+                seed,
+                fraction,
+                notes,
+                labelled_fraction,
+                decoding,
+                meaning,
+                grouping.copies_cross,
+                reading.saturation,
             )
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)
