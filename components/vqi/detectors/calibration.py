@@ -117,6 +117,6 @@ def cross_scores(
 def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[NormalScore]:
     """What embedded images score."""
     for embedding in embeddings:
-        image, anomaly_map = detector.score(embedding, index)
+        image, anomaly_map = detector.scores(embedding, index)
         pixels = anomaly_map.flatten(1)
         yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())

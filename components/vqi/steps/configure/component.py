@@ -18,6 +18,7 @@ def configure(
     backbone_weights: str,
     compute_batch_size: int,
     compute_device: str,
+    compute_engine: str,
     compute_precision: str,
     data_calibration_fraction: str,
     data_defect: str,
