@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
 
-def local_pipeline(pipeline: GraphComponent) -> GraphComponent:
-    """A copy of `pipeline` whose tasks run once, with all that this machine has."""
+def local_pipeline(pipeline: GraphComponent, items: Sequence[Any] = ()) -> GraphComponent:
+    """A copy of `pipeline` whose tasks run once, with all that this machine has; `items` are what its loop goes
+    through, if it has one."""
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
     spec = PipelineSpec()
@@ -25,6 +28,11 @@ def local_pipeline(pipeline: GraphComponent) -> GraphComponent:
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
+            if task.HasField("parameter_iterator"):
+                # Each computes with every core, and its progress is read by a person.
+                task.iterator_policy.parallelism_limit = 1
+                # kfp.local loops over no output that has a name.
+                task.parameter_iterator.items.raw = json.dumps(items)
     local = copy.copy(pipeline)
     implementation = dataclasses.replace(pipeline.component_spec.implementation, graph=spec)
     local.component_spec = dataclasses.replace(pipeline.component_spec, implementation=implementation)
