@@ -251,7 +251,7 @@ def steps_page(missing: list[str]) -> str:
             )
         )
     for step in STEP_TABLE:
-        component = getattr(import_module(f"vqi.steps.{step.name}.component"), step.name)
+        component = getattr(import_module(step.face), step.name)
         spec = component.component_spec
         if not spec.description:
             missing.append(f"step {step.name}")

@@ -86,6 +86,20 @@ def build_index(*, dataset: Path, network: Path, index: Path, compute: Compute) 
     run(StepSettings(compute=compute), dataset=dataset, network=network, index=index)
 
 
+def build_index_in_parts(*, dataset: Path, network: Path, index: Path, compute: Compute, shards: int) -> list[Path]:
+    """As a DAG of shards does: index_part for each, beside the index, then merge_parts. Returns the parts."""
+    from vqi.steps.build_index.settings import PartSettings, StepSettings
+    from vqi.steps.build_index.step import build_index as merge
+    from vqi.steps.build_index.step import index_part
+
+    settings = StepSettings(compute=compute.model_copy(update={"shards": shards}))
+    parts = [index.parent / f"part-{shard}" for shard in range(shards)]
+    for shard, part in enumerate(parts):
+        index_part(PartSettings(compute=settings.compute, shard=shard), dataset=dataset, network=network, part=part)
+    merge(settings, dataset=dataset, network=network, index=index, parts=parts)
+    return parts
+
+
 def evaluate(
     *,
     false_reject_rate: float,

@@ -99,7 +99,7 @@ def test_every_input_and_output_of_every_step_is_named(writer):
 
     page = (writer.FOLDER / "steps.md").read_text()
     for step in STEP_TABLE:
-        spec = getattr(importlib.import_module(f"vqi.steps.{step.name}.component"), step.name).component_spec
+        spec = getattr(importlib.import_module(step.face), step.name).component_spec
         text = section(page, f"## {step.name}")
         assert [name for name in {**spec.inputs, **(spec.outputs or {})} if f"`{name}`" not in text] == [], step.name
 

@@ -130,6 +130,11 @@ class Category(Settings):
         check_layout(self.data.layout)
         check_formats(self.export.formats)
         resolve_labelled_fraction(self.data.labelled_fraction, settings_class(self.method.name).supervised)
+        if self.compute.shards > 1 and not settings_class(self.method.name).fits_in_parts:
+            raise BadInput(
+                f"compute.shards is {self.compute.shards}, but {self.method.name} computes its index in one task; "
+                "leave compute.shards at 1."
+            )
         device = self.step_placements["train"].device
         if self.trains:
             check_training_precision(self.method.name, self.compute.precision, device)
@@ -156,8 +161,14 @@ class Category(Settings):
 
     @property
     def device_compute(self) -> Compute:
-        """`compute` on the device that the pool has: what train, build_index and evaluate run on."""
-        return self.compute.model_copy(update={"device": self.step_placements["train"].device})
+        """`compute` on the device that the pool has: what train, build_index and evaluate run on. The shards are the
+        index's alone: their number must not be a part of every step's cache key."""
+        return self.compute.model_copy(update={"device": self.step_placements["train"].device, "shards": 1})
+
+    @property
+    def index_compute(self) -> Compute:
+        """What the steps run on that compute the index."""
+        return self.device_compute.model_copy(update={"shards": self.compute.shards})
 
     @property
     def resolved_labelled_fraction(self) -> float:

@@ -33,8 +33,9 @@ class Step:
     `image` is the image that it runs in, `stage` the stage of images/Dockerfile that this image is made from, and
     `extra` the extra of pyproject.toml that the stage installs. A step with `loads_torch` gets shared memory. One with
     `device` follows the pool and has a second image, made from `gaudi_stage`. `configurable` steps can be given
-    resources in the catalog. `of_category` tells the steps of one category's DAG from those of a comparison. A failed
-    pod is tried again `retries` times, the first time after `first_pause`.
+    resources in the catalog. `of_category` tells the steps of one category's DAG from those of a comparison, and from
+    those that do the work of another step in parts: `part_of` names it, and they have its folder, its settings and
+    what it gets. A failed pod is tried again `retries` times, the first time after `first_pause`.
     """
 
     name: str
@@ -49,8 +50,19 @@ class Step:
     gaudi_stage: str = ""
     configurable: bool = True
     of_category: bool = True
+    part_of: str = ""
     retries: int = 3
     first_pause: str = "30s"
+
+    @property
+    def settings_of(self) -> str:
+        """The step whose settings and placement it takes: its own, or those of the step that it does a part of."""
+        return self.part_of or self.name
+
+    @property
+    def face(self) -> str:
+        """The module that holds its KFP face, a function of its name."""
+        return f"vqi.steps.{self.settings_of}.component"
 
 
 # Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some
@@ -59,6 +71,8 @@ class Step:
 _DATA: dict[str, Any] = {"cpu_request": "250m", "cpu": "2", "memory": "2Gi"}
 _TORCH: dict[str, Any] = {"cpu_request": "500m", "cpu": "4", "memory": "4Gi", "loads_torch": True}
 _FIRST: dict[str, Any] = {"configurable": False, "retries": 1, "first_pause": "5s"}
+_INDEX: dict[str, Any] = {**_TORCH, "device": True, "gaudi_stage": "gaudi"}
+_PART: dict[str, Any] = {**_INDEX, "configurable": False, "of_category": False, "part_of": "build_index"}
 STEP_TABLE = (
     Step("configure", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
     Step("ingest", "ingest", "data", "ingest", **_DATA),
@@ -66,7 +80,10 @@ STEP_TABLE = (
     # Training logs its curves to MLflow as it goes, so its image has all that evaluate has; the layers are the same
     # ones.
     Step("train", "train", "measuring", "train", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
-    Step("build_index", "build-index", "neighbours", "build-index", **_TORCH, device=True, gaudi_stage="gaudi"),
+    Step("build_index", "build-index", "neighbours", "build-index", **_INDEX),
+    # In its place where compute.shards is above 1: one task a shard of the normals, and one after them.
+    Step("index_part", "build-index", "neighbours", "build-index", **_PART),
+    Step("merge_parts", "build-index", "neighbours", "build-index", **_PART),
     Step("evaluate", "evaluate", "measuring", "evaluate", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
     Step("export", "export", "exporting", "export", **_TORCH),
     Step("plan_trials", "compare", "comparing", "compare", "250m", "1", "1Gi", of_category=False, **_FIRST),
@@ -74,7 +91,11 @@ STEP_TABLE = (
 )
 STEP_BY_NAME = {step.name: step for step in STEP_TABLE}
 STEPS = tuple(step.name for step in STEP_TABLE if step.of_category)
-DEVICE_STEPS = tuple(step.name for step in STEP_TABLE if step.device)
+PARTS = tuple(step.name for step in STEP_TABLE if step.part_of)
+# Those of one category's DAG, whatever its shards.
+ALL_STEPS = tuple(step.name for step in STEP_TABLE if step.of_category or step.part_of)
+# Those that are given images and nodes of their own.
+DEVICE_STEPS = tuple(step.name for step in STEP_TABLE if step.device and not step.part_of)
 TORCH_STEPS = tuple(step.name for step in STEP_TABLE if step.loads_torch)
 CONFIGURABLE = tuple(step.name for step in STEP_TABLE if step.configurable)
 
@@ -164,6 +185,13 @@ def placements(
     return {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
 
 
+def steps_of_run(shards: int) -> tuple[str, ...]:
+    """The steps of one category's DAG in their order, where `shards` tasks compute its index."""
+    if shards == 1:
+        return STEPS
+    return tuple(part for step in STEPS for part in (PARTS if step == "build_index" else (step,)))
+
+
 def placement_of(step: str) -> StepPlacement:
     """What a step gets that neither a pool nor the catalog configures. Raises KeyError for a step that does not
     exist."""
@@ -184,9 +212,10 @@ def memory_advice(step: str, limit: str) -> str:
     """What to do about a step that was killed for its memory: its `limit` ("" where that is not known), and the key of
     the catalog that raises it where there is one."""
     known = f"its limit is {limit}" if limit else "its limit is not known here"
-    if step not in CONFIGURABLE:
+    key = STEP_BY_NAME[step].settings_of if step in STEP_BY_NAME else step
+    if key not in CONFIGURABLE:
         return known
-    return f"{known}; resources.{step}.memory of the category raises it"
+    return f"{known}; resources.{key}.memory of the category raises it"
 
 
 def shown_memory(size: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from vqi.category import Category
 from vqi.platform.files import write_whole
 from vqi_pipelines.package_edits import edit_package
 
@@ -17,7 +18,13 @@ TO_FILL_IN = ("backbone_weights", "categories", "data_source")
 PACKAGES = {
     "train_all": "vqi_pipelines.train_all:train_all",
     "train_category": "vqi_pipelines.train_category:train_category",
+    "train_category_shards": "vqi_pipelines.train_category:train_category_shards",
 }
+
+
+def pipeline_of(category: Category) -> str:
+    """The pipeline that runs a category: one of its own where several tasks compute the index."""
+    return "train_category_shards" if category.compute.shards > 1 else "train_category"
 
 
 def package_text(name: str) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 WARM_COMMAND = ["python3", "-m", "vqi.steps.warm_client", "kfp.dsl.executor_main"]
 
 
-def local_pipeline(pipeline: GraphComponent, warm: bool = False) -> GraphComponent:
-    """A copy of `pipeline` whose tasks run once, with all that this machine has, and in `warm` processes."""
+def local_pipeline(pipeline: GraphComponent, items: Sequence[Any] = (), warm: bool = False) -> GraphComponent:
+    """A copy of `pipeline` whose tasks run once, with all that this machine has, and in `warm` processes; `items` are
+    what its loop goes through, if it has one."""
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
     spec = PipelineSpec()
@@ -31,6 +34,11 @@ def local_pipeline(pipeline: GraphComponent, warm: bool = False) -> GraphCompone
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
+            if task.HasField("parameter_iterator"):
+                # Each computes with every core, and its progress is read by a person.
+                task.iterator_policy.parallelism_limit = 1
+                # kfp.local loops over no output that has a name.
+                task.parameter_iterator.items.raw = json.dumps(items)
     local = copy.copy(pipeline)
     implementation = dataclasses.replace(pipeline.component_spec.implementation, graph=spec)
     local.component_spec = dataclasses.replace(pipeline.component_spec, implementation=implementation)

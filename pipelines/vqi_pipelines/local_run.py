@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +24,14 @@ from pydantic import Field
 from vqi.category import Category
 from vqi.evaluation.records import Metrics, Verdict, read_results
 from vqi.evaluation.thresholds import Threshold
-from vqi.placement import STEPS
+from vqi.placement import ALL_STEPS, STEPS, steps_of_run
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import whole_folder, write_json
 from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
+from vqi.steps.configure.step import part_settings
 from vqi.steps.reports import REPORTS, StepReport, read_step_report
 from vqi.steps.warm_client import FOLDER
 from vqi.storage.weights import WeightsOrigin
@@ -96,7 +98,7 @@ def run_category(
     parameters["method_settings"] = json.dumps({**category.method.settings, **method_paths}, sort_keys=True)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
-    reports = run_dir / "steps"
+    reports, steps = run_dir / "steps", steps_of_run(category.compute.shards)
     reports.mkdir()
     if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
         parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
@@ -127,11 +129,11 @@ def run_category(
         try:
             _run_pipeline(parameters, run_dir, variables, _Console(log, report), runner)
         except RuntimeError as error:
-            raise _failure(reports, run_dir, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
+            raise _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
     # kfp takes a container that was gone before kfp could read its state for one that succeeded.
-    states = [ended.state if (ended := read_step_report(reports, step)) else None for step in STEPS]
+    states = [ended.state if (ended := read_step_report(reports, step)) else None for step in steps]
     if any(state != "succeeded" for state in states):
-        raise _failure(reports, run_dir, "its container vanished")
+        raise _failure(reports, run_dir, steps, "its container vanished")
     if not own_checkpoints:
         _forget_checkpoints(out / "checkpoints", read_step_report(reports, "train"))
     summary = summarise(category.name, run_dir)
@@ -145,7 +147,7 @@ def run_category(
 def summarise(name: str, run_dir: Path) -> Summary:
     """Collect a run's summary from its steps' reports, and put the report and the bundle at the top of the run's
     folder."""
-    reports = {step: report for step in STEPS if (report := read_step_report(run_dir / "steps", step))}
+    reports = {step: report for step in ALL_STEPS if (report := read_step_report(run_dir / "steps", step))}
     outputs: dict[str, str] = {}
     for report in reports.values():
         outputs |= report.outputs or {}
@@ -230,9 +232,9 @@ def _link_file(source: str | Path, destination: str | Path) -> None:
         shutil.copyfile(source, destination)
 
 
-def _failure(reports: Path, run_dir: Path, reason: str) -> VqiError:
-    """The error of the step that did not succeed, in that step's own sentence; `reason` is kfp's."""
-    for step in STEPS:
+def _failure(reports: Path, run_dir: Path, steps: Sequence[str], reason: str) -> VqiError:
+    """The error of the one of `steps` that did not succeed, in that step's own sentence; `reason` is kfp's."""
+    for step in steps:
         report = read_step_report(reports, step)
         if report is None:
             return RunFailed(f"{step} never began ({reason}); the log is {run_dir / 'run.log'}.")
@@ -257,7 +259,7 @@ def _run_pipeline(
         from kfp import local
 
         from vqi_pipelines.local_pipeline import local_pipeline
-        from vqi_pipelines.train_category import train_category
+        from vqi_pipelines.train_category import train_category, train_category_shards
 
         if runner == "docker":
             chosen = docker_runner(parameters, run_dir, variables)
@@ -270,8 +272,12 @@ def _run_pipeline(
         artifacts = run_dir / "artifacts"
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
+        category = Category.from_parameters(parameters)
+        pipeline = train_category_shards if category.compute.shards > 1 else train_category
+        known = inspect.signature(pipeline.pipeline_func).parameters
+        values = {name: parameters[name] for name in known}
         with redirect_stdout(console):
-            local_pipeline(train_category, warm=FOLDER in variables)(**parameters)
+            local_pipeline(pipeline, part_settings(category), warm=FOLDER in variables)(**values)
 
 
 @contextmanager

@@ -9,11 +9,12 @@ what it resolves is the task's cache key, field by field.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 from vqi.category import choices
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME
+from vqi.placement import CONFIGURABLE, STEP_BY_NAME, Step
 
 # A field of the output `STEP_placement` of configure, and the values of the container that it feeds.
 QUANTITIES = {
@@ -38,10 +39,13 @@ UNREAD = (
 def edit_package(package: dict[str, Any], platform: dict[str, Any]) -> None:
     """Make all edits of this module in a compiled package and its platform's document, as the SDK wrote them."""
     add_choices(package)
-    for name, task in _tasks(package):
-        if step_of(name) in CONFIGURABLE:
+    for dag, name, task in _tasks(package):
+        row = STEP_BY_NAME[step_of(name)]
+        if row.settings_of in CONFIGURABLE:
             executor = package["components"][task["componentRef"]["name"]]["executorLabel"]
-            add_placement(step_of(name), task, package["deploymentSpec"]["executors"][executor]["container"])
+            output = f"{row.settings_of}_placement"
+            source = _output(output) if "configure" in dag["dag"]["tasks"] else hand_in(package, dag, output)
+            add_placement(row, task, source, package["deploymentSpec"]["executors"][executor]["container"])
     for component in _dags(package):
         reduce_dependencies(component["dag"]["tasks"])
     for label, executor in package["deploymentSpec"]["executors"].items():
@@ -62,20 +66,31 @@ def add_choices(package: dict[str, Any]) -> None:
             parameters[name]["literals"] = allowed
 
 
-def add_placement(step: str, task: dict[str, Any], container: dict[str, Any]) -> None:
+def hand_in(package: dict[str, Any], loop: dict[str, Any], output: str) -> dict[str, Any]:
+    """Give a loop's DAG an output of configure, which stands outside of it; returns what its tasks name."""
+    name = f"pipelinechannel--configure-{output}"
+    loop["inputDefinitions"]["parameters"][name] = {"parameterType": "STRUCT"}
+    for dag in _dags(package):
+        for task in dag["dag"]["tasks"].values():
+            if package["components"][task["componentRef"]["name"]] is loop:
+                task["inputs"]["parameters"][name] = _output(output)
+    return {"componentInputParameter": name}
+
+
+def add_placement(row: Step, task: dict[str, Any], source: dict[str, Any], container: dict[str, Any]) -> None:
     """Let a task's container have the image and quantities of configure's output `STEP_placement`, each a field of
-    it."""
-    fields = [*QUANTITIES, *(("image", *ACCELERATOR) if step in DEVICE_STEPS else ())]
+    it; `source` is how the task names that output."""
+    fields = [*QUANTITIES, *(("image", *ACCELERATOR) if row.device else ())]
     parameters = task["inputs"]["parameters"]
     for name in UNREAD:
         parameters.pop(name, None)
     for field in fields:
         parameters[field] = {
-            "taskOutputParameter": {"producerTask": "configure", "outputParameterKey": f"{step}_placement"},
+            **copy.deepcopy(source),  # as one object YAML would write an anchor
             "parameterExpressionSelector": f'parseJson(string_value)["{field}"]',
         }
     resources: dict[str, Any] = {value: _input(field) for field, values in QUANTITIES.items() for value in values}
-    if step in DEVICE_STEPS:
+    if row.device:
         container["image"] = _input("image")
         resources["accelerator"] = {value: _input(field) for field, value in ACCELERATOR.items()}
     container["resources"] = resources
@@ -119,14 +134,19 @@ def _input(name: str) -> str:
     return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
+def _output(name: str) -> dict[str, Any]:
+    """An output of configure, as a task of its DAG names it."""
+    return {"taskOutputParameter": {"producerTask": "configure", "outputParameterKey": name}}
+
+
 def _dags(package: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The root and the components that are DAGs."""
     return (each for each in (package["root"], *package["components"].values()) if "dag" in each)
 
 
-def _tasks(package: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tasks of every DAG that run a container, by name."""
+def _tasks(package: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """The tasks of every DAG that run a container: the DAG, the task's name, the task."""
     for component in _dags(package):
         for name, task in component["dag"]["tasks"].items():
             if "executorLabel" in package["components"][task["componentRef"]["name"]]:
-                yield name, task
+                yield component, name, task

@@ -86,7 +86,7 @@ def _set_nodes_and_resources(task: PipelineTask, step: str, configured: Pipeline
     if configured:
         task.after(configured)  # the compiler does not see that cpu and memory depend on it
     default = placement_of(step)
-    if step in DEVICE_STEPS and configured:
+    if STEP_BY_NAME[step].device and configured:
         outputs = configured.outputs
         kubernetes.add_node_selector_json(task, outputs["node_selector"])
         kubernetes.add_toleration_json(task, outputs["tolerations"])
@@ -94,6 +94,6 @@ def _set_nodes_and_resources(task: PipelineTask, step: str, configured: Pipeline
     else:
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    if not (step in CONFIGURABLE and configured):
+    if not (STEP_BY_NAME[step].settings_of in CONFIGURABLE and configured):
         task.set_cpu_request(default.cpu_request).set_cpu_limit(default.cpu)
         task.set_memory_request(default.memory).set_memory_limit(default.memory)

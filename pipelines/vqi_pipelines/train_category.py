@@ -1,4 +1,5 @@
-"""The DAG of one product category: configure, ingest, check_dataset, train, build_index, evaluate, export.
+"""The DAG of one product category: configure, ingest, check_dataset, train, build_index, evaluate, export; and the one
+whose index several tasks compute.
 
 Its parameters are `Category.parameters()`, in the form's alphabetical order under prefixes (`data_*`, `method_*`), all
 with defaults; the compiled package has none for what a person must fill in.
@@ -8,12 +9,13 @@ listing changed; everything after it then comes from the cache as well.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from kfp import dsl
 
 from vqi.category import Category
-from vqi.steps.build_index.component import build_index
+from vqi.steps.build_index.component import build_index, index_part, merge_parts
 from vqi.steps.check_dataset.component import check_dataset
 from vqi.steps.configure.component import configure
 from vqi.steps.evaluate.component import evaluate
@@ -33,11 +35,17 @@ The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of t
 **Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: `dataset_page` says why.
 
 Every parameter: `docs/reference/settings.md`."""
+SHARDS_DESCRIPTION = DESCRIPTION.replace(
+    "**Open**", "`compute_shards`: the tasks that compute the index side by side.\n\n**Open**"
+)
+SHARDS_PARAMETER = "compute_shards"
+# The name of the loop over them, which KFP's pages show.
+SHARDS = "shards"
 
 
-def dag(*values: Any) -> None:
-    """The tasks of one category; `values` are the parameters of SIGNATURE, in its order."""
-    parameters = dict(zip(SIGNATURE.parameters, values, strict=True))
+def _dag(parameters: dict[str, Any], sharded: bool = False) -> None:
+    """The tasks of one category, from its parameters; `sharded`: a task for each of `compute_shards`, and one that
+    merges what they kept, in place of build_index."""
     # Never from the cache: it lists the source, and checks that the tracking server answers now.
     configured = configure(images=variants(), **parameters).set_caching_options(False)
     place_task(configured, "configure").set_display_name("0 configure")
@@ -56,8 +64,16 @@ def dag(*values: Any) -> None:
     place_task(trained, "train", configured).set_display_name("3 train")
     network = trained.outputs["network"]
 
-    indexed = build_index(dataset=dataset, network=network, settings=settings("build_index"))
-    place_task(indexed, "build_index", configured).set_display_name("4 build index")
+    shared = {"dataset": dataset, "network": network, "settings": settings("build_index")}
+    if sharded:
+        with dsl.ParallelFor(configured.outputs["shards"], name=SHARDS) as shard:
+            part = index_part(dataset=dataset, network=network, settings=shard)
+            place_task(part, "index_part", configured).set_display_name("4 index part")
+        indexed = merge_parts(**shared, parts=dsl.Collected(part.outputs["part"]))
+        place_task(indexed, "merge_parts", configured).set_display_name("4 merge parts")
+    else:
+        indexed = build_index(**shared)
+        place_task(indexed, "build_index", configured).set_display_name("4 build index")
     index = indexed.outputs["index"]
 
     evaluated = evaluate(dataset=dataset, network=network, index=index, settings=settings("evaluate"))
@@ -73,11 +89,31 @@ def dag(*values: Any) -> None:
     place_task(exported, "export", configured).set_display_name("6 export")
 
 
-SIGNATURE = inspect.Signature(
-    [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=type(value))
-        for name, value in Category().parameters().items()
-    ]
+def _signature(*left_out: str) -> inspect.Signature:
+    """The parameters of a category but for those left out."""
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=type(value))
+            for name, value in Category().parameters().items()
+            if name not in left_out
+        ]
+    )
+
+
+def _pipeline(signature: inspect.Signature, sharded: bool) -> Callable[..., None]:
+    """The function of a pipeline with those parameters."""
+
+    def dag(*values: Any) -> None:
+        _dag(dict(zip(signature.parameters, values, strict=True)), sharded)
+
+    dag.__signature__ = signature  # type: ignore[attr-defined]
+    return dag
+
+
+# A loop is a DAG of its own, which Argo's record holds several times: who needs no shards does not pay for them.
+train_category = dsl.pipeline(
+    _pipeline(_signature(SHARDS_PARAMETER), False), name="train-category", description=DESCRIPTION
 )
-dag.__signature__ = SIGNATURE  # type: ignore[attr-defined]
-train_category = dsl.pipeline(dag, name="train-category", description=DESCRIPTION)
+train_category_shards = dsl.pipeline(
+    _pipeline(_signature(), True), name="train-category-shards", description=SHARDS_DESCRIPTION
+)

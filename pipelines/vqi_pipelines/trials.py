@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vqi.category import Category, check_texts
 from vqi.platform.errors import BadInput
-from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, mark_trials
+from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, Trial, check_unsharded, mark_trials
 from vqi_pipelines.catalog import category_names, load_category
 
 
@@ -34,6 +34,7 @@ def catalog_trials(
 def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:
     """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`,
     complete."""
+    check_unsharded(trials)
     tracking = trials[0].category.tracking
     entries = [
         {key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON}

@@ -13,9 +13,9 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from vqi.category import Category, choices
-from vqi_pipelines.compiling import PACKAGES, compile_packages, package_text
+from vqi_pipelines.compiling import PACKAGES, compile_packages, package_text, pipeline_of
 from vqi_pipelines.task_placement import variants
-from vqi_pipelines.train_category import train_category
+from vqi_pipelines.train_category import train_category, train_category_shards
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
 
@@ -66,13 +66,44 @@ def test_the_package_parses_strictly(package: dict) -> None:
 
 
 def test_parameters_are_the_category_s() -> None:
-    signature = inspect.signature(train_category.pipeline_func)
-    assert {name: parameter.default for name, parameter in signature.parameters.items()} == Category().parameters()
+    """The shards are a parameter of the pipeline that has them alone."""
+    whole, plain = (
+        {name: parameter.default for name, parameter in inspect.signature(each.pipeline_func).parameters.items()}
+        for each in (train_category_shards, train_category)
+    )
+    assert whole == Category().parameters()
+    assert whole.pop("compute_shards") == 1
+    assert plain == whole
+
+
+def test_a_category_with_shards_runs_in_a_pipeline_of_its_own() -> None:
+    assert pipeline_of(Category.parse({"compute": {"shards": 2}})) == "train_category_shards"
+    assert pipeline_of(Category()) == "train_category"
+
+
+def test_the_shards_are_a_loop_between_train_and_merge_parts() -> None:
+    package = next(yaml.safe_load_all((COMPILED / "train_category_shards.yaml").read_text()))
+    json_format.ParseDict(package, pipeline_spec_pb2.PipelineSpec())
+    tasks = package["root"]["dag"]["tasks"]
+    assert tasks["for-loop-1"]["dependentTasks"] == ["train"]
+    assert tasks["merge-parts"]["dependentTasks"] == ["for-loop-1"]
+    assert tasks["evaluate"]["dependentTasks"] == ["merge-parts"]
+    assert "build-index" not in tasks
+    loop = package["components"]["comp-for-loop-1"]
+    # Of what stands outside of a loop its tasks read the loop's own inputs, and all of them are handed in.
+    (part,) = loop["dag"]["tasks"].values()
+    read = {spec["componentInputParameter"] for spec in part["inputs"]["parameters"].values()}
+    assert {"image", "cpu", "memory", "accelerator", "settings"} <= set(part["inputs"]["parameters"])
+    assert read <= set(loop["inputDefinitions"]["parameters"])
+    given = set(tasks["for-loop-1"]["inputs"]["parameters"])
+    assert set(loop["inputDefinitions"]["parameters"]) - given == {
+        tasks["for-loop-1"]["parameterIterator"]["itemInput"]
+    }
 
 
 def test_all_but_what_must_be_filled_in_has_a_default_and_choices_are_drop_downs(package: dict) -> None:
     parameters = package["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == set(Category().parameters())
+    assert set(parameters) == set(Category().parameters()) - {"compute_shards"}
     without = {name for name, parameter in parameters.items() if "defaultValue" not in parameter}
     # KFP's form says "Missing parameter." beside these, and greys Start out.
     assert without == {"backbone_weights", "data_source"}

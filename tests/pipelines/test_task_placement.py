@@ -205,11 +205,33 @@ def test_a_container_runs_its_step_by_name(documents: list[dict], step: str) -> 
     assert container["args"] == ["--function_to_execute", step, "--executor_input", "{{$}}"]
 
 
+def test_a_shard_gets_what_build_index_gets_from_outside_of_its_loop() -> None:
+    package, platform = yaml.safe_load_all((COMPILED.parent / "train_category_shards.yaml").read_text())
+    loop = package["components"]["comp-for-loop-1"]
+    inputs = loop["dag"]["tasks"]["index-part"]["inputs"]["parameters"]
+    nodes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-index-part"]
+    outer = package["root"]["dag"]["tasks"]["for-loop-1"]["inputs"]["parameters"]
+
+    def output(spec: dict[str, Any]) -> str:
+        """What of configure an input inside of the loop is."""
+        handed = outer[spec["componentInputParameter"]]["taskOutputParameter"]
+        assert handed["producerTask"] == "configure"
+        return handed["outputParameterKey"]
+
+    for field in ("image", "cpu", "cpu_request", "memory", "accelerator", "accelerators"):
+        assert (output(inputs[field]), selected_field(inputs[field])) == ("build_index_placement", field)
+    assert output(nodes["nodeSelector"]["nodeSelectorJson"]) == "node_selector"
+    assert output(nodes["tolerations"][0]["tolerationJson"]) == "tolerations"
+    assert output(nodes["nodeAffinity"][0]["nodeAffinityJson"]) == "node_affinity"
+    container = package["deploymentSpec"]["executors"]["exec-index-part"]["container"]
+    assert container["image"] == "{{$.inputs.parameters['image']}}"
+    assert container["args"][:2] == ["--function_to_execute", "index_part"]
+
+
 def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:
     inputs = documents[0]["root"]["dag"]["tasks"]["configure"]["inputs"]["parameters"]
-    assert {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name} == set(
-        Category().parameters()
-    )
+    checked = {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name}
+    assert checked == set(Category().parameters()) - {"compute_shards"}
     assert not documents[0]["root"]["dag"]["tasks"]["configure"].get("dependentTasks")
 
 

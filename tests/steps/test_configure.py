@@ -110,9 +110,8 @@ def test_training_in_float16_on_processors_is_refused_in_the_first_step(source: 
 def test_each_step_gets_what_it_reads_and_no_more(source: Path) -> None:
     category = Category.parse({"data": {"source": str(source)}, "backbone": {"name": "filterbank"}, "seed": 7})
     settings = step_settings(category)
-    assert settings["build_index"] == {
-        "compute": {"device": "auto", "engine": "auto", "precision": "float32", "batch_size": 8}
-    }
+    compute = {"device": "auto", "engine": "auto", "precision": "float32", "batch_size": 8}
+    assert settings["build_index"] == {"compute": {**compute, "shards": 1}}
     assert settings["export"] == {"export": category.export.model_dump(mode="json"), "tracking_uri": ""}
     assert settings["train"]["seed"] == settings["ingest"]["seed"] == 7
     # A training is the same in every comparison, and a Dataset the same for every size of the network's input.
@@ -191,3 +190,22 @@ def test_text_that_a_cluster_would_change_is_refused_there(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(BadInput, match=r"data_mask_suffix holds .*, which Kubeflow Pipelines does not hand on"):
         configure(changed, IMAGES)
+
+
+def test_the_shards_are_the_index_s_alone(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"0")
+    category = Category.parse(
+        {"compute": {"shards": 3}, "data": {"source": str(tmp_path)}, "backbone": {"name": "filterbank"}}
+    )
+    outputs = configure(category.parameters(), IMAGES)
+    assert [each["shard"] for each in outputs["shards"]] == [0, 1, 2]
+    assert all(each["compute"]["shards"] == 3 for each in outputs["shards"])
+    assert outputs["build_index_settings"]["compute"]["shards"] == 3
+    # In another number of shards the other steps come from KFP's cache.
+    for step in ("ingest", "train", "evaluate", "export"):
+        assert "'shards': 3" not in str(outputs[f"{step}_settings"])
+
+
+def test_a_method_that_is_not_fitted_in_parts_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"compute\.shards is 2, but padim computes its index in one task"):
+        Category.parse({"compute": {"shards": 2}, "method": {"name": "padim"}})

@@ -32,7 +32,7 @@ def run_configure(folder: Path, **values: Any) -> tuple[subprocess.CompletedProc
 
 @pytest.mark.parametrize("step", STEP_BY_NAME)
 def test_a_face_has_the_name_of_its_step(step: str) -> None:
-    face = getattr(importlib.import_module(f"vqi.steps.{step}.component"), step)
+    face = getattr(importlib.import_module(STEP_BY_NAME[step].face), step)
     assert face.python_func.__name__ == step
 
 

@@ -131,3 +131,19 @@ def test_the_plan_is_kept_in_mlflow_before_anything_runs(tmp_path: Path) -> None
         assert (category.tracking.uri, category.tracking.experiment) == (uri, "all")
     assert not set(comparison.read_trials()[0].parameters) & set(OF_THE_COMPARISON)
     assert Comparison.find(uri, "all", "another") is None
+
+
+def test_an_index_in_shards_is_refused_in_a_cluster_s_comparison() -> None:
+    """Its trials are of one DAG, which has one task for it."""
+    category = {**CAP, "backbone_name": "filterbank", "compute_shards": 4}
+    with pytest.raises(BadInput, match=r"compute_shards of cap is 4, and a comparison in a cluster has one task"):
+        plan_trials(
+            categories=json.dumps([category]),
+            methods="",
+            common="{}",
+            pool="any",
+            tracking_uri="",
+            experiment="e",
+            key="k",
+            name="n",
+        )

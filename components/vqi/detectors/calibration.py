@@ -75,6 +75,16 @@ class NormalScore(NamedTuple):
     map_median: float
 
 
+def possible_folds(groups: Sequence[str], folds: int = FOLDS) -> int:
+    """How many folds those groups make, `folds` at most. Raises BadInput where there are too few groups to leave any
+    out."""
+    count, distinct = len(groups), len(set(groups))
+    if distinct < 3:
+        shown = f"; there are {count}" if distinct == count else f" of different parts; {count} show {distinct}"
+        raise BadInput(f"Thresholds from refits need at least 3 normals{shown}.")
+    return min(folds, distinct)
+
+
 def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
     """The numbers of `groups`, the group of each image, in `folds`: whole groups, dealt at random from `seed`.
 
@@ -97,11 +107,7 @@ def cross_scores(
     `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
     """
-    count, distinct = embeddings.count, len(set(groups))
-    if distinct < 3:
-        shown = f"; there are {count}" if distinct == count else f" of different parts; {count} show {distinct}"
-        raise BadInput(f"Thresholds from refits need at least 3 normals{shown}.")
-    folds = min(folds, distinct)
+    count, folds = embeddings.count, possible_folds(groups, folds)
     results = [NormalScore(0.0, 0.0, 0.0)] * count
     for number, held_out in enumerate(folds_of(groups, folds, detector.seed), 1):
         left = sorted(set(range(count)) - set(held_out))

@@ -4,7 +4,7 @@ are the paper's."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 from vqi.detectors.backbones import Backbone
 from vqi.detectors.coreset import TimeBudget, greedy_k_center, random_projection
 from vqi.detectors.features import CommonGrid
-from vqi.detectors.interface import Detector, Scores
+from vqi.detectors.interface import Scores
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.nearest import nearest
+from vqi.detectors.parts import Coreset, FitsInParts
 from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
@@ -59,7 +60,7 @@ class _FitTime:
         self.short += cut
 
 
-class Patchcore(Detector):
+class Patchcore(FitsInParts):
     """Patches of normal images in a memory bank; a patch is as anomalous as it is far from its nearest item."""
 
     method: ClassVar[str] = "patchcore"
@@ -98,15 +99,7 @@ class Patchcore(Detector):
 
         Raises BadInput where there are fewer patches than neighbours.
         """
-        patches = images * self.grid[0] * self.grid[1]
-        target = min(round(patches * self.settings.coreset_ratio), self.settings.max_bank)
-        # Reweighting and map need that many items, whatever the ratio.
-        target = max(target, self._least)
-        if patches < target:
-            raise BadInput(
-                f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower "
-                "them or add normals."
-            )
+        patches, target = self._sizes(images)
         if self.build_time.parts < 1:  # a fit on its own
             self.begin_build()
         timing = _FitTime(self.build_time)
@@ -161,20 +154,86 @@ class Patchcore(Detector):
         seconds = timing.next_selection()
         if count >= len(patches):
             return patches.clone()
-        points = patches
-        if self._projects(patches.shape[1]):
-            generator = torch.Generator().manual_seed(self.seed)
-            points = patches @ random_projection(patches.shape[1], self.settings.projection, generator).to(
-                patches.device
-            )
-        chosen = greedy_k_center(points, count, seconds, at_least=self._least)
+        chosen = greedy_k_center(self._points(patches), count, seconds, at_least=self._least)
         timing.end_selection(cut=len(chosen) < count)
         return patches[chosen]
+
+    def fit_part(self, embeddings: Iterable[Tensor], images: int, all_images: int, folds: int = 1) -> list[Coreset]:
+        """Coresets of the patches of `images` of `all_images` normals, one for each PATCH_MEMORY of them.
+
+        Without refits each holds as many items as the bank will, which gives the bound of `vqi.detectors.parts`. With
+        refits, which small sets have, it holds OVERSAMPLING times its share: there are `folds` coresets a part.
+        """
+        patches, target = self._sizes(all_images)
+        coresets: list[Coreset] = []
+        for rows in self._held(embeddings):
+            share = target if folds == 1 else -(-OVERSAMPLING * target * len(rows) // patches)
+            coresets.append(self._covered(rows, min(max(share, self._least), len(rows))))
+        return coresets
+
+    def fit_union(self, coresets: Sequence[Coreset], images: int) -> dict[str, Tensor]:
+        """`memory_bank` of `images` normals, chosen from the coresets of all their parts; its notes say how far the
+        patches may lie from it."""
+        target = self._sizes(images)[1]
+        union = torch.cat([coreset.items for coreset in coresets])
+        bank = self._covered(union, min(target, len(union)))
+        distance = max(coreset.radius for coreset in coresets) + bank.radius
+        cut = f", cut by max_seconds at {len(bank.items)} of {target} items" if len(bank.items) < target else ""
+        self.build_notes.append(
+            f"memory bank: merged from {len(coresets)} coresets{cut}; no patch of the normals is farther than "
+            f"{distance:.4g} from it"
+        )
+        return {"memory_bank": bank.items}
+
+    def _sizes(self, images: int) -> tuple[int, int]:
+        """The patches of so many images, and the items of their bank. Raises BadInput where there are fewer patches
+        than neighbours."""
+        patches = images * self.grid[0] * self.grid[1]
+        # Reweighting and map need that many items, whatever the ratio.
+        target = max(min(round(patches * self.settings.coreset_ratio), self.settings.max_bank), self._least)
+        if patches < target:
+            raise BadInput(
+                f"The normals give {patches} patches, fewer than the {target} neighbours of method.settings; lower "
+                "them or add normals."
+            )
+        return patches, target
+
+    def _held(self, embeddings: Iterable[Tensor]) -> Iterator[Tensor]:
+        """All patches [n, C], PATCH_MEMORY at a time."""
+        rows: list[Tensor] = []
+        held = 0
+        for embedding in embeddings:
+            rows.append(embedding.reshape(-1, embedding.shape[-1]))
+            held += len(rows[-1])
+            if held * 4 * embedding.shape[-1] > PATCH_MEMORY:
+                yield torch.cat(rows)
+                rows, held = [], 0
+        if rows:
+            yield torch.cat(rows)
+
+    def _covered(self, patches: Tensor, count: int) -> Coreset:
+        """The greedy coreset of so many patches, and how far a patch can be from it where they were chosen, on the
+        projection if there is one."""
+        seconds, began = self.build_time.next_part(), time.monotonic()
+        points = self._points(patches)
+        chosen = greedy_k_center(points, count, seconds, at_least=self._least)
+        self.build_time.spend(time.monotonic() - began)
+        if len(chosen) == len(patches):
+            return Coreset(patches[chosen], 0.0)
+        return Coreset(patches[chosen], float(nearest(points, points[chosen])[0].max()))
 
     @property
     def _least(self) -> int:
         """The fewest items a bank can have."""
         return max(self.settings.neighbours, self.settings.map_neighbours)
+
+    def _points(self, patches: Tensor) -> Tensor:
+        """What the coreset is chosen on: the patches, or their projection where they are long."""
+        if not self._projects(patches.shape[1]):
+            return patches
+        generator = torch.Generator().manual_seed(self.seed)
+        projection = random_projection(patches.shape[1], self.settings.projection, generator)
+        return patches @ projection.to(patches.device)
 
     def _projects(self, channels: int) -> bool:
         return 0 < self.settings.projection * WORTH_PROJECTING <= channels

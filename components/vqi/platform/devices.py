@@ -35,6 +35,9 @@ class Compute(Settings):
     )
     precision: Precision = Field("float32", description="of the network's forward pass")
     batch_size: int = Field(8, ge=1, le=4096, description="images a batch")
+    shards: int = Field(
+        1, ge=1, le=100, description="parallel tasks that compute the index, each of a part of the normals (patchcore)"
+    )
 
     @field_validator("device")
     @classmethod

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from vqi.placement import STEP_BY_NAME
 from vqi.platform.mounted_environment import read_mounted_environment
 
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         setattr(dsl, "component", lambda **_: lambda function: function)  # noqa: B010
 
     name = options.function_to_execute
-    face = getattr(importlib.import_module(f"vqi.steps.{name}.component"), name)
+    face = getattr(importlib.import_module(STEP_BY_NAME[name].face), name)
     Executor(executor_input=options.executor_input, function_to_execute=face).execute()
 
 

@@ -61,6 +61,7 @@ def ci(
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import upload
     from vqi_pipelines.commands.submit import overrides
+    from vqi_pipelines.compiling import pipeline_of
 
     if not (since or state or all_):
         raise BadInput("Say what is due: --since REVISION, --state FILE, both, or --all.")
@@ -80,16 +81,21 @@ def ci(
         report(f"{printable(name)}: {due[name] or 'unchanged'}")
     trained: list[Trained] = []
     if not dry_run and len(unchanged) < len(names):
-        compiled = load_package("train_category", package)
+        due_names = [name for name in names if due[name]]
+        compiled = {
+            pipeline: load_package(pipeline, package) for pipeline in {pipeline_of(chosen[name]) for name in due_names}
+        }
         server, kubernetes = connection.reach()
         server.health()
-        upload(server, compiled)
+        for each_package in compiled.values():
+            upload(server, each_package)
         going: deque[tuple[Trained, str]] = deque()
-        for name in [name for name in names if due[name]]:
+        for name in due_names:
             if len(going) >= at_once:
                 trained.append(_await_run(server, kubernetes, *going.popleft(), timeout, wanted))
             each = ci_summary.Trained(name, due[name])
-            if run_id := _start_run(server, kubernetes, compiled, chosen[name], experiment, each):
+            own = compiled[pipeline_of(chosen[name])]
+            if run_id := _start_run(server, kubernetes, own, chosen[name], experiment, each):
                 going.append((each, run_id))
             else:
                 trained.append(each)

@@ -57,6 +57,7 @@ def schedule(
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, upload
     from vqi_pipelines.commands.submit import overrides, preflight
+    from vqi_pipelines.compiling import pipeline_of
 
     if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
         raise BadInput("Give one of --category (with --cron), --list, --pause, --resume and --delete.")
@@ -80,7 +81,7 @@ def schedule(
         raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
     when = schedules.cron(cron)
     chosen = load_category(category, overrides(set_, pool))
-    compiled = load_package("train_category", package)
+    compiled = load_package(pipeline_of(chosen), package)
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:

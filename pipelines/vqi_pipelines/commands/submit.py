@@ -59,9 +59,10 @@ def submit(
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, start, upload
+    from vqi_pipelines.compiling import pipeline_of
 
     chosen = load_category(category, overrides(set_, pool))
-    compiled = load_package("train_category", package)
+    compiled = load_package(pipeline_of(chosen), package)
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:

@@ -31,7 +31,8 @@ class MethodSettings(Settings):
     images (textures, penalty images), '' where there is none. `tunes_on_normals`: whether the end of training computes
     something that scores depend on from normals (`Learner.finish`), which takes normals of its own: others than it
     learnt from, and others than set the threshold. Methods that read no pretrained network set `uses_backbone = False`:
-    what the configuration names as backbone is then neither needed nor loaded.
+    what the configuration names as backbone is then neither needed nor loaded. `fits_in_parts`: its Detector is a
+    `FitsInParts`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -45,6 +46,7 @@ class MethodSettings(Settings):
     extra_images: ClassVar[str] = ""
     tunes_on_normals: ClassVar[bool] = False
     uses_backbone: ClassVar[bool] = True
+    fits_in_parts: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ class PatchcoreSettings(MethodSettings):
     detector: ClassVar[str] = "vqi.detectors.patchcore:Patchcore"
     summary: ClassVar[str] = "a memory bank of normal patches"
     paper: ClassVar[str] = 'Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265'
+    fits_in_parts: ClassVar[bool] = True
 
     coreset_ratio: float = Field(
         0.01,

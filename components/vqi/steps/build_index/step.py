@@ -3,91 +3,168 @@ from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+
+from torch import Tensor
 
 from vqi.batches.scoring import TensorBatches
+from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.splits import CalibrationKind
 from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
 from vqi.detectors.compute import to_device
+from vqi.detectors.interface import Detector
+from vqi.detectors.part_storage import load_parts, save_part
+from vqi.detectors.parts import (
+    FitsInParts,
+    bounds_of_shards,
+    cross_scores_of_parts,
+    fit_shard,
+    folds_by_normal,
+)
 from vqi.detectors.storage import load_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
 from vqi.platform.logs import logger
-from vqi.steps.build_index.settings import StepSettings
-from vqi.training.record import read_network_notes
+from vqi.steps.build_index.settings import PartSettings, StepSettings
+from vqi.training.record import NetworkNotes, read_network_notes
 
 log = logger(__name__)
 
 
-def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: Path) -> None:
+@dataclass(frozen=True)
+class _Normals:
+    """What an index is built from: the opened Dataset, the network and its notes, and which normals do what."""
+
+    data: Dataset
+    notes: NetworkNotes
+    detector: Detector
+    fitted: list[Sample]
+    held_out: list[Sample]
+    promised: bool
+    batch_size: int
+
+    @staticmethod
+    def of(settings: StepSettings, dataset: Path, network: Path) -> _Normals:
+        """Raises BadInput where the network was trained on another Dataset."""
+        data, compute = Dataset(dataset), settings.compute
+        notes = read_network_notes(network)
+        if notes.dataset_fingerprint != data.manifest.fingerprint:
+            raise BadInput(
+                f"The network {network} was trained on another Dataset than {dataset}; run train on this one."
+            )
+        normals = data.samples("train", "good")
+        fitted = [sample for sample in normals if sample.path not in notes.held_out]
+        held_out = data.samples("calibration", "good") or [s for s in normals if s.path in notes.held_out]
+        # A part that another photograph of was learnt from does not score as a new one would.
+        learnt = {s.group_key for s in data.samples(("train", "labelled")) if s.path not in notes.held_out}
+        unseen = [sample for sample in held_out if sample.group_key not in learnt]
+        if len(unseen) < len(held_out):
+            log.warning(
+                f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold "
+                f"show parts that were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
+            )
+        detector = to_device(load_network(network), compute)
+        return _Normals(data, notes, detector, fitted, unseen or held_out, bool(unseen), compute.batch_size)
+
+    def batches(self, samples: Sequence[Sample]) -> TensorBatches:
+        return TensorBatches(self.data, samples, self.notes.geometry, self.batch_size)
+
+    def images(self, numbers: Sequence[int]) -> TensorBatches:
+        return self.batches([self.fitted[number] for number in numbers])
+
+    def embedded(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        return self.detector.embedded(self.images(numbers))
+
+    @property
+    def groups(self) -> list[str]:
+        return [sample.group_key for sample in self.fitted]
+
+    @property
+    def fold_of(self) -> list[int]:
+        """The fold that each normal is left out with, 0 for all where others are held out."""
+        return [0] * len(self.fitted) if self.held_out else folds_by_normal(self.groups, self.detector.seed)
+
+
+def index_part(settings: PartSettings, *, dataset: Path, network: Path, part: Path) -> None:
+    """Write what stands for the normals of one of `compute.shards` shards: coresets, one for each fold that refits for
+    the threshold will leave out. Raises BadInput as `build_index` does."""
+    normals, shard, shards = _Normals.of(settings, dataset, network), settings.shard, settings.compute.shards
+    first, end = bounds_of_shards(len(normals.fitted), shards)[shard]
+    log.info(f"shard {shard + 1} of {shards}: normals {first + 1} to {end} of {len(normals.fitted)}")
+    detector, fold_of = cast(FitsInParts, normals.detector), normals.fold_of
+    detector.begin_build(max(fold_of, default=0) + 1)
+    coresets = fit_shard(detector, normals.embedded, range(first, end), fold_of)
+    with whole_folder(part) as folder:
+        save_part(
+            folder,
+            coresets,
+            shard=shard,
+            shards=shards,
+            fingerprint=normals.data.manifest.fingerprint,
+            network=Path(network),
+        )
+
+
+def build_index(
+    settings: StepSettings, *, dataset: Path, network: Path, index: Path, parts: Sequence[Path] = ()
+) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
     refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
     trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
-    score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
-    Dataset, or there are too few normals.
+    score names its group: what is promised counts groups. With `parts`, which `index_part` wrote, one a shard, the
+    index and those of refits are fitted to what stands for the normals. Raises BadInput where the network was trained
+    on another Dataset, there are too few normals, or the parts are not those of this Dataset and network.
     """
-    data, compute = Dataset(dataset), settings.compute
-    notes = read_network_notes(network)
-    if notes.dataset_fingerprint != data.manifest.fingerprint:
-        raise BadInput(f"The network {network} was trained on another Dataset than {dataset}; run train on this one.")
-    geometry = notes.geometry
-    detector = to_device(load_network(network), compute)
-    held_out_paths = notes.held_out
-    normals = [sample for sample in data.samples("train", "good") if sample.path not in held_out_paths]
-
-    def batches(numbers: Sequence[int]) -> TensorBatches:
-        return TensorBatches(data, [normals[number] for number in numbers], geometry, compute.batch_size)
-
-    held_out = data.samples("calibration", "good") or [
-        s for s in data.samples("train", "good") if s.path in held_out_paths
-    ]
-    # A part that another photograph of was learnt from does not score as a new one would.
-    learnt = {sample.group_key for sample in data.samples(("train", "labelled")) if sample.path not in held_out_paths}
-    unseen = [sample for sample in held_out if sample.group_key not in learnt]
-    if len(unseen) < len(held_out):
-        log.warning(
-            f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold show "
-            "parts that "
-            f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
-        )
-    promised, held_out = bool(unseen), unseen or held_out
+    normals = _Normals.of(settings, dataset, network)
+    data, notes, detector, held_out = normals.data, normals.notes, normals.detector, normals.held_out
+    count = len(normals.fitted)
     # Features are worth keeping only where refits will ask for them again.
-    embeddings = Embeddings(
-        detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or notes.training else {})
+    kept: dict[str, int] = {"memory": 0} if held_out or notes.training else {}
+    embeddings = Embeddings(detector, normals.images, count, settings.compute.batch_size, **kept)
+    coresets = (
+        load_parts(
+            parts,
+            shards=settings.compute.shards,
+            fingerprint=data.manifest.fingerprint,
+            network=Path(network),
+            device=str(detector.device),
+        )
+        if parts
+        else []
     )
-    detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
-    detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
+    detector.begin_build(1 if held_out else 1 + min(FOLDS, count))
+    if coresets:
+        everything = [coreset for each in coresets for coreset in each]
+        detector.index = cast(FitsInParts, detector).fit_union(everything, count)
+    else:
+        detector.index = detector.fit(embeddings.of(range(count)), count)
     if held_out:
         folds, samples = None, held_out
-        scores = list(
-            scored(
-                detector,
-                detector.embedded(TensorBatches(data, held_out, geometry, compute.batch_size)),
-                detector.index,
-            )
-        )
+        scores = list(scored(detector, detector.embedded(normals.batches(held_out)), detector.index))
     elif notes.training and not detector.index:
-        folds, samples, scores = (
-            None,
-            normals,
-            list(scored(detector, embeddings.of(range(len(normals))), detector.index)),
-        )
+        folds, samples = None, normals.fitted
+        scores = list(scored(detector, embeddings.of(range(count)), detector.index))
+    elif coresets:
+        folds, samples = len(coresets), normals.fitted
+        scores = cross_scores_of_parts(cast(FitsInParts, detector), embeddings, coresets, normals.fold_of)
     else:
-        samples = normals
-        folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
-    kind: CalibrationKind = "split" if promised else "seen" if held_out or notes.training else "cross"
+        samples = normals.fitted
+        folds, scores = cross_scores(detector, embeddings, normals.groups)
+    kind: CalibrationKind = "split" if normals.promised else "seen" if held_out or notes.training else "cross"
     if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
         kind = "seen"
     images = tuple(
         CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
         for sample, score in zip(samples, scores, strict=True)
     )
-    parts = len({sample.group_key for sample in (*normals, *held_out)})
+    parts_count = len({sample.group_key for sample in (*normals.fitted, *held_out)})
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
-        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts, images=images))
+        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts_count, images=images))

@@ -55,6 +55,7 @@ def configure(
     train_max_steps: int,
     train_patience: int,
     train_processes: int,
+    compute_shards: int = 1,
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
     [
@@ -73,6 +74,7 @@ def configure(
         ("build_index_placement", dict),
         ("evaluate_placement", dict),
         ("export_placement", dict),
+        ("shards", list),
     ],
 ):
     """Check the whole form, and hand every other step its own settings and what it gets in a cluster (vqi.placement).

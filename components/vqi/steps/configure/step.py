@@ -50,8 +50,16 @@ def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, s
     }
     for step in CONFIGURABLE:
         outputs[f"{step}_placement"] = _placement_fields(step, placements[step], images)
+    # Each is the settings of a task, and a loop goes through them.
+    outputs["shards"] = part_settings(category)
     _report(category, placements)
     return outputs
+
+
+def part_settings(category: Category) -> list[dict[str, Any]]:
+    """What each of the tasks reads that compute the index side by side, as plain values."""
+    kind = importlib.import_module("vqi.steps.build_index.settings").PartSettings
+    return [settings.model_dump(mode="json") for settings in kind.of_shards(category)]
 
 
 def step_settings(category: Category) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@ of parameters of one run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,17 @@ def plan(categories: str, methods: str = "", common: str = "{}", pool: str = "an
             "make several comparisons."
         )
     return _mark(trials)
+
+
+def check_unsharded(trials: Sequence[Trial]) -> None:
+    """Raises BadInput for a trial whose index several tasks are to compute: the trials of a cluster's comparison are of
+    one DAG, which has one task for it."""
+    for trial in trials:
+        if trial.category.compute.shards > 1:
+            raise BadInput(
+                f"compute_shards of {trial.category.name} is {trial.category.compute.shards}, and a comparison in a "
+                "cluster has one task for each index; leave it at 1, or submit the category alone."
+            )
 
 
 def mark_trials(categories: list[Category]) -> list[Trial]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqi.platform.logs import logger
-from vqi.steps.plan_trials.planning import plan
+from vqi.steps.plan_trials.planning import check_unsharded, plan
 from vqi.tracking.comparisons import Comparison
 
 log = logger(__name__)
@@ -25,6 +25,7 @@ def plan_trials(
     Raises BadInput for what cannot be run or where no MLflow is named, RunFailed where it does not answer.
     """
     trials = plan(categories, methods, common, pool)
+    check_unsharded(trials)
     for trial in trials:
         log.info(f"trial {trial.mark}: {trial.category.name}, {trial.label}")
     comparison = Comparison.begin(tracking_uri, experiment, name, key)
