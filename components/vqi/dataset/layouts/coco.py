@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vqi.dataset.layouts.annotations import (
@@ -73,13 +74,13 @@ class COCO(LayoutReader):
                 metadata = tuple(
                     (key, str(value))
                     for key, value in image.items()
-                    if key not in ("id", "file_name", "width", "height", *_TEXTS)
+                    if key not in ("id", "file_name", "width", "height", "group", *_TEXTS)
                     and isinstance(value, (str, int, float))
                 )
                 size = stated_size(image.get("width"), image.get("height"))
                 photograph = annotated(path, shapes[_key(image.get("id"))], split, size, metadata)
                 moved += split == "train" and photograph.label == "defect"
-                photographs.append(photograph)
+                photographs.append(replace(photograph, group=_group(image)))
         twice((photograph.path for photograph in photographs), "The COCO files together")
         kept, notes = settled(photographs)
         rest = left_over(files, (photograph.path for photograph in kept), "no COCO file lists them")
@@ -109,6 +110,12 @@ def _entries(content: Any, key: str, export: str) -> list[Mapping[str, Any]]:
 
 def _categories(content: Any, export: str) -> dict[Any, str]:
     return {_key(entry.get("id")): str(entry.get("name", "")) for entry in _entries(content, "categories", export)}
+
+
+def _group(image: Mapping[str, Any]) -> str:
+    """The part that a photograph shows, where the file says so (`vqi convert` writes it)."""
+    group = image.get("group", "")
+    return group if isinstance(group, str) else ""
 
 
 def _key(value: Any) -> str:

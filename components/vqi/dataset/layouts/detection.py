@@ -44,7 +44,7 @@ def read_layout(
             f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such "
             "as '_mask'."
         )
-    wanted = _asked_for(options) if layout == AUTO else ""
+    wanted = _wanted_layout(options) if layout == AUTO else ""
     match, chosen, inner = _detected(files, layout, source_notes, wanted)
     files = inner.untouched()
     reader = layouts()[chosen]
@@ -64,7 +64,7 @@ def read_layout(
     return replace(reading, notes=every_note, top=files.top, layout=chosen)
 
 
-def _asked_for(options: Options) -> str:
+def _wanted_layout(options: Options) -> str:
     """The layout that what the category says of its source asks for, "" where it asks for none."""
     if options.good_class:
         return "one-class"

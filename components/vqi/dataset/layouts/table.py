@@ -35,7 +35,7 @@ _SPLITS: dict[str, LayoutSplit | None] = {
 }
 # Labels that name no type of defect.
 _DEFECTIVE = ("defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal", "fail", "reject")
-_ENDINGS = (".csv", ".jsonl", ".ndjson")
+_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
 
 class Table(LayoutReader):
@@ -64,7 +64,7 @@ class Table(LayoutReader):
 
 
 def _tables(files: SourceFiles) -> list[str]:
-    return [name for name in files.listing.others if "/" not in name and name.lower().endswith(_ENDINGS)]
+    return [name for name in files.listing.others if "/" not in name and name.lower().endswith(_SUFFIXES)]
 
 
 def _columns(files: SourceFiles, table: str) -> list[str]:
