@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_outputs_are_those_of_the_face_in_its_order_and_types(source: Path, pool
     outputs = configured(source, pool=pool)
     fields = get_type_hints(component.python_func)["return"].__annotations__
     assert list(outputs) == list(fields)
-    assert all(isinstance(value, fields[name]) for name, value in outputs.items())
+    assert all(isinstance(value, get_origin(fields[name]) or fields[name]) for name, value in outputs.items())
     json.dumps(outputs)
     # KFP cannot parse an empty quantity.
     placements = [value for name, value in outputs.items() if name.endswith("_placement")]

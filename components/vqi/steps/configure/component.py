@@ -74,7 +74,7 @@ def configure(
         ("build_index_placement", dict),
         ("evaluate_placement", dict),
         ("export_placement", dict),
-        ("shards", list),
+        ("shards", list[dict]),
     ],
 ):
     """Check the whole form, and hand every other step its own settings and what it gets in a cluster (vqi.placement).
