@@ -9,26 +9,31 @@ from pathlib import Path
 from vqi.batches.scoring import TensorBatches
 from vqi.dataset.reader import Dataset
 from vqi.dataset.splits import CalibrationKind
-from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
+from vqi.detectors.calibration import FOLDS, cross_scores, scored
 from vqi.detectors.compute import to_device
-from vqi.detectors.storage import load_network, save_index
+from vqi.detectors.embeddings import EMBEDDING_MEMORY, Embeddings
+from vqi.detectors.storage import load_network, read_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
 from vqi.platform.logs import logger
+from vqi.steps.build_index.features import features_key, kept_features
 from vqi.steps.build_index.settings import StepSettings
 from vqi.training.record import read_network_notes
 
 log = logger(__name__)
 
 
-def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: Path) -> None:
+def build_index(
+    settings: StepSettings, *, dataset: Path, network: Path, index: Path, features: Path | None = None
+) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
     refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
     trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
-    score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
+    score names its group: what is promised counts groups. A build that was killed resumes from what it left below
+    `features`. Raises BadInput where the network was trained on another
     Dataset, or there are too few normals.
     """
     data, compute = Dataset(dataset), settings.compute
@@ -56,38 +61,39 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
             f"were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
         )
     promised, held_out = bool(unseen), unseen or held_out
-    # Features are worth keeping only where refits will ask for them again.
-    embeddings = Embeddings(
-        detector, batches, len(normals), compute.batch_size, **({"memory": 0} if held_out or notes.training else {})
-    )
-    detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
-    detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
-    if held_out:
-        folds, samples = None, held_out
-        scores = list(
-            scored(
-                detector,
-                detector.embedded(TensorBatches(data, held_out, geometry, compute.batch_size)),
-                detector.index,
+    key = features_key(read_network(network), data.manifest.fingerprint, normals, compute)
+    with kept_features(features, key) as kept:
+        # In memory features are worth keeping only where refits will ask for them again.
+        memory = 0 if held_out or notes.training else EMBEDDING_MEMORY
+        embeddings = Embeddings(detector, batches, len(normals), compute.batch_size, memory, kept)
+        detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals)))
+        detector.index = detector.fit(embeddings.of(range(len(normals))), len(normals))
+        if held_out:
+            folds, samples = None, held_out
+            scores = list(
+                scored(
+                    detector,
+                    detector.embedded(TensorBatches(data, held_out, geometry, compute.batch_size)),
+                    detector.index,
+                )
             )
+        elif notes.training and not detector.index:
+            folds, samples, scores = (
+                None,
+                normals,
+                list(scored(detector, embeddings.of(range(len(normals))), detector.index)),
+            )
+        else:
+            samples = normals
+            folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
+        kind: CalibrationKind = "split" if promised else "seen" if held_out or notes.training else "cross"
+        if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
+            kind = "seen"
+        images = tuple(
+            CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
+            for sample, score in zip(samples, scores, strict=True)
         )
-    elif notes.training and not detector.index:
-        folds, samples, scores = (
-            None,
-            normals,
-            list(scored(detector, embeddings.of(range(len(normals))), detector.index)),
-        )
-    else:
-        samples = normals
-        folds, scores = cross_scores(detector, embeddings, [sample.group_key for sample in normals])
-    kind: CalibrationKind = "split" if promised else "seen" if held_out or notes.training else "cross"
-    if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
-        kind = "seen"
-    images = tuple(
-        CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
-        for sample, score in zip(samples, scores, strict=True)
-    )
-    parts = len({sample.group_key for sample in (*normals, *held_out)})
-    with whole_folder(index) as folder:
-        save_index(detector, folder, Path(network))
-        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts, images=images))
+        parts = len({sample.group_key for sample in (*normals, *held_out)})
+        with whole_folder(index) as folder:
+            save_index(detector, folder, Path(network))
+            write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts, images=images))
