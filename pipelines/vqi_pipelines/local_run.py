@@ -31,6 +31,7 @@ from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
+from vqi.steps.build_index.features import VARIABLE as FEATURES
 from vqi.steps.configure.step import part_settings
 from vqi.steps.reports import REPORTS, StepReport, read_step_report
 from vqi.steps.warm_client import FOLDER
@@ -113,6 +114,9 @@ def run_category(
     with ExitStack() as around:
         # The processes import while this one does.
         log = around.enter_context(open(run_dir / "run.log", "a"))
+        if runner == "subprocess" and not os.environ.get(FEATURES):
+            # Beside the runs, as checkpoints are.
+            variables[FEATURES] = str(out / "features")
         if runner == "subprocess" and not isolated:
             variables |= around.enter_context(warm_steps({**os.environ, **variables}, log))
         # In images MLflow's own are used, and `configure` asks there whether the server answers; a comparison was begun

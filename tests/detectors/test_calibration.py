@@ -2,7 +2,8 @@ import pytest
 import torch
 from normals import Batches, smooth_images
 
-from vqi.detectors.calibration import Embeddings, cross_scores, folds_of
+from vqi.detectors.calibration import cross_scores, folds_of
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput

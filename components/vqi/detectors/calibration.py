@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vqi.detectors.interface import Detector, ImageBatches
+from vqi.detectors.embeddings import Embeddings
+from vqi.detectors.interface import Detector
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi.platform.progress import Progress
 
 log = logger(__name__)
 
 FOLDS = 10
-# Embeddings kept between the refits, bytes; above it they are computed again for every fold.
-EMBEDDING_MEMORY = 2**30
-
-
-class Embeddings:
-    """The embeddings of any of `count` normals, in any order: kept where they fit into `memory` bytes, computed again
-    where they do not.
-
-    `normals(numbers)` gives the images of those numbers, in that order.
-    """
-
-    def __init__(
-        self,
-        detector: Detector,
-        normals: Callable[[Sequence[int]], ImageBatches],
-        count: int,
-        batch_size: int,
-        memory: int = EMBEDDING_MEMORY,
-    ) -> None:
-        self.detector, self.normals, self.count, self.batch_size, self.memory = (
-            detector,
-            normals,
-            count,
-            batch_size,
-            memory,
-        )
-        self.kept: Tensor | None = None
-
-    def of(self, numbers: Sequence[int]) -> Iterator[Tensor]:
-        """The embeddings of those images, in batches."""
-        if self.kept is None and self.count:
-            self._keep()
-        if self.kept is None:
-            yield from self.detector.embedded(self.normals(numbers))
-        else:
-            for start in range(0, len(numbers), self.batch_size):
-                yield self.kept[list(numbers[start : start + self.batch_size])]
-
-    def _keep(self) -> None:
-        first = next(iter(self.detector.embedded(self.normals([0]))))
-        if first.numel() * first.element_size() * self.count > self.memory:
-            return
-        kept = torch.empty(self.count, *first.shape[1:], device=first.device)
-        progress, filled = Progress("features of normals", self.count), 0
-        for batch in self.detector.embedded(self.normals(range(self.count))):
-            kept[filled : filled + len(batch)] = batch
-            filled += len(batch)
-            progress.advance(len(batch))
-        self.kept = kept
 
 
 class NormalScore(NamedTuple):
