@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vqi.detectors.engine_record import GRAPH, GRAPH_FILES, EngineRecord
+from vqi.detectors.graph_split import FEATURE, split_model
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.learner import TrainedDetector
 from vqi.platform.devices import Compute, Precision, bfloat16_instructions, torch_device
@@ -52,12 +53,27 @@ class NetworkGraph(nn.Module):
         super().__init__()
         self.detector, self.embeds = detector, embeds(detector)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """float32 [N, 3, H, W] -> embeddings, or scores [N] and maps [N, H, W]."""
         if self.embeds:
             return self.detector.embed(images)
         scores = self.detector.score(self.detector.embed(images), {})
         return scores.image, scores.map
+
+
+class NamedFeatures(nn.Module):
+    """A network that gives embeddings, and the backbone's feature maps after them: where its graph is split."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: list[Tensor] = []
+        hook = self.detector.backbone.register_forward_hook(lambda *call: features.extend(call[2].values()))
+        embedding = self.detector.embed(images)
+        hook.remove()
+        return embedding, *features
 
 
 class Engine:
@@ -69,7 +85,7 @@ class Engine:
 
     def __init__(self, graph: Path, precision: Precision, embeds: bool, streams: int = 0) -> None:
         self.graph, self.precision, self.embeds, self.streams = graph, precision, embeds, streams
-        self._queue: Any = None
+        self._stages: list[Any] = []
 
     def embedding(self, images: Tensor) -> Tensor:
         """float32 [N, 3, H, W] -> embeddings [N, ...]."""
@@ -91,15 +107,18 @@ class Engine:
 
     def _run(self, images: Tensor) -> tuple[Tensor, ...]:
         self._open(tuple(images.shape[2:]))
-        results = [np.empty((len(images), *shape[1:]), dtype=np.float32) for shape in self._shapes]
-        inputs = images.contiguous()
-        for number in range(len(inputs)):
-            self._queue.start_async({0: inputs[number : number + 1].numpy()}, userdata=(results, number))
-        self._queue.wait_all()
-        return tuple(torch.from_numpy(values) for values in results)
+        values = [images.contiguous().numpy()]
+        for queue, shapes in self._stages:
+            results = [np.empty((len(images), *shape[1:]), dtype=np.float32) for shape in shapes]
+            for number in range(len(images)):
+                inputs = {position: value[number : number + 1] for position, value in enumerate(values)}
+                queue.start_async(inputs, userdata=(results, number))
+            queue.wait_all()
+            values = results
+        return tuple(torch.from_numpy(value) for value in values)
 
     def _open(self, size: tuple[int, ...]) -> None:
-        if self._queue is not None:
+        if self._stages:
             return
         import openvino
 
@@ -107,10 +126,15 @@ class Engine:
         model.reshape([1, 3, *size])
         threads = thread_limit() or available_cpus()
         streams = max(1, min(self.streams or threads, threads))
-        compiled = compile_graph(model, self.precision, INFERENCE_NUM_THREADS=threads, NUM_STREAMS=streams)
-        self._shapes = [tuple(output.shape) for output in compiled.outputs]
-        self._queue = openvino.AsyncInferQueue(compiled, streams)
-        self._queue.set_callback(_keep)
+        # What is computed of the backbone's features is float32 always.
+        parts = [(model, self.precision)]
+        if self.precision != "float32":
+            parts = list(zip(split_model(model), (self.precision, "float32"), strict=True))
+        for part, precision in parts:
+            compiled = compile_graph(part, precision, INFERENCE_NUM_THREADS=threads, NUM_STREAMS=streams)
+            queue = openvino.AsyncInferQueue(compiled, streams)
+            queue.set_callback(_keep)
+            self._stages.append((queue, [tuple(output.shape) for output in compiled.outputs]))
 
 
 def _keep(request: openvino.InferRequest, position: tuple[list[np.ndarray], int]) -> None:
@@ -217,6 +241,7 @@ def convert(detector: Detector, input_size: tuple[int, int]) -> openvino.Model:
     Not by openvino.convert_model: it reports usage over the network. Names are those of the position in the graph, so
     that the same network gives the same file.
     """
+    import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -225,18 +250,21 @@ def convert(detector: Detector, input_size: tuple[int, int]) -> openvino.Model:
     front_end = manager.load_by_framework("pytorch")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer announces its successor, and each size that becomes a constant
-        decoder = TorchScriptPythonDecoder(
-            NetworkGraph(detector).eval(), example_input=(torch.zeros(1, 3, *input_size),)
-        )
+        traced = NamedFeatures(detector) if embeds(detector) else NetworkGraph(detector)
+        decoder = TorchScriptPythonDecoder(traced.eval(), example_input=(torch.zeros(1, 3, *input_size),))
         model = front_end.convert(front_end.load(decoder))
     model.reshape([-1, 3, *input_size])
+    names = outputs(detector)
+    features = [output.get_node().input_value(0) for output in model.outputs[len(names) :]]
+    model = openvino.Model(model.outputs[: len(names)], [entry.get_node() for entry in model.inputs], detector.method)
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{number}")
-        for output in node.outputs():
-            output.set_names(set())
+        for value in node.outputs():
+            value.set_names(set())
+    for number, value in enumerate(features):
+        value.set_names({f"{FEATURE}{number}"})
     model.inputs[0].set_names({"images"})
     model.inputs[0].get_node().set_friendly_name("images")
-    for name, output in zip(outputs(detector), model.outputs, strict=True):
+    for name, output in zip(names, model.outputs, strict=True):
         output.set_names({name})
-    model.set_friendly_name(detector.method)
     return model

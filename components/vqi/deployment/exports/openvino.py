@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vqi.deployment.exports.export_format import ExportFormat, Infer, Note
-from vqi.deployment.exports.openvino_graph import precision_of, split_model, with_network
+from vqi.deployment.exports.openvino_graph import precision_of, with_network
+from vqi.detectors.graph_split import split_model
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 
@@ -87,7 +88,7 @@ class OpenVino(ExportFormat):
 
 
 class OpenVinoGraph:
-    """One loaded graph, or its `network` and what scores its embeddings. Keeps the arrays of the index, whose own
+    """One loaded graph, or its `network` and what scores its features. Keeps the arrays of the index, whose own
     memory the request reads."""
 
     def __init__(
@@ -100,6 +101,7 @@ class OpenVinoGraph:
 
         self._request, self._index, self._tensor = request, dict(index), openvino.Tensor
         self._network = network
+        self._features = [output.get_any_name() for output in network.model_outputs] if network else []
         for name, value in self._index.items():
             request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
 
@@ -109,7 +111,8 @@ class OpenVinoGraph:
         first.set_tensor("images", self._tensor(images, shared_memory=True))
         first.infer()
         if self._network:
-            self._request.set_tensor("embedding", self._network.get_output_tensor())
+            for name in self._features:
+                self._request.set_tensor(name, self._network.get_tensor(name))
             self._request.infer()
         # Copies: the next call writes over these.
         return self._request.get_tensor("score").data.copy(), self._request.get_tensor("map").data.copy()
