@@ -26,10 +26,10 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
-    refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
-    trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
-    score names its group: what is promised counts groups. Raises BadInput where the network was trained on another
-    Dataset, or there are too few normals.
+    folds: each train normal scored by an index that no photograph of its part is in (`Detector.leave_out`). Where the
+    network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
+    promise nothing. Each score names its group: what is promised counts groups. Raises BadInput where the network was
+    trained on another Dataset, or there are too few normals.
     """
     data, compute = Dataset(dataset), settings.compute
     notes = read_network_notes(network)
@@ -87,7 +87,10 @@ def build_index(settings: StepSettings, *, dataset: Path, network: Path, index: 
         CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
         for sample, score in zip(samples, scores, strict=True)
     )
+    indices = detector.leave_out_kind if folds else None
     parts = len({sample.group_key for sample in (*normals, *held_out)})
     with whole_folder(index) as folder:
         save_index(detector, folder, Path(network))
-        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts, images=images))
+        write_calibration(
+            folder, CalibrationRecord(kind=kind, folds=folds, indices=indices, parts=parts, images=images)
+        )
