@@ -52,18 +52,18 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
 def cross_scores(
     detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS
 ) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index that no normal of its group is in (k-fold refits), and the number of folds
-    used.
+    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.leave_out`), and the
+    number of folds used.
 
     `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
     """
     count, folds = embeddings.count, possible_folds(groups, folds)
     results = [NormalScore(0.0, 0.0, 0.0)] * count
-    for number, held_out in enumerate(folds_of(groups, folds, detector.seed), 1):
-        left = sorted(set(range(count)) - set(held_out))
-        log.info(f"calibration: refit {number} of {folds} on {len(left)} normals")
-        index = detector.fit(embeddings.of(left), len(left))
+    held_out_folds = folds_of(groups, folds, detector.seed)
+    indices = detector.leave_out(embeddings.of, held_out_folds)
+    for number, (held_out, index) in enumerate(zip(held_out_folds, indices, strict=True), 1):
+        log.info(f"calibration: {len(held_out)} normals by index {number} of {folds}, which they are not in")
         scores = scored(detector, embeddings.of(held_out), index)
         for position, score in zip(held_out, scores, strict=True):
             results[position] = score

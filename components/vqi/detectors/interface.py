@@ -8,11 +8,13 @@ MLflow.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from vqi.detectors.settings.fields import LeaveOutKind
 
 if TYPE_CHECKING:
     from vqi.detectors.engine import Engine
@@ -84,6 +86,22 @@ class Detector(nn.Module, ABC):
         What limits the time of a build is shared among them; `build_notes` begin anew.
         """
         self.build_notes = []
+
+    @property
+    def leave_out_kind(self) -> LeaveOutKind:
+        """How `leave_out` makes its indices."""
+        return "refits"
+
+    def leave_out(
+        self, embeddings: Callable[[Sequence[int]], Iterable[Tensor]], folds: Sequence[Sequence[int]]
+    ) -> Iterator[dict[str, Tensor]]:
+        """For each of `folds`, which hold all normals' numbers, an index like `self.index` that none of the fold is in.
+
+        `embeddings(numbers)` gives those normals' embeddings in batches. Here: a fit of all others.
+        """
+        for held_out in folds:
+            left = sorted(number for fold in folds if fold is not held_out for number in fold)
+            yield self.fit(embeddings(left), len(left))
 
     def build_index(self, normals: ImageBatches) -> None:
         """Build and keep the index of all `normals`, streaming."""

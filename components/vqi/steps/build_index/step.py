@@ -27,6 +27,7 @@ from vqi.detectors.parts import (
     fit_shard,
     folds_by_normal,
 )
+from vqi.detectors.settings.fields import LeaveOutKind
 from vqi.detectors.storage import load_network, read_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
@@ -125,9 +126,9 @@ def build_index(
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
-    refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
-    trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
-    score names its group: what is promised counts groups. With `parts`, which `index_part` wrote, one a shard, the
+    folds: each train normal scored by an index that no photograph of its part is in (`Detector.leave_out`). Where the
+    network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
+    promise nothing. Each score names its group: what is promised counts groups. With `parts`, which `index_part` wrote, one a shard, the
     index and those of refits are fitted to what stands for the normals. A build that was killed resumes from what it
     left below `features`. Raises BadInput where the network was trained on another Dataset, there are too few normals,
     or the parts are not those of this Dataset and network.
@@ -159,10 +160,15 @@ def build_index(
             CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
             for sample, score in zip(samples, scores, strict=True)
         )
+        indices: LeaveOutKind | None = None
+        if folds:
+            indices = "pools" if coresets else detector.leave_out_kind
         parts_count = len({sample.group_key for sample in (*normals.fitted, *held_out)})
         with whole_folder(index) as folder:
             save_index(detector, folder, Path(network))
-            write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts_count, images=images))
+            write_calibration(
+                folder, CalibrationRecord(kind=kind, folds=folds, indices=indices, parts=parts_count, images=images)
+            )
 
 
 def _fit(

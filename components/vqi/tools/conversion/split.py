@@ -42,7 +42,8 @@ def split_rows(rows: Sequence[Row], shares: Mapping[LayoutSplit, float], seed: i
         types = sorted({row.sample.defect for row in group if row.sample.label == "defect"})
         unlabelled = any(row.sample.label == "unknown" for row in group)
         by_type[types[0] if types else "unknown" if unlabelled else "good"].append(key)
-    tested = {name: shares[name] for name in ("validation", "test")}
+    later: tuple[LayoutSplit, ...] = ("validation", "test")
+    tested = {name: shares[name] for name in later}
     splits: dict[str, LayoutSplit] = {}
     for kind, keys in sorted(by_type.items()):
         if kind == "unknown":
@@ -52,7 +53,7 @@ def split_rows(rows: Sequence[Row], shares: Mapping[LayoutSplit, float], seed: i
             raise BadInput(
                 f"There are defects ({kind}), which are never trained on, and neither --val nor --test has a share."
             )
-        wanted = dict(shares) if kind == "good" else tested
+        wanted: Mapping[LayoutSplit, float] = shares if kind == "good" else tested
         order = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/split/{key}".encode()).digest())
         start = 0
         for name, count in _counts(len(order), wanted).items():
