@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # OpenVINO's words for our precisions.
 HINTS: Mapping[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
-# The largest difference from torch, as a share of torch's largest value. bfloat16 keeps 8 bits: the features of
-# ResNet-18 differ by up to 2.7 % in a single value, by .3 % in the mean.
+# The largest difference from torch, as a share of torch's largest value. bfloat16 keeps 8 bits: in one
+# run a single value of ResNet-18's features differed by 2.7 %.
 TOLERANCE: Mapping[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1}
 
 

@@ -128,10 +128,10 @@ def build_index(
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
     folds: each train normal scored by an index that no photograph of its part is in (`Detector.leave_out`). Where the
     network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
-    promise nothing. Each score names its group: what is promised counts groups. With `parts`, which `index_part` wrote, one a shard, the
-    index and those of refits are fitted to what stands for the normals. A build that was killed resumes from what it
-    left below `features`. Raises BadInput where the network was trained on another Dataset, there are too few normals,
-    or the parts are not those of this Dataset and network.
+    promise nothing. Each score names its group: what is promised counts groups. With `parts`, which `index_part` wrote,
+    one a shard, the index and those of folds are fitted to what stands for the normals. A build that was killed resumes
+    from what it left below `features`. Raises BadInput where the network was trained on another Dataset, there are too
+    few normals, or the parts are not those of this Dataset and network.
     """
     normals = _Normals.of(settings, dataset, network)
     data, notes, detector, held_out = normals.data, normals.notes, normals.detector, normals.held_out
