@@ -86,6 +86,25 @@ def test_boxes_and_ignored_regions_are_kept(tmp_path: Path, target: str) -> None
     assert any(row[3] == ((3, 5, 20, 30), (10, 12, 40, 33)) for row in found.values())
 
 
+def test_pycocotools_reads_what_is_written(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    folder = source(tmp_path, boxes=True, unknown=False)
+    convert(str(folder), tmp_path / "out", "coco")
+    manifest, _ = by_content(tmp_path / "dataset", folder)
+    dataset = Dataset(tmp_path / "dataset")
+    export = COCO(tmp_path / "out" / "instances_test.json")
+    names = {category["id"]: category["name"] for category in export.loadCats(export.getCatIds())}
+    outlines = {f"images/{s.path}": dataset.outlines(s) for s in manifest.samples if s.label == "defect"}
+    compared = 0
+    for image in export.loadImgs(export.getImgIds()):
+        for annotation in export.loadAnns(export.getAnnIds(image["id"])):
+            if annotation["segmentation"] and names[annotation["category_id"]] != "__ignore__":
+                assert np.array_equal(export.annToMask(annotation) > 0, outlines[image["file_name"]])
+                compared += 1
+    assert compared == 3
+
+
 def test_the_table_keeps_groups_and_metadata(tmp_path: Path) -> None:
     files = {f"{number}.png": photograph(number, SIDE) for number in range(6)}
     rows = [{"path": f"{n}.png", "label": "good", "group": f"g{n // 2}", "shift": f"s{n}"} for n in range(6)]

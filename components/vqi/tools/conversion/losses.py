@@ -59,7 +59,9 @@ def _losses(photographs: Sequence[Photograph], reading: Reading, target: Target,
             f"Types of defects are renamed, since folders of {target} cannot have their names: {examples(renamed)}."
         )
     if reading.saturation:
-        yield Loss(f"The saturation thresholds of sPRO, which {target} cannot hold: it is not measured.", True)
+        yield Loss(
+            f"The source has saturation thresholds of sPRO, which {target} cannot hold: it is not measured then.", True
+        )
 
 
 def folder_of(defect: str, target: Target) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vqi.dataset.layouts.interface import LayoutSplit
+from vqi.dataset.layouts.listing import counted
 from vqi.platform.errors import BadInput
 from vqi.tools.conversion.rows import Row
 
@@ -42,8 +43,7 @@ def split_rows(rows: Sequence[Row], shares: Mapping[LayoutSplit, float], seed: i
         types = sorted({row.sample.defect for row in group if row.sample.label == "defect"})
         unlabelled = any(row.sample.label == "unknown" for row in group)
         by_type[types[0] if types else "unknown" if unlabelled else "good"].append(key)
-    later: tuple[LayoutSplit, ...] = ("validation", "test")
-    tested = {name: shares[name] for name in later}
+    tested: dict[LayoutSplit, float] = {name: share for name, share in shares.items() if name != "train"}
     splits: dict[str, LayoutSplit] = {}
     for kind, keys in sorted(by_type.items()):
         if kind == "unknown":
@@ -71,7 +71,7 @@ def contents(rows: Sequence[Row]) -> list[str]:
         counts = Counter(row.sample.defect for row in rows if row.dealt == name)
         if counts:
             types = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
-            lines.append(f"{name}: {counts.total()} photographs ({types})")
+            lines.append(f"{name}: {counted(counts.total(), 'photograph')} ({types})")
     return lines
 
 

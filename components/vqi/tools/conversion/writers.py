@@ -115,10 +115,10 @@ def write_coco(dataset: Dataset, rows: Sequence[Row], folder: Path) -> Written:
         for left, top, right, bottom in sample.boxes:
             box = [left, top, right - left, bottom - top]
             annotations[split].append(_annotation(ids[sample.defect], position, [], box, box[2] * box[3]))
-    for held in images:
-        numbered = [{"id": number, **entry} for number, entry in enumerate(annotations[held], 1)]
-        content = {"images": images[held], "annotations": numbered, "categories": categories}
-        _write(folder, f"instances_{held}.json", json.dumps(content, ensure_ascii=False).encode())
+    for name, listed in images.items():
+        numbered = [{"id": number, **entry} for number, entry in enumerate(annotations[name], 1)]
+        content = {"images": listed, "annotations": numbered, "categories": categories}
+        _write(folder, f"instances_{name}.json", json.dumps(content, ensure_ascii=False).encode())
     return written
 
 
