@@ -101,7 +101,7 @@ class Patchcore(FitsInParts):
         pooled = [
             F.avg_pool2d(feature, kernel_size=3, stride=1, padding=1) for feature in self.backbone(images).values()
         ]
-        return self.common.concatenated(pooled).permute(0, 2, 3, 1)
+        return torch.cat(self.common.channels_last(pooled), dim=3)
 
     def fit(self, embeddings: Iterable[Tensor], images: int) -> dict[str, Tensor]:
         """The coreset of all patches (eq. 5, algorithm 1): `memory_bank`, float32 [M, C], in the order it was chosen.
