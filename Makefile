@@ -101,6 +101,11 @@ compile: setup  ## the packages for Kubeflow Pipelines
 guide: setup  ## docs/choosing-a-method.md from measurements on ../shared (DATA=, WEIGHTS= folders elsewhere; GUIDE=--again)
 	@$(BIN)/python tests/benchmarks/choosing_a_method.py $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(GUIDE)
 
+# SCALE='1000 10000 100000': processor time, wall time and memory of ingest, check, train and build_index for so many normals.
+SCALE ?= 1000 10000
+bench-scale: setup  ## how the steps grow with the number of normals, on rendered photographs (SCALE='1000 10000 100000')
+	@$(BIN)/python tests/benchmarks/scale.py --counts $(SCALE)
+
 # No part of `make test`: it takes anomalib, some 5 GB with its torch, and a quarter of an hour. ORACLE='--only dfm stfpm' asks about some methods.
 oracle: setup $(if $(ANOMALIB),,$(ORACLE_VENV)/.installed)  ## our methods against anomalib's own networks, same weights (ANOMALIB=python; DATA=, WEIGHTS=, ORACLE=)
 	@$(BIN)/python tests/oracle/against_anomalib.py --anomalib-python '$(or $(ANOMALIB),$(ORACLE_VENV)/bin/python)' \
@@ -157,4 +162,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

@@ -20,6 +20,7 @@ from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.ci import ci
 from vqi_pipelines.commands.compile import compile_command
+from vqi_pipelines.commands.convert import convert, split
 from vqi_pipelines.commands.demo import demo
 from vqi_pipelines.commands.distill import distill
 from vqi_pipelines.commands.export import export
@@ -79,7 +80,15 @@ def _print_error(error: VqiError, as_json: bool) -> None:
 
 # The commands by what a person wants to do; `vqi --help` shows them so.
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "Prepare": {"check": check, "categories": categories, "methods": methods, "preview": preview, "distill": distill},
+    "Prepare": {
+        "check": check,
+        "convert": convert,
+        "split": split,
+        "categories": categories,
+        "methods": methods,
+        "preview": preview,
+        "distill": distill,
+    },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
     "Use what was trained": {"predict": predict, "export": export},
     "Train in a cluster": {

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
 
-def local_pipeline(pipeline: GraphComponent, items: Sequence[Any] = ()) -> GraphComponent:
-    """A copy of `pipeline` whose tasks run once, with all that this machine has; `items` are what its loop goes
-    through, if it has one."""
+# kfp.local runs no command that does not name its executor.
+WARM_COMMAND = ["python3", "-m", "vqi.steps.warm_client", "kfp.dsl.executor_main"]
+
+
+def local_pipeline(pipeline: GraphComponent, items: Sequence[Any] = (), warm: bool = False) -> GraphComponent:
+    """A copy of `pipeline` whose tasks run once, with all that this machine has, and in `warm` processes; `items` are
+    what its loop goes through, if it has one."""
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
     spec = PipelineSpec()
@@ -25,6 +29,8 @@ def local_pipeline(pipeline: GraphComponent, items: Sequence[Any] = ()) -> Graph
     for executor in spec.deployment_spec["executors"].values():
         if "container" in executor and "resources" in executor["container"]:  # an importer has no container
             del executor["container"]["resources"]
+        if warm and "container" in executor:
+            executor["container"].update({"command": WARM_COMMAND})
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")

@@ -31,11 +31,14 @@ from vqi.platform.logs import variables_of_children
 from vqi.platform.printing import printable
 from vqi.platform.records import Items, Record
 from vqi.platform.system_errors import system_error
+from vqi.steps.build_index.features import VARIABLE as FEATURES
 from vqi.steps.configure.step import part_settings
 from vqi.steps.reports import REPORTS, StepReport, read_step_report
+from vqi.steps.warm_client import FOLDER
 from vqi.storage.weights import WeightsOrigin
 from vqi.tracking.runs import check_tracking
 from vqi_pipelines.docker_runner import check_engine, docker_runner, end_containers
+from vqi_pipelines.warm_steps import warm_steps
 
 Runner = Literal["subprocess", "docker"]
 
@@ -64,11 +67,16 @@ class Summary(Record):
 
 
 def run_category(
-    category: Category, out: Path, report: Callable[[str], None], runner: Runner = "subprocess"
+    category: Category,
+    out: Path,
+    report: Callable[[str], None],
+    runner: Runner = "subprocess",
+    isolated: bool = False,
 ) -> Summary:
     """Run the DAG of one category under a new folder of `out`; `report` gets each line that a person should see.
 
-    `runner` says what a step is: a process of this environment, or a container of its image.
+    `runner` says what a step is: a process of this environment, or a container of its image. Processes are forked from
+    one that has imported what steps need; an `isolated` one begins with nothing.
 
     Raises what the step that failed raised (BadInput, GateRefused, RunFailed), with its own sentence.
     """
@@ -102,21 +110,30 @@ def run_category(
     elif not own_checkpoints:
         # Beside the runs, not in one: a run that was interrupted is taken up by the next of the same category.
         parameters["train_checkpoints"] = str(out / "checkpoints")
-    # In images MLflow's own are used, and `configure` asks there whether the server answers; a comparison was begun
-    # at its address already.
-    if runner == "subprocess" and not category.tracking.comparison:
+    variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **variables_of_children()}
+    with ExitStack() as around:
+        # The processes import while this one does.
+        log = around.enter_context(open(run_dir / "run.log", "a"))
+        if runner == "subprocess" and not os.environ.get(FEATURES):
+            # Beside the runs, as checkpoints are.
+            variables[FEATURES] = str(out / "features")
+        if runner == "subprocess" and not isolated:
+            variables |= around.enter_context(warm_steps({**os.environ, **variables}, log))
+        # In images MLflow's own are used, and `configure` asks there whether the server answers; a comparison was begun
+        # at its address already.
+        if runner == "subprocess" and not category.tracking.comparison:
+            try:
+                check_tracking(str(parameters["tracking_uri"]), category.tracking.experiment)
+            except VqiError:
+                shutil.rmtree(run_dir, ignore_errors=True)
+                raise
+        write_json(run_dir / "parameters.json", parameters)
+        report(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
+        started = time.monotonic()
         try:
-            check_tracking(str(parameters["tracking_uri"]), category.tracking.experiment)
-        except VqiError:
-            shutil.rmtree(run_dir, ignore_errors=True)
-            raise
-    write_json(run_dir / "parameters.json", parameters)
-    report(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
-    started = time.monotonic()
-    try:
-        _run_pipeline(parameters, run_dir, reports, report, runner)
-    except RuntimeError as error:
-        raise _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
+            _run_pipeline(parameters, run_dir, variables, _Console(log, report), runner)
+        except RuntimeError as error:
+            raise _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
     # kfp takes a container that was gone before kfp could read its state for one that succeeded.
     states = [ended.state if (ended := read_step_report(reports, step)) else None for step in steps]
     if any(state != "succeeded" for state in states):
@@ -239,9 +256,8 @@ def _failure(reports: Path, run_dir: Path, steps: Sequence[str], reason: str) ->
 
 
 def _run_pipeline(
-    parameters: dict[str, Any], run_dir: Path, reports: Path, report: Callable[[str], None], runner: Runner
+    parameters: dict[str, Any], run_dir: Path, variables: dict[str, str], console: _Console, runner: Runner
 ) -> None:
-    variables = {REPORTS: str(reports), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **variables_of_children()}
     with ExitStack() as around, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import local
@@ -260,11 +276,12 @@ def _run_pipeline(
         artifacts = run_dir / "artifacts"
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
-        with open(run_dir / "run.log", "w") as log, redirect_stdout(_Console(log, report)):
-            category = Category.from_parameters(parameters)
-            pipeline = train_category_shards if category.compute.shards > 1 else train_category
-            known = inspect.signature(pipeline.pipeline_func).parameters
-            local_pipeline(pipeline, part_settings(category))(**{name: parameters[name] for name in known})
+        category = Category.from_parameters(parameters)
+        pipeline = train_category_shards if category.compute.shards > 1 else train_category
+        known = inspect.signature(pipeline.pipeline_func).parameters
+        values = {name: parameters[name] for name in known}
+        with redirect_stdout(console):
+            local_pipeline(pipeline, part_settings(category), warm=FOLDER in variables)(**values)
 
 
 @contextmanager

@@ -67,8 +67,11 @@ class AllRuns:
     exit_code: int
 
 
-def run_all(trials: Sequence[Trial], out: Path, report: Callable[[str], None], parallel: int = 1) -> AllRuns:
-    """Run the trials, `parallel` at a time, and compare them; `report` gets each line that a person should see.
+def run_all(
+    trials: Sequence[Trial], out: Path, report: Callable[[str], None], parallel: int = 1, isolated: bool = False
+) -> AllRuns:
+    """Run the trials, `parallel` at a time, and compare them; `report` gets each line that a person should see. Steps
+    are `isolated` as `run_category` says.
 
     A trial that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
     """
@@ -79,11 +82,12 @@ def run_all(trials: Sequence[Trial], out: Path, report: Callable[[str], None], p
     comparison = Comparison.begin(uri, tracking.experiment, f"run-all {folder.name}", folder.name)
     comparison.write_trials([trial.entry() for trial in trials])
     report(f"{len(trials)} runs, {parallel} at a time, in {out}")
+    options = ["--isolated"] if isolated else []
     with ThreadPoolExecutor(parallel) as workers:
         running = _Running()
         try:
             finished_trials = list(
-                workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, report), trials)
+                workers.map(lambda trial: _run_trial(trial, out, folder, comparison, running, report, options), trials)
             )
         except BaseException:
             running.stop()
@@ -149,7 +153,13 @@ class _Running:
 
 
 def _run_trial(
-    trial: Trial, out: Path, folder: Path, comparison: Comparison, running: _Running, report: Callable[[str], None]
+    trial: Trial,
+    out: Path,
+    folder: Path,
+    comparison: Comparison,
+    running: _Running,
+    report: Callable[[str], None],
+    options: Sequence[str],
 ) -> FinishedTrial:
     name = f"[{trial.mark}] {trial.category.name}, {trial.label}"
     try:
@@ -170,7 +180,21 @@ def _run_trial(
     write_whole(file, json.dumps(values, indent=2))  # JSON is YAML
     answer = file.with_suffix(".json")
     process = running.start(
-        [sys.executable, "-W", "ignore", "-c", RUN, "run", "--category", str(file), "--out", str(out), "--json"], answer
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            RUN,
+            "run",
+            "--category",
+            str(file),
+            "--out",
+            str(out),
+            "--json",
+            *options,
+        ],
+        answer,
     )
     if process is None:
         return FinishedTrial(trial, None, "it was not begun", 1)

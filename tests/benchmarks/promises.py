@@ -1,5 +1,5 @@
 """How many fresh good parts a run rejects, beside what it promises: `python tests/benchmarks/promises.py`, some minutes
-on one core.
+on one core. `promises_of_splits.py` asks the same of PatchCore's two kinds of calibration, on photographs.
 
 Rendered flanges in a loose fixture, every one photographed twice: at a light that differs by 5 %, moved by up to 1 %,
 saved as JPEG the second time. Each row is the mean of a few sets. `near` leaves it to ingest to see the copies, `named`

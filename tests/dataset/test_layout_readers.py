@@ -95,9 +95,10 @@ def cut(*masks: Any, **more: Any) -> Photograph:
 
 
 def test_ours_are_found_as_those_of_packages_are(install: Installing) -> None:
-    assert list(discover_layouts()) == ["folders", "mvtec"]
+    ours = list(discover_layouts())
+    assert {"coco", "folders", "mvtec", "table"} < set(ours)
     install(returning(*GOOD))
-    assert list(layouts()) == ["folders", "mvtec", "strange"]
+    assert list(layouts()) == sorted([*ours, "strange"])
     assert Category.parse({"data": {"layout": "strange"}}).data.layout == "strange"
     with pytest.raises(BadInput, match=r"data.layout is 'strnge'. Did you mean 'strange'\?"):
         Category.parse({"data": {"layout": "strnge"}})
@@ -249,8 +250,15 @@ def test_drawings_are_stored_as_masks(install: Installing, tmp_path: Path) -> No
         ("ignored.tif", "file"),
         ("5.png.box-ignore.png", "box"),
     ]
+    assert sample.boxes == ((20, 20, 32, 24),)
+    outlines, boxed = dataset.outlines(sample), dataset.boxed(sample)
     expected = np.zeros((32, 32), bool)
-    expected[4:10, 4:10] = expected[20:24, 20:] = True
+    expected[4:10, 4:10] = True
+    assert outlines is not None
+    assert boxed is not None
+    assert np.array_equal(outlines, expected)
+    assert np.array_equal(np.argwhere(boxed)[[0, -1]], [[20, 20], [23, 31]])
+    expected[20:24, 20:] = True
     mask, ignored = dataset.mask(sample), dataset.ignored(sample)
     assert mask is not None
     assert ignored is not None
@@ -263,8 +271,8 @@ def test_drawings_are_stored_as_masks(install: Installing, tmp_path: Path) -> No
     for note in (
         "The layout is strange: it is a test.",
         "The masks of 1 photograph are drawn from annotations.",
-        "The defects of 1 photograph are boxes (5.png): pixel metrics take all of a box as defect, and are lower than "
-        "for outlines.",
+        "The defects of 1 photograph are boxes (5.png): they say where a defect lies and not what shape it has, so "
+        "that no pixel metric counts what lies in a box, and box_recall says how many are found.",
         "1 drawing beyond the edge of the photograph cut off (5.png).",
     ):
         assert note in manifest.notes

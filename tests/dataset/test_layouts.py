@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from vqi.dataset.layouts import detection
-from vqi.dataset.layouts.interface import Photograph, Reading, SourceFiles
+from vqi.dataset.layouts.interface import Options, Photograph, Reading, SourceFiles
 from vqi.platform.errors import BadInput
 
 
 def read_layout(
     names: Iterable[str], layout: str, mask_suffix: str, source_name: str = "", source_notes: Sequence[str] = ()
 ) -> Reading:
-    """What is read of names alone: no file is opened."""
-    files = dict.fromkeys(names, Path("not opened"))
-    return detection.read_layout(SourceFiles(files, source_name), layout, mask_suffix, source_notes)
+    """What is read of names alone: every file is empty."""
+    files = dict.fromkeys(names, Path(os.devnull))
+    return detection.read_layout(SourceFiles(files, source_name), layout, Options(mask_suffix), source_notes)
 
 
 def by_path(reading: Reading) -> dict[str, Photograph]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vqi.dataset.manifest import FORMAT, MANIFEST, Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
 from vqi.dataset.masks import MaskMeaning
+from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -33,6 +34,8 @@ SAMPLES = st.lists(
         image=EXTENTS,
         masks=MASKS,
         group=TEXT,
+        boxes=st.lists(st.tuples(*[st.integers(0, 1 << 20)] * 4), max_size=2).map(tuple),
+        metadata=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
     ),
     max_size=4,
     unique_by=lambda sample: sample.path,
@@ -46,6 +49,9 @@ MEANINGS = st.builds(
     wide_scaled=st.booleans(),
     problem=TEXT,
 )
+SATURATIONS = st.builds(
+    Saturation, name=TEXT, value=st.integers(1, 255), threshold=st.floats(0.01, 1), relative=st.booleans()
+)
 SHARE = st.floats(0, 0.9)
 MANIFESTS = st.builds(
     Manifest,
@@ -57,6 +63,7 @@ MANIFESTS = st.builds(
     labelled_fraction=SHARE,
     mask_meaning=MEANINGS,
     copies_cross=st.booleans(),
+    saturation=st.lists(SATURATIONS, max_size=2).map(tuple),
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,

@@ -115,3 +115,17 @@ def test_blank_images_are_no_copies_of_each_other() -> None:
 
 def test_groups_join_pairs() -> None:
     assert groups([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]
+
+
+def test_in_a_large_set_copies_are_found_within_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many images as would be compared one with another, sorted into cells: the same copies."""
+    random = np.random.default_rng(0)
+    images = np.repeat(np.repeat(random.normal(120, 30, (600, 8, 8)), 4, axis=1), 4, axis=2).astype(np.float32)
+    copies = [(3, 500), (4, 501), (5, 502)]
+    images[500], images[501], images[502] = images[3] + 2, images[4][:, ::-1], images[5].T
+    images[510:540] = images[7]  # thirty-one of one, joined by thirty pairs
+    assert set(copies) < set(near_duplicates(images, np.ones(600)))
+    monkeypatch.setattr("vqi.dataset.near_duplicates.MOST_COMPARED", 100)
+    pairs = near_duplicates(images, np.ones(600))
+    assert set(copies) < set(pairs)
+    assert groups(pairs) == [[3, 500], [4, 501], [5, 502], [7, *range(510, 540)]]

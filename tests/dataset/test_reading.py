@@ -76,7 +76,7 @@ def test_the_fingerprint_is_of_content_and_roles_alone() -> None:
     ("spoil", "sentence"),
     [
         (lambda text: text.replace('"test"', '"train"', 1), "does not match its fingerprint"),
-        (lambda text: text.replace("vqi-dataset/2", "vqi-dataset/9"), "has format 'vqi-dataset/9'"),
+        (lambda text: text.replace("vqi-dataset/3", "vqi-dataset/9"), "has format 'vqi-dataset/9'"),
         (lambda text: text[:200], "is not a readable manifest"),
         (lambda text: "[]", "is not a readable manifest"),
         (lambda text: text.replace('"width"', '"breadth"', 1), "is not a readable manifest"),
@@ -91,6 +91,13 @@ def test_a_manifest_that_was_touched_is_refused(folder: Path, spoil: Callable[[s
     assert path.read_text(encoding="utf-8") != before
     with pytest.raises(BadInput, match=sentence):
         read_manifest(folder)
+
+
+def test_a_dataset_of_the_format_before_is_read(folder: Path) -> None:
+    path = folder / "manifest.json"
+    before = read_manifest(folder)
+    path.write_text(path.read_text(encoding="utf-8").replace("vqi-dataset/3", "vqi-dataset/2"), encoding="utf-8")
+    assert read_manifest(folder) == before
 
 
 def test_a_folder_without_a_manifest_is_not_a_dataset(tmp_path: Path) -> None:

@@ -100,6 +100,17 @@ def test_images_are_half_defects_of_the_test_split_spread_evenly() -> None:
     assert {s.split for s in chosen} == {"test"}
 
 
+def test_of_scored_photographs_those_that_decide_are_compared() -> None:
+    samples = [sample(i, "test", label) for label in ("good", "defect") for i in range(20)]
+    # Good ones score 0 to 1.9, defects 1 to 2.9; the threshold lies between.
+    scores = {s.path: int(s.path[-7:-4]) / 10 + (s.label == "defect") for s in samples}
+    chosen = parity_samples(samples, scores, 1.44)
+    assert [s.path[-7:-4] for s in chosen if s.label == "good"] == ["014", "015", "000"]
+    assert [s.path[-7:-4] for s in chosen if s.label == "defect"] == ["004", "005", "019"]
+    # Of another set than the scores are of: as without them, and as few.
+    assert len(parity_samples(samples, {"another.png": 1.0}, 1.44)) == 6
+
+
 def test_a_set_of_normals_alone_has_images_too() -> None:
     assert len(parity_samples([sample(i, "train", "good") for i in range(50)])) == 12
     assert len(parity_samples([sample(i, "train", "good") for i in range(3)])) == 3

@@ -2,7 +2,8 @@ import pytest
 import torch
 from normals import Batches, smooth_images
 
-from vqi.detectors.calibration import Embeddings, cross_scores, folds_of
+from vqi.detectors.calibration import cross_scores, folds_of
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput
@@ -68,6 +69,41 @@ def test_computed_again_gives_the_scores_of_those_kept():
         strict=True,
     ):
         assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_what_is_left_out_has_no_say_in_its_bank():
+    """Another normal in its place, however strange, leaves the bank it is compared with as it is: bit for bit."""
+    images = smooth_images(6)
+    strange = images.clone()
+    strange[2] = 1 - strange[2]
+    settings = {"coreset_ratio": 0.1}
+    banks = []
+    for shown in (images, strange):
+        detector = create("patchcore", settings, BackboneSettings(name="filterbank"), (64, 64))
+        normals = Embeddings(detector, lambda numbers, shown=shown: Batches(shown[list(numbers)], 2), 6, 2)
+        detector.index = detector.fit(normals.of(range(6)), 6)
+        banks.append([index["memory_bank"] for index in detector.leave_out(normals.of, [[0, 1], [2, 3], [4, 5]])])
+        assert {len(bank) for bank in banks[-1]} == {len(detector.index["memory_bank"])}
+    one, other = banks
+    assert torch.equal(one[1], other[1])
+    assert not torch.equal(one[0], other[0])
+
+
+def test_pools_that_hold_everything_are_refits_with_a_bank_of_full_size():
+    normals = embeddings(4)
+    detector = normals.detector
+    (bank, *_) = detector.leave_out(normals.of, [[1], [0, 2], [3]])
+    everything = torch.cat(list(normals.of([0, 2, 3]))).reshape(-1, bank["memory_bank"].shape[1])
+    assert torch.equal(bank["memory_bank"], everything)
+
+
+def test_refits_are_fits_of_all_others():
+    normals = embeddings(4)
+    detector = create(
+        "patchcore", {"coreset_ratio": 0.1, "calibration": "refits"}, BackboneSettings(name="filterbank"), (64, 64)
+    )
+    first, *_ = detector.leave_out(normals.of, [[1], [0, 2], [3]])
+    assert torch.equal(first["memory_bank"], detector.fit(normals.of([0, 2, 3]), 3)["memory_bank"])
 
 
 def test_too_few_normals_for_refits():

@@ -1,5 +1,6 @@
 import torch
 
+from vqi.detectors import coreset
 from vqi.detectors.coreset import greedy_k_center, random_projection
 
 
@@ -20,6 +21,19 @@ def test_the_selection_is_exactly_the_greedy_one():
     for seed in range(3):
         points = torch.randn(700, 12, generator=torch.Generator().manual_seed(seed)) + 50
         assert greedy_k_center(points, 120).tolist() == naive(points, 120)
+
+
+def test_the_selection_is_the_greedy_one_in_batches_and_tiles(monkeypatch):
+    """Clusters of unlike density, some far away: few picks are decided at once in one place, many in another."""
+    monkeypatch.setattr(coreset, "CANDIDATES", 40)
+    monkeypatch.setattr(coreset, "PICKS", 16)
+    monkeypatch.setattr(coreset, "TILE", 256)
+    for seed in range(4):
+        random = torch.Generator().manual_seed(seed)
+        spread = torch.tensor([0.2, 1.0, 5.0])[torch.randint(3, (900, 1), generator=random)]
+        centres = 20 * torch.randn(7, 6, generator=random)[torch.randint(7, (900,), generator=random)]
+        points = centres + spread * torch.randn(900, 6, generator=random)
+        assert greedy_k_center(points, 300).tolist() == naive(points, 300)
 
 
 def test_equal_points_are_never_chosen_twice():

@@ -199,7 +199,7 @@ def test_one_time_budget_is_shared_by_all_selections_of_a_build(monkeypatch, cap
 
     monkeypatch.setattr(patchcore, "time", clock)
     monkeypatch.setattr(patchcore, "greedy_k_center", spending)
-    settings = {"coreset_ratio": 0.2, "max_seconds": 6.0}
+    settings = {"coreset_ratio": 0.2, "max_seconds": 6.0, "calibration": "refits"}
     detector = create("patchcore", settings, RANDOM, (64, 64), seed=3)
     monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * 384 * 4)
     embeddings = list(detector.embedded(Batches(smooth_images(12))))
@@ -214,6 +214,27 @@ def test_one_time_budget_is_shared_by_all_selections_of_a_build(monkeypatch, cap
     detector.build_index(Batches(smooth_images(12)))
     assert sum(allowed[15:]) == pytest.approx(6.0)
     assert len(detector.build_notes) == 1
+
+
+def test_pools_take_half_of_the_time_budget(monkeypatch):
+    allowed = []
+
+    def cut(points, count, max_seconds=0.0, at_least=1):
+        allowed.append(max_seconds)
+        return greedy_k_center(points, max(at_least, count - 1))
+
+    monkeypatch.setattr(patchcore, "greedy_k_center", cut)
+    detector = create("patchcore", {"coreset_ratio": 0.1, "max_seconds": 600.0}, RANDOM, (64, 64))
+    embeddings = torch.cat(list(detector.embedded(Batches(smooth_images(6)))))
+    detector.begin_build(4)
+    detector.index = detector.fit([embeddings], 6)
+    banks = list(detector.leave_out(lambda numbers: [embeddings[list(numbers)]], [[0, 1], [2, 3], [4, 5]]))
+    assert len(banks) == 3
+    # The bank took next to nothing of its half: a sixth of all, and more where those before it left some.
+    assert allowed[0] == 300
+    assert allowed[1] == pytest.approx(100, abs=1)
+    assert min(allowed[2:]) > 99
+    assert "6 coresets for the threshold were cut short" in detector.build_notes[1]
 
 
 def test_a_build_without_a_time_budget_reports_nothing():

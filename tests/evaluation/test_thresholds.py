@@ -119,7 +119,7 @@ def test_refits_promise_no_more_than_they_can() -> None:
     threshold = calibrate(
         Calibration("cross", 10, ("x",) * 120, tuple(map(float, range(120))), (1.0,) * 120, (0.0,) * 120), 0.01
     )
-    assert "10 refits" in threshold.guarantee
+    assert "10 indices that were built without it" in threshold.guarantee
     assert "without an exact guarantee" in threshold.guarantee
     assert "at most" not in threshold.guarantee.lower()
 

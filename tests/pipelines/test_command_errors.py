@@ -43,7 +43,9 @@ def vqi(*arguments: str, cwd: Path, largest: int = 0) -> subprocess.CompletedPro
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
+    # Counting lines (COVERAGE=yes) would write a file of its own, over the limit as well.
+    unwanted = {"MLFLOW_TRACKING_URI"} | ({"COVERAGE_PROCESS_CONFIG"} if largest else set())
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted} | {
         "PYTHONDONTWRITEBYTECODE": "1"
     }
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]

@@ -55,6 +55,7 @@ print(tuple(backbone(torch.zeros(1, 3, 64, 64))["layer1"].shape))
 def test_parts_that_a_detector_names_stay_contiguous() -> None:
     class Named(torch.nn.Module):
         contiguous = ("flow",)
+        engine = None
 
         def __init__(self) -> None:
             super().__init__()

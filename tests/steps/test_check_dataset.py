@@ -120,3 +120,15 @@ def test_real_photographs_pass(photographs: Path, tmp_path: Path) -> None:
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["check_pass"]
     assert [finding["code"] for finding in verdict["findings"]] == []
+
+
+def test_what_ingest_looked_at_already_gives_the_same_verdict_and_page(source: Path, tmp_path: Path) -> None:
+    inspected: dict = {}
+    ingest(name="flanges", source=str(source), dataset=tmp_path / "dataset", inspected=inspected)
+    assert len(inspected) == 10
+    written = []
+    for known in (inspected, None):
+        files = {"page": tmp_path / "page.html", "verdict": tmp_path / "verdict.json"}
+        check_dataset(dataset=tmp_path / "dataset", geometry=Geometry(size=(96, 96)), inspected=known, **files)
+        written.append([file.read_bytes() for file in files.values()])
+    assert written[0] == written[1]

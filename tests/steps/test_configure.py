@@ -110,7 +110,7 @@ def test_training_in_float16_on_processors_is_refused_in_the_first_step(source: 
 def test_each_step_gets_what_it_reads_and_no_more(source: Path) -> None:
     category = Category.parse({"data": {"source": str(source)}, "backbone": {"name": "filterbank"}, "seed": 7})
     settings = step_settings(category)
-    compute = {"device": "auto", "precision": "float32", "batch_size": 8}
+    compute = {"device": "auto", "engine": "auto", "precision": "float32", "batch_size": 8}
     assert settings["build_index"] == {"compute": {**compute, "shards": 1}}
     assert settings["export"] == {"export": category.export.model_dump(mode="json"), "tracking_uri": ""}
     assert settings["train"]["seed"] == settings["ingest"]["seed"] == 7

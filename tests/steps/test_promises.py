@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vqi.dataset.splits import held_out, plan_calibration
-from vqi.detectors.calibration import Embeddings, cross_scores
+from vqi.detectors.calibration import cross_scores
 from vqi.detectors.efficient_ad import EfficientAd
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.interface import Detector, Scores
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings

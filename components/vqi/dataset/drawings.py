@@ -112,9 +112,9 @@ def draw_mask(drawings: Iterable[Drawing], width: int, height: int, owner: str) 
                 "mend the annotation, or bring the photograph it was drawn on."
             )
         if isinstance(drawing, Box):
-            # Whatever pixel the box touches; Pillow counts the last pixel in.
-            edges = (int(np.floor(left)), int(np.floor(top)), int(np.ceil(right)) - 1, int(np.ceil(bottom)) - 1)
-            pen.rectangle(edges, fill=1)
+            # Pillow counts the last pixel in.
+            first_x, first_y, past_x, past_y = pixel_box(drawing, width, height)
+            pen.rectangle((first_x, first_y, past_x - 1, past_y - 1), fill=1)
         else:
             points = [(float(x), float(y)) for x, y in _in_pixels(drawing, width, height)]
             if len(points) < 3:
@@ -125,6 +125,17 @@ def draw_mask(drawings: Iterable[Drawing], width: int, height: int, owner: str) 
     for run in runs:
         mask |= _from_runs(run, width, height, owner)
     return mask
+
+
+def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The pixels of a photograph that a box touches: left, top, and right and bottom past the last pixel."""
+    left, top, right, bottom = _bounds(box, width, height)
+    return (
+        max(int(np.floor(left)), 0),
+        max(int(np.floor(top)), 0),
+        min(int(np.ceil(right)), width),
+        min(int(np.ceil(bottom)), height),
+    )
 
 
 def reaches_beyond(drawing: Drawing, width: int, height: int) -> bool:

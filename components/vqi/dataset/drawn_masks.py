@@ -10,20 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vqi.dataset.drawings import Box, Drawing, draw_mask, reaches_beyond
+from vqi.dataset.drawings import Box, Drawing, draw_mask, pixel_box, reaches_beyond
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted, examples
-from vqi.dataset.manifest import MaskFile, MaskKind
+from vqi.dataset.manifest import MaskFile, MaskKind, PixelBox
 from vqi.dataset.shards import ShardWriter
 from vqi.platform.errors import BadInput
 
 
 @dataclass(frozen=True)
 class DrawnMasks:
-    """What was drawn for a photograph, and how many of its drawings reach beyond its edge."""
+    """What was drawn for a photograph, its defects that are boxes one by one, and how many of its drawings reach beyond
+    its edge."""
 
     masks: tuple[MaskFile, ...] = ()
     ignore: tuple[MaskFile, ...] = ()
+    boxes: tuple[PixelBox, ...] = ()
     beyond: int = 0
 
 
@@ -63,7 +65,8 @@ def store_drawn_masks(
                 content = _png(draw_mask(of_kind, width, height, owner))
                 digest = hashlib.sha256(content).hexdigest()
                 stored[role] += (MaskFile(path, digest, shards.add(path, content), kind),)
-    return DrawnMasks(stored["mask"], stored["ignore"], beyond)
+    boxes = tuple(pixel_box(item, width, height) for item in photograph.masks if isinstance(item, Box))
+    return DrawnMasks(stored["mask"], stored["ignore"], boxes, beyond)
 
 
 def drawn_notes(photographs: Mapping[str, DrawnMasks]) -> Iterator[str]:
@@ -75,8 +78,9 @@ def drawn_notes(photographs: Mapping[str, DrawnMasks]) -> Iterator[str]:
         yield f"The masks of {counted(len(masked), 'photograph')} are drawn from annotations."
     if boxed:
         yield (
-            f"The defects of {counted(len(boxed), 'photograph')} are boxes ({examples(boxed)}): pixel metrics take all "
-            "of a box as defect, and are lower than for outlines."
+            f"The defects of {counted(len(boxed), 'photograph')} are boxes ({examples(boxed)}): they say where a "
+            "defect lies and not what shape it has, so that no pixel metric counts what lies in a box, and box_recall "
+            "says how many are found."
         )
     if beyond:
         yield (

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from vqi.dataset.images import Decoding, decode_rgb
+from vqi.dataset.images import Decoding
+from vqi.dataset.inspection import ImageInspection, inspect_photograph
 from vqi.dataset.intake import Stored
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted
-from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
+from vqi.dataset.near_duplicates import groups, near_duplicates
 from vqi.dataset.splits import joined
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
@@ -40,16 +41,22 @@ def is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def near_copies(photographs: Sequence[Photograph], contents: Contents, decoding: Decoding) -> list[tuple[str, str]]:
+def near_copies(
+    photographs: Sequence[Photograph],
+    contents: Contents,
+    decoding: Decoding,
+    inspected: Callable[[Photograph, ImageInspection], None] = lambda photograph, image: None,
+) -> list[tuple[str, str]]:
     """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
-    check names it."""
+    check names it. `inspected` gets what each photograph is."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
-            image = decode_rgb(contents.of_photograph(photograph), photograph.path, decoding)
+            image, _ = inspect_photograph(contents.of_photograph(photograph), photograph.path, decoding)
         except BadInput:
             return None
-        return thumbnail(image), image.shape[1] / image.shape[0]
+        inspected(photograph, image)
+        return image.thumbnail, image.size[1] / image.size[0]
 
     with ThreadPoolExecutor(decoding_threads()) as pool:
         read_ones = list(tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs)))

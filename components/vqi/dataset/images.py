@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import struct
 import sys
 import warnings
@@ -70,6 +69,8 @@ _NEW_SUBFILE_TYPE = 254
 # What lies under transparent pixels is what an editor left there, of any colour: they become this grey, the middle of
 # the range.
 TRANSPARENT_GREY = 128
+# The chunks of a PNG that hold text, EXIF or XMP among it.
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
 
 
@@ -210,7 +211,7 @@ def decode_photograph(
             _stop_after(image, rows)
         upright = load_upright(image, name)
         if not upright.has_transparency_data:
-            return Photograph(np.asarray(upright.convert("RGB")))
+            return Photograph(np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB")))
         values = np.asarray(upright.convert("RGBA"))
         return _over_grey(values[..., :3], values[..., 3])
 
@@ -221,7 +222,8 @@ def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:
     _load(image)
     if image.mode == "F":
         raise BadInput(f"{name} holds floating-point values; save it with 8 or 16 bits a channel.")
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def load_wide(image: ImageFile.ImageFile, data: bytes | memoryview) -> np.ndarray:
@@ -409,9 +411,23 @@ def _stated_white(image: ImageFile.ImageFile, data: bytes | memoryview) -> int |
     return white if 255 <= white < 65535 else None
 
 
+def _may_hold_exif(png: bytes | memoryview) -> bool:
+    """Whether a chunk of a PNG may hold EXIF: one of its own, or a text by that name."""
+    at = 8
+    while at + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        if kind == b"IEND":
+            return False
+        start = bytes(png[at + 8 : at + 8 + min(length, 80)])
+        if kind == b"eXIf" or (kind in _TEXTS and start.startswith((b"Raw profile type", b"XML:com.adobe.xmp"))):
+            return True
+        at += 12 + length
+    return False
+
+
 def _orientation(image: ImageFile.ImageFile, data: bytes | memoryview, name: str) -> int:
     # Pillow decodes a whole PNG to look for EXIF behind the pixels; most have none at all.
-    if image.format == "PNG" and not re.search(rb"eXIf|Raw profile type|XML:com\.adobe\.xmp", data):
+    if image.format == "PNG" and not _may_hold_exif(data):
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))

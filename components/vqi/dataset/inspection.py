@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import count_pages, decode_photograph, stored_form
+from vqi.dataset.hatching import hatch
+from vqi.dataset.images import Decoding, count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
 from vqi.dataset.near_duplicates import thumbnail
@@ -85,31 +86,53 @@ class Inspection:
     mask: MaskInspection | None
 
 
-def inspect_samples(dataset: Dataset, geometry: Geometry, pictured: Collection[str]) -> list[Inspection]:
-    """Inspect every sample, in the manifest's order; those whose path is in `pictured` get a picture."""
+def inspect_samples(
+    dataset: Dataset, geometry: Geometry, pictured: Collection[str], known: Mapping[str, ImageInspection] | None = None
+) -> list[Inspection]:
+    """Inspect every sample, in the manifest's order; those whose path is in `pictured` get a picture. What is `known`
+    of a photograph, by its hash, is not looked at again."""
+    inspected = known or {}
     with ThreadPoolExecutor(decoding_threads()) as pool:
         inspections = pool.map(
-            lambda sample: _inspect_sample(dataset, sample, geometry, sample.path in pictured), dataset.manifest.samples
+            lambda sample: _inspect_sample(
+                dataset, sample, geometry, sample.path in pictured, inspected.get(sample.sha256)
+            ),
+            dataset.manifest.samples,
         )
         return list(tracked(inspections, "check: looking at images", len(dataset.manifest.samples)))
 
 
-def _inspect_sample(dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool) -> Inspection:
-    try:
-        content = _content(dataset, sample.image, sample.sha256, sample.path)
-        photograph = decode_photograph(content, sample.path, dataset.manifest.decoding)
-        grey, orientation = stored_form(content, sample.path)
-        pages = count_pages(io.BytesIO(content)) if sample.path.lower().endswith(_PAGED) else 1
-    except BadInput as error:
-        return Inspection(sample, str(error), None, None)
+def inspect_photograph(
+    content: bytes | memoryview, path: str, decoding: Decoding
+) -> tuple[ImageInspection, np.ndarray]:
+    """What a photograph is, without a picture, and its pixels, uint8 [H, W, 3]. Raises BadInput where it cannot be
+    decoded."""
+    photograph = decode_photograph(content, path, decoding)
+    grey, orientation = stored_form(content, path)
+    pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
     pixels = photograph.pixels
-    mask, inspected_mask = _mask(dataset, sample, pixels.shape[:2], geometry)
-    image = ImageInspection(
+    inspection = ImageInspection(
         pixels.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(pixels), None
     )
-    if pictured:
-        image = replace(image, picture=_picture(pixels, mask, geometry if image.holds(geometry) else None))
-    return Inspection(sample, None, image, inspected_mask)
+    return inspection, pixels
+
+
+def _inspect_sample(
+    dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool, known: ImageInspection | None
+) -> Inspection:
+    try:
+        content = _content(dataset, sample.image, sample.sha256, sample.path)
+        pixels = None
+        if known is None or pictured:
+            known, pixels = inspect_photograph(content, sample.path, dataset.manifest.decoding)
+    except BadInput as error:
+        return Inspection(sample, str(error), None, None)
+    mask, inspected_mask = _mask(dataset, sample, known.size, geometry)
+    if pictured and pixels is not None:
+        ignored = _ignored(dataset, sample)
+        drawn_on = pixels if ignored is None or ignored.shape != pixels.shape[:2] else hatch(pixels, ignored)
+        known = replace(known, picture=_picture(drawn_on, mask, geometry if known.holds(geometry) else None))
+    return Inspection(sample, None, known, inspected_mask)
 
 
 def _content(dataset: Dataset, extent: Extent, sha256: str | None, path: str) -> memoryview:
@@ -149,6 +172,14 @@ def _mask(
         pixels_seen=_count(mask[top:bottom, left:right]),
         pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
     )
+
+
+def _ignored(dataset: Dataset, sample: Sample) -> np.ndarray | None:
+    """What a picture hatches; None where nothing is ignored, or it cannot be read (`_mask` names it)."""
+    try:
+        return dataset.ignored(sample)
+    except BadInput:
+        return None
 
 
 def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:

@@ -125,8 +125,8 @@ def ignored_note(photographs: Sequence[Photograph]) -> str:
     if not paths:
         return ""
     return (
-        f"{counted(len(paths), 'photograph')} with regions to ignore ({examples(paths)}): the Dataset keeps them, and "
-        "pixel metrics count them as good where no mask marks them."
+        f"{counted(len(paths), 'photograph')} with regions to ignore ({examples(paths)}): no pixel metric counts what "
+        "lies in them, and pictures hatch them."
     )
 
 

@@ -10,10 +10,15 @@ from typing import Any, Literal, get_args
 
 from vqi.dataset.images import DEFAULT, Decoding
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning
+from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
 from vqi.platform.files import canonical_json
 
-FORMAT = "vqi-dataset/2"
+FORMAT = "vqi-dataset/3"
+# Formats without boxes, metadata and saturation, which are read as well.
+_OLDER = ("vqi-dataset/2",)
+# What a fingerprint is taken over begins with the first format that has it, so that one set has one fingerprint.
+_FINGERPRINT = "vqi-dataset/2"
 MANIFEST = "manifest.json"
 
 Split = Literal["train", "labelled", "calibration", "validation", "test"]
@@ -21,6 +26,8 @@ Label = Literal["good", "defect", "unknown"]
 # How a mask's values become defect: a mask file as the whole set's mask_meaning says; what ingest drew is white on
 # black. A box says where a defect lies and not what shape it has.
 MaskKind = Literal["file", "outline", "box"]
+# Left, top, right and bottom edge in pixels; right and bottom lie past the last pixel.
+PixelBox = tuple[int, int, int, int]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -59,7 +66,8 @@ class Sample:
     ("good" for normals; nested folders keep their slashes). `width` and `height` are pixels as read from the header,
     both 0 where the header could not be read. What any of the `masks` marks is defect. Photographs of one `group` show
     the same part or the same occasion, and never stand on both sides of a sample split; "" = a group of its own. What
-    any of `ignore` marks is neither defect nor good.
+    any of `ignore` marks is neither defect nor good. `boxes` are the defects that were drawn as boxes, one by one (the
+    mask of kind "box" holds them united). `metadata` are columns of the source that nothing here reads, (name, value).
     """
 
     path: str
@@ -73,6 +81,8 @@ class Sample:
     masks: tuple[MaskFile, ...] = ()
     group: str = ""
     ignore: tuple[MaskFile, ...] = ()
+    boxes: tuple[PixelBox, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
 
     @property
     def group_key(self) -> str:
@@ -87,6 +97,7 @@ class Manifest:
 
     `calibration_fraction` is the share of normals held out for thresholds; 0 means thresholds come from k-fold refits.
     `labelled_fraction` is the share of the source's test photographs that supervised methods learn from; 0 means none.
+    `saturation` are the rules of sPRO, where the source has any.
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
     `mask_meaning` how the values of masks become defect. `copies_cross`: photographs are so alike that copies of one
     part cannot be distinguished from like parts, and may lie on both sides of a split, so that no threshold from them
@@ -102,21 +113,24 @@ class Manifest:
     decoding: Decoding = DEFAULT
     mask_meaning: MaskMeaning = BLACK_BACKGROUND
     copies_cross: bool = False
+    saturation: tuple[Saturation, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the samples' content and roles, decoding and the meaning of masks, not over where they came
-        from: same content, same fingerprint."""
-        rows = sorted(
+        """SHA-256 over the samples' content and roles, decoding, the meaning of masks and their saturation, not over
+        where they came from, nor over metadata: same content, same fingerprint."""
+        rows: list[list[Any]] = sorted(
             [
                 *(s.path, s.sha256, s.split, s.label, s.defect, s.group, [mask.content_key for mask in s.masks]),
                 *([[mask.content_key for mask in s.ignore]] if s.ignore else []),
+                *([{"boxes": s.boxes}] if s.boxes else []),
             ]
             for s in self.samples
         )
-        return hashlib.sha256(
-            canonical_json([FORMAT, asdict(self.decoding), asdict(self.mask_meaning), rows])
-        ).hexdigest()
+        parts: list[Any] = [_FINGERPRINT, asdict(self.decoding), asdict(self.mask_meaning), rows]
+        if self.saturation:
+            parts.append([asdict(rule) for rule in self.saturation])
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def to_json(self) -> str:
         value = {
@@ -129,6 +143,7 @@ class Manifest:
             "decoding": asdict(self.decoding),
             "mask_meaning": asdict(self.mask_meaning),
             "copies_cross": self.copies_cross,
+            **({"saturation": [asdict(rule) for rule in self.saturation]} if self.saturation else {}),
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(_row(sample), ensure_ascii=False) for sample in self.samples)
@@ -144,7 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = Path(folder) / MANIFEST
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        if value.get("format") != FORMAT:
+        if value.get("format") not in (FORMAT, *_OLDER):
             raise BadInput(
                 f"{path} has format {value.get('format')!r}, this version reads {FORMAT!r}; run ingest again."
             )
@@ -162,6 +177,7 @@ def read_manifest(folder: Path) -> Manifest:
             decoding,
             MaskMeaning.from_dict(value["mask_meaning"]),
             bool(value["copies_cross"]),
+            tuple(map(Saturation.from_dict, value.get("saturation", []))),
         )
         matches = manifest.fingerprint == fingerprint
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -176,10 +192,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    """A sample as JSON values, without what most sets have none of: ignored regions, and masks that ingest drew."""
+    """A sample as JSON values, without what most sets have none of: ignored regions, boxes, metadata, and masks that
+    ingest drew."""
     row = asdict(sample)
-    if not row["ignore"]:
-        del row["ignore"]
+    for name in ("ignore", "boxes", "metadata"):
+        if not row[name]:
+            del row[name]
     for mask in (*row["masks"], *row.get("ignore", ())):
         if mask["kind"] == "file":
             del mask["kind"]
@@ -188,7 +206,10 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 def _sample(row: dict[str, Any]) -> Sample:
     masks, ignore = (tuple(map(_mask_file, row.get(name, []))) for name in ("masks", "ignore"))
-    sample = Sample(**{**row, "image": _extent(row["image"]), "masks": masks, "ignore": ignore})
+    boxes = tuple(_box(box) for box in row.get("boxes", []))
+    metadata = tuple((str(name), str(text)) for name, text in row.get("metadata", []))
+    parts = {"image": _extent(row["image"]), "masks": masks, "ignore": ignore, "boxes": boxes, "metadata": metadata}
+    sample = Sample(**{**row, **parts})
     if sample.split not in get_args(Split) or sample.label not in get_args(Label):
         raise ValueError(f"{sample.path!r} has split {sample.split!r} and label {sample.label!r}")
     return sample
@@ -199,6 +220,11 @@ def _mask_file(row: dict[str, Any]) -> MaskFile:
     if kind not in get_args(MaskKind):
         raise ValueError(f"the mask {row['path']!r} is of the kind {kind!r}")
     return MaskFile(str(row["path"]), str(row["sha256"]), _extent(row["extent"]), kind)
+
+
+def _box(box: list[Any]) -> PixelBox:
+    left, top, right, bottom = (int(edge) for edge in box)
+    return left, top, right, bottom
 
 
 def _extent(row: dict[str, Any]) -> Extent:

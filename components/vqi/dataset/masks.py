@@ -80,6 +80,14 @@ def values_met(data: bytes | memoryview, name: str, meaning: MaskMeaning) -> str
     return _named([value for value, _ in counts.most_common()], meaning)
 
 
+def painted_level(data: bytes | memoryview, name: str, meaning: MaskMeaning) -> int:
+    """The grey level that most of a mask's defect is painted with; 0 where it is a colour, or there is none."""
+    counts = _counted(_values(data, name, meaning.by_index, meaning.wide_scaled, None))
+    painted = [value for value, _ in counts.most_common() if value != meaning.background]
+    red, green, blue, alpha = painted[0] if painted else TRANSPARENT
+    return red if red == green == blue and alpha == 255 else 0
+
+
 def background_name(meaning: MaskMeaning) -> str:
     """The background in words: "0", "(120, 72, 32)", "transparent"."""
     return _name(meaning.background, meaning)

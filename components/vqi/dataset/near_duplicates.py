@@ -41,6 +41,10 @@ _LEAST_WEIGHT = 0.05
 # The local mean that patterns are taken from, pixels of a thumbnail.
 _WINDOW = 9
 _BLOCK = 1024
+# Above this many, pairs are looked for within cells of like images alone: an image is in the cells of the directions
+# that it is nearest to, out of one for every _PER_CELL images. Pairs whose cosine without a shift is above _LIKELY are
+# then compared as all are in a smaller set.
+MOST_COMPARED, _PER_CELL, _CELLS_EACH, _LIKELY = 20_000, 128, 3, 0.35
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -61,25 +65,105 @@ def near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> list[tuple[i
     patterns = _patterns(thumbnails)
     if not len(patterns):
         return []
-    upright, turned = _views(patterns)
-    total, plain = len(patterns), upright[0]
+    views = _Views(patterns)
+    forest = _Forest(len(patterns))
+    compare = _compare_all if len(patterns) <= MOST_COMPARED else _compare_cells
+    return compare(views, aspects, forest)
+
+
+def _compare_all(views: _Views, aspects: np.ndarray, forest: _Forest) -> list[tuple[int, int]]:
+    total = len(views.plain)
     progress = Progress("near copies: comparing images", total)
-    forest = _Forest(total)
     pairs: list[tuple[int, int]] = []
     for start in range(0, total, _BLOCK):
-        rows = plain[start : start + _BLOCK]
-        own = aspects[start : start + _BLOCK, None]
-        alike = np.zeros((len(rows), total - start), dtype=bool)
-        for views, ratio in ((upright, own / aspects[None, start:]), (turned, own * aspects[None, start:])):
-            best = rows @ views[0][start:].T
-            for view in views[1:]:
-                np.maximum(best, rows @ view[start:].T, out=best)
-            alike |= (best > COSINE) & (np.abs(ratio - 1) < ASPECT)
-        pairs += forest.join(
-            (first + start, second + start) for first, second in np.argwhere(np.triu(alike, k=1)).tolist()
-        )
-        progress.advance(len(rows))
+        columns = np.arange(start, min(start + _BLOCK, total))
+        own = views.of(columns)
+        for first in range(0, start + 1, _BLOCK):
+            rows = np.arange(first, min(first + _BLOCK, total))
+            alike = _alike(views.plain[rows], own, aspects[rows], aspects[columns])
+            if first == start:
+                alike = np.triu(alike, k=1)
+            pairs += forest.join((first + one, start + other) for one, other in np.argwhere(alike).tolist())
+        progress.advance(len(columns))
     return pairs
+
+
+def _compare_cells(views: _Views, aspects: np.ndarray, forest: _Forest) -> list[tuple[int, int]]:
+    """Pairs that share a cell, one as it is and the other in any view but a shifted one (A. Andoni et al., "Practical
+    and optimal LSH for angular distance", NIPS 2015)."""
+    total, width = views.plain.shape
+    count = total // _PER_CELL
+    directions = np.random.default_rng(0).standard_normal((width, count), dtype=np.float32)
+    directions /= np.linalg.norm(directions, axis=0)
+    kinds = [(turned, signs) for turned in (False, True) for signs in views.signs]
+    # Numbers of the images in every cell, by view; the first is the image as it is.
+    cells: list[list[list[np.ndarray]]] = [[[] for _ in range(count)] for _ in kinds]
+    progress = Progress("near copies: sorting images", total)
+    for start in range(0, total, _BLOCK):
+        numbers = np.arange(start, min(start + _BLOCK, total))
+        vectors = {turned: views.unshifted(numbers, turned) for turned in (False, True)}
+        for (turned, signs), members in zip(kinds, cells, strict=True):
+            _assign(vectors[turned] * signs, directions, numbers, members)
+        progress.advance(len(numbers))
+    progress = Progress("near copies: comparing images", count)
+    pairs: list[tuple[int, int]] = []
+    for cell in range(count):
+        rows = _numbers(cells[0][cell])
+        for (turned, signs), members in zip(kinds, cells, strict=True):
+            columns = _numbers(members[cell])
+            cosines = views.plain[rows] @ (views.unshifted(columns, turned) * signs).T
+            likely = np.argwhere((cosines > _LIKELY) & (rows[:, None] != columns))
+            pairs += _verified(
+                views, aspects, forest, np.sort(np.stack([rows[likely[:, 0]], columns[likely[:, 1]]], 1))
+            )
+        progress.advance()
+    return sorted(pairs)
+
+
+def _verified(views: _Views, aspects: np.ndarray, forest: _Forest, likely: np.ndarray) -> list[tuple[int, int]]:
+    """Those of the `likely` pairs [n, 2] that are copies and join two groups."""
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(likely), _BLOCK):
+        left = [(one, other) for one, other in likely[start : start + _BLOCK].tolist() if not forest.joins(one, other)]
+        if not left:
+            continue
+        first, second = (np.array(numbers) for numbers in zip(*left, strict=True))
+        alike = np.zeros(len(left), dtype=bool)
+        ratios = aspects[first] / aspects[second], aspects[first] * aspects[second]
+        for those, ratio in zip(views.of(second), ratios, strict=True):
+            best = np.max([np.einsum("nd,nd->n", views.plain[first], view) for view in those], axis=0)
+            alike |= (best > COSINE) & (np.abs(ratio - 1) < ASPECT)
+        pairs += forest.join([pair for pair, copies in zip(left, alike.tolist(), strict=True) if copies])
+    return pairs
+
+
+def _numbers(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=int)
+
+
+def _assign(vectors: np.ndarray, directions: np.ndarray, numbers: np.ndarray, cells: list[list[np.ndarray]]) -> None:
+    """Put the numbers of `vectors` into the cells of the directions that each is nearest to."""
+    each = min(_CELLS_EACH, directions.shape[1])
+    nearest = np.argpartition(vectors @ directions, -each, axis=1)[:, -each:]
+    order = np.argsort(nearest.ravel(), kind="stable")
+    cell, number = nearest.ravel()[order], np.repeat(numbers, each)[order]
+    starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    for first, last in zip(starts, [*starts[1:], len(cell)], strict=True):
+        cells[cell[first]].append(number[first:last])
+
+
+def _alike(
+    rows: np.ndarray, views: tuple[list[np.ndarray], list[np.ndarray]], own: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+    """Which images of `rows` and of `views` are copies, bool [rows, images]; `own` and `other` are their aspects."""
+    upright, turned = views
+    alike = np.zeros((len(rows), len(other)), dtype=bool)
+    for those, ratio in ((upright, own[:, None] / other), (turned, own[:, None] * other)):
+        best = rows @ those[0].T
+        for view in those[1:]:
+            np.maximum(best, rows @ view.T, out=best)
+        alike |= (best > COSINE) & (np.abs(ratio - 1) < ASPECT)
+    return alike
 
 
 def groups(pairs: list[tuple[int, int]]) -> list[list[int]]:
@@ -105,6 +189,10 @@ class _Forest:
             self.parent[member] = self.parent[self.parent[member]]
             member = self.parent[member]
         return member
+
+    def joins(self, first: int, second: int) -> bool:
+        """Whether both are in one set."""
+        return self.root(first) == self.root(second)
 
     def join(self, pairs: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Join the sets of every pair; those pairs that joined two."""
@@ -141,34 +229,84 @@ def _filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return values
 
 
-def _views(patterns: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Whitened patterns of unit length, float32 [N, d] each: as they are, mirrored, half-turned and shifted; and turned
-    by a quarter.
+class _Views:
+    """Whitened patterns of unit length, float32 [N, d]: `plain` as they are, and, of some of them at a time, mirrored,
+    half-turned and shifted; and turned by a quarter.
 
-    A view is a linear map of the thumbnail, so it is applied to the whitening and not to every pattern.
+    A view is a linear map of the thumbnail, so it is applied to the whitening and not to every pattern. The moments are
+    the same mirrored, so that each whitening direction is even or odd along height and width: mirroring changes signs.
     """
-    numbers = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
-    unturned = [view.ravel() for view in (numbers, numbers[::-1], numbers[:, ::-1], numbers[::-1, ::-1])]
-    quarter = [view.ravel() for view in (numbers.T, numbers.T[::-1], numbers.T[:, ::-1], numbers.T[::-1, ::-1])]
-    along = {step: _shift_matrix(step * SHIFT) for step in (-1, 0, 1)}
-    shifts = [np.kron(along[down], along[right]) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
-    used = patterns[patterns.any(axis=1)]
-    moments = (used.T @ used).astype(np.float64) / max(len(used), 1)
-    moments = (moments + sum(shift @ moments @ shift.T for shift in shifts)) / (1 + len(shifts))
-    moments = sum(moments[np.ix_(order, order)] for order in (*unturned, *quarter)) / 8
-    energy, directions = np.linalg.eigh(moments)
-    noise = max(NOISE * energy.mean(), 1e-12)
-    kept = energy / (energy + noise) > _LEAST_WEIGHT
-    whitening = (directions[:, kept] / np.sqrt(energy[kept] + noise)).astype(np.float32)
 
-    def view(whitening: np.ndarray) -> np.ndarray:
+    def __init__(self, patterns: np.ndarray) -> None:
+        self.patterns = patterns
+        along = {step: _shift_matrix(step * SHIFT) for step in (-1, 0, 1)}
+        used = patterns[patterns.any(axis=1)]
+        moments = _symmetrised((used.T @ used).astype(np.float64) / max(len(used), 1))
+        # The eight shifts are two and their mirror images and quarter turns. S M S' = S (S M)', M being symmetric.
+        moved = [_shifted(_shifted(moments, along[down], along[1]).T, along[down], along[1]) for down in (0, 1)]
+        whitening, self.signs = _whitening(_symmetrised((moments + 4 * moved[0] + 4 * moved[1]) / 9))
+        numbers = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
+        self.whitening, self.turned = whitening, whitening[numbers.T.ravel()]
+        shifts = [(along[down], along[right]) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
+        # x[order] @ W = x @ W[the inverse of order], and S x @ W = x @ (S.T W).
+        self.shifted = [_shifted(whitening, down.T, right.T) for down, right in shifts]
+        self.plain = np.concatenate(
+            [self._whitened(patterns[start : start + _BLOCK], whitening) for start in range(0, len(patterns), _BLOCK)]
+        )
+
+    def of(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The views of those patterns: unturned, and turned by a quarter."""
+        patterns, plain = self.patterns[numbers], self.plain[numbers]
+        upright = [plain * signs for signs in self.signs]
+        upright += [self._whitened(patterns, whitening) for whitening in self.shifted]
+        quarter = self.unshifted(numbers, turned=True)
+        return upright, [quarter * signs for signs in self.signs]
+
+    def unshifted(self, numbers: np.ndarray, turned: bool) -> np.ndarray:
+        """Those patterns as they are, or turned by a quarter; `signs` mirror either."""
+        return self._whitened(self.patterns[numbers], self.turned) if turned else self.plain[numbers]
+
+    @staticmethod
+    def _whitened(patterns: np.ndarray, whitening: np.ndarray) -> np.ndarray:
         whitened = patterns @ whitening
         return whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-6)
 
-    # x[order] @ W = x @ W[the inverse of order], and S x @ W = x @ (S.T W).
-    upright = [view(whitening[np.argsort(order)]) for order in unturned]
-    upright += [view(shift.T.astype(np.float32) @ whitening) for shift in shifts]
-    return upright, [view(whitening[np.argsort(order)]) for order in quarter]
+
+def _symmetrised(moments: np.ndarray) -> np.ndarray:
+    """The mean of moments [SIDE * SIDE, SIDE * SIDE] over mirroring and quarter turns."""
+    values = moments.reshape(SIDE, SIDE, SIDE, SIDE)
+    values = values + values[::-1, :, ::-1]
+    values = values + values[:, ::-1, :, ::-1]
+    return ((values + values.transpose(1, 0, 3, 2)) / 8).reshape(moments.shape)
+
+
+def _whitening(moments: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Whitening directions in columns, float32 [SIDE * SIDE, d], of moments that are the same mirrored; and their signs
+    [d] as they are, mirrored along height, along width and along both."""
+    half = np.eye(SIDE)[:, : SIDE // 2]
+    parts = {sign: (half + sign * half[::-1]) / np.sqrt(2) for sign in (1, -1)}
+    energies, directions, parities = [], [], []
+    for down in parts:
+        for right in parts:
+            basis = np.kron(parts[down], parts[right])
+            energy, vectors = np.linalg.eigh(basis.T @ moments @ basis)
+            energies.append(energy)
+            directions.append(basis @ vectors)
+            parities.append(np.tile([[down], [right]], len(energy)))
+    energy = np.concatenate(energies)
+    noise = max(NOISE * energy.mean(), 1e-12)
+    kept = energy / (energy + noise) > _LEAST_WEIGHT
+    down, right = np.concatenate(parities, axis=1)[:, kept].astype(np.float32)
+    whitening = np.concatenate(directions, axis=1)[:, kept] / np.sqrt(energy[kept] + noise)
+    return whitening.astype(np.float32), [np.ones_like(down), down, right, down * right]
+
+
+def _shifted(values: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Columns of `values` [SIDE * SIDE, n], each a thumbnail, with [SIDE, SIDE] matrices applied along its height and
+    its width."""
+    columns = values.reshape(SIDE, SIDE, -1)
+    along = np.matmul(right.astype(values.dtype), columns)
+    return (down.astype(values.dtype) @ along.reshape(SIDE, -1)).reshape(values.shape)
 
 
 def _shift_matrix(shift: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import Photograph, decode_photograph
 from vqi.dataset.manifest import Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
-from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask
+from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask, painted_level
 from vqi.platform.errors import BadInput
 
 
@@ -78,6 +78,30 @@ class Dataset:
         Raises BadInput where one cannot be decoded, or where they differ in size.
         """
         return self._united(sample.masks)
+
+    def outlines(self, sample: Sample) -> np.ndarray | None:
+        """The mask of the defects whose shape is known, bool [H, W]: without those drawn as boxes; None where there are
+        none. Raises as `mask` does."""
+        return self._united([file for file in sample.masks if file.kind != "box"])
+
+    def boxed(self, sample: Sample) -> np.ndarray | None:
+        """What lies in a defect's box, bool [H, W], or None where no defect is drawn as one; raises as `mask` does."""
+        return self._united([file for file in sample.masks if file.kind == "box"])
+
+    def saturated_regions(self, sample: Sample) -> list[tuple[np.ndarray, float]]:
+        """The regions of sPRO, a mask file each: bool [H, W], and the share from which on it counts as found whole (1.0
+        where the source has no rule for what it is painted with); empty where the source has no rules. Raises as `mask`
+        does."""
+        rules = {rule.value: rule for rule in self.manifest.saturation}
+        regions: list[tuple[np.ndarray, float]] = []
+        for file in sample.masks if rules else ():
+            mask = self._united([file])
+            assert mask is not None
+            area = int(np.count_nonzero(mask))
+            if area:
+                rule = rules.get(painted_level(self.bytes_of(file.extent), file.path, self.meaning_of(file)))
+                regions.append((mask, rule.share(area) if rule else 1.0))
+        return regions
 
     def ignored(self, sample: Sample) -> np.ndarray | None:
         """What counts neither as defect nor as good, bool [H, W], or None where nothing is; raises as `mask` does."""

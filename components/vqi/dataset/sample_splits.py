@@ -91,6 +91,8 @@ def split_photographs(
                 masks=masks + drawn.masks,
                 group=grouping.names[photograph.path],
                 ignore=ignore + drawn.ignore,
+                boxes=drawn.boxes,
+                metadata=photograph.metadata,
             )
         )
     return tuple(samples), plan.fraction if calibration else 0.0, tuple(notes)

@@ -15,7 +15,9 @@ class DataSettings(Settings):
 
     source: str = Field("", description="folder, tar or zip file, or s3://bucket/prefix")
     layout: str = Field(
-        "auto", description="how the source is arranged: auto, mvtec, folders, or a layout of an installed package"
+        "auto",
+        description="how the source is arranged: auto, or a layout by name, such as mvtec, folders, coco, labelme, "
+        "voc, yolo, table, lists",
     )
     mask_suffix: str = Field("_mask", max_length=64, description="what a mask's file name adds to its image's")
     group: str = Field(
@@ -24,6 +26,26 @@ class DataSettings(Settings):
         description="regular expression found in the paths of photographs of one part, such as a serial number: what "
         "its first bracket "
         "(or all of it) matches is the part; photographs of one part never stand on both sides of a sample split",
+    )
+    good: str = Field(
+        "",
+        max_length=200,
+        description="regular expression found in the paths of good photographs, where folders do not say which they "
+        "are",
+    )
+    defect: str = Field(
+        "",
+        max_length=200,
+        description="the same of defective ones; its first bracket is the type of the defect. With one of the two "
+        "alone all other photographs are the opposite",
+    )
+    good_class: str = Field(
+        "",
+        max_length=64,
+        description="the class that is good, where the source has a folder for each class or is of IDX files (MNIST)",
+    )
+    most_per_class: int = Field(
+        0, ge=0, le=1_000_000, description="photographs of each split and defect type that are kept; 0 = all"
     )
     skip_damaged: int = Field(
         0,
@@ -48,7 +70,7 @@ class DataSettings(Settings):
         description="share of the test images that supervised methods learn from instead; auto = 0.8 for these, else 0",
     )
 
-    @field_validator("group")
+    @field_validator("group", "good", "defect")
     @classmethod
     def _compiles(cls, value: str) -> str:
         try:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 class ExportedGraphs(NamedTuple):
-    """What a sidecar says of the graph, and what each format notes about its files."""
+    """What a sidecar says of the graph, what each format notes about its files, and the precision that it computes
+    in."""
 
     graph: Graph
     notes: dict[str, dict[str, Note]]
+    precisions: dict[str, str]
 
 
 def export_graphs(
@@ -50,6 +52,7 @@ def export_graphs(
     return ExportedGraphs(
         source.graph,
         {export_format.name: _write_format(export_format, source, folder) for export_format in formats},
+        {export_format.name: export_format.precision_of(source) for export_format in formats},
     )
 
 

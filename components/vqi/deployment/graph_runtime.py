@@ -13,7 +13,10 @@ from vqi.deployment.exports import ExportFormat, export_formats, preferred
 from vqi.deployment.exports.export_format import Infer
 from vqi.deployment.sidecar import Graph, Sidecar
 from vqi.platform.errors import BadInput, RunFailed, VqiError, closest
+from vqi.platform.logs import logger
 from vqi.platform.threads import thread_limit
+
+log = logger(__name__)
 
 
 class GraphRuntime:
@@ -60,6 +63,13 @@ def open_graph(
     does not fit the sidecar.
     """
     chosen = _choose(folder, sidecar, device) if backend == "auto" else _find(folder, sidecar, backend)
+    entry = sidecar.formats[chosen.name]
+    shift = sidecar.calibration.precision_shift
+    if shift is not None and entry.precision != sidecar.calibration.precision:
+        log.warning(
+            f"the thresholds of this bundle were taken in {sidecar.calibration.precision}, and {chosen.backend} "
+            f"computes in {entry.precision}: scores deviate by up to {100 * shift:.2g} % (measured at export)"
+        )
     return open_format(chosen, folder, sidecar.graph, device, threads)
 
 

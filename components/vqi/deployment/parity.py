@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from vqi.deployment.sidecar import Deviation
 from vqi.platform.errors import GateRefused
 
 IMAGES = 12
+# Chosen for what they show, fewer do.
+DECISIVE = 6
 BATCHES = (1, 5)
 ROUNDING = 1e-5
 FORMULA = "|bundle - detector| / max(|detector|, scale); scale: median |score|, median of the maps' largest |value|"
@@ -50,15 +52,32 @@ class TimedRun:
         return round(1000 * statistics.median(self._seconds[WARM_UP:] or self._seconds), 3)
 
 
-def parity_samples(samples: Sequence[Sample], count: int = IMAGES) -> list[Sample]:
-    """Half normals, half defects, spread evenly over the set; from the test split as long as it has any, then from the
-    others."""
+def parity_samples(
+    samples: Sequence[Sample], scores: Mapping[str, float] | None = None, threshold: float = 0.0
+) -> list[Sample]:
+    """Half normals, half defects, from the test split as long as it has any, then from the others.
+
+    Where evaluation left `scores` by path, they are the ones on which a difference shows first: of normals and of
+    defects each the two nearest the `threshold`, whose decision flips first, and the one farthest from it. Without
+    them they are spread evenly over the set.
+    """
     chosen: list[Sample] = []
+    count = DECISIVE if scores else IMAGES
     for group, wanted in (("defect", count // 2), ("good", count)):
         held = [s for s in samples if (s.label == "good") == (group == "good")]
         tested = [s for s in held if s.split == "test"] or held
-        chosen += _spread(tested, min(wanted, count - len(chosen)))
+        number = min(wanted, count - len(chosen))
+        if scores and all(sample.path in scores for sample in tested):
+            chosen += _decisive(tested, number, scores, threshold)
+        else:
+            chosen += _spread(tested, number)
     return chosen
+
+
+def _decisive(samples: list[Sample], count: int, scores: Mapping[str, float], threshold: float) -> list[Sample]:
+    """The `count` samples nearest the threshold, the last of them replaced by the one farthest from it."""
+    ordered = sorted(samples, key=lambda sample: (abs(scores[sample.path] - threshold), sample.path))
+    return ordered if len(ordered) <= count else [*ordered[: count - 1], ordered[-1]]
 
 
 def _spread(samples: list[Sample], count: int) -> list[Sample]:

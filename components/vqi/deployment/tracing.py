@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from vqi.detectors.interface import Detector
 
+# What the embeddings are called inside the graph.
+EMBEDDING = "embedding"
 # Not 1, which torch.export would take for a constant.
 EXAMPLE_IMAGES = 2
 # An index tensor of so few numbers may equal one of the network's by chance (a bias of zeros).
@@ -42,25 +44,28 @@ class IndexedGraph(nn.Module):
         super().__init__()
         self.detector, self.index_names = detector, index_names
 
-    def forward(self, images: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 [N, 3, h, w] and the index tensors -> scores [N], maps [N, h, w]."""
-        scores = self.detector.score(self.detector.embed(images), dict(zip(self.index_names, index, strict=True)))
-        return scores.image, scores.map
+    def forward(self, images: Tensor, *index: Tensor) -> tuple[Tensor, ...]:
+        """Float32 [N, 3, h, w] and the index tensors -> scores [N], maps [N, h, w]; and the embeddings, where there is
+        an index to compare them with."""
+        embedding = self.detector.embed(images)
+        scores = self.detector.score(embedding, dict(zip(self.index_names, index, strict=True)))
+        return (scores.image, scores.map, embedding) if self.index_names else (scores.image, scores.map)
 
 
 class TracedDetector:
     """What an export format writes from.
 
     `detector` is in float32, on the CPU, in evaluation mode, and traced as `program`: images `[N, 3, h, w]` and the
-    tensors of `index`, sorted by name, in; scores `[N]` and maps `[N, h, w]` out. `graph` is what the sidecar says of
-    it. `normals` are training photographs as the network sees them, float32 [3, h, w], read as they are taken: what a
-    quantisation is calibrated on.
+    tensors of `index`, sorted by name, in; scores `[N]` and maps `[N, h, w]` out, and with an index the embeddings
+    `[N, ...]`. `graph` is what the sidecar says of it. `engine` is what the network ran by when the index was built
+    (None: torch). `normals` are training photographs as the network sees them, float32 [3, h, w], read as they are
+    taken: what a quantisation is calibrated on.
     """
 
     def __init__(self, detector: Detector, normals: Iterable[np.ndarray] = ()) -> None:
         """Raises RunFailed where the detector cannot be traced with a dynamic batch, or where an index tensor ended up
         inside the graph."""
-        self.detector, self.normals = detector.eval(), normals
+        self.detector, self.normals, self.engine = detector.eval(), normals, detector.engine
         self.index: dict[str, Tensor] = {name: detector.index[name] for name in sorted(detector.index)}
         self.program = traced(detector, list(self.index))
         _check_index_outside(self.program, self.index)
@@ -80,7 +85,7 @@ class TracedDetector:
     @cached_property
     def onnx(self) -> onnx.ModelProto:
         """The program as ONNX, which several formats are made from: inputs `images` and the index tensors, outputs
-        `score` and `map`. Copy it before changing it."""
+        `score` and `map`; a value inside is called `embedding`, where there is an index. Copy it before changing it."""
         return _onnx_model(self.program, list(self.index))
 
 
@@ -104,7 +109,7 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
     except Exception as error:  # the tracer raises whatever the traced code or its own passes meet
         raise RunFailed(f"{detector.method} cannot be traced into a graph: {first_line(error)}.") from error
     outputs = next(node for node in program.graph.nodes if node.op == "output").args[0]
-    for name, output in zip(("score", "map"), outputs, strict=True):
+    for name, output in zip(("score", "map"), outputs[:2], strict=True):
         if isinstance(output.meta["val"].shape[0], int):
             raise RunFailed(
                 f"The graph of {detector.method} has a fixed batch in its output '{name}'; score() must take any "
@@ -132,7 +137,7 @@ def _onnx_model(program: torch.export.ExportedProgram, index_names: list[str]) -
             program,
             dynamo=True,
             input_names=["images", *index_names],
-            output_names=["score", "map"],
+            output_names=["score", "map", EMBEDDING][: 3 if index_names else 2],
             external_data=False,
             verbose=False,
         )
@@ -140,6 +145,7 @@ def _onnx_model(program: torch.export.ExportedProgram, index_names: list[str]) -
     # The exporter names values inside after operations, and a `mean` inside would shadow an index tensor of that name.
     NameFixPass()(exported.model)
     model = exported.model_proto
+    del model.graph.output[2:]
     _name_axes(model, index_names)
     _forget_origin(model)
     return model

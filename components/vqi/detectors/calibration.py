@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vqi.detectors.interface import Detector, ImageBatches
+from vqi.detectors.embeddings import Embeddings
+from vqi.detectors.interface import Detector
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi.platform.progress import Progress
 
 log = logger(__name__)
 
 FOLDS = 10
-# Embeddings kept between the refits, bytes; above it they are computed again for every fold.
-EMBEDDING_MEMORY = 2**30
-
-
-class Embeddings:
-    """The embeddings of any of `count` normals, in any order: kept where they fit into `memory` bytes, computed again
-    where they do not.
-
-    `normals(numbers)` gives the images of those numbers, in that order.
-    """
-
-    def __init__(
-        self,
-        detector: Detector,
-        normals: Callable[[Sequence[int]], ImageBatches],
-        count: int,
-        batch_size: int,
-        memory: int = EMBEDDING_MEMORY,
-    ) -> None:
-        self.detector, self.normals, self.count, self.batch_size, self.memory = (
-            detector,
-            normals,
-            count,
-            batch_size,
-            memory,
-        )
-        self.kept: Tensor | None = None
-
-    def of(self, numbers: Sequence[int]) -> Iterator[Tensor]:
-        """The embeddings of those images, in batches."""
-        if self.kept is None and self.count:
-            self._keep()
-        if self.kept is None:
-            yield from self.detector.embedded(self.normals(numbers))
-        else:
-            for start in range(0, len(numbers), self.batch_size):
-                yield self.kept[list(numbers[start : start + self.batch_size])]
-
-    def _keep(self) -> None:
-        first = next(iter(self.detector.embedded(self.normals([0]))))
-        if first.numel() * first.element_size() * self.count > self.memory:
-            return
-        kept = torch.empty(self.count, *first.shape[1:], device=first.device)
-        progress, filled = Progress("features of normals", self.count), 0
-        for batch in self.detector.embedded(self.normals(range(self.count))):
-            kept[filled : filled + len(batch)] = batch
-            filled += len(batch)
-            progress.advance(len(batch))
-        self.kept = kept
 
 
 class NormalScore(NamedTuple):
@@ -101,18 +52,18 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
 def cross_scores(
     detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS
 ) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index that no normal of its group is in (k-fold refits), and the number of folds
-    used.
+    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.leave_out`), and the
+    number of folds used.
 
     `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
     """
     count, folds = embeddings.count, possible_folds(groups, folds)
     results = [NormalScore(0.0, 0.0, 0.0)] * count
-    for number, held_out in enumerate(folds_of(groups, folds, detector.seed), 1):
-        left = sorted(set(range(count)) - set(held_out))
-        log.info(f"calibration: refit {number} of {folds} on {len(left)} normals")
-        index = detector.fit(embeddings.of(left), len(left))
+    held_out_folds = folds_of(groups, folds, detector.seed)
+    indices = detector.leave_out(embeddings.of, held_out_folds)
+    for number, (held_out, index) in enumerate(zip(held_out_folds, indices, strict=True), 1):
+        log.info(f"calibration: {len(held_out)} normals by index {number} of {folds}, which they are not in")
         scores = scored(detector, embeddings.of(held_out), index)
         for position, score in zip(held_out, scores, strict=True):
             results[position] = score
@@ -123,6 +74,6 @@ def cross_scores(
 def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[NormalScore]:
     """What embedded images score."""
     for embedding in embeddings:
-        image, anomaly_map = detector.score(embedding, index)
+        image, anomaly_map = detector.scores(embedding, index)
         pixels = anomaly_map.flatten(1)
         yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())

@@ -18,7 +18,8 @@ def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
     detector is returned.
 
     Only the network's forward pass runs in reduced precision (autocast) and channels-last memory, parts named in
-    `contiguous` apart; what is scored is float32 always.
+    `contiguous` apart; what is scored is float32 always. Where the network has an engine, that runs it on processors,
+    in the precision its artefact names; elsewhere torch does.
     """
     import torch
 
@@ -29,4 +30,6 @@ def to_device(detector: AnyDetector, compute: Compute) -> AnyDetector:
         getattr(detector, part).to(memory_format=torch.contiguous_format)
     detector.backbone.precision = getattr(torch, compute.precision)
     detector.index = {name: tensor.to(device) for name, tensor in detector.index.items()}
+    if detector.engine:
+        detector.engine = detector.engine.for_compute(compute) if device.type == "cpu" else None
     return detector

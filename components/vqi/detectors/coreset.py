@@ -4,15 +4,19 @@ algorithm 1)."""
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from vqi.platform.progress import Progress
 
-# Candidates whose distances to all points are computed in one matrix product. A product reads all points once, whatever
-# the number of candidates.
-CANDIDATES = 32
+# The farthest points, among which the next picks are decided: their distances to each other are computed first.
+CANDIDATES = 512
+# Picks whose distances to all points are computed in one matrix product.
+PICKS = 128
+# Points of one product: with PICKS columns of float32 that is 2 MiB, which stays in the second-level cache.
+TILE = 4096
 
 
 def random_projection(dimensions: int, target: int, generator: torch.Generator) -> Tensor:
@@ -49,38 +53,66 @@ def greedy_k_center(
     """Indices int64 [<= count] of `points` [n, d], each the farthest from those before it; the first is the farthest
     from the mean.
 
-    The selection is exactly the greedy one, but not its cost: the farthest points are taken `CANDIDATES` at a time and
-    their distances to all points computed in one matrix product. While the farthest point of all is among them, the
-    next step has its distances already. Where `max_seconds` (0 = no limit) are over, what was chosen by then is
-    returned, `at_least` that many.
+    The selection is exactly the greedy one; equally far points come in any order, the same in every run. Picks are
+    decided in batches: of the `CANDIDATES` farthest points, the distances to each other are enough to go on, as long as
+    the farthest of them is no nearer than the last of them was at first. Every other point began nearer than that, and
+    a pick brings no point farther away. So every pick's distances to all points are computed once, `PICKS` of them in
+    one matrix product. Where `max_seconds` (0 = no limit) are over, what was chosen by then is returned, `at_least`
+    that many.
     """
     count = min(count, len(points))
-    # Centred, the expanded distance |p|² - 2 p·c + |c|² loses the fewest digits.
-    points = points - points.mean(dim=0)
-    norms = points.square().sum(dim=1)
+    centre = points.mean(dim=0)
+    norms = torch.empty(len(points), device=points.device)
+    for tile in _tiles(points):
+        norms[tile] = (points[tile] - centre).square().sum(dim=1)
     gap = norms.clone()  # squared distance to the nearest chosen point; at first to the mean
     chosen = torch.empty(count, dtype=torch.int64, device=points.device)
     progress, deadline = Progress(what, count), time.monotonic() + max_seconds
-    column: dict[int, int] = {}
-    distances = torch.empty(min(CANDIDATES, len(points)), len(points), device=points.device)
-    for step in range(count):
-        if max_seconds and step >= at_least and time.monotonic() > deadline:
-            return chosen[:step]
-        farthest = int(gap.argmax())
-        if farthest not in column:
-            candidates = gap.topk(len(distances)).indices
-            if farthest not in (
-                rows := candidates.tolist()
-            ):  # of equally far points argmax and topk may prefer different ones
-                rows[0] = farthest
-                candidates[0] = farthest
-            column = {row: position for position, row in enumerate(rows)}
-            # Into the same memory each time: blocks of this size, freed and taken again, fragment the heap.
-            torch.addmm(norms, points[candidates], points.T, alpha=-2.0, out=distances)
-            distances.add_(norms[candidates, None]).clamp_(min=0)
-        distance = distances[column[farthest]]
-        gap = distance.clone() if step == 0 else torch.minimum(gap, distance, out=gap)
-        gap[farthest] = -1.0  # below every distance: never chosen again, even among equal points
-        chosen[step] = farthest
-        progress.advance()
+    done = 0
+    while done < count:
+        if max_seconds and done >= at_least and time.monotonic() > deadline:
+            return chosen[:done]
+        if done:
+            most = min(PICKS, (at_least if max_seconds and done < at_least else count) - done)
+            picks = _next_picks(points, centre, norms, gap, most)
+        else:
+            picks = gap.argmax()[None]
+            gap.fill_(torch.inf)
+        _bring_nearer(points, centre, norms, gap, picks)
+        gap[picks] = -1.0  # below every distance: never chosen again, even among equal points
+        chosen[done : done + len(picks)] = picks
+        done += len(picks)
+        progress.advance(len(picks))
     return chosen
+
+
+def _next_picks(points: Tensor, centre: Tensor, norms: Tensor, gap: Tensor, most: int) -> Tensor:
+    """The next picks, int64 [1 to most], as far as the farthest points alone decide them."""
+    gaps, candidates = gap.topk(min(CANDIDATES, len(gap)))
+    rows = points[candidates] - centre
+    between = torch.addmm(norms[candidates], rows, rows.T, alpha=-2.0).add_(norms[candidates, None]).clamp_(min=0).cpu()
+    gaps = gaps.cpu()
+    decided = max(float(gaps[-1]), 0.0)
+    picks: list[int] = []
+    while len(picks) < most:
+        farthest = int(gaps.argmax())
+        if float(gaps[farthest]) < decided:
+            break
+        picks.append(farthest)
+        torch.minimum(gaps, between[farthest], out=gaps)
+        gaps[farthest] = -1.0
+    return candidates[picks]
+
+
+def _bring_nearer(points: Tensor, centre: Tensor, norms: Tensor, gap: Tensor, picks: Tensor) -> None:
+    """Every point's squared distance to the nearest chosen one, with `picks` chosen as well; `gap` [n] is changed."""
+    rows, squares = points[picks] - centre, norms[picks]
+    for tile in _tiles(points):
+        # Centred, the expanded distance |p|² - 2 p·c + |c|² loses the fewest digits; tile by tile, without a copy of
+        # all points.
+        nearest = torch.addmm(squares, points[tile] - centre, rows.T, alpha=-2.0).amin(dim=1)
+        torch.minimum(gap[tile], nearest.add_(norms[tile]).clamp_(min=0), out=gap[tile])
+
+
+def _tiles(points: Tensor) -> Iterator[slice]:
+    return (slice(start, start + TILE) for start in range(0, len(points), TILE))

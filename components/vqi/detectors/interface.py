@@ -8,11 +8,16 @@ MLflow.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from vqi.detectors.settings.fields import LeaveOutKind
+
+if TYPE_CHECKING:
+    from vqi.detectors.engine import Engine
 
 
 class Scores(NamedTuple):
@@ -57,6 +62,8 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.settings, self.backbone, self.input_size, self.seed = settings, backbone, input_size, seed
         self.index: dict[str, Tensor] = {}
+        # Runs what does not depend on the index, where the network's artefact has a graph for one.
+        self.engine: Engine | None = None
         # What a person should know of how the index was built, a sentence each.
         self.build_notes: list[str] = []
 
@@ -80,6 +87,22 @@ class Detector(nn.Module, ABC):
         """
         self.build_notes = []
 
+    @property
+    def leave_out_kind(self) -> LeaveOutKind:
+        """How `leave_out` makes its indices."""
+        return "refits"
+
+    def leave_out(
+        self, embeddings: Callable[[Sequence[int]], Iterable[Tensor]], folds: Sequence[Sequence[int]]
+    ) -> Iterator[dict[str, Tensor]]:
+        """For each of `folds`, which hold all normals' numbers, an index like `self.index` that none of the fold is in.
+
+        `embeddings(numbers)` gives those normals' embeddings in batches. Here: a fit of all others.
+        """
+        for held_out in folds:
+            left = sorted(number for fold in folds if fold is not held_out for number in fold)
+            yield self.fit(embeddings(left), len(left))
+
     def build_index(self, normals: ImageBatches) -> None:
         """Build and keep the index of all `normals`, streaming."""
         self.begin_build()
@@ -89,7 +112,19 @@ class Detector(nn.Module, ABC):
     def embedded(self, normals: ImageBatches) -> Iterator[Tensor]:
         """The embeddings of `normals`, batch by batch."""
         for batch in normals:
-            yield self.embed(batch.to(self.device))
+            yield self.embedding(batch.to(self.device))
+
+    def embedding(self, images: Tensor) -> Tensor:
+        """`embed`, by the engine where there is one."""
+        if self.engine and self.engine.embeds:
+            return self.engine.embedding(images)
+        return self.embed(images)
+
+    def scores(self, embedding: Tensor, index: Mapping[str, Tensor]) -> Scores:
+        """`score`, by the engine where there is one and the method has no index."""
+        if self.engine and not self.engine.embeds:
+            return self.engine.scores(embedding)
+        return self.score(embedding, index)
 
     @property
     def device(self) -> torch.device:
@@ -98,4 +133,4 @@ class Detector(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of float32 [N, 3, H, W] in [0, 1]; any N, and the result does not depend on N."""
-        return self.score(self.embed(images), self.index)
+        return self.scores(self.embedding(images), self.index)

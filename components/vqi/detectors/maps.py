@@ -63,4 +63,5 @@ def image_score(anomaly_map: Tensor, kind: str) -> Tensor:
     values = anomaly_map.flatten(1)
     if kind == "max":
         return values.amax(dim=1)
-    return values.topk(max(1, round(TOP_SHARE * values.shape[1])), dim=1).values.mean(dim=1)
+    # int: where a graph is traced, a size is a tensor.
+    return values.topk(max(1, round(TOP_SHARE * int(values.shape[1]))), dim=1).values.mean(dim=1)

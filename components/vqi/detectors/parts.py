@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vqi.detectors.calibration import Embeddings, NormalScore, folds_of, possible_folds, scored
+from vqi.detectors.calibration import NormalScore, folds_of, possible_folds, scored
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.interface import Detector
 from vqi.platform.logs import logger
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from vqi.detectors.engine_record import GRAPH_FILES, EngineRecord
 from vqi.detectors.settings import WholeBackbone, parse_settings, settings_class
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of
@@ -32,10 +33,11 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 
 class NetworkRecord(FileRecord):
     """`network.json`. `input_size` is height and width; `notes` are what train gave to be kept
-    (`vqi.training.record.NetworkNotes`)."""
+    (`vqi.training.record.NetworkNotes`); `engine` runs it (None, as earlier versions wrote it: torch)."""
 
     format_name: ClassVar[str] = "vqi-network/1"
     remedy: ClassVar[str] = "run train again"
+    left_out: ClassVar[frozenset[str]] = frozenset({"engine"})
 
     method: str
     settings: dict[str, Any]
@@ -46,6 +48,7 @@ class NetworkRecord(FileRecord):
     notes: dict[str, Any]
     tensors_sha256: str
     versions: dict[str, str]
+    engine: EngineRecord | None = None
 
 
 class TensorEntry(Record):
@@ -74,9 +77,11 @@ class IndexRecord(FileRecord):
     versions: dict[str, str]
 
 
-def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> None:
+def save_network(
+    detector: Detector, folder: Path, notes: Mapping[str, Any], engine: EngineRecord | None = None
+) -> None:
     """Write the network artefact into the existing `folder`. `notes`: JSON values to be found again (geometry, the
-    set's fingerprint)."""
+    set's fingerprint). `engine`: what runs it, its graph in `folder` already."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -95,6 +100,7 @@ def save_network(detector: Detector, folder: Path, notes: Mapping[str, Any]) -> 
         notes=dict(notes),
         tensors_sha256=sha256_of(folder / NETWORK_TENSORS),
         versions=versions(),
+        engine=engine,
     )
     write_record(folder / NETWORK, record)
 
@@ -106,9 +112,10 @@ def read_network(folder: Path) -> NetworkRecord:
 
 
 def load_network(folder: Path, device: str = "cpu") -> Detector:
-    """The detector of a network artefact, its index empty. Raises BadInput where the artefact is damaged or of another
-    version."""
+    """The detector of a network artefact, its index empty, run by the engine that the artefact names. Raises BadInput
+    where the artefact is damaged or of another version, or its engine is not to be had."""
     from vqi.detectors.backbones import empty_backbone, no_backbone
+    from vqi.detectors.engine import run_by_engine
     from vqi.detectors.registry import assemble, detector_class
 
     folder = Path(folder)
@@ -130,6 +137,12 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
         raise BadInput(
             f"{folder / NETWORK_TENSORS} does not fit {record.backbone.name}: {str(error).splitlines()[-1].strip()}"
         ) from error
+    if record.engine:
+        for name, sha256 in record.engine.files.items():
+            if name not in GRAPH_FILES:
+                raise BadInput(f"{folder / NETWORK} names an unknown file {name!r}; run train again.")
+            _check_hash(folder / name, sha256)
+        run_by_engine(detector, folder, record.engine)
     return detector.to(device)
 
 
@@ -177,7 +190,7 @@ def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
 def versions() -> dict[str, str]:
     """What may matter to whoever compares two runs."""
     installed = {"python": platform.python_version()}
-    for name in ("vqi", "torch", "torchvision", "numpy", "scikit-learn", "scikit-learn-intelex"):
+    for name in ("vqi", "torch", "torchvision", "numpy", "scikit-learn", "scikit-learn-intelex", "openvino"):
         try:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -4,9 +4,14 @@ Source: P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129 (202
 share found of every connected ground-truth region (8-neighbourhood) is averaged over all regions; the area under that
 curve over the false-positive rate of all good pixels is taken up to a limit (.3 by habit, .05 where false alarms cost)
 and divided by it.
+
+sPRO, where the data set says from which share on a region counts as found whole: P. Bergmann et al., "Beyond Dents and
+Scratches", IJCV 130 (2022), section 4.2: min(found pixels / saturated pixels, 1) in place of the share found.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,7 +29,15 @@ def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
     if not ranking.positives or not ranking.negatives:
         return None
     _, inverse, sizes = np.unique(regions, return_inverse=True, return_counts=True)
-    cumulative = np.cumsum(np.bincount(ranking.members, weights=1 / sizes[inverse], minlength=ranking.levels.size))
+    return overlap_area(ranking, 1 / sizes[inverse], limit)
+
+
+def overlap_area(ranking: Ranking, weights: np.ndarray, limit: float) -> float | None:
+    """`aupro` with what each positive pixel adds to the overlap of its region once it is found, `weights` [P]; those of
+    a region sum to 1."""
+    if not ranking.positives or not ranking.negatives:
+        return None
+    cumulative = np.cumsum(np.bincount(ranking.members, weights=weights, minlength=ranking.levels.size))
     # Divided by its own last value, which is the number of regions but for rounding: the curve ends at 1 and never
     # exceeds it.
     overlap = cumulative / cumulative[-1]
@@ -43,6 +56,20 @@ def aupro(ranking: Ranking, regions: np.ndarray, limit: float) -> float | None:
         at_limit = heights[inside - 1] + (heights[inside] - heights[inside - 1]) * (limit - left) / (right - left)
         area += (limit - left) * (heights[inside - 1] + at_limit) / 2
     return min(1.0, area / limit)
+
+
+def saturated_pixels(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of a region that its saturated overlap depends on, and what each adds to it.
+
+    `values` are the map's in the region, [n] with n > 0. At whatever threshold k = share x n pixels are above, the
+    region counts as found whole: the highest k matter, with 1 / k each, and the last with what is left of 1.
+    """
+    saturated = max(share * values.size, 1.0)
+    count = int(np.ceil(saturated - 1e-9))
+    highest = np.sort(values, axis=None)[::-1][:count].astype(np.float32)
+    weights = np.full(highest.size, 1 / saturated)
+    weights[-1] = 1 - (highest.size - 1) / saturated
+    return highest, weights
 
 
 def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -76,19 +103,37 @@ class PixelScores:
         self._regions: list[np.ndarray] = []
         self._types: list[str] = []
         self.regions = 0
+        self._saturated: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, values: np.ndarray, truth: np.ndarray | None = None, defect: str = "good") -> None:
+    def add(
+        self,
+        values: np.ndarray,
+        truth: np.ndarray | None = None,
+        defect: str = "good",
+        excluded: np.ndarray | None = None,
+        saturated: Sequence[tuple[np.ndarray, float]] = (),
+    ) -> None:
         """Add one map, float32 [h, w] and finite, with its truth (None = every pixel is good).
 
         `truth` [h, w] is int32 with the region of every pixel (0 = good), or a bool mask whose connected regions are
         taken as they are: for a mask that was never scaled down, which tears thin regions (see `label_regions`).
+        `excluded`, bool [h, w], are pixels that count neither way. `saturated` are the regions of sPRO, bool [h, w] and
+        share each, which may overlap.
         """
         labels = label_regions(truth)[0] if truth is not None and truth.dtype == np.bool_ else truth
         mask = None if labels is None else labels > 0
-        good = values.ravel() if mask is None else values[~mask]
+        if excluded is not None:
+            good = values[~excluded if mask is None else ~(excluded | mask)]
+            mask = None if mask is None else mask & ~excluded
+        else:
+            good = values.ravel() if mask is None else values[~mask]
         self._good[self._used : self._used + good.size] = good
         self._used += good.size
         self._sorted = False
+        for region, share in saturated:
+            kept = region if excluded is None else region & ~excluded
+            if kept.any():
+                self._saturated.append(saturated_pixels(values[kept], share))
         if labels is None or mask is None or not mask.any():
             return
         names, regions = np.unique(labels[mask], return_inverse=True)
@@ -129,6 +174,14 @@ class PixelScores:
             "aupro": aupro(ranking, regions, 0.3),
             "aupro_05": aupro(ranking, regions, 0.05),
         }
+
+    def saturated_overlap(self, limit: float) -> float | None:
+        """Area under the sPRO curve up to the false-positive rate `limit`, divided by it; None where the data set has
+        no saturation thresholds, or no good pixel."""
+        if not self._saturated:
+            return None
+        scores, weights = (np.concatenate(parts) for parts in zip(*self._saturated, strict=True))
+        return overlap_area(Ranking(scores, self.good, negative_sorted=True), weights, limit)
 
     def confusion(self, threshold: float, defect: str | None = None) -> Confusion:
         """Pixels counted at the decision `value > threshold`."""

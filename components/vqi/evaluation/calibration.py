@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vqi.dataset.splits import CalibrationKind
+from vqi.detectors.settings.fields import LeaveOutKind
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import FileRecord, Items, Record, read_record, write_record
 
@@ -28,14 +29,18 @@ class CalibrationImage(Record):
 
 
 class CalibrationRecord(FileRecord):
-    """The file: a row a photograph. `parts` counts the good parts that were learnt from or held out (0 = not known)."""
+    """The file: a row a photograph. `parts` counts the good parts that were learnt from or held out (0 = not known);
+    `indices`: how those of the folds were made, refits where nothing is said.
+    """
 
     format_name: ClassVar[str] = "vqi-calibration/1"
     remedy: ClassVar[str] = "run build_index again"
     once_without_format: ClassVar[bool] = True
+    left_out: ClassVar[frozenset[str]] = frozenset({"indices"})
 
     kind: CalibrationKind
     folds: int | None
+    indices: LeaveOutKind | None = None
     parts: int = 0
     images: Items[CalibrationImage]
 
@@ -49,8 +54,8 @@ class Calibration:
     `paths` has the one that scores highest. `images` counts the photographs, `parts` all good parts that were learnt
     from or held out (0 = not known).
 
-    `kind` "split": held-out normals under the final detector; "cross": training normals under refits in `folds` folds;
-    "seen": training normals of a network that learnt from them.
+    `kind` "split": held-out normals under the final detector; "cross": training normals in `folds` folds, each under an
+    index it is not in; "seen": training normals of a network that learnt from them.
     """
 
     kind: CalibrationKind

@@ -13,7 +13,9 @@ from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.evaluation.aupro import PixelScores, label_regions
 from vqi.evaluation.box_rule import BoxRule
-from vqi.evaluation.pictures import Example, Scale, boxes, save_picture, views
+from vqi.evaluation.drawn_boxes import DrawnBoxes
+from vqi.evaluation.pictures import Example, Scale, save_picture, views
+from vqi.evaluation.pictures import boxes as detect_boxes
 from vqi.evaluation.predictions import Decision, Prediction
 from vqi.evaluation.records import PICTURES, PREDICTIONS, ComparedPhotograph
 from vqi.evaluation.report import ExampleChooser
@@ -54,6 +56,7 @@ class Collector:
         self.pixels = PixelScores(measured_images * height * width)
         self.predictions: list[Prediction] = []
         self.chooser = ExampleChooser(threshold.image)
+        self.boxes = DrawnBoxes()
         self.drawn: Counter[tuple[str, str, str]] = Counter()
         self.left_out: Counter[str] = Counter()
         self.low_maps = 0
@@ -69,16 +72,19 @@ class Collector:
             )
         decision: Decision = "defect" if score > self.threshold.image else "good"
         original = (sample.height, sample.width)
-        mask = self._mask(sample)
-        self._measure(sample, values, mask)
+        mask = self._fitting(self.data.mask(sample), sample)
+        ignored = self.data.ignored(sample)
+        self._measure(sample, values, mask, ignored)
         highest = float(values.max())
         marked = decision == "defect" or (self.box_rule.marks_good and highest > self.threshold.pixel)
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
         compared = sample.path in self.compared
-        full_map = self.geometry.invert_map(values, original) if marked or wanted or drawn or compared else None
+        shown = marked or wanted or drawn or compared
+        full_map = self.geometry.invert_map(values, original) if shown else None
         level = math.inf if full_map is None else self.box_rule.level(full_map, decision, self.threshold.pixel)
-        map_boxes = [] if full_map is None else boxes(full_map, level)
+        map_boxes = [] if full_map is None else detect_boxes(full_map, level)
+        self._measure_boxes(sample, full_map, level)
         self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
         self.predictions.append(
             Prediction(
@@ -87,7 +93,9 @@ class Collector:
         )
         if full_map is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
-            example = Example(sample.path, sample.label, sample.defect, score, decision, image, full_map, mask, level)
+            example = Example(
+                sample.path, sample.label, sample.defect, score, decision, image, full_map, mask, level, ignored
+            )
             if wanted:
                 self.chooser.offer(example)
             if drawn:
@@ -108,9 +116,9 @@ class Collector:
             heatmap=str(data_uri(shown["heatmap"], quality=75)),
         )
 
-    def _mask(self, sample: Sample) -> np.ndarray | None:
-        """The mask, bool [H, W] of the original; None where there is none."""
-        mask = self.data.mask(sample)
+    def _fitting(self, mask: np.ndarray | None, sample: Sample) -> np.ndarray | None:
+        """The mask, bool [H, W] of the original; None where there is none. Raises BadInput where it has another
+        size."""
         if mask is not None and mask.shape != (sample.height, sample.width):
             raise BadInput(
                 f"The mask {sample.masks[0].path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image "
@@ -119,30 +127,87 @@ class Collector:
             )
         return mask
 
-    def _measure(self, sample: Sample, values: np.ndarray, mask: np.ndarray | None) -> None:
+    def _measure(self, sample: Sample, values: np.ndarray, mask: np.ndarray | None, ignored: np.ndarray | None) -> None:
         """Count the map's pixels where the truth about them is known, in the network's geometry; remember what could
-        not be counted."""
+        not be counted. What lies in a box or an ignored region counts neither way."""
         if sample.label == "unknown":
             return
+        self.left_out["ignored images"] += ignored is not None and bool(ignored.any())
+        excluded = None if ignored is None else self.geometry.apply_mask(ignored)
         if sample.label == "good":
-            self.pixels.add(values)
-        elif mask is None or not mask.any():
+            self.pixels.add(values, excluded=excluded)
+            return
+        boxed = self.data.boxed(sample)
+        if boxed is not None:
+            mask = self.data.outlines(sample)
+            if mask is None or not mask.any():
+                self.left_out["boxed"] += 1
+                return
+            excluded = self.geometry.apply_mask(boxed & ~mask if ignored is None else boxed & ~mask | ignored)
+        if mask is None or not mask.any():
             self.left_out["without a mask" if mask is None else "with an empty mask"] += 1
+            return
+        labels, _ = label_regions(mask)
+        if ignored is not None:
+            labels[ignored] = 0
+            mask = labels > 0
+        if self.geometry.crop or self.geometry.region:
+            # A pixel that no map value falls on lies outside what the network saw.
+            unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
+            self.left_out["unseen pixels"] += unseen
+            self.left_out["unseen images"] += unseen > 0
+        seen = self.geometry.apply_labels(labels)
+        if excluded is not None:
+            seen[excluded] = 0
+        self.left_out["regions"] += np.unique(labels[labels > 0]).size - np.unique(seen[seen > 0]).size
+        if seen.any():
+            saturated = [
+                (self.geometry.apply_labels(region.astype(np.int32)) > 0, share)
+                for region, share in self.data.saturated_regions(sample)
+            ]
+            self.pixels.add(values, seen, sample.defect, excluded, saturated)
         else:
-            if self.geometry.crop or self.geometry.region:
-                # A pixel that no map value falls on lies outside what the network saw.
-                unseen = int(
-                    np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask)
-                )
-                self.left_out["unseen pixels"] += unseen
-                self.left_out["unseen images"] += unseen > 0
-            labels, regions = label_regions(mask)
-            seen = self.geometry.apply_labels(labels)
-            self.left_out["regions"] += regions - np.unique(seen[seen > 0]).size
-            if seen.any():
-                self.pixels.add(values, seen, sample.defect)
-            else:
-                self.left_out["with a mask that no input pixel falls on"] += 1
+            self.left_out["with a mask that no input pixel falls on"] += 1
+
+    def _measure_boxes(self, sample: Sample, full_map: np.ndarray | None, level: float) -> None:
+        """Count which of a photograph's boxes what is marked of its map reaches into; without a map nothing is."""
+        if sample.label != "defect" or not any(mask.kind == "box" for mask in sample.masks):
+            return
+        boxes = sample.boxes
+        if not boxes:  # an older Dataset has them united
+            boxed = self.data.boxed(sample)
+            assert boxed is not None
+            boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2, _ in detect_boxes(boxed.astype(np.float32), 0))
+        if full_map is None:
+            height, width = self.geometry.input_size
+            full_map = self.geometry.invert_map(np.zeros((height, width), np.float32), (sample.height, sample.width))
+        self.boxes.add(boxes, full_map > level, ~np.isnan(full_map), sample.defect)
+
+    def _region_notes(self) -> list[str]:
+        """What was measured of boxes and ignored regions, and of regions with a saturation threshold."""
+        sentences = []
+        if self.left_out["boxed"]:
+            sentences.append(
+                f"{self.left_out['boxed']} defective test image(s) whose defects are drawn as boxes are left out of "
+                "the pixel metrics."
+            )
+        if self.boxes.count:
+            sentences.append(
+                f"box_recall is the share of {self.boxes.count} boxes that what is marked of the map reaches into; "
+                "what lies in a box is in no pixel metric."
+            )
+        if self.boxes.unseen:
+            sentences.append(f"{self.boxes.unseen} box(es) lie outside what the network sees and are not counted.")
+        if self.left_out["ignored images"]:
+            sentences.append(
+                f"Regions to ignore of {self.left_out['ignored images']} test image(s) are in no pixel metric."
+            )
+        if self.data.manifest.saturation and self.pixels.regions:
+            sentences.append(
+                "au_spro and au_spro_05 take each mask of a photograph as a region that counts as found whole from its "
+                "saturation threshold on (MVTec LOCO), up to false-positive rates of .3 and .05."
+            )
+        return sentences
 
     def _draws(self, sample: Sample, decision: str) -> bool:
         """Whether this image's picture is written, counting it."""
@@ -189,6 +254,7 @@ class Collector:
                 sentences.append(
                     f"{self.left_out[reason]} defective test image(s) {reason} are left out of the pixel metrics."
                 )
+        sentences += self._region_notes()
         if self.left_out["unseen pixels"]:
             sentences.append(
                 f"{self.left_out['unseen pixels']} defect pixels of {self.left_out['unseen images']} image(s) lie "

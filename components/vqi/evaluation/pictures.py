@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vqi.dataset.hatching import hatch
 from vqi.dataset.manifest import Label
 from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.files import write_whole
@@ -42,6 +43,7 @@ class Example:
     `image` is uint8 [H, W, 3]. `map` is float32 [H, W] in the geometry of `image`, NaN where the network saw nothing.
     `mask` is bool [H, W] (True = defect) or None where no truth was drawn. `defect` is the defect type ("good" for
     normals). Above `level` lies what is marked as found; None stands for the threshold of the picture's scale.
+    `ignored` is bool [H, W], hatched: it counts neither way.
     """
 
     path: str
@@ -53,6 +55,7 @@ class Example:
     map: np.ndarray
     mask: np.ndarray | None = None
     level: float | None = None
+    ignored: np.ndarray | None = None
 
     @property
     def right(self) -> bool | None:
@@ -71,11 +74,15 @@ class Example:
             return self
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        mask = None
-        if self.mask is not None:
-            mask = cv2.resize(self.mask.astype(np.float32), size, interpolation=smooth) > (0 if scale < 1 else 0.5)
+        mask, ignored = (
+            None
+            if region is None
+            else cv2.resize(region.astype(np.float32), size, interpolation=smooth) > (0 if scale < 1 else 0.5)
+            for region in (self.mask, self.ignored)
+        )
         image = cv2.resize(self.image, size, interpolation=smooth)
-        return replace(self, image=image, map=cv2.resize(self.map, size, interpolation=smooth), mask=mask)
+        values = cv2.resize(self.map, size, interpolation=smooth)
+        return replace(self, image=image, map=values, mask=mask, ignored=ignored)
 
 
 @dataclass(frozen=True)
@@ -203,13 +210,15 @@ def draw_boxes(picture: np.ndarray, detections: list[Box]) -> np.ndarray:
 
 
 def views(example: Example, scale: Scale) -> Iterator[tuple[str, np.ndarray]]:
-    """The pictures of one example, (name, uint8 [H, W, 3]): image, truth (where a mask is there), heatmap, found."""
+    """The pictures of one example, (name, uint8 [H, W, 3]): image, truth (where a mask is there), heatmap, found; what
+    is ignored is hatched in all but the first."""
     yield "image", example.image
+    ground = example.image if example.ignored is None else hatch(example.image, example.ignored)
     if example.mask is not None:
-        yield "truth", outline(example.image, example.mask, TRUTH, dashed=True)
-    yield "heatmap", heatmap(example.image, example.map, scale)
+        yield "truth", outline(ground, example.mask, TRUTH, dashed=True)
+    yield "heatmap", heatmap(ground, example.map, scale)
     level = scale.threshold if example.level is None else example.level
-    picture = draw_boxes(example.image, boxes(example.map, level))
+    picture = draw_boxes(ground, boxes(example.map, level))
     yield "found", outline(picture, example.map > level, DETECTED)
 
 

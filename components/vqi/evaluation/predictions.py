@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vqi.dataset.manifest import Label, Split
@@ -46,6 +47,17 @@ def predictions_csv(predictions: Iterable[Prediction]) -> str:
         names = [_inert(value) for value in (row.path, row.split, row.label, row.defect)]
         writer.writerow([*names, repr(row.score), row.decision, repr(row.map_max), json.dumps(row.boxes)])
     return text.getvalue()
+
+
+def read_scores(table: Path) -> dict[str, float]:
+    """The image scores of a written table by the photographs' paths; none where there is no such table."""
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8", errors="replace", newline="") as file:
+        return {
+            row["path"].removeprefix("'") if row["path"][1:2] in FORMULA else row["path"]: float(row["score"])
+            for row in csv.DictReader(file)
+        }
 
 
 def _inert(cell: str) -> str:

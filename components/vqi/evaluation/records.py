@@ -40,9 +40,12 @@ REMEDY = "evaluate again"
 
 
 class Metrics(PartialRecord):
-    """The metrics of a test split, None where one is not defined on it. Only classifiers have the last two."""
+    """The metrics of a test split, None where one is not defined on it. Only classifiers have two of the last, only
+    sets with saturation thresholds (MVTec LOCO) sPRO, and only those with defects drawn as boxes their recall."""
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"classifier_accuracy", "classifier_balanced_accuracy"})
+    left_out: ClassVar[frozenset[str]] = frozenset(
+        {"classifier_accuracy", "classifier_balanced_accuracy", "au_spro", "au_spro_05", "box_recall"}
+    )
 
     image_auroc: float | None
     image_aupr: float | None
@@ -67,6 +70,9 @@ class Metrics(PartialRecord):
     pixel_kappa: float | None
     classifier_accuracy: float | None = None
     classifier_balanced_accuracy: float | None = None
+    au_spro: float | None = None
+    au_spro_05: float | None = None
+    box_recall: float | None = None
 
     @property
     def numbers(self) -> dict[str, float | None]:
@@ -76,8 +82,10 @@ class Metrics(PartialRecord):
         return {name: value for name, value in numbers.items() if value is not None or name not in self.left_out}
 
 
-class TypeMetrics(Record):
+class TypeMetrics(PartialRecord):
     """The metrics of one defect type, against all good images and all good pixels."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"box_recall"})
 
     images: int
     image_auroc: float | None
@@ -85,11 +93,14 @@ class TypeMetrics(Record):
     pixel_auroc: float | None
     aupro: float | None
     pixel_recall: float | None
+    box_recall: float | None = None
 
 
-class Counts(Record):
+class Counts(PartialRecord):
     """What was measured on, and what from. `regions` of the masks; those that no pixel was left of are
-    `regions_not_measurable`."""
+    `regions_not_measurable`. `boxes`: defects drawn as boxes, None where none is."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"boxes"})
 
     test_images: int
     good: int
@@ -101,6 +112,7 @@ class Counts(Record):
     labelled_images: int
     calibration_images: int
     masked_defect_images: int
+    boxes: int | None = None
 
 
 class Choice(Record):

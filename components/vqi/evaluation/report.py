@@ -38,6 +38,9 @@ METRICS = {
     "pixel_f1_max": ("pixel F1, best", "highest pixel F1 any threshold could reach"),
     "aupro": ("AUPRO 0.3", "overlap with each defect region, averaged up to 30 % false-positive pixels"),
     "aupro_05": ("AUPRO 0.05", "the same up to 5 % false-positive pixels: finer outlines count more"),
+    "au_spro": ("AU-sPRO 0.3", "as AUPRO, but a region counts as found whole from its saturation threshold on"),
+    "au_spro_05": ("AU-sPRO 0.05", "the same up to 5 % false-positive pixels"),
+    "box_recall": ("box recall", "share of defects drawn as boxes that what is marked reaches into"),
 }
 MORE_METRICS = {
     "classifier_accuracy": (

@@ -9,6 +9,7 @@ import numpy as np
 from vqi.dataset.manifest import Label
 from vqi.evaluation.aupro import PixelScores
 from vqi.evaluation.calibration import Calibration
+from vqi.evaluation.drawn_boxes import NO_BOXES, DrawnBoxes
 from vqi.evaluation.metrics import Confusion, Ranking, roc_curve
 from vqi.evaluation.predictions import Prediction
 from vqi.evaluation.records import Choice, Metrics, Results, TypeMetrics, Verdict
@@ -28,13 +29,19 @@ ROWS = (
     "aupro",
     "aupro_05",
 )
+# Of some sets alone.
+MORE_ROWS = ("au_spro", "au_spro_05", "box_recall")
 TYPE_COLUMNS = ("images", "image_auroc", "recall", "pixel_auroc", "aupro")
 # Of a set without any mask.
 NO_PIXELS = Confusion(true_positive=0, false_positive=0, true_negative=0, false_negative=0)
 
 
 def compute_metrics(
-    predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, classifies: bool = False
+    predictions: Sequence[Prediction],
+    pixels: PixelScores,
+    threshold: Threshold,
+    classifies: bool = False,
+    boxes: DrawnBoxes = NO_BOXES,
 ) -> Metrics:
     """The metrics of a test split. No metric sees images labelled unknown.
 
@@ -69,11 +76,14 @@ def compute_metrics(
         pixel_kappa=of_pixels.kappa,
         classifier_accuracy=own.accuracy if own else None,
         classifier_balanced_accuracy=own.balanced_accuracy if own else None,
+        au_spro=pixels.saturated_overlap(0.3),
+        au_spro_05=pixels.saturated_overlap(0.05),
+        box_recall=boxes.recall(),
     )
 
 
 def compute_type_metrics(
-    predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold
+    predictions: Sequence[Prediction], pixels: PixelScores, threshold: Threshold, boxes: DrawnBoxes = NO_BOXES
 ) -> dict[str, TypeMetrics]:
     """By defect type: image AUROC and recall of its images against all good ones, pixel metrics of its pixels against
     all good pixels."""
@@ -88,6 +98,7 @@ def compute_type_metrics(
             pixel_auroc=pixel_ranking["pixel_auroc"],
             aupro=pixel_ranking["aupro"],
             pixel_recall=pixels.confusion(threshold.pixel, kind).recall,
+            box_recall=boxes.recall(kind),
         )
     return types
 
@@ -149,7 +160,7 @@ def outlier_notes(calibration: Calibration) -> list[str]:
     ]
 
 
-def missing_notes(predictions: Sequence[Prediction], pixels: PixelScores) -> list[str]:
+def missing_notes(predictions: Sequence[Prediction], pixels: PixelScores, boxes: DrawnBoxes = NO_BOXES) -> list[str]:
     """Why metrics are null."""
     good, defective = _scores(predictions, "good"), _scores(predictions, "defect")
     notes = []
@@ -164,7 +175,9 @@ def missing_notes(predictions: Sequence[Prediction], pixels: PixelScores) -> lis
         notes.append(f"{ranked}: no test image is labelled good or defect.")
     if not pixels.regions:
         reason = (
-            "no defective test image has a mask the network could see"
+            "the defects are drawn as boxes, which have no shape to measure by (box_recall is measured)"
+            if boxes.count
+            else "no defective test image has a mask the network could see"
             if defective.size
             else "the test split has no defective image"
         )
@@ -180,7 +193,8 @@ def table(results: Results) -> str:
     metrics, confusion = results.metrics, results.metrics.confusion
     lines = [f"{results.name} · {results.method} · {results.backbone.name} · weights: {results.weights.label}"]
     lines += [f"  {printable(sentence)[:600]}" for sentence in results.verdict.text]
-    lines += [f"  {name:<18}{_cell(getattr(metrics, name))}" for name in ROWS]
+    measured = [name for name in MORE_ROWS if getattr(metrics, name) is not None]
+    lines += [f"  {name:<18}{_cell(getattr(metrics, name))}" for name in (*ROWS, *measured)]
     lines.append(
         f"  threshold {results.threshold.image:.6g}: {confusion.true_positive} of {confusion.defects} defects found, "
         f"{confusion.false_positive} of {confusion.good} good parts rejected"

@@ -6,7 +6,8 @@ k-th smallest of them, k = ceil((n + 1)(1 - rate)). If the normals of tomorrow c
 Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos et al., ECML 2002). It needs k <= n:
 fewer than 1 / rate - 1 normals cannot promise that rate, and the smallest they can is 1 / (n + 1).
 
-Cross: each training normal is scored by a refit it is not in (k folds), the scores are pooled and the same order
+Cross: each training normal is scored by an index it is not in (k folds; a refit, or what stands for one:
+`Detector.leave_out`), the scores are pooled and the same order
 statistic is taken; parts are then scored by the detector built from all normals (cross-conformal: Vovk, Ann. Math.
 Artif. Intell. 74, 2015). One pooled threshold has no exact guarantee for a finite n. What is proven is weaker and for a
 detector whose score never rises when normals are added, such as the distance to a full memory bank: whatever it
@@ -319,7 +320,7 @@ def _guarantee(calibration: Calibration, rate: float, promised: float) -> str:
         sentence = (
             f"About {share} of good parts are expected to be rejected: the threshold comes from all {n} good training "
             f"{what}, each scored "
-            f"by one of {calibration.folds} refits that had not seen it; this is an estimate without an exact "
+            f"by one of {calibration.folds} indices that were built without it; this is an estimate without an exact "
             "guarantee and may err to either side"
         )
     if promised > rate:

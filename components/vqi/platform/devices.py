@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field, field_validator
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+EngineName = Literal["torch", "openvino"]
+# What the kernel calls the instructions that multiply bfloat16: AMX, and AVX-512's.
+BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 class Compute(Settings):
@@ -24,6 +28,11 @@ class Compute(Settings):
     """
 
     device: str = Field("auto", description="auto, cpu, cuda, xpu or hpu")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="what runs a network that learns no more on a processor; auto = OpenVINO where it is installed and "
+        "agrees with torch",
+    )
     precision: Precision = Field("float32", description="of the network's forward pass")
     batch_size: int = Field(8, ge=1, le=4096, description="images a batch")
     shards: int = Field(
@@ -50,6 +59,19 @@ class Compute(Settings):
             return self.model_copy(update={"device": self.devices[rank % len(self.devices)]})
         kind = str(torch_device(self))
         return self.model_copy(update={"device": kind if kind == "cpu" or ":" in kind else f"{kind}:{rank}"})
+
+
+def bfloat16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 by instructions of its own; without them it gains nothing by it.
+
+    True where the kernel does not say.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    flags = next((line for line in lines if line.startswith("flags")), None)
+    return flags is None or bool(BFLOAT16_FLAGS & set(flags.split()))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ def check(
 ) -> None:
     """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not
     pass."""
+    from vqi.dataset.inspection import ImageInspection
     from vqi.platform.printing import printable
     from vqi.steps.check_dataset import settings as check_settings
     from vqi.steps.check_dataset.step import check_dataset
@@ -30,12 +31,14 @@ def check(
     for written in (out / "check.html", out / "verdict.json"):
         written.unlink(missing_ok=True)
     category = load_category("check", [f"data.source={source}", *(set_ or [])])
+    inspected: dict[str, ImageInspection] = {}
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
         manifest = ingest(
             ingest_settings.StepSettings.of(category),
             dataset=dataset,
             report=lambda note: typer.echo(printable(f"note: {note}")),
+            inspected=inspected,
         )
         try:
             check_dataset(
@@ -44,6 +47,7 @@ def check(
                 page=out / "check.html",
                 verdict=out / "verdict.json",
                 report=lambda line: typer.echo(printable(line)),
+                inspected=inspected,
             )
         finally:
             if (out / "verdict.json").is_file():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vqi.platform.logs import logger
+from vqi_pipelines.commands.run import Isolated
 
 log = logger(__name__)
 
@@ -27,6 +28,7 @@ def demo(
         str, typer.Option(help="A ResNet-18 weights file; empty = torchvision's download, else the filterbank.")
     ] = "",
     out: Annotated[Path, typer.Option(help="Folder for the rendered parts and the runs.")] = Path("demo"),
+    isolated: Isolated = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -46,7 +48,7 @@ def demo(
         "backbone": backbone,
         "method": {"name": "patchcore", "settings": {"coreset_ratio": 0.03}},
     }
-    execute(Category.parse(values, "The demo"), out, json_output)
+    execute(Category.parse(values, "The demo"), out, json_output, isolated=isolated)
 
 
 def _rendered(out: Path) -> Path:

@@ -25,6 +25,11 @@ class Runner(StrEnum):
     DOCKER = "docker"
 
 
+Isolated = Annotated[
+    bool, typer.Option("--isolated", help="Begin every step's process with nothing imported, as in a cluster: slower.")
+]
+
+
 def run(
     category: Annotated[
         str,
@@ -42,6 +47,7 @@ def run(
     runner: Annotated[
         Runner, typer.Option(help="What a step is: a process here, or a container (images/README.md).")
     ] = Runner.SUBPROCESS,
+    isolated: Isolated = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -49,7 +55,7 @@ def run(
     """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
     from vqi_pipelines.catalog import load_category
 
-    execute(load_category(category, set_ or []), out, json_output, runner)
+    execute(load_category(category, set_ or []), out, json_output, runner, isolated)
 
 
 class _Reporter:
@@ -66,14 +72,16 @@ class _Reporter:
         log.log(level, line, extra={"step": self.step})
 
 
-def execute(category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS) -> None:
+def execute(
+    category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS, isolated: bool = False
+) -> None:
     """Run a category, then print its summary: a table, or JSON alone on standard output."""
     from vqi_pipelines.local_run import run_category
     from vqi_pipelines.summary import print_summary
 
     real_output = sys.stdout
 
-    summary = run_category(category, out, _Reporter(), runner.value)
+    summary = run_category(category, out, _Reporter(), runner.value, isolated)
     if json_output:
         print(summary.to_json(), file=real_output)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +14,23 @@ from vqi.dataset.layouts.folders import FLAT
 from vqi.dataset.layouts.interface import Match, Options, Photograph, Reading, SourceFiles
 from vqi.dataset.layouts.listing import Listing, counted, examples, parent_and_stem
 from vqi.dataset.layouts.names import GOOD_FOLDERS, is_good_folder, is_role_folder, normalised, part_in_name
+from vqi.dataset.layouts.patterns import by_pattern
 from vqi.dataset.layouts.verification import verify
 from vqi.platform.errors import BadInput, VqiError
 
+# Surer than this is what a file says that only one layout has; below are names of folders.
+_SURE = 0.85
 
-def read_layout(files: SourceFiles, layout: str, mask_suffix: str, source_notes: Sequence[str] = ()) -> Reading:
+
+def read_layout(
+    files: SourceFiles,
+    layout: str,
+    options: Options,
+    source_notes: Sequence[str] = (),
+    most_per_class: int = 0,
+) -> Reading:
     """The photographs among the files of a source, by a layout's name or AUTO; `source_notes` say what the source left
-    out.
+    out. `most_per_class` photographs of each split and defect type are kept, 0 = all.
 
     A set that lies one or more folders down (an archive with a top folder) is found there; paths are given without
     those folders, so that it is the same set. Raises BadInput for an unknown layout, for no images, where the files do
@@ -26,17 +38,22 @@ def read_layout(files: SourceFiles, layout: str, mask_suffix: str, source_notes:
     its contract.
     """
     check_layout(layout)
+    mask_suffix = options.mask_suffix
     if "/" in mask_suffix or "\\" in mask_suffix:
         raise BadInput(
             f"data.mask_suffix is {mask_suffix!r}; it is what follows the photograph's name in its mask's name, such "
             "as '_mask'."
         )
-    match, chosen, inner = _detected(files, layout, source_notes)
+    wanted = _wanted_layout(options) if layout == AUTO else ""
+    match, chosen, inner = _detected(files, layout, source_notes, wanted)
     files = inner.untouched()
     reader = layouts()[chosen]
     with reader_errors(chosen):
-        reading = reader.read(files, Options(normalised(mask_suffix)))
+        reading = reader.read(files, replace(options, mask_suffix=normalised(mask_suffix)))
     verify(reading, chosen, files)
+    labelled = [by_pattern(photograph, options) for photograph in reading.photographs]
+    kept, limit_notes = _limited(labelled, most_per_class)
+    reading = replace(reading, photographs=tuple(kept), notes=(*reading.notes, *limit_notes))
     named = layout != AUTO
     notes: list[str] = []
     if reader.labels_by_folder:
@@ -45,6 +62,30 @@ def read_layout(files: SourceFiles, layout: str, mask_suffix: str, source_notes:
         notes.append(f"The layout is {chosen}: {match.why}.")
     every_note = (*notes, *reading.notes, *source_notes, *files.passed_over())
     return replace(reading, notes=every_note, top=files.top, layout=chosen)
+
+
+def _wanted_layout(options: Options) -> str:
+    """The layout that what the category says of its source asks for, "" where it asks for none."""
+    if options.good_class:
+        return "one-class"
+    return "patterns" if options.good or options.defect else ""
+
+
+def _limited(photographs: Sequence[Photograph], most: int) -> tuple[list[Photograph], list[str]]:
+    """At most `most` photographs of each split and defect type, chosen by the hashes of their paths; and a note."""
+    if not most:
+        return list(photographs), []
+    classes: dict[tuple[object, str], list[Photograph]] = defaultdict(list)
+    for photograph in photographs:
+        classes[photograph.split, photograph.defect].append(photograph)
+    kept = {
+        photograph.path
+        for of_class in classes.values()
+        for photograph in sorted(of_class, key=lambda p: hashlib.sha256(p.path.encode()).digest())[:most]
+    }
+    left = len(photographs) - len(kept)
+    notes = [f"{counted(left, 'photograph')} left out: data.most_per_class keeps {most} of each class."] if left else []
+    return [photograph for photograph in photographs if photograph.path in kept], notes
 
 
 @contextmanager
@@ -76,11 +117,19 @@ def _no_images(listing: Listing) -> str:
     return f"The source has no images{others}; give the folder that holds train/good or good."
 
 
-def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> tuple[Match, str, SourceFiles]:
-    """The surest layout that fits at the top, or below the folders everything lies in."""
+def _detected(
+    files: SourceFiles, layout: str, source_notes: Sequence[str], wanted: str = ""
+) -> tuple[Match, str, SourceFiles]:
+    """The surest layout that fits at the top, or below the folders everything lies in. `wanted` is the layout that the
+    category asks for by its settings: it is taken where no file speaks surely for another."""
     inner, refusals = files, list[BadInput]()
     while True:
-        if fitting := _fitting(inner, layout, refusals):
+        fitting = _fitting(inner, layout, refusals)
+        if wanted and not (fitting and fitting[0][0].sureness > _SURE):
+            # Folders that everything lies in say nothing of a class.
+            deepest = inner.below_top_folder() is inner
+            fitting = _fitting(inner, wanted, refusals) if deepest else []
+        if fitting:
             match, name = fitting[0]
             ties = [other for other, _ in fitting if other.sureness == match.sureness]
             if len(ties) > 1:
@@ -114,8 +163,13 @@ def _detected(files: SourceFiles, layout: str, source_notes: Sequence[str]) -> t
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"
     raise BadInput(
         "The layout of the source is not recognised: neither train/good (mvtec) nor a folder of normals "
-        f"({', '.join(GOOD_FOLDERS)}) is there, {seen}."
+        f"({', '.join(GOOD_FOLDERS)}) is there, {seen}. Which photographs are good? Say so by a pattern of their "
+        f"paths, such as data.good={_example_pattern(tops)}, or name a data.layout."
     )
+
+
+def _example_pattern(folders: Sequence[str]) -> str:
+    return f"^{re.escape(folders[0])}/" if folders else "OK"
 
 
 def _fitting(files: SourceFiles, layout: str, refusals: list[BadInput]) -> list[tuple[Match, str]]:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from vqi.dataset.drawings import Box, Drawing, Polygon, RunLengths
 from vqi.dataset.layouts.source_files import SourceFiles
 from vqi.dataset.manifest import Label
+from vqi.dataset.saturation import Saturation
 
 __all__ = [
     "Box",
@@ -27,6 +28,7 @@ __all__ = [
     "Polygon",
     "Reading",
     "RunLengths",
+    "Saturation",
     "SourceFiles",
 ]
 
@@ -51,9 +53,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Options:
-    """What a category says about how its source is read: `mask_suffix` is `data.mask_suffix`."""
+    """What a category says about how its source is read: `mask_suffix` is `data.mask_suffix`, `good` and `defect` are
+    the regular expressions of `data.good` and `data.defect`, `good_class` is `data.good_class`."""
 
     mask_suffix: str = "_mask"
+    good: str = ""
+    defect: str = ""
+    good_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Photograph:
     of a mask file or a drawing. `group` names the part that the photograph shows, "" = one of its own. `size` is
     the width and height that an annotation states, checked against the photograph. `content` gives the bytes of
     an image file (PNG, say) where the photograph is not a file of its own in the source; it is called when they are
-    needed, several times and by several threads, and gives the same bytes each time.
+    needed, several times and by several threads, and gives the same bytes each time. `metadata` are columns of the
+    source that nothing here reads, (name, value), kept in the manifest.
     """
 
     path: str
@@ -79,6 +86,7 @@ class Photograph:
     ignore: tuple[str | Drawing, ...] = ()
     size: tuple[int, int] | None = None
     content: Callable[[], bytes] | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
     @property
     def mask_files(self) -> tuple[str, ...]:
@@ -95,12 +103,13 @@ class Photograph:
 class Reading:
     """What a layout reader made of a source. `notes` are sentences about what it decided or left out; they begin with
     what decides what is learnt or measured. `layout` and `top` are filled in by `read_layout`: the reader's name, and
-    the folder that paths start from ("" or "name/")."""
+    the folder that paths start from ("" or "name/"). `saturation` are the rules of sPRO (MVTec LOCO)."""
 
     photographs: tuple[Photograph, ...]
     notes: tuple[str, ...] = ()
     top: str = ""
     layout: str = ""
+    saturation: tuple[Saturation, ...] = ()
 
 
 class LayoutReader(ABC):

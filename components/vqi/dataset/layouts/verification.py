@@ -9,6 +9,7 @@ from vqi.dataset.drawings import MOST_DRAWINGS_OF_A_PHOTOGRAPH, MOST_POINTS_OF_A
 from vqi.dataset.layouts.interface import LayoutSplit, Photograph, Reading
 from vqi.dataset.layouts.source_files import SourceFiles
 from vqi.dataset.manifest import Label
+from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
 
 _LONGEST_NAME = 4096
@@ -27,6 +28,8 @@ def _problems(reading: object, files: SourceFiles) -> Iterator[str]:
         return
     if not all(isinstance(note, str) for note in reading.notes):
         yield "a note that is not text"
+    if not all(isinstance(rule, Saturation) for rule in reading.saturation):
+        yield "a saturation that is not a Saturation"
     paths: set[str] = set()
     for photograph in reading.photographs:
         if not isinstance(photograph, Photograph):
@@ -90,6 +93,11 @@ def _role_problems(photograph: Photograph) -> Iterator[str]:
         yield f"the label {label!r} with the split {split!r} (only good photographs are trained on: it belongs to test)"
     elif not isinstance(photograph.group, str) or len(photograph.group) > _LONGEST_NAME:
         yield f"the group {photograph.group!r}"
+    elif not all(
+        isinstance(entry, tuple) and len(entry) == 2 and all(isinstance(text, str) for text in entry)
+        for entry in photograph.metadata
+    ):
+        yield "metadata that are not pairs of name and value, both text"
 
 
 def _is_plain(path: object) -> bool:

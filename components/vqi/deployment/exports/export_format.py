@@ -62,6 +62,10 @@ class ExportFormat(ABC):
         import torch unless `opens_with` says so. Raises BadInput for a device that is not here.
         """
 
+    def precision_of(self, source: TracedDetector) -> str:
+        """The precision that a graph of `source` computes in: `precision`, unless the format follows the engine's."""
+        return self.precision
+
     def missing_to_write(self) -> list[str]:
         """The modules that writing needs and that are not installed here."""
         return missing_modules(self.writes_with)

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vqi.deployment.exports.export_format import ExportFormat, Infer, Note
+from vqi.deployment.exports.openvino_graph import precision_of, with_network
+from vqi.detectors.graph_split import split_model
 from vqi.platform.errors import BadInput
+from vqi.platform.logs import logger
 
 if TYPE_CHECKING:
     import openvino
 
     from vqi.deployment.tracing import TracedDetector
 
+log = logger(__name__)
+
 
 class OpenVino(ExportFormat):
-    """OpenVINO in float32: left to itself it computes in bfloat16 on processors that have it, and maps move by more
-    than a percent."""
+    """OpenVINO in the precision that thresholds were taken in: left to itself it computes in bfloat16 on processors
+    that have it, and maps move by more than a percent."""
 
     name: ClassVar[str] = "openvino"
     summary: ClassVar[str] = "OpenVINO, the faster of the two on Intel's processors"
@@ -42,11 +47,18 @@ class OpenVino(ExportFormat):
         destination.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as scratch:
             onnx.save_model(source.onnx, Path(scratch) / "model.onnx")
+            core = openvino.Core()
             # Not convert_model: it goes through a front end that reports usage over the network and notes this
             # machine's paths in the model.
-            model = openvino.Core().read_model(Path(scratch) / "model.onnx")
+            model = core.read_model(Path(scratch) / "model.onnx")
+            if source.index and source.engine:
+                # What the index was built with.
+                model = with_network(model, core.read_model(source.engine.graph), source.engine.precision)
             openvino.save_model(model, destination, compress_to_fp16=False)
         return {}
+
+    def precision_of(self, source: TracedDetector) -> str:
+        return source.engine.precision if source.index and source.engine else self.precision
 
     def open(
         self, folder: Path, input_size: tuple[int, int], index: Mapping[str, np.ndarray], device: str, threads: int
@@ -60,23 +72,47 @@ class OpenVino(ExportFormat):
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if device == "cpu" and threads:
             properties["INFERENCE_NUM_THREADS"] = threads
-        request = core.compile_model(folder / self.files[0], device.upper(), properties).create_infer_request()
-        return OpenVinoGraph(request, index)
+        model = core.read_model(folder / self.files[0])
+        precision = precision_of(model)
+        if precision == "float32":
+            return OpenVinoGraph(core.compile_model(model, device.upper(), properties).create_infer_request(), index)
+        network, scoring = split_model(model)
+        compiled = core.compile_model(network, device.upper(), {**properties, "INFERENCE_PRECISION_HINT": "bf16"})
+        if device == "cpu" and compiled.get_property("INFERENCE_PRECISION_HINT").to_string() != "bf16":
+            log.warning(
+                f"the thresholds of this bundle were taken in {precision}, in which this processor does not compute; "
+                "scores in float32 differ from them (calibration.precision_shift of bundle.json)"
+            )
+        scores = core.compile_model(scoring, device.upper(), properties).create_infer_request()
+        return OpenVinoGraph(scores, index, compiled.create_infer_request())
 
 
 class OpenVinoGraph:
-    """One loaded graph; keeps the arrays of the index, whose own memory the request reads."""
+    """One loaded graph, or its `network` and what scores its features. Keeps the arrays of the index, whose own
+    memory the request reads."""
 
-    def __init__(self, request: openvino.InferRequest, index: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        request: openvino.InferRequest,
+        index: Mapping[str, np.ndarray],
+        network: openvino.InferRequest | None = None,
+    ) -> None:
         import openvino
 
         self._request, self._index, self._tensor = request, dict(index), openvino.Tensor
+        self._network = network
+        self._features = [output.get_any_name() for output in network.model_outputs] if network else []
         for name, value in self._index.items():
             request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An Infer."""
-        self._request.set_tensor("images", self._tensor(images, shared_memory=True))
-        self._request.infer()
+        first = self._network or self._request
+        first.set_tensor("images", self._tensor(images, shared_memory=True))
+        first.infer()
+        if self._network:
+            for name in self._features:
+                self._request.set_tensor(name, self._network.get_tensor(name))
+            self._request.infer()
         # Copies: the next call writes over these.
         return self._request.get_tensor("score").data.copy(), self._request.get_tensor("map").data.copy()

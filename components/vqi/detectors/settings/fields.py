@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, model_validator
 
 from vqi.platform.settings import Settings, whole_numbers
+
+# How an index that some normals are left out of is made: "refits", fitted again to all others, or "pools", chosen from
+# what each fold's own coreset keeps.
+LeaveOutKind = Literal["refits", "pools"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from vqi.detectors.settings.fields import MethodSettings
+from vqi.detectors.settings.fields import LeaveOutKind, MethodSettings
 
 
 class PatchcoreSettings(MethodSettings):
@@ -61,12 +61,17 @@ class PatchcoreSettings(MethodSettings):
         description="sigma of the Gaussian that smooths the anomaly map, pixels; 0 = none",
         json_schema_extra={"source": "paper, section 3.3"},
     )
+    calibration: LeaveOutKind = Field(
+        "pools",
+        description="the banks that score normals for the threshold where none are held out: chosen from pools (a "
+        "coreset of every fold, a few times its share) | refits, each a coreset of all patches but the fold's",
+        json_schema_extra={"source": "ours: see Patchcore.leave_out"},
+    )
     max_seconds: float = Field(
         0.0,
         ge=0.0,
         le=1e9,
-        description="time budget of all coresets of a build, seconds, those of refits for the threshold included, an "
-        "equal "
-        "share each; 0 = none; what is chosen by then is the bank",
+        description="time budget of all coresets of a build, seconds, those for the threshold included (of refits an "
+        "equal share each, of pools one half of it); 0 = none; what is chosen by then is the bank",
         json_schema_extra={"source": "ours"},
     )

@@ -14,9 +14,11 @@ def build_index(
     from vqi.steps.running import step
 
     with step("build_index") as record:
+        import os
         from pathlib import Path
 
         from vqi.platform.settings import read_settings
+        from vqi.steps.build_index.features import VARIABLE
         from vqi.steps.build_index.settings import StepSettings
         from vqi.steps.build_index.step import build_index as run
 
@@ -26,6 +28,7 @@ def build_index(
             dataset=Path(dataset.path),
             network=Path(network.path),
             index=Path(index.path),
+            features=Path(folder) if (folder := os.environ.get(VARIABLE, "")) else None,
         )
         index.metadata["seconds"] = record.seconds
 

@@ -14,22 +14,26 @@ from vqi.batches.scoring import TensorBatches
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.splits import CalibrationKind
-from vqi.detectors.calibration import FOLDS, Embeddings, cross_scores, scored
+from vqi.detectors.calibration import FOLDS, NormalScore, cross_scores, scored
 from vqi.detectors.compute import to_device
+from vqi.detectors.embeddings import EMBEDDING_MEMORY, Embeddings
 from vqi.detectors.interface import Detector
 from vqi.detectors.part_storage import load_parts, save_part
 from vqi.detectors.parts import (
+    Coreset,
     FitsInParts,
     bounds_of_shards,
     cross_scores_of_parts,
     fit_shard,
     folds_by_normal,
 )
-from vqi.detectors.storage import load_network, save_index
+from vqi.detectors.settings.fields import LeaveOutKind
+from vqi.detectors.storage import load_network, read_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
 from vqi.platform.logs import logger
+from vqi.steps.build_index.features import features_key, kept_features
 from vqi.steps.build_index.settings import PartSettings, StepSettings
 from vqi.training.record import NetworkNotes, read_network_notes
 
@@ -111,23 +115,27 @@ def index_part(settings: PartSettings, *, dataset: Path, network: Path, part: Pa
 
 
 def build_index(
-    settings: StepSettings, *, dataset: Path, network: Path, index: Path, parts: Sequence[Path] = ()
+    settings: StepSettings,
+    *,
+    dataset: Path,
+    network: Path,
+    index: Path,
+    parts: Sequence[Path] = (),
+    features: Path | None = None,
 ) -> None:
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
-    refits: each train normal scored by an index that no photograph of its part is in. Where the network itself was
-    trained on all of them, or on other photographs of their parts, they are marked as seen: they promise nothing. Each
-    score names its group: what is promised counts groups. With `parts`, which `index_part` wrote, one a shard, the
-    index and those of refits are fitted to what stands for the normals. Raises BadInput where the network was trained
-    on another Dataset, there are too few normals, or the parts are not those of this Dataset and network.
+    folds: each train normal scored by an index that no photograph of its part is in (`Detector.leave_out`). Where the
+    network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
+    promise nothing. Each score names its group: what is promised counts groups. With `parts`, which `index_part` wrote,
+    one a shard, the index and those of refits are fitted to what stands for the normals. A build that was killed
+    resumes from what it left below `features`. Raises BadInput where the network was trained on another Dataset, there
+    are too few normals, or the parts are not those of this Dataset and network.
     """
     normals = _Normals.of(settings, dataset, network)
     data, notes, detector, held_out = normals.data, normals.notes, normals.detector, normals.held_out
-    count = len(normals.fitted)
-    # Features are worth keeping only where refits will ask for them again.
-    kept: dict[str, int] = {"memory": 0} if held_out or notes.training else {}
-    embeddings = Embeddings(detector, normals.images, count, settings.compute.batch_size, **kept)
+    count, compute = len(normals.fitted), settings.compute
     coresets = (
         load_parts(
             parts,
@@ -139,6 +147,36 @@ def build_index(
         if parts
         else []
     )
+    key = features_key(read_network(network), data.manifest.fingerprint, normals.fitted, compute)
+    with kept_features(features, key) as kept:
+        # In memory features are worth keeping only where refits will ask for them again.
+        memory = 0 if held_out or notes.training else EMBEDDING_MEMORY
+        embeddings = Embeddings(detector, normals.images, count, compute.batch_size, memory, kept)
+        samples, folds, scores = _fit(normals, embeddings, coresets)
+        kind: CalibrationKind = "split" if normals.promised else "seen" if held_out or notes.training else "cross"
+        if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
+            kind = "seen"
+        images = tuple(
+            CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
+            for sample, score in zip(samples, scores, strict=True)
+        )
+        indices: LeaveOutKind | None = None
+        if folds:
+            indices = "pools" if coresets else detector.leave_out_kind
+        parts_count = len({sample.group_key for sample in (*normals.fitted, *held_out)})
+        with whole_folder(index) as folder:
+            save_index(detector, folder, Path(network))
+            write_calibration(
+                folder, CalibrationRecord(kind=kind, folds=folds, indices=indices, parts=parts_count, images=images)
+            )
+
+
+def _fit(
+    normals: _Normals, embeddings: Embeddings, coresets: Sequence[Sequence[Coreset]]
+) -> tuple[list[Sample], int | None, list[NormalScore]]:
+    """Fit the detector's index; the photographs that set the threshold, the folds they were left out with (None: they
+    were held out), and their scores."""
+    detector, held_out, count = normals.detector, normals.held_out, embeddings.count
     detector.begin_build(1 if held_out else 1 + min(FOLDS, count))
     if coresets:
         everything = [coreset for each in coresets for coreset in each]
@@ -146,25 +184,11 @@ def build_index(
     else:
         detector.index = detector.fit(embeddings.of(range(count)), count)
     if held_out:
-        folds, samples = None, held_out
-        scores = list(scored(detector, detector.embedded(normals.batches(held_out)), detector.index))
-    elif notes.training and not detector.index:
-        folds, samples = None, normals.fitted
-        scores = list(scored(detector, embeddings.of(range(count)), detector.index))
-    elif coresets:
-        folds, samples = len(coresets), normals.fitted
+        return held_out, None, list(scored(detector, detector.embedded(normals.batches(held_out)), detector.index))
+    if normals.notes.training and not detector.index:
+        return normals.fitted, None, list(scored(detector, embeddings.of(range(count)), detector.index))
+    if coresets:
         scores = cross_scores_of_parts(cast(FitsInParts, detector), embeddings, coresets, normals.fold_of)
-    else:
-        samples = normals.fitted
-        folds, scores = cross_scores(detector, embeddings, normals.groups)
-    kind: CalibrationKind = "split" if normals.promised else "seen" if held_out or notes.training else "cross"
-    if data.manifest.copies_cross:  # what sets the threshold may be a copy of what was learnt from
-        kind = "seen"
-    images = tuple(
-        CalibrationImage(path=sample.path, group=sample.group_key, **score._asdict())
-        for sample, score in zip(samples, scores, strict=True)
-    )
-    parts_count = len({sample.group_key for sample in (*normals.fitted, *held_out)})
-    with whole_folder(index) as folder:
-        save_index(detector, folder, Path(network))
-        write_calibration(folder, CalibrationRecord(kind=kind, folds=folds, parts=parts_count, images=images))
+        return normals.fitted, len(coresets), scores
+    folds, scores = cross_scores(detector, embeddings, normals.groups)
+    return normals.fitted, folds, scores

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vqi.dataset.check_page import check_page
 from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
-from vqi.dataset.inspection import inspect_samples
+from vqi.dataset.inspection import ImageInspection, inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import write_whole
@@ -30,18 +30,20 @@ def check_dataset(
     page: Path,
     verdict: Path,
     report: Callable[[str], None] = lambda finding: None,
+    inspected: Mapping[str, ImageInspection] | None = None,
     page_uri: str = "",
 ) -> Verdict:
     """Inspect every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
     `report` gets what the set holds and every
-    finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error.
+    finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error. What was
+    `inspected` already, by hash, is not decoded again.
     Raises BadInput, after both are written, where the set does not pass; warnings do not stop it. `page_uri` is where
     KFP would store the page if the step succeeded: it is stored there, since a step that fails leaves nothing.
     """
     data, geometry, rate = Dataset(dataset), settings.geometry, settings.threshold.false_reject_rate
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
-    inspections = inspect_samples(data, geometry, pictured)
+    inspections = inspect_samples(data, geometry, pictured, inspected)
     result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
     write_whole(page, check_page(result, data.manifest, inspections, geometry))
     write_check(verdict, result.record)

@@ -185,14 +185,14 @@ def _results(
         threshold=threshold,
         boxes=collector.box_rule.boxes,
         training=notes.training.summary if notes.training else None,
-        metrics=compute_metrics(predictions, pixels, threshold, supervised),
-        per_defect=compute_type_metrics(predictions, pixels, threshold),
+        metrics=compute_metrics(predictions, pixels, threshold, supervised, collector.boxes),
+        per_defect=compute_type_metrics(predictions, pixels, threshold, collector.boxes),
         mean_scores=compute_mean_scores(predictions),
         counts=_counts(data, threshold, collector),
         notes=(
             *build_notes,
             *outlier_notes(calibration),
-            *missing_notes(predictions, pixels),
+            *missing_notes(predictions, pixels, collector.boxes),
             *method_notes,
             *collector.notes(),
             *few_labelled(data.manifest),
@@ -218,6 +218,7 @@ def _counts(data: Dataset, threshold: Threshold, collector: Collector) -> Counts
         labelled_images=len(data.samples("labelled")),
         calibration_images=threshold.calibration_images,
         masked_defect_images=sum(s.label == "defect" and bool(s.masks) for s in data.samples("test")),
+        boxes=collector.boxes.count or None,
     )
 
 

@@ -35,10 +35,12 @@ from vqi.deployment.sidecar import (
     Thresholds,
 )
 from vqi.detectors.compute import to_device
+from vqi.detectors.interface import Scores
 from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.calibration import Calibration as Evidence
 from vqi.evaluation.calibration import read_calibration
-from vqi.evaluation.records import Results, read_results
+from vqi.evaluation.predictions import read_scores
+from vqi.evaluation.records import PREDICTIONS, Results, read_results
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
@@ -51,6 +53,8 @@ from vqi.training.record import notes_of
 
 log = logger(__name__)
 
+# Two ways through the same layers in bfloat16, which rounds to 8 bits after each.
+BFLOAT16_TOLERANCE = 0.01
 PACKAGES = ("vqi", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -100,28 +104,32 @@ def export(
     plausibility = plausibility_of(data, geometry)
     detector = load_detector(network, index).eval()
     with whole_folder(bundle) as folder:
-        graph, format_notes = export_graphs(detector, folder, chosen, TrainingNormals(data, geometry))
-        samples = parity_samples(data.manifest.samples)
+        graph, format_notes, precisions = export_graphs(detector, folder, chosen, TrainingNormals(data, geometry))
+        scores = read_scores(evaluation / PREDICTIONS)
+        samples = parity_samples(data.manifest.samples, scores=scores, threshold=results.threshold.image)
         images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
+        # Torch says what is right; in reduced precision the engine does, which the thresholds were taken with.
+        engine, detector.engine = detector.engine, None
         with torch.inference_mode():
-            parts = [detector(torch.from_numpy(image[None])) for image in images]
-            reference = (
-                torch.cat([part.image for part in parts]).numpy(),
-                torch.cat([part.map for part in parts]).numpy(),
-            )
+            inputs = torch.from_numpy(images)
+            references = {"float32": _reference([detector(image[None]) for image in inputs])}
             shift = None
             if results.precision != "float32":
-                calibrated = to_device(detector, Compute(device="cpu", precision=results.precision))(
-                    torch.from_numpy(images)
-                ).image.numpy()
-                shift = largest_deviation(calibrated, reference[0], float(np.median(np.abs(reference[0]))))
+                if engine and engine.precision == results.precision:
+                    reduced = [detector.score(row[None], detector.index) for row in engine.embedding(inputs)]
+                else:
+                    reduced = [to_device(detector, Compute(device="cpu", precision=results.precision))(inputs)]
+                references[results.precision] = _reference(reduced)
+                usual = float(np.median(np.abs(references["float32"][0])))
+                shift = largest_deviation(references[results.precision][0], references["float32"][0], usual)
         entries = {
             export_format.name: check_format(
                 export_format,
                 folder,
                 graph,
                 format_notes[export_format.name],
-                reference,
+                precisions[export_format.name],
+                references.get(precisions[export_format.name], references["float32"]),
                 images,
                 results.threshold.image,
                 settings.export.tolerance,
@@ -135,8 +143,8 @@ def export(
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
         log.info(
-            f"thresholds were taken in {results.precision}: its scores deviate by up to {shift:.1e} from this "
-            "float32 bundle"
+            f"thresholds were taken in {results.precision}: scores of what computes in float32 deviate by up to "
+            f"{shift:.1e} from it"
         )
     log.info(f"parity on {len(images)} images:")
     for name, entry in entries.items():
@@ -152,11 +160,17 @@ def export(
     return costs
 
 
+def _reference(parts: Sequence[Scores]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [n] and maps [n, h, w] of a detector."""
+    return np.concatenate([part.image.numpy() for part in parts]), np.concatenate([part.map.numpy() for part in parts])
+
+
 def check_format(
     export_format: ExportFormat,
     folder: Path,
     graph: Graph,
     notes: dict[str, Note],
+    precision: str,
     reference: tuple[np.ndarray, np.ndarray],
     images: np.ndarray,
     threshold: float,
@@ -169,13 +183,15 @@ def check_format(
     """
     if export_format.tolerance is not None:
         tolerance = export_format.tolerance
+    elif precision == "bfloat16":
+        tolerance = max(tolerance, BFLOAT16_TOLERANCE)
     files = format_files(export_format, folder)
     timed = TimedRun(open_format(export_format, folder, graph).run)
     measured = list(deviations(reference, timed, images, threshold))
     judge(export_format.name, measured, tolerance, len(images))
     return FormatEntry(
         backend=export_format.backend,
-        precision=export_format.precision,
+        precision=precision,
         install=export_format.install,
         tolerance=tolerance,
         deviations=measured,

@@ -10,10 +10,11 @@ from pathlib import Path
 from vqi.dataset.drawn_masks import drawn_notes
 from vqi.dataset.grouping import group_photographs, is_dealt, near_copies
 from vqi.dataset.images import Decoding
+from vqi.dataset.inspection import ImageInspection
 from vqi.dataset.intake import ignored_note, left_out_note, write_shards
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.detection import read_layout
-from vqi.dataset.layouts.interface import SourceFiles
+from vqi.dataset.layouts.interface import Options, SourceFiles
 from vqi.dataset.manifest import MANIFEST, Manifest
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.sample_splits import split_photographs
@@ -24,7 +25,13 @@ from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.ingest.settings import StepSettings
 
 
-def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], None] = lambda note: None) -> Manifest:
+def ingest(
+    settings: StepSettings,
+    *,
+    dataset: Path,
+    report: Callable[[str], None] = lambda note: None,
+    inspected: dict[str, ImageInspection] | None = None,
+) -> Manifest:
     """Write the Dataset of `data.source` to the folder `dataset` and return its manifest.
 
     `data.source` is a folder, a tar or zip archive, or s3://bucket/prefix. `data.calibration_fraction` is the share of
@@ -36,8 +43,10 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
     with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
     than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
     cannot, are left out: with 0 the check names all that are damaged. `report` gets every note of the manifest as soon
-    as it is known: those that decide what is learnt come before any photograph is read. The same content and seed give
-    the same bytes, whatever the source. Raises BadInput where the source cannot be read as the layout says, or more
+    as it is known: those that decide what is learnt come before any photograph is read.
+    `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
+    process need not decode them again. The same content and seed give the same bytes, whatever the source.
+    Raises BadInput where the source cannot be read as the layout says, or more
     photographs are damaged than may be left out; RunFailed where it cannot be reached or the disk is full.
     """
     name, seed, data = settings.name, settings.seed, settings.data
@@ -47,7 +56,9 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
     decoding = Decoding(white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000)
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
-            reading = read_layout(SourceFiles(origin.files, origin.name), data.layout, data.mask_suffix, origin.notes)
+            options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
+            files = SourceFiles(origin.files, origin.name)
+            reading = read_layout(files, data.layout, options, origin.notes, data.most_per_class)
             for note in reading.notes:
                 report(note)
             if not any(photograph.is_training_normal for photograph in reading.photographs):
@@ -78,7 +89,13 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
                 stated_white,
             )
             notes = (*reading.notes, *filter(None, stated))
-            alike = near_copies([p for p in photographs if is_dealt(p, labelled_fraction)], contents, decoding)
+            seen = {} if inspected is None else inspected
+            alike = near_copies(
+                [photograph for photograph in photographs if is_dealt(photograph, labelled_fraction)],
+                contents,
+                decoding,
+                lambda photograph, image: seen.update({intake.stored[photograph.path].sha256: image}),
+            )
             grouping = group_photographs(photographs, intake.stored, alike, data.group, labelled_fraction)
             samples, fraction, dealt = split_photographs(
                 photographs,
@@ -92,7 +109,16 @@ def ingest(settings: StepSettings, *, dataset: Path, report: Callable[[str], Non
             )
             notes = (*notes, *grouping.notes, *dealt)
             manifest = Manifest(
-                name, samples, seed, fraction, notes, labelled_fraction, decoding, meaning, grouping.copies_cross
+                name,
+                samples,
+                seed,
+                fraction,
+                notes,
+                labelled_fraction,
+                decoding,
+                meaning,
+                grouping.copies_cross,
+                reading.saturation,
             )
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)

@@ -20,13 +20,15 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
+from vqi.detectors.engine import write_engine
+from vqi.detectors.engine_record import EngineRecord
 from vqi.detectors.interface import Detector
 from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
 from vqi.evaluation.cross_validation import CrossValidation
-from vqi.platform.devices import Compute, torch_device
+from vqi.platform.devices import Compute, bfloat16_instructions, torch_device
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of, whole_folder
 from vqi.platform.logs import logger
@@ -50,6 +52,8 @@ log = logger(__name__)
 
 # Normals that a method with an index builds a passing one from, to show what a checkpoint sees.
 TRACKED_INDEX = 32
+# Photographs that an engine is compared with torch on.
+ENGINE_EXAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,17 @@ def train(settings: StepSettings, *, dataset: Path, network: Path, kfp_run: str 
         raise BadInput(
             f"The Dataset {data.manifest.name!r} has no normal images to train on; its train split is empty."
         )
+    if compute.precision == "bfloat16" and torch_device(compute).type == "cpu" and not bfloat16_instructions():
+        log.warning(
+            "compute.precision is bfloat16, and this processor has no instructions for it (AMX, AVX512-BF16): float32 "
+            "is as fast here and more exact"
+        )
     if settings_class(method).budget is None:
         made = create(method, settings.method_settings, settings.backbone, geometry.input_size, settings.seed)
         detector = to_device(made, compute)
         notes = _notes(data, geometry, compute)
         with whole_folder(network) as folder:
-            save_network(detector, folder, notes.values())
+            save_network(detector, folder, notes.values(), _engine(detector, folder, compute, data, normals, geometry))
         return None
     # The first step refuses it where the device is named; here `auto` has become one.
     check_training_precision(method, compute.precision, torch_device(compute).type)
@@ -275,7 +284,24 @@ def _save(
                 {"first": training.tracked["maps"].contiguous(), "last": last["maps"].contiguous()}, folder / TRACKED
             )
             record = record.model_copy(update={"tracked_sha256": sha256_of(folder / TRACKED)})
-        save_network(detector, folder, _notes(dataset, job.geometry, job.compute, record).values())
+        engine = _engine(detector, folder, job.compute, dataset, dataset.samples("train", "good"), job.geometry)
+        save_network(detector, folder, _notes(dataset, job.geometry, job.compute, record).values(), engine)
+
+
+def _engine(
+    detector: Detector,
+    folder: Path,
+    compute: Compute,
+    dataset: Dataset,
+    normals: Sequence[Sample],
+    geometry: Geometry,
+) -> EngineRecord:
+    """What runs the network from now on, its graph written into `folder`; it must agree with torch on a few normals."""
+    examples = next(iter(TensorBatches(dataset, normals[:ENGINE_EXAMPLES], geometry, ENGINE_EXAMPLES)))
+    detector.eval()
+    engine = write_engine(detector, folder, compute, examples)
+    log.info(f"the network runs by {engine.sentence}")
+    return engine
 
 
 def _notes(

@@ -1,0 +1,1 @@
+"""A set of photographs written in another layout, and with other splits."""
