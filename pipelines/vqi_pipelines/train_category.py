@@ -32,7 +32,7 @@ DESCRIPTION = """**Fill in**
 
 The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of train, build index and evaluate.
 
-**Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: `dataset_page` says why.
+**Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: its log says why.
 
 Every parameter: `docs/reference/settings.md`."""
 SHARDS_DESCRIPTION = DESCRIPTION.replace(

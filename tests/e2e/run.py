@@ -23,6 +23,7 @@ import traceback
 import urllib.parse
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,10 @@ STORE_PORT, TRACKING_PORT = 9000, 5000
 BUCKET, ARTEFACTS = "vqi", "mlpipeline"
 # With the retry that stock KFP adds to every template; 509 kB were measured.
 RECORD_BYTES = 560_000
+# Longer than KFP's launcher waits for a store.
+OUTAGE_SECONDS = 120
+# torch's import alone takes more.
+TOO_LITTLE = "300Mi"
 # What a run of ours leaves in MLflow and what KFP shows must be the same number; killed or not, training must give the
 # same one.
 COMPARED = ("image_auroc", "pixel_auroc", "threshold")
@@ -72,11 +77,12 @@ class Cluster:
         """This e2e's own word: in the names of its categories and the keys of its checkpoints."""
         return self.experiment.rpartition("-")[2]
 
-    def vqi(self, *arguments: str, wanted: int = 0) -> str:
-        """What a vqi command prints; it must end with the exit code that is wanted."""
+    def vqi(self, *arguments: str, wanted: int = 0, **variables: str) -> str:
+        """What a vqi command prints; it must end with the exit code that is wanted. `variables` are added to its
+        environment."""
         completed = subprocess.run(
             [*VQI, *arguments],
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **variables},
             capture_output=True,
             text=True,
             timeout=self.timeout,
@@ -314,14 +320,79 @@ def a_schedule(cluster: Cluster) -> str:
     return f"{ended['name']}: {ended['state'].lower()}"
 
 
+def an_image_that_is_not_there(cluster: Cluster) -> str:
+    """A private tag that no registry has: a pipeline of its own, and one sentence on the image; terminated, the run is
+    called canceled."""
+    started = json.loads(
+        cluster.vqi(
+            "submit",
+            *cluster.category("unpullable"),
+            "--experiment",
+            cluster.experiment,
+            "--json",
+            *cluster.reach(),
+            VQI_IMAGE_TAG=f"none-{cluster.mark}",
+        )
+    )
+    run_id = started["run_id"]
+    try:
+        sentence = cluster.vqi("runs", run_id, "--wait", "--timeout", "300", *cluster.reach(), wanted=2)
+        if f"ingest:none-{cluster.mark} of step configure cannot be had" not in sentence:
+            raise CheckFailed(f"vqi runs does not name the image that cannot be pulled: {sentence.strip()[-300:]}")
+    finally:
+        cluster.vqi("terminate", run_id, *cluster.reach())
+    pipeline = cluster.api(f"/apis/v2beta1/runs/{run_id}")["pipeline_version_reference"]["pipeline_id"]
+    name = cluster.api(f"/apis/v2beta1/pipelines/{pipeline}")["display_name"]
+    if name == "train-category":
+        raise CheckFailed("A private tag became a version of the pipeline that everyone starts.")
+    ended = _until(lambda: _ended(cluster, run_id), 120, "the end of a terminated run")
+    if ended != "canceled":
+        raise CheckFailed(f"vqi runs calls a terminated run {ended}.")
+    return f"{name}: named the image, then {ended}"
+
+
+def shards(cluster: Cluster) -> str:
+    """An index that two tasks compute, and one that merges what they kept."""
+    settings = ("method.name=patchcore", "backbone.name=filterbank", "compute.shards=2")
+    ended = cluster.submit("sharded", *settings)
+    steps = {name: state for name, state in ended["steps"].items() if name in ("index-part", "merge-parts")}
+    if len(steps) != 2 or "image_auroc" not in ended["metrics"]:
+        raise CheckFailed(f"The run of shards has the steps {', '.join(ended['steps'])}.")
+    return ", ".join(f"{name}: {state}" for name, state in steps.items())
+
+
+def the_store_away(cluster: Cluster) -> str:
+    """The store is away for two minutes in the middle of a run, longer than KFP's launcher waits: the run succeeds."""
+    options = cluster.category("outage", "seed=1")
+    started = json.loads(
+        cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach())
+    )
+    run_id = started["run_id"]
+    _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
+    cluster.kubectl("scale", "deployment/minio", "--replicas=0")
+    try:
+        time.sleep(OUTAGE_SECONDS)
+    finally:
+        cluster.kubectl("scale", "deployment/minio", "--replicas=1")
+        cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=120s")
+    ended = json.loads(
+        cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
+    )
+    pods = Counter(_step(pod) for pod in cluster.pods(run_id))
+    return f"{ended['state'].lower()}, train in {pods['train']} pods"
+
+
 def every_category(cluster: Cluster) -> str:
-    """Two categories through train_all: both trials succeed, and the comparison of them is in the store."""
+    """Three categories through train_all, one of which is given too little memory: the other trials succeed, the
+    comparison is in the store and says what became of the third, and so does the command."""
     from vqi.storage.object_store import Address, ObjectStore
 
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{name}-{cluster.mark}.yaml" for name in ("left", "right")]
+        files = [Path(folder) / f"{name}-{cluster.mark}.yaml" for name in ("left", "right", "heavy")]
         for file in files:
             file.write_text(f"name: {file.stem}\ndata:\n  source: {cluster.source}\n", encoding="utf-8")
+        with files[-1].open("a", encoding="utf-8") as heavy:
+            heavy.write(f"resources:\n  train: {{memory: {TOO_LITTLE}}}\n")
         chosen = [part for file in files for part in ("--category", str(file))]
         values = [
             part
@@ -329,15 +400,23 @@ def every_category(cluster: Cluster) -> str:
             for part in ("--set", value)
         ]
         waited = ["--wait", "--timeout", str(cluster.timeout), "--experiment", cluster.experiment, "--json"]
-        ended = json.loads(
-            cluster.vqi("submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach())
+        # One trial fails, and so does the run.
+        sentence = cluster.vqi(
+            "submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach(), wanted=1
         )
+    run_id = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", sentence)[0]
+    for told in ("train", TOO_LITTLE, "resources.train.memory"):
+        if told not in sentence.strip().splitlines()[-1] and told not in sentence:
+            raise CheckFailed(f"vqi submit-all does not tell of {told}: {sentence.strip()[-400:]}")
     store = ObjectStore.from_environment({**os.environ, **cluster.environment})
-    root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{ended['run_id']}")
+    root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{run_id}")
     pages = [item.key for item in store.objects(root) if "/compare/" in item.key and item.key.endswith("/comparison")]
     if not pages:
         raise CheckFailed(f"The store has no comparison under {root}.")
-    return f"{ended['name']}: {pages[0]}"
+    page = store.read_text(Address(root.bucket, pages[0]))
+    if "resources.train.memory" not in page:
+        raise CheckFailed("The comparison does not say why the trial with too little memory failed.")
+    return f"{run_id}: {pages[0]}"
 
 
 CHECKS: tuple[Callable[[Cluster], str], ...] = (
@@ -351,6 +430,9 @@ CHECKS: tuple[Callable[[Cluster], str], ...] = (
     killed_in_training,
     from_the_cache,
     a_schedule,
+    an_image_that_is_not_there,
+    shards,
+    the_store_away,
     every_category,
 )
 
@@ -374,6 +456,19 @@ def _training_pod(cluster: Cluster, run_id: str) -> str:
 
 def _uid(cluster: Cluster, run_id: str, name: str) -> str:
     return next((pod["metadata"]["uid"] for pod in cluster.pods(run_id) if pod["metadata"]["name"] == name), "")
+
+
+def _ended(cluster: Cluster, run_id: str) -> str:
+    """How vqi calls the end of a run, "" before it."""
+    done = subprocess.run(
+        [*VQI, "runs", run_id, "--json", *cluster.reach()],
+        env={**os.environ, **cluster.environment},
+        capture_output=True,
+        text=True,
+        timeout=cluster.timeout,
+    )
+    state = str(json.loads(done.stdout)["state"]).lower()
+    return state if state in ("succeeded", "failed", "canceled") else ""
 
 
 def _step(pod: dict[str, Any]) -> str:

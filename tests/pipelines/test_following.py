@@ -79,6 +79,36 @@ def test_where_pods_are_in_sight_they_say_what_the_record_does_not() -> None:
     assert result.error.startswith("train (trial 2) was killed (exit status 137)")
 
 
+def test_where_no_step_failed_a_driver_of_kfp_s_says_why() -> None:
+    """As KFP 2.17 ended a run of shards whose first driver was deleted when its work was done."""
+    line = (
+        'F1129 01:32:51.399929 15 main.go:127] KFP driver: driver.Container(taskName="merge-parts") failed: failed to '
+        "resolve inputs: failed to get executions in DAG(executionID=66): two tasks have the same task name "
+        '"index-part_66_idx_0", id1=69 id2=72\n'
+    )
+    pods = [
+        Pod("a", "index-part", "Succeeded", "", "", node="x.root.for-loop-1.index-part.executor"),
+        Pod("b", "", "Succeeded", "", "", node="x.root.train-driver"),
+        Pod("c", "", "Failed", "", "", node="x.root.merge-parts-driver"),
+    ]
+    result = read_run_result(make_run("FAILED", train="SUCCEEDED"), _Logs(*pods, c=line))
+    assert result.error == (
+        "KFP's own driver of merge-parts failed, before the step began: failed to get executions in "
+        'DAG(executionID=66): two tasks have the same task name "index-part_66_idx_0", id1=69 id2=72. A driver was '
+        "lost after its work; submit again, what is done comes from the cache."
+    )
+
+
+def test_of_the_tasks_of_an_index_the_shard_is_named() -> None:
+    node = "x.root.for-loop-1.iteration-iterations(2:2).iteration-item.index-part.executor"
+    pod = Pod("a", "index-part", "Failed", "", "", node=node, reason="OOMKilled", memory="4Gi")
+    result = read_run_result(make_run("FAILED", train="SUCCEEDED"), _Logs(pod))
+    assert result.error == (
+        "index-part (shard 3) ran out of memory and was killed (OOMKilled): its limit is 4Gi; "
+        "resources.build_index.memory of the category raises it."
+    )
+
+
 def test_a_run_that_kfp_knows_whole_has_no_note() -> None:
     result = read_run_result(
         make_run("SUCCEEDED", ingest="SUCCEEDED", evaluate="SUCCEEDED"), _Logs(evaluate=launcher_log(METRICS))

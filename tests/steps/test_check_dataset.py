@@ -14,6 +14,7 @@ from vqi.dataset.geometry import Geometry
 from vqi.platform.errors import BadInput
 from vqi.platform.settings import read_settings
 from vqi.steps.check_dataset.settings import StepSettings
+from vqi.storage.object_store import Address, ObjectStore
 
 MARKUP = "<img src=x onerror=alert(1)>.png"
 
@@ -24,7 +25,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
+def run(source: Path, tmp_path: Path, rate: float = 0.1, page_uri: str = "") -> None:
     folder = tmp_path / "dataset"
     ingest(
         name="flanges",
@@ -41,7 +42,22 @@ def run(source: Path, tmp_path: Path, rate: float = 0.1) -> None:
         false_reject_rate=rate,
         page=tmp_path / "page.html",
         verdict=tmp_path / "verdict.json",
+        page_uri=page_uri,
     )
+
+
+def test_the_page_of_a_bad_set_is_in_the_store_where_kfp_would_have_put_it(
+    source: Path, tmp_path: Path, bucket: str
+) -> None:
+    """KFP's launcher stores no artefact of a step that failed."""
+    (source / "train/good/000.png").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=f"The whole list is in s3://{bucket}/run/dataset_page") as refused:
+        run(source, tmp_path, page_uri=f"minio://{bucket}/run/dataset_page")
+    page = ObjectStore.from_environment().read_text(Address(bucket, "run/dataset_page"))
+    assert page == (tmp_path / "page.html").read_text()
+    assert str(tmp_path) not in str(refused.value)
+    with pytest.raises(BadInput, match=r"The whole list is in the step's log\."):
+        run(source, tmp_path / "again", page_uri="s3://no-such-bucket-of-ours/dataset_page")
 
 
 @pytest.mark.slow

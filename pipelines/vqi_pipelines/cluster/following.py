@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed, Pod
-from vqi_pipelines.cluster.logs import Logs, failure, metrics, tracking_page
+from vqi_pipelines.cluster.logs import Logs, driver_failure, failure, metrics, tracking_page
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import OVER, Step, state_of, steps_of
 
@@ -187,6 +187,10 @@ def _why(run: V2beta1Run, state: str, steps: list[Step], logs: Logs) -> VqiError
         key=lambda step: (not step.pods, step.ended is None, step.ended),
     ):
         return failure(step.name, logs.of(run.run_id, step))
+    drivers = {pod.node: pod for pod in logs.pods(run.run_id) if pod.driver}
+    for pod in drivers.values():
+        if pod.phase == "Failed":
+            return driver_failure(pod, logs.of_pod(pod))
     reason = run.error.message if run.error else ""
     return RunFailed(
         f"The run {run.run_id} ended {state.lower()} before a step began{f': {printable(reason)}' if reason else ''}."

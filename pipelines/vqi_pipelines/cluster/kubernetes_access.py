@@ -17,6 +17,7 @@ RUN_LABEL = "pipeline/runid"
 NODE_NAME = "workflows.argoproj.io/node-name"
 # In Argo's names, the number of an attempt and that of a loop's iteration.
 ATTEMPT, ITERATION = re.compile(r"\(\d+\)"), re.compile(r"\.iteration-iterations\((\d+):")
+DRIVER = re.compile(r"\.([\w-]+)-driver$")
 # A pod that waits for one of these waits for a person; the kubelet itself goes on trying for ever.
 PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
@@ -58,6 +59,18 @@ class Pod:
         """The number of the trial that the pod belongs to in a comparison, counted from 1; "" elsewhere."""
         iteration = ITERATION.search(self.node)
         return str(int(iteration[1]) + 1) if iteration else ""
+
+    @property
+    def title(self) -> str:
+        """The step, and which of several it is."""
+        loop = "shard" if self.step == "index-part" else "trial"
+        return f"{self.step} ({loop} {self.trial})" if self.trial else self.step
+
+    @property
+    def driver(self) -> str:
+        """The task whose driver, KFP's own, the pod is; "" for another pod."""
+        task = DRIVER.search(self.node)
+        return task[1] if task else ""
 
 
 class Kubernetes:

@@ -80,7 +80,7 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
     log = _messages(log)
     statuses = EXIT_STATUS.findall(log)
     status = int(statuses[-1]) if statuses else pod.exit_code if pod and pod.exit_code is not None else 1
-    who = f"{step} (trial {pod.trial})" if pod and pod.trial else step
+    who = pod.title if pod else step
     sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
     done = bool(sentences) and bool(DONE.fullmatch(sentences[-1].strip()))
     if status == KILLED or (pod and pod.reason == OUT_OF_MEMORY):
@@ -97,6 +97,16 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
     return RunFailed(
         f"{who} failed: {printable(lines[-1][:300]) if lines else printable(log.strip().splitlines()[-1][:300])}"
     )
+
+
+def driver_failure(pod: Pod, log: str) -> RunFailed:
+    """The error of a driver, KFP's own pod before each task, from its log."""
+    said = LAUNCHER_FAILED.findall(log)
+    reason = f": {printable(': '.join(said[-1].split(': ')[-2:])[-300:]).rstrip('.')}" if said else ""
+    # KFP 2.17 does not know a driver's work again that is already in its metadata.
+    lost = "two tasks have the same task name" in reason
+    remedy = " A driver was lost after its work; submit again, what is done comes from the cache." if lost else ""
+    return RunFailed(f"KFP's own driver of {pod.driver} failed, before the step began{reason}.{remedy}")
 
 
 def _messages(log: str) -> str:

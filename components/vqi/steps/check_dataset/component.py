@@ -31,5 +31,6 @@ def check_dataset(
             dataset=Path(dataset.path),
             page=Path(dataset_page.path),
             verdict=Path(dataset_verdict.path),
+            page_uri=dataset_page.uri,
             report=lambda line: log.log(WARNING if line.startswith(("warning", "error")) else INFO, line),
         )

@@ -10,9 +10,17 @@ from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
 from vqi.dataset.inspection import ImageInspection, inspect_samples
 from vqi.dataset.reader import Dataset
-from vqi.platform.errors import BadInput
+from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import write_whole
+from vqi.platform.logs import logger
 from vqi.steps.check_dataset.settings import StepSettings
+from vqi.storage.copying import s3_address
+from vqi.storage.object_store import Address, ObjectStore
+
+log = logger(__name__)
+
+# Seconds that the store is waited for: the sentence matters more than the page.
+PATIENCE = 10.0
 
 
 def check_dataset(
@@ -23,13 +31,15 @@ def check_dataset(
     verdict: Path,
     report: Callable[[str], None] = lambda finding: None,
     inspected: Mapping[str, ImageInspection] | None = None,
+    page_uri: str = "",
 ) -> Verdict:
     """Inspect every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
 
     `report` gets what the set holds and every
     finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error. What was
     `inspected` already, by hash, is not decoded again.
-    Raises BadInput, after both are written, where the set does not pass; warnings do not stop it.
+    Raises BadInput, after both are written, where the set does not pass; warnings do not stop it. `page_uri` is where
+    KFP would store the page if the step succeeded: it is stored there, since a step that fails leaves nothing.
     """
     data, geometry, rate = Dataset(dataset), settings.geometry, settings.threshold.false_reject_rate
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
@@ -44,6 +54,20 @@ def check_dataset(
         report(line)
     if not result.check_pass:
         raise BadInput(
-            f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in {page}."
+            f"The data set {data.manifest.name} does not pass its check: {result.reasons} The whole list is in "
+            f"{_stored(page, page_uri)}."
         )
     return result
+
+
+def _stored(page: Path, uri: str) -> str:
+    """Where a person finds the page of a set that does not pass."""
+    address = s3_address(uri)
+    if not address:
+        return str(page)
+    try:
+        ObjectStore.from_environment(patience=PATIENCE).upload_file(page, Address.parse(address))
+    except VqiError as error:
+        log.warning(f"warning: the page of the check was not stored: {error}")
+        return "the step's log"
+    return address
