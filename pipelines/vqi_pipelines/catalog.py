@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vqi.category import Category, fields
+from vqi.dataset.areas import PICTURES, area_of_file
 from vqi.platform.errors import BadInput, closest
 
 
@@ -53,7 +54,17 @@ def load_category(name: str, overrides: Sequence[str] = ()) -> Category:
                 "Without a file it needs --set data.source=FOLDER at least."
             )
         values.setdefault("name", name or source_name(source))
-    return Category.parse(values, str(path.name) if path else "The category")
+    return Category.parse(_with_area_read(values), str(path.name) if path else "The category")
+
+
+def _with_area_read(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the polygons of the mask file that `image.area` names: a cluster reads no file of this
+    machine."""
+    image = values.get("image")
+    area = image.get("area") if isinstance(image, dict) else None
+    if not isinstance(image, dict) or not isinstance(area, str) or not area.lower().endswith(PICTURES):
+        return values
+    return values | {"image": image | {"area": area_of_file(Path(area))}}
 
 
 def source_name(source: str) -> str:

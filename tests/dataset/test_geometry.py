@@ -84,7 +84,7 @@ def test_masks_go_the_way_of_the_photograph(geometry: Geometry, original: tuple[
     ("values", "named"),
     [
         ({"size": (16, 256)}, "image.size"),
-        ({"size": (256, 5000)}, "image.size"),
+        ({"size": (256, 40_000)}, "image.size"),
         ({"size": (256, 256), "crop": (300, 200)}, "image.crop"),
         ({"size": (256, 256), "crop": (16, 16)}, "image.crop"),
         ({"size": (256, 256), "region": (10, 10, 10, 20)}, "image.region"),

@@ -140,7 +140,11 @@ NUMBERS = st.integers(-5, 5000)
 @given(
     st.fixed_dictionaries(
         {"image_size": st.tuples(NUMBERS, NUMBERS)},
-        optional={"image_crop": st.tuples(NUMBERS, NUMBERS), "image_region": st.tuples(*[NUMBERS] * 4)},
+        optional={
+            "image_crop": st.tuples(NUMBERS, NUMBERS),
+            "image_region": st.tuples(*[NUMBERS] * 4),
+            "image_tile": st.tuples(NUMBERS, NUMBERS),
+        },
     )
 )
 def test_any_numbers_make_a_geometry_that_holds_or_a_refusal(values: dict[str, tuple[int, ...]]):
@@ -149,9 +153,11 @@ def test_any_numbers_make_a_geometry_that_holds_or_a_refusal(values: dict[str, t
         geometry = Category.from_parameters(parameters).geometry
     except BadInput:
         return
-    assert 32 <= min(geometry.size) <= max(geometry.size) <= 4096
-    assert geometry.input_size == values.get("image_crop", geometry.size)
-    assert all(32 <= inner <= outer for inner, outer in zip(geometry.input_size, geometry.size, strict=True))
+    assert geometry.map_size == values.get("image_crop", geometry.size)
+    assert geometry.input_size == values.get("image_tile", geometry.map_size)
+    assert 32 <= min(geometry.input_size) <= max(geometry.input_size) <= 4096
+    for inner, outer in ((geometry.input_size, geometry.map_size), (geometry.map_size, geometry.size)):
+        assert all(32 <= less <= more for less, more in zip(inner, outer, strict=True))
     if geometry.region:
         left, top, right, bottom = geometry.region
         assert 0 <= left < right

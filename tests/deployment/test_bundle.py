@@ -87,7 +87,7 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
         (("formats", "Not a name"), {}, "malformed at formats"),
         (("preprocessing", "colour"), "BGR", "malformed at preprocessing.colour"),
         (("preprocessing", "geometry", "crop"), None, "contradicts itself"),
-        (("preprocessing", "geometry", "size"), [9, 10**9], "between 32 and 4096"),
+        (("preprocessing", "geometry", "size"), [9, 10**9], "between 32 and 16384"),
         (("graph", "precision"), "bfloat16", "malformed at graph.precision"),
         (("preprocessing", "decoding", "white_level"), "4095", "malformed at preprocessing.decoding.white_level"),
         (("preprocessing", "decoding", "gamma"), 2.2, "malformed at preprocessing.decoding.gamma"),

@@ -12,17 +12,26 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.loading import InputBatches
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.dataset.tiling import united
 from vqi.detectors.interface import Detector
 from vqi.platform.devices import Compute
 from vqi.platform.progress import Progress
 
 
 class TensorBatches:
-    """The samples in order, as batches of float32 [n, 3, h, w] in [0, 1] on the CPU: what a detector calls
-    ImageBatches."""
+    """The samples in order, their tiles where they are cut, as batches of float32 [n, 3, h, w] in [0, 1] on the CPU:
+    what a detector calls ImageBatches."""
 
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, batch_size: int) -> None:
-        self.batches = InputBatches(dataset, samples, geometry, batch_size)
+    def __init__(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        geometry: Geometry,
+        batch_size: int,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        """`numbers`: which of all images of the samples; None for all."""
+        self.batches = InputBatches(dataset, samples, geometry, batch_size, numbers=numbers)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -35,15 +44,21 @@ class TensorBatches:
 def score_samples(
     detector: Detector, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, compute: Compute
 ) -> Iterator[tuple[Sample, float, np.ndarray]]:
-    """Each sample with its raw image score and its anomaly map, float32 [h, w] in the network's geometry, in order.
+    """Each sample with its raw image score and its anomaly map, float32 [h, w] of the geometry's `map_size`, in order.
 
     The detector must have been placed where `compute` says.
     """
-    progress, waiting = Progress("scored", len(samples)), iter(samples)
-    for batch in TensorBatches(dataset, samples, geometry, compute.batch_size):
+    progress = Progress("scored", len(samples))
+    scored = united(_scored(detector, TensorBatches(dataset, samples, geometry, compute.batch_size)), geometry.tiling)
+    for sample, (score, values) in zip(samples, scored, strict=True):
+        yield sample, score, values
+        progress.advance(1)
+
+
+def _scored(detector: Detector, batches: TensorBatches) -> Iterator[tuple[float, np.ndarray]]:
+    """Score and map of each image."""
+    for batch in batches:
         # Not around the yield: a generator's inference mode would leak into whoever consumes it.
         with torch.inference_mode():
             image, anomaly_map = (values.float().cpu().numpy() for values in detector(batch.to(detector.device)))
-        for score, values in zip(image.tolist(), anomaly_map, strict=True):
-            yield next(waiting), score, values
-        progress.advance(len(batch))
+        yield from zip(image.tolist(), anomaly_map, strict=True)

@@ -74,7 +74,7 @@ def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspe
         verdict=verdict,
         manifest=manifest,
         splits=[split for split in SPLITS if sum(verdict.counts[split].values())],
-        input_size=geometry.input_size,
+        input_size=geometry.map_size,
         framed=bool(geometry.crop or geometry.region),
         histograms={title: bars for title, bars in histograms.items() if bars},
         pictures=pictures,

@@ -519,7 +519,7 @@ def _masks(manifest: Manifest, inspections: Sequence[Inspection], geometry: Geom
             "warning",
             "defect-vanishes",
             f"{_images(vanished)} {_by_number(vanished, 'has', 'have')} a defect that vanishes at the "
-            f"{_pixels(geometry.input_size)} pixels the "
+            f"{_pixels(geometry.map_size)} pixels the "
             "network sees; use a larger image.size.",
             _alone(vanished),
         )
@@ -573,9 +573,9 @@ def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geomet
         yield Finding(
             "error",
             "region-outside",
-            f"image.region {list(geometry.region or ())} reaches outside {_images(samples)} (the first has "
-            f"{_pixels(outside[0][1].size)} pixels); "
-            "make the region smaller or leave these images out.",
+            f"{' or '.join(key for key in ('image.region', 'image.area') if getattr(geometry, key[6:]))} reaches to "
+            f"{geometry.reach[0]:g}, {geometry.reach[1]:g}, outside {_images(samples)} (the first has "
+            f"{_pixels(outside[0][1].size)} pixels); make it smaller or leave these images out.",
             _alone(samples),
         )
     seen = geometry.region and (geometry.region[3] - geometry.region[1], geometry.region[2] - geometry.region[0])

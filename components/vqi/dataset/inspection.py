@@ -72,8 +72,9 @@ class ImageInspection:
         return float(self.thumbnail.mean())
 
     def holds(self, geometry: Geometry) -> bool:
-        """Whether the region of interest lies inside the photograph."""
-        return geometry.region is None or (geometry.region[2] <= self.size[1] and geometry.region[3] <= self.size[0])
+        """Whether region and area lie inside the photograph."""
+        right, bottom = geometry.reach
+        return right <= self.size[1] and bottom <= self.size[0]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 
 import numpy as np
 
@@ -15,34 +16,59 @@ from vqi.platform.threads import decoding_threads
 
 
 class InputBatches:
-    """The samples in order, as batches of float32 [n, 3, h, w] in [0, 1]; may be iterated any number of times.
+    """What the network sees of the samples in order (one image each, or its tiles), as batches of float32
+    [n, 3, h, w] in [0, 1]; may be iterated any number of times.
 
     Pillow decodes and resizes outside the interpreter's lock, so `threads` decoders (0 = two, or one on one CPU)
-    overlap with the network; at most two batches wait decoded.
+    overlap with the network; at most two batches wait decoded, or two photographs where one is more.
     """
 
     def __init__(
-        self, dataset: Dataset, samples: Sequence[Sample], geometry: Geometry, batch_size: int, threads: int = 0
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        geometry: Geometry,
+        batch_size: int,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> None:
+        """`numbers`: which of the images, counted over all samples; None for all."""
         self.dataset, self.samples, self.geometry = dataset, list(samples), geometry
         self.batch_size, self.threads = batch_size, threads or decoding_threads()
+        self.numbers = range(len(self.samples) * geometry.inputs) if numbers is None else numbers
 
     def __len__(self) -> int:
-        return len(self.samples)
+        """The number of images (not of batches)."""
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        batch: list[np.ndarray] = []
+        for image in self._images():
+            batch.append(image)
+            if len(batch) == self.batch_size:
+                yield np.stack([to_input(image) for image in batch])
+                batch = []
+        if batch:
+            yield np.stack([to_input(image) for image in batch])
+
+    def _images(self) -> Iterator[np.ndarray]:
+        """Uint8 [h, w, 3] each."""
+        most = max(2, 2 * self.batch_size // self.geometry.inputs)
         with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[Future[np.ndarray]] = deque()
+            waiting: deque[Future[list[np.ndarray]]] = deque()
             try:
-                for sample in self.samples:
-                    waiting.append(pool.submit(self._input, sample))
-                    if len(waiting) >= 3 * self.batch_size:
-                        yield np.stack([waiting.popleft().result() for _ in range(self.batch_size)])
+                # Of images that follow one another the photograph is decoded once.
+                for photograph, numbers in groupby(self.numbers, lambda number: number // self.geometry.inputs):
+                    tiles = [number % self.geometry.inputs for number in numbers]
+                    waiting.append(pool.submit(self._inputs, self.samples[photograph], tiles))
+                    if len(waiting) > most:
+                        yield from waiting.popleft().result()
                 while waiting:
-                    yield np.stack([waiting.popleft().result() for _ in range(min(self.batch_size, len(waiting)))])
+                    yield from waiting.popleft().result()
             finally:
                 for future in waiting:
                     future.cancel()
 
-    def _input(self, sample: Sample) -> np.ndarray:
-        return to_input(self.dataset.input(sample, self.geometry))
+    def _inputs(self, sample: Sample, tiles: Sequence[int]) -> list[np.ndarray]:
+        inputs = self.dataset.inputs(sample, self.geometry)
+        return [inputs[tile] for tile in tiles]

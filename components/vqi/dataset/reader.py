@@ -62,9 +62,25 @@ class Dataset:
         """The photograph and what decoding it showed. Raises BadInput where it cannot be decoded."""
         return decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding)
 
-    def input(self, sample: Sample, geometry: Geometry) -> np.ndarray:
-        """What the network sees of a photograph, uint8 [h, w, 3]; what lies below the region of interest is not decoded
-        where the codec can stop.
+    def inputs(self, sample: Sample, geometry: Geometry) -> np.ndarray:
+        """What the network sees of a photograph, uint8 [T, h, w, 3]: its tiles, or one image; raises as `seen` does."""
+        seen = self.seen(sample, geometry)
+        return geometry.tiling.cut(seen) if geometry.tiling else seen[None]
+
+    def one_input(self, sample: Sample, geometry: Geometry) -> np.ndarray:
+        """One image that stands for a photograph, uint8 [h, w, 3]: the tile with the most of its defect, or the middle
+        one; all of it where it is not cut."""
+        seen = self.seen(sample, geometry)
+        if geometry.tiling is None:
+            return seen
+        mask = self.mask(sample)
+        return geometry.tiling.cut_one(
+            seen, geometry.tiling.most_marked(None if mask is None else geometry.apply_mask(mask))
+        )
+
+    def seen(self, sample: Sample, geometry: Geometry) -> np.ndarray:
+        """A photograph before it is cut, uint8 [h, w, 3] of `map_size`; what lies below the region of interest is not
+        decoded where the codec can stop.
 
         Raises BadInput where the photograph cannot be decoded, or the region reaches outside it.
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ import numpy as np
 from vqi.dataset.geometry import to_input
 from vqi.dataset.image_statistics import image_statistics, implausible_sentence
 from vqi.dataset.images import DEFAULT, Decoding, decode_rgb
+from vqi.dataset.tiling import united
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.chosen_threshold import with_threshold
 from vqi.deployment.graph_runtime import open_graph
@@ -77,8 +78,10 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class _Input:
+    """`images`: what the network sees of a photograph, uint8 [T, h, w, 3], a tile each or one whole."""
+
     name: str
-    pixels: np.ndarray
+    images: np.ndarray
     original: tuple[int, int]
     implausible: str
 
@@ -121,6 +124,8 @@ class Predictor:
         self.geometry = self.sidecar.geometry
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
+        # Of photographs, which may be several tiles each.
+        self.photographs = max(1, self.batch_size // self.geometry.inputs)
         self.graph = open_graph(Path(bundle), self.sidecar, backend, device, threads)
         self.threads = threads or decoding_threads(most=4)
 
@@ -136,13 +141,13 @@ class Predictor:
             numbered = enumerate(images)
             try:
                 while True:
-                    wanted = 3 * self.batch_size - len(waiting)
+                    wanted = 3 * self.photographs - len(waiting)
                     waiting.extend(
                         pool.submit(self._prepared, number, image) for number, image in islice(numbered, wanted)
                     )
                     if not waiting:
                         return
-                    batch = [waiting.popleft().result() for _ in range(min(self.batch_size, len(waiting)))]
+                    batch = [waiting.popleft().result() for _ in range(min(self.photographs, len(waiting)))]
                     yield from self._predicted(batch)
             finally:
                 for future in waiting:
@@ -166,20 +171,19 @@ class Predictor:
                     f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
                 )
             original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
+            images = self.geometry.tiling.cut(seen) if self.geometry.tiling else seen[None]
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
-            return _Input(name, to_input(seen), original, reason)
+            return _Input(name, images, original, reason)
         except BadInput as error:
             return Unreadable(name, str(error))
 
     def _predicted(self, batch: list[_Input | Unreadable]) -> Iterator[Prediction | Unreadable]:
         readable = [item for item in batch if isinstance(item, _Input)]
         started = time.perf_counter()
-        results: Iterator[tuple[np.float32, np.ndarray]] = iter(())
-        if readable:
-            scores, maps = self.graph.run(np.stack([item.pixels for item in readable]))
-            results = zip(scores, maps, strict=True)
+        images = [image for item in readable for image in item.images]
+        results = iter(list(united(self._scored(images), self.geometry.tiling)))
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
         for item in batch:
             if isinstance(item, Unreadable):
@@ -194,6 +198,12 @@ class Predictor:
                 )
                 continue
             yield self._prediction(item, float(score), values, seconds)
+
+    def _scored(self, images: Sequence[np.ndarray]) -> Iterator[tuple[float, np.ndarray]]:
+        """Score and map of each of `images`, uint8 [h, w, 3]."""
+        for start in range(0, len(images), self.batch_size):
+            scores, maps = self.graph.run(to_input(np.stack(images[start : start + self.batch_size])))
+            yield from zip(scores.tolist(), maps, strict=True)
 
     def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,25 @@ from vqi.platform.logs import logger
 log = logger(__name__)
 
 FOLDS = 10
+
+
+class Photographs(NamedTuple):
+    """How the images that a network sees become photographs: `images` consecutive ones each.
+
+    `unite(scored, numbers)` gives score and map of the photographs of those numbers from what their images scored, one
+    after the other, NaN where a map does not count.
+    """
+
+    images: int
+    unite: Callable[[Iterator[tuple[float, np.ndarray]], Sequence[int]], Iterator[tuple[float, np.ndarray]]]
+
+    def of(self, numbers: Sequence[int]) -> list[int]:
+        """The numbers of the photographs of images, whole photographs in order."""
+        return [number // self.images for number in numbers[:: self.images]]
+
+
+# Each image is a photograph, and all of its map counts.
+WHOLE = Photographs(1, lambda scored, numbers: scored)
 
 
 class NormalScore(NamedTuple):
@@ -50,30 +70,56 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
 
 
 def cross_scores(
-    detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS
+    detector: Detector,
+    embeddings: Embeddings,
+    groups: Sequence[str],
+    folds: int = FOLDS,
+    photographs: Photographs = WHOLE,
 ) -> tuple[int, list[NormalScore]]:
     """What every normal scores by an index that no normal of its group is in (k folds, `Detector.leave_out`), and the
     number of folds used.
 
-    `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
+    `groups`: the group of each image, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
     """
     count, folds = embeddings.count, possible_folds(groups, folds)
-    results = [NormalScore(0.0, 0.0, 0.0)] * count
+    results = [NormalScore(0.0, 0.0, 0.0)] * (count // photographs.images)
     held_out_folds = folds_of(groups, folds, detector.seed)
     indices = detector.leave_out(embeddings.of, held_out_folds)
     for number, (held_out, index) in enumerate(zip(held_out_folds, indices, strict=True), 1):
-        log.info(f"calibration: {len(held_out)} normals by index {number} of {folds}, which they are not in")
-        scores = scored(detector, embeddings.of(held_out), index)
-        for position, score in zip(held_out, scores, strict=True):
+        log.info(
+            f"calibration: {len(photographs.of(held_out))} normals by index {number} of {folds}, which they are not in"
+        )
+        numbers = photographs.of(held_out)
+        scores = scored(detector, embeddings.of(held_out), index, photographs, numbers)
+        for position, score in zip(numbers, scores, strict=True):
             results[position] = score
     return folds, results
 
 
 @torch.inference_mode()
-def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[NormalScore]:
-    """What embedded images score."""
+def scored(
+    detector: Detector,
+    embeddings: Iterator[Tensor],
+    index: dict[str, Tensor],
+    photographs: Photographs = WHOLE,
+    numbers: Sequence[int] = (),
+) -> Iterator[NormalScore]:
+    """What embedded images score; of `photographs` that several images make up, those of `numbers`."""
+    if photographs is not WHOLE:
+        for score, values in photographs.unite(_image_scores(detector, embeddings, index), numbers):
+            pixels = torch.from_numpy(values[~np.isnan(values)])
+            yield NormalScore(score, float(pixels.amax()), float(pixels.median()))
+        return
     for embedding in embeddings:
         image, anomaly_map = detector.scores(embedding, index)
         pixels = anomaly_map.flatten(1)
         yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())
+
+
+def _image_scores(
+    detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]
+) -> Iterator[tuple[float, np.ndarray]]:
+    for embedding in embeddings:
+        image, anomaly_map = detector.scores(embedding, index)
+        yield from zip(image.tolist(), anomaly_map.float().cpu().numpy(), strict=True)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vqi.detectors.calibration import NormalScore, folds_of, possible_folds, scored
+from vqi.detectors.calibration import WHOLE, NormalScore, Photographs, folds_of, possible_folds, scored
 from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.interface import Detector
 from vqi.platform.logs import logger
@@ -79,19 +79,24 @@ def folds_by_normal(groups: Sequence[str], seed: int) -> list[int]:
 
 
 def cross_scores_of_parts(
-    detector: FitsInParts, embeddings: Embeddings, coresets: Sequence[Sequence[Coreset]], fold_of: Sequence[int]
+    detector: FitsInParts,
+    embeddings: Embeddings,
+    coresets: Sequence[Sequence[Coreset]],
+    fold_of: Sequence[int],
+    photographs: Photographs = WHOLE,
 ) -> list[NormalScore]:
     """What every normal scores by an index that no normal of its fold is in, fitted to the coresets of the others;
     `coresets` are those of each fold."""
-    results = [NormalScore(0.0, 0.0, 0.0)] * embeddings.count
+    results = [NormalScore(0.0, 0.0, 0.0)] * (embeddings.count // photographs.images)
     notes = list(detector.build_notes)  # of the index itself, not of refits
     for fold in range(len(coresets)):
         held_out = [number for number, each in enumerate(fold_of) if each == fold]
         left = embeddings.count - len(held_out)
         log.info(f"calibration: refit {fold + 1} of {len(coresets)} on what stands for {left} normals")
         others = [coreset for number, each in enumerate(coresets) if number != fold for coreset in each]
-        scores = scored(detector, embeddings.of(held_out), detector.fit_union(others, left))
-        for position, score in zip(held_out, scores, strict=True):
+        numbers = photographs.of(held_out)
+        scores = scored(detector, embeddings.of(held_out), detector.fit_union(others, left), photographs, numbers)
+        for position, score in zip(numbers, scores, strict=True):
             results[position] = score
     detector.build_notes = notes
     return results

@@ -47,7 +47,7 @@ class Collector:
         self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule
     ) -> None:
         self.data, self.geometry, self.threshold, self.box_rule = data, geometry, threshold, box_rule
-        height, width = geometry.input_size
+        height, width = geometry.map_size
         measured_images = sum(sample.label == "good" or bool(sample.masks) for sample in samples)
         announce(
             f"evaluate: map values of {measured_images} images of {height} x {width}",
@@ -64,18 +64,19 @@ class Collector:
         self.examples: list[ComparedPhotograph] = []
 
     def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
-        """One scored image with its map, float32 [h, w] in the network's geometry."""
-        if not (np.isfinite(score) and np.isfinite(values).all()):
+        """One scored image with its map, float32 [h, w] of the geometry's `map_size`."""
+        original = (sample.height, sample.width)
+        inside = self.geometry.inside(original)
+        if not (np.isfinite(score) and np.isfinite(values if inside is None else values[inside]).all()):
             raise RunFailed(
                 f"The detector's score or map of {sample.path} is not finite (score {score}); check the image, the "
                 "weights and compute.precision."
             )
         decision: Decision = "defect" if score > self.threshold.image else "good"
-        original = (sample.height, sample.width)
         mask = self._fitting(self.data.mask(sample), sample)
         ignored = self.data.ignored(sample)
-        self._measure(sample, values, mask, ignored)
-        highest = float(values.max())
+        self._measure(sample, values, mask, ignored, None if inside is None else ~inside)
+        highest = float((values if inside is None else values[inside]).max())
         marked = decision == "defect" or (self.box_rule.marks_good and highest > self.threshold.pixel)
         wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = self._draws(sample, decision)
@@ -127,13 +128,20 @@ class Collector:
             )
         return mask
 
-    def _measure(self, sample: Sample, values: np.ndarray, mask: np.ndarray | None, ignored: np.ndarray | None) -> None:
-        """Count the map's pixels where the truth about them is known, in the network's geometry; remember what could
-        not be counted. What lies in a box or an ignored region counts neither way."""
+    def _measure(
+        self,
+        sample: Sample,
+        values: np.ndarray,
+        mask: np.ndarray | None,
+        ignored: np.ndarray | None,
+        outside: np.ndarray | None,
+    ) -> None:
+        """Count the map's pixels where the truth about them is known, in the map's geometry; remember what could not be
+        counted. What lies in a box, in an ignored region or `outside` of the area counts neither way."""
         if sample.label == "unknown":
             return
         self.left_out["ignored images"] += ignored is not None and bool(ignored.any())
-        excluded = None if ignored is None else self.geometry.apply_mask(ignored)
+        excluded = outside if ignored is None else _either(self.geometry.apply_mask(ignored), outside)
         if sample.label == "good":
             self.pixels.add(values, excluded=excluded)
             return
@@ -143,7 +151,8 @@ class Collector:
             if mask is None or not mask.any():
                 self.left_out["boxed"] += 1
                 return
-            excluded = self.geometry.apply_mask(boxed & ~mask if ignored is None else boxed & ~mask | ignored)
+            boxed = boxed & ~mask if ignored is None else boxed & ~mask | ignored
+            excluded = _either(self.geometry.apply_mask(boxed), outside)
         if mask is None or not mask.any():
             self.left_out["without a mask" if mask is None else "with an empty mask"] += 1
             return
@@ -151,7 +160,7 @@ class Collector:
         if ignored is not None:
             labels[ignored] = 0
             mask = labels > 0
-        if self.geometry.crop or self.geometry.region:
+        if self.geometry.crop or self.geometry.region or self.geometry.area:
             # A pixel that no map value falls on lies outside what the network saw.
             unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
             self.left_out["unseen pixels"] += unseen
@@ -179,7 +188,7 @@ class Collector:
             assert boxed is not None
             boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2, _ in detect_boxes(boxed.astype(np.float32), 0))
         if full_map is None:
-            height, width = self.geometry.input_size
+            height, width = self.geometry.map_size
             full_map = self.geometry.invert_map(np.zeros((height, width), np.float32), (sample.height, sample.width))
         self.boxes.add(boxes, full_map > level, ~np.isnan(full_map), sample.defect)
 
@@ -218,8 +227,15 @@ class Collector:
 
     def notes(self) -> list[str]:
         """What was measured how, and what was left out."""
-        height, width = self.geometry.input_size
+        height, width = self.geometry.map_size
         sentences = [] if self.box_rule.fraction is None else [self.box_rule.sentence]
+        if self.geometry.tiling:
+            sentences.append(
+                f"Each photograph was cut into {self.geometry.inputs} tiles of {self.geometry.input_size[0]} x "
+                f"{self.geometry.input_size[1]}; its score is the highest of its tiles, and their maps are blended."
+            )
+        if self.geometry.area:
+            sentences.append("Pixels outside of image.area are one grey to the network and in no pixel metric.")
         if self.low_maps:
             judged = sum(row.decision == "defect" for row in self.predictions)
             sentences.append(
@@ -236,7 +252,7 @@ class Collector:
             )
         if self.pixels.regions:
             sentences.append(
-                f"Pixel metrics are taken at the network's input of {height} x {width}: regions are counted on the "
+                f"Pixel metrics are taken on maps of {height} x {width}: regions are counted on the "
                 "masks as drawn and brought "
                 "there by the nearest pixel; those of one defect type set its pixels against all good pixels of the "
                 "test split."
@@ -246,7 +262,7 @@ class Collector:
             sentences.append(
                 f"{lost} of {self.pixels.regions + lost} defect regions {'is' if one else 'are'} not measurable and "
                 "in no pixel metric: smaller "
-                f"than a pixel of the network's input of {height} x {width}, or outside what the network sees; a "
+                f"than a pixel of the maps of {height} x {width}, or outside what the network sees; a "
                 "larger image.size shows small ones."
             )
         for reason in ("without a mask", "with an empty mask", "with a mask that no input pixel falls on"):
@@ -259,7 +275,8 @@ class Collector:
             sentences.append(
                 f"{self.left_out['unseen pixels']} defect pixels of {self.left_out['unseen images']} image(s) lie "
                 "outside what the network sees "
-                "and are in no pixel metric; make image.crop or image.region larger where defects can lie there."
+                "and are in no pixel metric; make image.crop, image.region or image.area larger where defects can lie "
+                "there."
             )
         unknown = sum(row.label == "unknown" for row in self.predictions)
         if unknown:
@@ -277,3 +294,7 @@ class Collector:
                 f"{hidden} more are in {PREDICTIONS} alone."
             )
         return sentences
+
+
+def _either(mask: np.ndarray, other: np.ndarray | None) -> np.ndarray:
+    return mask if other is None else mask | other

@@ -5,11 +5,20 @@ alone writes and reads it; everyone else takes its attributes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    WrapSerializer,
+    model_serializer,
+)
 
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_json
@@ -32,17 +41,29 @@ class Record(BaseModel):
         return self.model_dump()
 
 
-def complete(kind: type[BaseModel]) -> BeforeValidator:
+def complete(kind: type[BaseModel], added: Collection[str] = ()) -> BeforeValidator:
     """For a part of a record that is a section of the configuration: a key that is missing is an error, and never its
-    default."""
+    default, except for those `added` later, whose defaults are what earlier versions did."""
 
     def check(value: Any) -> Any:
-        missing = [name for name in kind.model_fields if isinstance(value, Mapping) and name not in value]
+        required = [name for name in kind.model_fields if name not in added]
+        missing = [name for name in required if isinstance(value, Mapping) and name not in value]
         if missing:
             raise ValueError(f"lacks {missing[0]}")
         return value
 
     return BeforeValidator(check)
+
+
+def omitting(kind: type[BaseModel], added: Collection[str]) -> WrapSerializer:
+    """For such a part: the keys `added` later are written where they are not their defaults, so that a record of an
+    earlier version is written again as it was."""
+    defaults = {name: kind.model_fields[name].default for name in added}
+
+    def dump(value: Any, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: item for key, item in handler(value).items() if key not in defaults or item != defaults[key]}
+
+    return WrapSerializer(dump)
 
 
 class PartialRecord(Record):

@@ -54,7 +54,7 @@ def preview(
     """
     kind, source_data = settings_class(method), Dataset(dataset)
     samples = _choose_samples(source_data, kind.supervised, seed)
-    images = torch.from_numpy(np.stack([to_input(geometry.apply(source_data.image(sample))) for sample in samples]))
+    images = torch.from_numpy(np.stack([to_input(source_data.one_input(sample, geometry)) for sample in samples]))
     labels = torch.tensor([int(sample.label == "defect") for sample in samples]) if kind.supervised else None
     views: Views = {}
     if kind.budget is not None:

@@ -15,7 +15,7 @@ from vqi.training.cross_validation import Fold
 
 
 class Photographs(NamedTuple):
-    """What is dealt into folds, by number among the samples learnt from; `types`: defect type or good; `groups`: the
+    """What is dealt into folds, by number among the images learnt from; `types`: defect type or good; `groups`: the
     part that each shows; `labels`: int64 [n], 1 = defect.
 
     Of photographs with the same bytes the first alone.
@@ -27,16 +27,20 @@ class Photographs(NamedTuple):
     labels: Tensor
 
     @staticmethod
-    def of(samples: Sequence[Sample]) -> Photographs:
-        """The distinct ones of `samples`."""
+    def of(samples: Sequence[Sample], labels: Tensor | None = None) -> Photographs:
+        """The images of the distinct ones of `samples`; `labels`: those of all their images, int64 [samples * tiles],
+        None: one image a sample, labelled as it is."""
+        if labels is None:
+            labels = torch.tensor([int(sample.label == "defect") for sample in samples])
+        tiles = len(labels) // max(1, len(samples))
         first: dict[str, int] = {}
         for number, sample in enumerate(samples):
             first.setdefault(sample.sha256, number)
-        chosen = [samples[number] for number in first.values()]
-        labels = torch.tensor([int(sample.label == "defect") for sample in chosen])
-        return Photographs(
-            list(first.values()), [sample.defect for sample in chosen], [s.group_key for s in chosen], labels
-        )
+        numbers = [number * tiles + tile for number in first.values() for tile in range(tiles)]
+        chosen = [samples[number // tiles] for number in numbers]
+        labels = labels[numbers]
+        types = [sample.defect if label else "good" for sample, label in zip(chosen, labels.tolist(), strict=True)]
+        return Photographs(numbers, types, [sample.group_key for sample in chosen], labels)
 
 
 def check_folds(folds: int, labels: Tensor, groups: Sequence[str]) -> None:

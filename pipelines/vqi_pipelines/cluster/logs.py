@@ -101,8 +101,8 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
 
 def driver_failure(pod: Pod, log: str) -> RunFailed:
     """The error of a driver, KFP's own pod before each task, from its log."""
-    said = LAUNCHER_FAILED.findall(log)
-    reason = f": {printable(': '.join(said[-1].split(': ')[-2:])[-300:]).rstrip('.')}" if said else ""
+    lines = LAUNCHER_FAILED.findall(log)
+    reason = f": {printable(': '.join(lines[-1].split(': ')[-2:])[-300:]).rstrip('.')}" if lines else ""
     # KFP 2.17 does not know a driver's work again that is already in its metadata.
     lost = "two tasks have the same task name" in reason
     remedy = " A driver was lost after its work; submit again, what is done comes from the cache." if lost else ""

@@ -13,6 +13,7 @@ class CflowSettings(MethodSettings):
     """CFLOW-AD, Gudovskiy et al., arXiv 2107.12571."""
 
     method: ClassVar[str] = "cflow"
+    positional: ClassVar[bool] = True
     detector: ClassVar[str] = "vqi.detectors.cflow:Cflow"
     summary: ClassVar[str] = "a flow of the feature vectors of each scale, given their position"
     paper: ClassVar[str] = (

@@ -36,7 +36,7 @@ class MethodSettings(Settings):
     something that scores depend on from normals (`Learner.finish`), which takes normals of its own: others than it
     learnt from, and others than set the threshold. Methods that read no pretrained network set `uses_backbone = False`:
     what the configuration names as backbone is then neither needed nor loaded. `fits_in_parts`: its Detector is a
-    `FitsInParts`.
+    `FitsInParts`. `positional` methods compare a position with what normals have at the same one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -51,6 +51,7 @@ class MethodSettings(Settings):
     tunes_on_normals: ClassVar[bool] = False
     uses_backbone: ClassVar[bool] = True
     fits_in_parts: ClassVar[bool] = False
+    positional: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod

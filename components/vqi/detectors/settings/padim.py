@@ -13,6 +13,7 @@ class PadimSettings(MethodSettings):
     """PaDiM, Defard et al., arXiv 2011.08785."""
 
     method: ClassVar[str] = "padim"
+    positional: ClassVar[bool] = True
     detector: ClassVar[str] = "vqi.detectors.padim:Padim"
     summary: ClassVar[str] = "a Gaussian of normal features at every position"
     paper: ClassVar[str] = (

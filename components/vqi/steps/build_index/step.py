@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from torch import Tensor
 
 from vqi.batches.scoring import TensorBatches
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.splits import CalibrationKind
-from vqi.detectors.calibration import FOLDS, NormalScore, cross_scores, scored
+from vqi.dataset.tiling import united
+from vqi.detectors.calibration import FOLDS, WHOLE, NormalScore, Photographs, cross_scores, scored
 from vqi.detectors.compute import to_device
 from vqi.detectors.embeddings import EMBEDDING_MEMORY, Embeddings
 from vqi.detectors.interface import Detector
@@ -75,34 +77,52 @@ class _Normals:
         detector = to_device(load_network(network), compute)
         return _Normals(data, notes, detector, fitted, unseen or held_out, bool(unseen), compute.batch_size)
 
-    def batches(self, samples: Sequence[Sample]) -> TensorBatches:
-        return TensorBatches(self.data, samples, self.notes.geometry, self.batch_size)
+    def batches(self, samples: Sequence[Sample], numbers: Sequence[int] | None = None) -> TensorBatches:
+        """The images of samples, or those of some numbers."""
+        return TensorBatches(self.data, samples, self.notes.geometry, self.batch_size, numbers)
 
     def images(self, numbers: Sequence[int]) -> TensorBatches:
-        return self.batches([self.fitted[number] for number in numbers])
+        return self.batches(self.fitted, numbers)
+
+    def photographs(self, samples: Sequence[Sample]) -> Photographs:
+        """How the images of samples become photographs."""
+        geometry = self.notes.geometry
+        if not (geometry.tile or geometry.area):
+            return WHOLE
+
+        def unite(
+            scored: Iterator[tuple[float, np.ndarray]], numbers: Sequence[int]
+        ) -> Iterator[tuple[float, np.ndarray]]:
+            whole = united(scored, geometry.tiling)
+            for number, (score, values) in zip(numbers, whole, strict=True):
+                yield score, geometry.blank(values, (samples[number].height, samples[number].width))
+
+        return Photographs(geometry.inputs, unite)
 
     def embedded(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         return self.detector.embedded(self.images(numbers))
 
     @property
     def groups(self) -> list[str]:
-        return [sample.group_key for sample in self.fitted]
+        """Of each image."""
+        return [sample.group_key for sample in self.fitted for _ in range(self.notes.geometry.inputs)]
 
     @property
     def fold_of(self) -> list[int]:
-        """The fold that each normal is left out with, 0 for all where others are held out."""
-        return [0] * len(self.fitted) if self.held_out else folds_by_normal(self.groups, self.detector.seed)
+        """The fold that each image is left out with, 0 for all where others are held out."""
+        return [0] * len(self.groups) if self.held_out else folds_by_normal(self.groups, self.detector.seed)
 
 
 def index_part(settings: PartSettings, *, dataset: Path, network: Path, part: Path) -> None:
     """Write what stands for the normals of one of `compute.shards` shards: coresets, one for each fold that refits for
     the threshold will leave out. Raises BadInput as `build_index` does."""
     normals, shard, shards = _Normals.of(settings, dataset, network), settings.shard, settings.compute.shards
+    each = normals.notes.geometry.inputs
     first, end = bounds_of_shards(len(normals.fitted), shards)[shard]
     log.info(f"shard {shard + 1} of {shards}: normals {first + 1} to {end} of {len(normals.fitted)}")
     detector, fold_of = cast(FitsInParts, normals.detector), normals.fold_of
     detector.begin_build(max(fold_of, default=0) + 1)
-    coresets = fit_shard(detector, normals.embedded, range(first, end), fold_of)
+    coresets = fit_shard(detector, normals.embedded, range(first * each, end * each), fold_of)
     with whole_folder(part) as folder:
         save_part(
             folder,
@@ -135,7 +155,7 @@ def build_index(
     """
     normals = _Normals.of(settings, dataset, network)
     data, notes, detector, held_out = normals.data, normals.notes, normals.detector, normals.held_out
-    count, compute = len(normals.fitted), settings.compute
+    count, compute = len(normals.groups), settings.compute
     coresets = (
         load_parts(
             parts,
@@ -177,18 +197,26 @@ def _fit(
     """Fit the detector's index; the photographs that set the threshold, the folds they were left out with (None: they
     were held out), and their scores."""
     detector, held_out, count = normals.detector, normals.held_out, embeddings.count
-    detector.begin_build(1 if held_out else 1 + min(FOLDS, count))
+    photographs = normals.photographs(normals.fitted)
+    detector.begin_build(1 if held_out else 1 + min(FOLDS, len(normals.fitted)))
     if coresets:
         everything = [coreset for each in coresets for coreset in each]
         detector.index = cast(FitsInParts, detector).fit_union(everything, count)
     else:
         detector.index = detector.fit(embeddings.of(range(count)), count)
     if held_out:
-        return held_out, None, list(scored(detector, detector.embedded(normals.batches(held_out)), detector.index))
+        embedded, numbers = detector.embedded(normals.batches(held_out)), range(len(held_out))
+        of_held_out = normals.photographs(held_out)
+        return held_out, None, list(scored(detector, embedded, detector.index, of_held_out, numbers))
     if normals.notes.training and not detector.index:
-        return normals.fitted, None, list(scored(detector, embeddings.of(range(count)), detector.index))
+        numbers = range(len(normals.fitted))
+        return (
+            normals.fitted,
+            None,
+            list(scored(detector, embeddings.of(range(count)), detector.index, photographs, numbers)),
+        )
     if coresets:
-        scores = cross_scores_of_parts(cast(FitsInParts, detector), embeddings, coresets, normals.fold_of)
+        scores = cross_scores_of_parts(cast(FitsInParts, detector), embeddings, coresets, normals.fold_of, photographs)
         return normals.fitted, len(coresets), scores
-    folds, scores = cross_scores(detector, embeddings, normals.groups)
+    folds, scores = cross_scores(detector, embeddings, normals.groups, photographs=photographs)
     return normals.fitted, folds, scores

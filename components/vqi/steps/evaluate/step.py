@@ -165,6 +165,11 @@ def _results(
     method_notes = [classifier_note(predictions)] if supervised else []
     if supervised and notes.training and notes.training.cross_validation:
         method_notes.append(notes.training.cross_validation.sentence)
+    if notes.geometry.tile and settings_class(record.method).positional:
+        method_notes.append(
+            f"{record.method} compares a position with the same position of normal photographs; all tiles share one "
+            "model, so here it is the position in a tile. A method without positions (patchcore) loses nothing by it."
+        )
     if notes.dataset_fingerprint != data.manifest.fingerprint:
         method_notes.append(
             f"The network was made from another data set ({notes.dataset_fingerprint[:12]}) than the one measured here "

@@ -107,7 +107,7 @@ def export(
         graph, format_notes, precisions = export_graphs(detector, folder, chosen, TrainingNormals(data, geometry))
         scores = read_scores(evaluation / PREDICTIONS)
         samples = parity_samples(data.manifest.samples, scores=scores, threshold=results.threshold.image)
-        images = np.stack([to_input(geometry.apply(data.image(sample))) for sample in samples])
+        images = to_input(np.stack([data.one_input(sample, geometry) for sample in samples]))
         # Torch says what is right; in reduced precision the engine does, which the thresholds were taken with.
         engine, detector.engine = detector.engine, None
         with torch.inference_mode():
@@ -209,10 +209,10 @@ class TrainingNormals:
         self._samples = data.samples("train", "good")
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._samples) * self._geometry.inputs
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (to_input(self._data.input(sample, self._geometry)) for sample in self._samples)
+        return (to_input(image) for sample in self._samples for image in self._data.inputs(sample, self._geometry))
 
 
 def package_versions(formats: Sequence[ExportFormat]) -> dict[str, str]:

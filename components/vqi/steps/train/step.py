@@ -4,13 +4,14 @@ here."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from vqi.batches.training_images import dataset_images, source_images
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.dataset.tiling import united
 from vqi.detectors.compute import to_device
 from vqi.detectors.engine import write_engine
 from vqi.detectors.engine_record import EngineRecord
@@ -136,7 +138,8 @@ def learn(group: Group, job: TrainingJob) -> TrainingRecord:
     with ExitStack() as around:
         detector = _created(job)
         learner = cast(Learner, detector)
-        folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(split.learned)
+        images = dataset_images(dataset, split.learned, job.geometry, kind.supervised)
+        folds, photographs = getattr(detector.settings, "folds", 0), Photographs.of(split.learned, images.labels)
         check_folds(folds, photographs.labels, photographs.groups)
         if kind.extra_images and (source := str(job.settings.get(kind.extra_images, ""))):
             key = f"method.settings.{kind.extra_images}"
@@ -148,7 +151,6 @@ def learn(group: Group, job: TrainingJob) -> TrainingRecord:
         kept = partial(_checkpoints, detector, job, dataset, split)
         checkpoints = kept()
         run = around.enter_context(_tracked(job, dataset)) if group.rank == 0 else None
-        images = dataset_images(dataset, split.learned, job.geometry, kind.supervised)
         stopping = dataset_images(dataset, split.stopping, job.geometry, kind.supervised) if split.stopping else None
         normals = _batches(dataset, split.normals, job)
         budgets, first = job.budgets, learner.pretraining()
@@ -249,22 +251,25 @@ class _TrackedImages:
     """A few test images, and what the detector makes of them: pictures for the report, nothing is decided by them."""
 
     def __init__(self, detector: Detector, dataset: Dataset, split: SampleSplit, geometry: Geometry) -> None:
-        self.detector, self.images, self.normals = detector, None, None
+        self.detector, self.geometry = detector, geometry
         self.paths = [sample.path for sample in split.tracked]
-        if split.tracked:
-            self.images = dataset_images(dataset, split.tracked, geometry).load(range(len(split.tracked)))
-            few = split.normals[:TRACKED_INDEX]
-            self.normals = TensorBatches(dataset, few, geometry, 8)
+        self.images = TensorBatches(dataset, split.tracked, geometry, 8)
+        self.normals = TensorBatches(dataset, split.normals[:TRACKED_INDEX], geometry, 8)
 
     def maps(self) -> dict[str, Tensor]:
         """float32 [k, h, w] by the name "maps"; {} where there is nothing to look at. Where a method has an index, it
         is of few normals."""
-        if self.images is None or self.normals is None:
+        if not self.paths:
             return {}
         index = self.detector.fit(self.detector.embedded(self.normals), len(self.normals))
-        with torch.no_grad():
-            scores = self.detector.score(self.detector.embed(self.images.to(self.detector.device)), index)
-        return {"maps": scores.map.float().cpu()}
+        maps = [values for _, values in united(self._scored(index), self.geometry.tiling)]
+        return {"maps": torch.from_numpy(np.stack(maps))}
+
+    def _scored(self, index: Mapping[str, Tensor]) -> Iterator[tuple[float, np.ndarray]]:
+        for batch in self.images:
+            with torch.no_grad():
+                scores = self.detector.score(self.detector.embed(batch.to(self.detector.device)), index)
+            yield from zip(scores.image.tolist(), scores.map.float().cpu().numpy(), strict=True)
 
 
 def _save(
