@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.interface import Detector
+from vqi.detectors.interface import Detector, Scores
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 
@@ -52,8 +52,8 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
 def cross_scores(
     detector: Detector, embeddings: Embeddings, groups: Sequence[str], folds: int = FOLDS
 ) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.leave_out`), and the
-    number of folds used.
+    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.left_out_scores`), and
+    the number of folds used.
 
     `groups`: the group of each normal, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
@@ -61,19 +61,21 @@ def cross_scores(
     count, folds = embeddings.count, possible_folds(groups, folds)
     results = [NormalScore(0.0, 0.0, 0.0)] * count
     held_out_folds = folds_of(groups, folds, detector.seed)
-    indices = detector.leave_out(embeddings.of, held_out_folds)
-    for number, (held_out, index) in enumerate(zip(held_out_folds, indices, strict=True), 1):
-        log.info(f"calibration: {len(held_out)} normals by index {number} of {folds}, which they are not in")
-        scores = scored(detector, embeddings.of(held_out), index)
-        for position, score in zip(held_out, scores, strict=True):
+    left_out = detector.left_out_scores(embeddings.of, held_out_folds)
+    for number, (held_out, scores) in enumerate(zip(held_out_folds, left_out, strict=True), 1):
+        log.info(f"calibration: {len(held_out)} normals of fold {number} of {folds}, left out")
+        for position, score in zip(held_out, _normal_scores(scores), strict=True):
             results[position] = score
     return folds, results
 
 
-@torch.inference_mode()
 def scored(detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]) -> Iterator[NormalScore]:
     """What embedded images score."""
-    for embedding in embeddings:
-        image, anomaly_map = detector.scores(embedding, index)
+    return _normal_scores(detector.scores(embedding, index) for embedding in embeddings)
+
+
+@torch.inference_mode()
+def _normal_scores(batches: Iterable[Scores]) -> Iterator[NormalScore]:
+    for image, anomaly_map in batches:
         pixels = anomaly_map.flatten(1)
         yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())
