@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.interface import Detector
+from vqi.detectors.interface import Detector, Scores
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 
@@ -76,8 +76,8 @@ def cross_scores(
     folds: int = FOLDS,
     photographs: Photographs = WHOLE,
 ) -> tuple[int, list[NormalScore]]:
-    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.leave_out`), and the
-    number of folds used.
+    """What every normal scores by an index that no normal of its group is in (k folds, `Detector.left_out_scores`), and
+    the number of folds used.
 
     `groups`: the group of each image, such as the part it shows. Raises BadInput where there are too few groups to
     leave any out.
@@ -85,19 +85,15 @@ def cross_scores(
     count, folds = embeddings.count, possible_folds(groups, folds)
     results = [NormalScore(0.0, 0.0, 0.0)] * (count // photographs.images)
     held_out_folds = folds_of(groups, folds, detector.seed)
-    indices = detector.leave_out(embeddings.of, held_out_folds)
-    for number, (held_out, index) in enumerate(zip(held_out_folds, indices, strict=True), 1):
-        log.info(
-            f"calibration: {len(photographs.of(held_out))} normals by index {number} of {folds}, which they are not in"
-        )
+    left_out = detector.left_out_scores(embeddings.of, held_out_folds)
+    for number, (held_out, scores) in enumerate(zip(held_out_folds, left_out, strict=True), 1):
         numbers = photographs.of(held_out)
-        scores = scored(detector, embeddings.of(held_out), index, photographs, numbers)
-        for position, score in zip(numbers, scores, strict=True):
+        log.info(f"calibration: {len(numbers)} normals of fold {number} of {folds}, left out")
+        for position, score in zip(numbers, _normal_scores(scores, photographs, numbers), strict=True):
             results[position] = score
     return folds, results
 
 
-@torch.inference_mode()
 def scored(
     detector: Detector,
     embeddings: Iterator[Tensor],
@@ -106,20 +102,23 @@ def scored(
     numbers: Sequence[int] = (),
 ) -> Iterator[NormalScore]:
     """What embedded images score; of `photographs` that several images make up, those of `numbers`."""
+    return _normal_scores((detector.scores(embedding, index) for embedding in embeddings), photographs, numbers)
+
+
+@torch.inference_mode()
+def _normal_scores(
+    batches: Iterable[Scores], photographs: Photographs, numbers: Sequence[int]
+) -> Iterator[NormalScore]:
     if photographs is not WHOLE:
-        for score, values in photographs.unite(_image_scores(detector, embeddings, index), numbers):
+        for score, values in photographs.unite(_image_scores(batches), numbers):
             pixels = torch.from_numpy(values[~np.isnan(values)])
             yield NormalScore(score, float(pixels.amax()), float(pixels.median()))
         return
-    for embedding in embeddings:
-        image, anomaly_map = detector.scores(embedding, index)
+    for image, anomaly_map in batches:
         pixels = anomaly_map.flatten(1)
         yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())
 
 
-def _image_scores(
-    detector: Detector, embeddings: Iterator[Tensor], index: dict[str, Tensor]
-) -> Iterator[tuple[float, np.ndarray]]:
-    for embedding in embeddings:
-        image, anomaly_map = detector.scores(embedding, index)
+def _image_scores(batches: Iterable[Scores]) -> Iterator[tuple[float, np.ndarray]]:
+    for image, anomaly_map in batches:
         yield from zip(image.tolist(), anomaly_map.float().cpu().numpy(), strict=True)

@@ -103,6 +103,21 @@ class Detector(nn.Module, ABC):
             left = sorted(number for fold in folds if fold is not held_out for number in fold)
             yield self.fit(embeddings(left), len(left))
 
+    def left_out_scores(
+        self, embeddings: Callable[[Sequence[int]], Iterable[Tensor]], folds: Sequence[Sequence[int]]
+    ) -> Iterator[Iterable[Scores]]:
+        """For each of `folds`, which hold all normals' numbers, the scores of its normals, in order and in batches, by
+        an index that none of them is in.
+
+        Here: by those of `leave_out`. A method that has what these would score in closed form makes none of them.
+        """
+        for held_out, index in zip(folds, self.leave_out(embeddings, folds), strict=True):
+            yield self._scores_by(embeddings(held_out), index)
+
+    def _scores_by(self, embeddings: Iterable[Tensor], index: Mapping[str, Tensor]) -> Iterator[Scores]:
+        for embedding in embeddings:
+            yield self.scores(embedding, index)
+
     def build_index(self, normals: ImageBatches) -> None:
         """Build and keep the index of all `normals`, streaming."""
         self.begin_build()

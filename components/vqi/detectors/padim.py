@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,13 +14,20 @@ from torch import Tensor
 from vqi.detectors.backbones import Backbone
 from vqi.detectors.features import CommonGrid
 from vqi.detectors.interface import Detector, Scores
+from vqi.detectors.left_out import cholesky, left_out_distances
 from vqi.detectors.maps import MapUpsampling
 from vqi.detectors.settings.padim import PadimSettings
-from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.errors import BadInput
 from vqi.platform.memory import announce
+from vqi.platform.progress import Progress
 
 # Positions factorised at once: bounds what the Cholesky needs beside the covariances themselves.
 POSITIONS = 256
+# Bytes of embeddings held at once while normals are left out in closed form; where all take more, they are read several
+# times, some positions each. float64 takes a few times LEFT_OUT_BLOCK beside them.
+LEFT_OUT_MEMORY, LEFT_OUT_BLOCK = 2**30, 2**25
+# Maps that are upsampled at once.
+MAPS = 8
 
 
 def orthogonal(channels: int, count: int, generator: torch.Generator) -> Tensor:
@@ -107,9 +114,7 @@ class Padim(Detector):
         identity = torch.eye(scatter.shape[1], device=scatter.device)
         for start in range(0, len(scatter), POSITIONS):
             covariance = scatter[start : start + POSITIONS] / (seen - 1) + self.settings.regularisation * identity
-            factor, failed = torch.linalg.cholesky_ex(covariance)
-            if failed.any():
-                raise RunFailed("A covariance of padim is not positive definite; raise method.settings.regularisation.")
+            factor = cholesky(covariance)
             scatter[start : start + POSITIONS] = torch.linalg.solve_triangular(
                 factor, identity.expand_as(factor), upper=False
             )
@@ -121,6 +126,50 @@ class Padim(Detector):
         centred = embedding.reshape(-1, self.grid[0] * self.grid[1], embedding.shape[-1]) - index["mean"]
         # Images last: the factors, 160 MB of them, are read as they lie. Turned they would be copied at every call.
         whitened = torch.bmm(index["whitening"], centred.permute(1, 2, 0))
-        distance = torch.linalg.vector_norm(whitened, dim=1).T
+        return self._scores_of(torch.linalg.vector_norm(whitened, dim=1).T)
+
+    def _scores_of(self, distance: Tensor) -> Scores:
+        """Maps of Mahalanobis distances [N, P], and their maxima as image scores."""
         anomaly_map = self.upsample(distance.reshape(-1, *self.grid))
         return Scores(anomaly_map.amax(dim=(1, 2)), anomaly_map)
+
+    def left_out_scores(
+        self, embeddings: Callable[[Sequence[int]], Iterable[Tensor]], folds: Sequence[Sequence[int]]
+    ) -> Iterator[Iterable[Scores]]:
+        """The scores that refits give, in closed form (`vqi.detectors.left_out`): no Gaussian is fitted for a fold."""
+        lengths = [len(fold) for fold in folds]
+        count, positions, channels = sum(lengths), self.grid[0] * self.grid[1], self.reduction.shape[1]
+        passes = -(-4 * count * positions * channels // LEFT_OUT_MEMORY)
+        # Refits read the embeddings once for each fold, and factorise matrices [d, d] where this does [k, k].
+        if passes > len(folds) or max(lengths) > channels or count - max(lengths) < 2:
+            yield from super().left_out_scores(embeddings, folds)
+            return
+        strip, width = -(-positions // passes), max(count, channels)
+        block = max(1, min(POSITIONS, strip, LEFT_OUT_BLOCK // (8 * width * channels)))
+        announce(
+            f"calibration: {count} normals at {strip} of {positions} positions",
+            4 * count * strip * channels + 8 * 4 * block * width * channels,
+        )
+        order = [number for fold in folds for number in fold]
+        distances = torch.empty(count, positions, device=self.reduction.device)
+        progress = Progress("calibration, positions", positions)
+        for first in range(0, positions, strip):
+            values = self._by_position(embeddings(order), count, range(first, min(first + strip, positions)))
+            for start in range(0, len(values), block):
+                part = left_out_distances(values[start : start + block], lengths, self.settings.regularisation)
+                distances[:, first + start : first + start + len(part)] = part.T
+                progress.advance(len(part))
+            del values
+        for of_fold in distances.split(lengths):
+            yield map(self._scores_of, of_fold.split(MAPS))
+
+    def _by_position(self, embeddings: Iterable[Tensor], images: int, positions: range) -> Tensor:
+        """What `images` embeddings hold at those positions, float32 [P, N, d]."""
+        channels = self.reduction.shape[1]
+        values = torch.empty(len(positions), images, channels, device=self.reduction.device)
+        filled = 0
+        for embedding in embeddings:
+            rows = embedding.reshape(len(embedding), -1, channels)[:, positions.start : positions.stop]
+            values[:, filled : filled + len(rows)] = rows.transpose(0, 1)
+            filled += len(rows)
+        return values

@@ -7,14 +7,13 @@ Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos 
 fewer than 1 / rate - 1 normals cannot promise that rate, and the smallest they can is 1 / (n + 1).
 
 Cross: each training normal is scored by an index it is not in (k folds; a refit, or what stands for one:
-`Detector.leave_out`), the scores are pooled and the same order
-statistic is taken; parts are then scored by the detector built from all normals (cross-conformal: Vovk, Ann. Math.
-Artif. Intell. 74, 2015). One pooled threshold has no exact guarantee for a finite n. What is proven is weaker and for a
-detector whose score never rises when normals are added, such as the distance to a full memory bank: whatever it
-rejects, the fold-wise comparison of CV+ (Barber et al., Ann. Statist. 49, 2021) rejects too, and that rejects at most 2
-rate + min(2 (1 - 1/k) / (n/k + 1), (1 - k/n) / (k + 1)). In practice the rate comes out near the one asked for, on
-either side: in simulations with n from 31 to 99 the distance to a bank rejected 4 to 14 % less than the figure, the
-error of a principal subspace 7 to 20 % more.
+`Detector.left_out_scores`), the scores are pooled and the same order statistic is taken; parts are then scored by the
+detector built from all normals (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74, 2015). One pooled threshold has no
+exact guarantee for a finite n. What is proven is weaker and for a detector whose score never rises when normals are
+added, such as the distance to a full memory bank: whatever it rejects, the fold-wise comparison of CV+ (Barber et al.,
+Ann. Statist. 49, 2021) rejects too, and that rejects at most 2 rate + min(2 (1 - 1/k) / (n/k + 1), (1 - k/n) / (k +
+1)). In practice the rate comes out near the one asked for, on either side: in simulations with n from 31 to 99 the
+distance to a bank rejected 4 to 14 % less than the figure, the error of a principal subspace 7 to 20 % more.
 
 One detector: these rates are averages over many draws of the n normals. Given one draw, the share it rejects is
 distributed as Beta(n + 1 - k, k) (independent scores without ties; with ties it is lower): at n = 99 and 1 % it exceeds

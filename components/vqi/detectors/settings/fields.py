@@ -9,8 +9,8 @@ from pydantic import ConfigDict, model_validator
 
 from vqi.platform.settings import Settings, whole_numbers
 
-# How an index that some normals are left out of is made: "refits", fitted again to all others, or "pools", chosen from
-# what each fold's own coreset keeps.
+# What scores normals that are left out: "refits", the method fitted to all others (or what that gives, in closed form),
+# or "pools", a bank chosen from what each fold's own coreset keeps.
 LeaveOutKind = Literal["refits", "pools"]
 
 

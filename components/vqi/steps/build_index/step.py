@@ -146,8 +146,8 @@ def build_index(
     """Write the index artefact, built from all train normals, and beside it `calibration.json`.
 
     Calibration scores come from the calibration split where there is one, or the normals that train held out, else from
-    folds: each train normal scored by an index that no photograph of its part is in (`Detector.leave_out`). Where the
-    network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
+    folds: each train normal scored by an index that no photograph of its part is in (`Detector.left_out_scores`). Where
+    the network itself was trained on all of them, or on other photographs of their parts, they are marked as seen: they
     promise nothing. Each score names its group: what is promised counts groups. With `parts`, which `index_part` wrote,
     one a shard, the index and those of folds are fitted to what stands for the normals. A build that was killed resumes
     from what it left below `features`. Raises BadInput where the network was trained on another Dataset, there are too
