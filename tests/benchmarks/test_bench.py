@@ -155,6 +155,21 @@ def test_bad_options_are_refused_before_anything_runs(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_quick_run_prints_what_it_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--quick", "--only", "check", "--out", str(tmp_path / "out")])
+    main()
+    kept = read_stored(tmp_path / "out" / "bench.json")
+    assert kept is not None
+    assert list(kept.rows) == ["check"]
+    assert kept.rows["check"].what == "vqi check of rendered, 17 photographs"
+    assert kept.rows["check"].over_limit is not None
+    assert kept.rows["check"].over_limit.processor > 1
+    assert capsys.readouterr().out == table(kept) + "\n"
+
+
 def test_calls_take_turns() -> None:
     order: list[str] = []
     medians = median_seconds({name: lambda name=name: order.append(name) for name in "ab"}, rounds=2)
