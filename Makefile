@@ -101,7 +101,7 @@ compile: setup  ## the packages for Kubeflow Pipelines
 guide: setup  ## docs/choosing-a-method.md from measurements on ../shared (DATA=, WEIGHTS= folders elsewhere; GUIDE=--again)
 	@$(BIN)/python tests/benchmarks/choosing_a_method.py $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(GUIDE)
 
-# Some ten minutes on two quiet cores. ANOMALIB= names an interpreter that has anomalib 2.7; BENCH='--quick', '--only fit', '--compare docs/speed.json',
+# ANOMALIB= names an interpreter that has anomalib 2.7; BENCH='--quick', '--only fit', '--compare docs/speed.json',
 # '--store' (docs/speed.json and docs/speed.md, on a quiet machine).
 bench: setup  ## a table of ratios: ours, anomalib's, the limit (ANOMALIB=python; BENCH='--quick --compare docs/speed.json --store')
 	@$(BIN)/python tests/benchmarks/bench.py $(if $(ANOMALIB),--anomalib-python '$(ANOMALIB)') $(if $(DATA),--data '$(DATA)') \
