@@ -101,6 +101,12 @@ compile: setup  ## the packages for Kubeflow Pipelines
 guide: setup  ## docs/choosing-a-method.md from measurements on ../shared (DATA=, WEIGHTS= folders elsewhere; GUIDE=--again)
 	@$(BIN)/python tests/benchmarks/choosing_a_method.py $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(GUIDE)
 
+# ANOMALIB= names an interpreter that has anomalib 2.7; BENCH='--quick', '--only fit', '--compare docs/speed.json',
+# '--store' (docs/speed.json and docs/speed.md, on a quiet machine).
+bench: setup  ## a table of ratios: ours, anomalib's, the limit (ANOMALIB=python; BENCH='--quick --compare docs/speed.json --store')
+	@$(BIN)/python tests/benchmarks/bench.py $(if $(ANOMALIB),--anomalib-python '$(ANOMALIB)') $(if $(DATA),--data '$(DATA)') \
+	  $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(BENCH)
+
 # SCALE='1000 10000 100000': processor time, wall time and memory of ingest, check, train and build_index for so many normals.
 SCALE ?= 1000 10000
 bench-scale: setup  ## how the steps grow with the number of normals, on rendered photographs (SCALE='1000 10000 100000')
@@ -162,4 +168,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide bench bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

@@ -85,6 +85,34 @@ ROWS = (
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "aupro_05")
 
 
+def make_dataset(data: Path, folder: Path) -> Dataset:
+    """The Dataset of photographs in MVTec layout, every normal of them to learn from."""
+    settings = DataSettings(source=str(data), layout="mvtec", calibration_fraction=0.0)
+    ingest(StepSettings(name=data.name, data=settings), dataset=folder)
+    return Dataset(folder)
+
+
+def make_task(case: Case, data: Path, folder: Path, weights: Path) -> dict[str, Any]:
+    """What a side is handed: the photographs `data`, their Dataset `folder`, and what is fitted to them."""
+    dataset = Dataset(folder)
+    train, test = ([sample.path for sample in dataset.samples(split)] for split in ("train", "test"))
+    return {
+        "root": str(data.resolve()),
+        "dataset": str(folder),
+        "train": train,
+        "test": test,
+        "method": case.method,
+        "layers": case.layers,
+        "settings": case.settings,
+        "backbone": "resnet18",
+        "weights": str(weights.resolve()),
+        "size": [256, 256],
+        "batch_size": 8,
+        "threads": 2,
+        "seed": 0,
+    }
+
+
 def measure_side(python: Path, script: str, task: dict[str, Any], folder: Path, dataset: Dataset) -> dict[str, Any]:
     """Run one side in its own process and measure what it wrote."""
     folder.mkdir(parents=True)
@@ -178,10 +206,8 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        data = DataSettings(source=str(arguments.data), layout="mvtec", calibration_fraction=0.0)
-        ingest(StepSettings(name=arguments.data.name, data=data), dataset=folder / "dataset")
-        dataset = Dataset(folder / "dataset")
-        train, test = ([sample.path for sample in dataset.samples(split)] for split in ("train", "test"))
+        dataset = make_dataset(arguments.data, folder / "dataset")
+        train, test = (dataset.samples(split) for split in ("train", "test"))
         counts = f"{len(train)} training and {len(test)} test images"
         print(
             f"{arguments.data.name}: {counts} at {arguments.size} px, {arguments.threads} threads, {arguments.rounds} round(s)"
@@ -189,16 +215,7 @@ def main() -> None:
         for case in chosen:
             ours, theirs = [], []
             for number in range(arguments.rounds):
-                task = {
-                    "root": str(arguments.data.resolve()),
-                    "dataset": str(folder / "dataset"),
-                    "train": train,
-                    "test": test,
-                    "method": case.method,
-                    "layers": case.layers,
-                    "settings": case.settings,
-                    "backbone": "resnet18",
-                    "weights": str(arguments.weights.resolve()),
+                task = make_task(case, arguments.data, folder / "dataset", arguments.weights) | {
                     "size": [arguments.size, arguments.size],
                     "batch_size": arguments.batch_size,
                     "threads": arguments.threads,

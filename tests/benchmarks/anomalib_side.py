@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from anomalib.data.utils import read_image
 from anomalib.models import Dfm, Padim, Patchcore
-from measuring import LATENCY_IMAGES, milliseconds_an_image, peak_mib, seconds, write_result
+from measuring import LATENCY_IMAGES, latencies, peak_mib, seconds, write_result
 
 
 def create(task: dict[str, Any]) -> Any:
@@ -87,9 +87,7 @@ def run(task: dict[str, Any], folder: Path) -> None:
     result["peak_mib"] = peak_mib()
 
     sample = torch.cat(list(batches(task, task["test"][:LATENCY_IMAGES], transform)))
-    for batch_size in (1, 8):
-        result[f"latency_ms_{batch_size}"] = milliseconds_an_image(model, sample, batch_size)
-        result[f"backbone_ms_{batch_size}"] = milliseconds_an_image(model.feature_extractor, sample, batch_size)
+    result |= latencies({"latency": model, "backbone": model.feature_extractor}, sample)
 
     scores, maps = [], []
     with seconds(result, "test_seconds"), torch.inference_mode():

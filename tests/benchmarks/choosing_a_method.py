@@ -166,19 +166,10 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
     """The steps of one run, in this process (six of them would each load torch anew), and what came of it."""
     import torch
 
-    from vqi.deployment.settings import ExportSettings
-    from vqi.steps.export.settings import StepSettings
-    from vqi.steps.export.step import export
-
     overrides = PLANS[method].of(name)
     with tempfile.TemporaryDirectory() as folder:
         scored = run_to_evaluation(method, name, data, weights, overrides, Path(folder))
-        bundle = Path(folder) / "bundle"
-        export(
-            StepSettings(export=ExportSettings(tolerance=scored.tolerance)),
-            **{part: Path(folder) / part for part in ("dataset", "network", "index", "evaluation")},
-            bundle=bundle,
-        )
+        bundle = export_bundle(scored, Path(folder))
         return {
             "settings": overrides,
             "metrics": scored.metrics,
@@ -189,7 +180,7 @@ def measure(method: str, name: str, data: Path, weights: Path) -> dict[str, Any]
             "bundle_mib": round(sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20, 1),
             "weights": scored.evaluated.weights.label,
             "machine": {
-                "processor": _processor(),
+                "processor": processor_name(),
                 "threads": torch.get_num_threads(),
                 "date": time.strftime("%Y-%m-%d"),
             },
@@ -262,9 +253,24 @@ def run_to_evaluation(
     fit = {
         "seconds": round(seconds, 1),
         "processor_seconds": round(processor_seconds, 1),
-        "steps": training.get("steps", 0),
+        "steps": training.steps if training else 0,
     }
     return Scored(evaluated, fit, peak, category.export.tolerance)
+
+
+def export_bundle(scored: Scored, folder: Path) -> Path:
+    """The bundle of what `run_to_evaluation` left in `folder`, and beside it."""
+    from vqi.deployment.settings import ExportSettings
+    from vqi.steps.export.settings import StepSettings
+    from vqi.steps.export.step import export
+
+    bundle = folder / "bundle"
+    export(
+        StepSettings(export=ExportSettings(tolerance=scored.tolerance)),
+        **{part: folder / part for part in ("dataset", "network", "index", "evaluation")},
+        bundle=bundle,
+    )
+    return bundle
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +302,7 @@ def latency(bundle: Path, backend: str) -> float:
     return round(1000 * statistics.median(taken[2:]), 1)
 
 
-def _processor() -> str:
+def processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

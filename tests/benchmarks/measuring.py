@@ -7,7 +7,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import torch
 
 WARM_UP_CALLS = 3
 LATENCY_IMAGES = 24
+# Calls that the median is of, by batch size.
+LATENCY_CALLS = {1: 25, 8: 11}
 
 
 @contextmanager
@@ -34,19 +36,37 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def milliseconds_an_image(call: Callable[[torch.Tensor], Any], images: torch.Tensor, batch_size: int) -> float:
-    """Median time of `call` on batches of `images` [N, 3, H, W], divided by the images in a batch; ms."""
-    batches = [batch for batch in images.split(batch_size) if len(batch) == batch_size]
-    with torch.inference_mode():
-        for i in range(WARM_UP_CALLS):
-            call(batches[i % len(batches)].clone())
-        times = []
-        for batch in batches * max(1, 12 // len(batches)):
-            taken = batch.clone()
-            start = time.perf_counter()
-            call(taken)
-            times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times) / batch_size
+def median_seconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds of each call, `wall` and `processor`, by its name. They take turns, so that whatever else the
+    machine does falls on all alike."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for number in range(WARM_UP_CALLS + rounds):
+        for name, call in calls.items():
+            start, processor = time.perf_counter(), time.process_time()
+            call()
+            if number >= WARM_UP_CALLS:
+                times[name].append((time.perf_counter() - start, time.process_time() - processor))
+    return {
+        name: dict(zip(("wall", "processor"), map(statistics.median, zip(*rows, strict=True)), strict=True))
+        for name, rows in times.items()
+    }
+
+
+def latencies(calls: Mapping[str, Callable[[torch.Tensor], Any]], images: torch.Tensor) -> dict[str, float]:
+    """Milliseconds an image of each call on batches of 1 and 8 of `images` [N, 3, H, W]: `NAME_ms_1`,
+    `processor_NAME_ms_1` ..."""
+    result = {}
+    for batch_size in LATENCY_CALLS:
+        batch = images[:1].expand(batch_size, -1, -1, -1) if len(images) < batch_size else images[:batch_size]
+        with torch.inference_mode():
+            medians = median_seconds(
+                {name: lambda call=call, batch=batch: call(batch.clone()) for name, call in calls.items()},
+                LATENCY_CALLS[batch_size],
+            )
+        for name, seconds_of in medians.items():
+            result[f"{name}_ms_{batch_size}"] = 1000 * seconds_of["wall"] / batch_size
+            result[f"processor_{name}_ms_{batch_size}"] = 1000 * seconds_of["processor"] / batch_size
+    return result
 
 
 def write_result(folder: Path, result: dict[str, Any], scores: np.ndarray, maps: np.ndarray) -> None:

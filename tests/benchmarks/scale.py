@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from processes import measure_process
 
 STEPS = ("ingest", "check_dataset", "train", "build_index")
 
@@ -96,18 +95,11 @@ def run_step(step: str, source: Path, folder: Path, side: int, ratio: float) -> 
 
 def measure(step: str, arguments: list[str], log: Path) -> dict[str, float]:
     """Processor seconds, wall seconds and peak MiB of one step."""
-    started = time.monotonic()
-    with open(log, "a") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, "--step", step, *arguments], stderr=output
-        )
-        _, state, usage = os.wait4(process.pid, 0)
-    if state:
-        raise SystemExit(f"{step} failed; see {log}")
+    cost = measure_process([sys.executable, "-W", "ignore", __file__, "--step", step, *arguments], log)
     return {
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-        "wall_s": round(time.monotonic() - started, 1),
-        "peak_mib": round(usage.ru_maxrss / 1024),
+        "cpu_s": round(cost["processor"], 1),
+        "wall_s": round(cost["wall"], 1),
+        "peak_mib": round(cost["peak_mib"]),
     }
 
 

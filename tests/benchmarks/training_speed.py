@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,13 +30,15 @@ METHODS = {
     "efficient_ad": (1, 256),
     "draem": (4, 128),
 }
+# What a process of ours does: its precision, or `limit` (see vqi_training_side.py).
+MODES = {"ours": "float32", "ours, bfloat16": "bfloat16", "limit": "limit"}
 
 
 class Side:
     """A process that makes a step whenever it is told to."""
 
     def __init__(self, name: str, command: list[str], threads: int) -> None:
-        self.name, self.seconds = name, list[float]()
+        self.name, self.seconds, self.processor_seconds = name, list[float](), list[float]()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -46,7 +49,9 @@ class Side:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        self.seconds.append(float(self._answer()))
+        wall, processor = map(float, self._answer().split())
+        self.seconds.append(wall)
+        self.processor_seconds.append(processor)
 
     def _answer(self) -> str:
         """What it says next; what else it or its libraries print is passed over."""
@@ -62,16 +67,24 @@ class Side:
         self.process.wait()
 
 
-def measure(method: str, anomalib: str, rounds: int, threads: int) -> dict[str, object]:
-    """Median seconds of a step of each side, and images a second of ours as multiples of anomalib's."""
-    batch, side = METHODS[method]
+def measure(
+    method: str,
+    anomalib: str | None,
+    rounds: int,
+    threads: int,
+    shape: tuple[int, int] | None = None,
+    modes: Sequence[str] = ("ours", "ours, bfloat16"),
+) -> dict[str, object]:
+    """Median seconds of a step of each side, and images a second of ours as multiples of anomalib's, where an
+    interpreter that has it is named. `shape`: batch and side of the image in place of those of METHODS; `modes` of our
+    own: keys of MODES."""
+    batch, side = shape or METHODS[method]
     setup = [method, str(batch), str(side)]
-    sides = [
-        Side("anomalib", [anomalib, str(HERE / "anomalib_training_side.py"), *setup], threads),
-        Side("ours", [sys.executable, str(HERE / "vqi_training_side.py"), *setup, "float32"], threads),
-        Side("ours, bfloat16", [sys.executable, str(HERE / "vqi_training_side.py"), *setup, "bfloat16"], threads),
-    ]
+    sides = [Side("anomalib", [anomalib, str(HERE / "anomalib_training_side.py"), *setup], threads)] if anomalib else []
     try:
+        for mode in modes:
+            command = [sys.executable, str(HERE / "vqi_training_side.py"), *setup, MODES[mode]]
+            sides.append(Side(mode, command, threads))
         for _ in range(rounds + 1):
             for one in sides:
                 one.step()
@@ -79,13 +92,15 @@ def measure(method: str, anomalib: str, rounds: int, threads: int) -> dict[str, 
         for one in sides:
             one.end()
     median = {one.name: statistics.median(one.seconds[1:]) for one in sides}  # the first warms up
-    ratios = {name: median["anomalib"] / seconds for name, seconds in median.items() if name != "anomalib"}
+    processor = {one.name: statistics.median(one.processor_seconds[1:]) for one in sides}
+    ratios = {name: median["anomalib"] / seconds for name, seconds in median.items() if name != "anomalib" and anomalib}
     return {
         "method": method,
         "batch": batch,
         "side": side,
         "threads": threads,
         "seconds": median,
+        "processor_seconds": processor,
         "speed_against_anomalib": ratios,
     }
 

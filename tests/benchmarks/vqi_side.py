@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import LATENCY_IMAGES, milliseconds_an_image, peak_mib, seconds, write_result
+from measuring import LATENCY_IMAGES, latencies, peak_mib, seconds, write_result
 
 from vqi.batches.scoring import TensorBatches, score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.detectors.calibration import Embeddings, cross_scores
 from vqi.detectors.compute import to_device
+from vqi.detectors.engine import run_by_engine, write_engine
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.detectors.storage import save_index, save_network
 from vqi.platform.devices import Compute
+from vqi.steps.train.step import ENGINE_EXAMPLES
 
 
 def run(task: dict[str, Any], folder: Path) -> None:
@@ -43,6 +45,15 @@ def run(task: dict[str, Any], folder: Path) -> None:
         len(train),
         compute.batch_size,
     )
+    # As train does; an engine's graph is a part of what its user waits for.
+    stored_graph = Path(task["dataset"]).with_name("graph")
+    with seconds(result, "engine_seconds"):
+        if task.get("by_engine"):
+            examples = next(iter(normals))[:ENGINE_EXAMPLES]
+            stored_graph.mkdir(exist_ok=True)
+            run_by_engine(detector, stored_graph, write_engine(detector, stored_graph, compute, examples))
+            to_device(detector, compute)
+
     # As build_index does where no normals are held out; the threshold is more than the other side makes.
     with seconds(result, "calibrated_fit_seconds"):
         with seconds(result, "fit_seconds"):
@@ -61,9 +72,8 @@ def run(task: dict[str, Any], folder: Path) -> None:
 
     test = dataset.samples("test")
     sample = torch.cat(list(TensorBatches(dataset, test[:LATENCY_IMAGES], geometry, compute.batch_size)))
-    for batch_size in (1, 8):
-        result[f"latency_ms_{batch_size}"] = milliseconds_an_image(detector, sample, batch_size)
-        result[f"backbone_ms_{batch_size}"] = milliseconds_an_image(detector.backbone, sample, batch_size)
+    detector.engine = None  # both in torch, as the other side
+    result |= latencies({"latency": detector, "backbone": detector.backbone}, sample)
 
     with seconds(result, "test_seconds"):
         scored = [(score, values) for _, score, values in score_samples(detector, dataset, test, geometry, compute)]
