@@ -273,7 +273,7 @@ def test_an_installed_layout_is_checked(installed_layout: Path, station_export: 
     # Without the package its name is unknown, and the layout too.
     without = vqi("check", station_export, "--set", "data.layout=station", cwd=tmp_path)
     assert without.returncode == 2
-    assert "data.layout is 'station'. Known: auto, folders, mvtec." in without.stderr
+    assert "data.layout is 'station'. Known: auto, coco, folders, " in without.stderr
     unknown = vqi("check", station_export, cwd=tmp_path)
     assert unknown.returncode == 2
     assert "The layout of the source is not recognised" in unknown.stderr

@@ -192,10 +192,10 @@ def test_the_input_is_what_the_geometry_makes_of_the_photograph(tmp_path: Path) 
         Geometry(size=(48, 48), crop=(32, 32), region=(0, 20, 80, 80)),
     ):
         for one in dataset.samples():
-            assert np.array_equal(dataset.input(one, geometry), geometry.apply(dataset.image(one))), one.path
+            assert np.array_equal(dataset.seen(one, geometry), geometry.apply(dataset.image(one))), one.path
     for one in dataset.samples():
         with pytest.raises(BadInput, match="reaches outside"):
-            dataset.input(one, Geometry(size=(32, 32), region=(0, 0, 40, 91)))
+            dataset.seen(one, Geometry(size=(32, 32), region=(0, 0, 40, 91)))
 
 
 def test_rows_below_the_region_are_not_decoded() -> None:

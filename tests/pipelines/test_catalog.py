@@ -69,7 +69,7 @@ def test_no_file_is_needed_where_the_overrides_are_complete(catalog: Path) -> No
         ("gear", ["data.labelled_fraction=1"], "between 0 and 0.9"),
         ("gear", ["data.layout=mvtc"], "Did you mean 'mvtec'?"),
         ("gear", ["image.size=big"], "height and width"),
-        ("gear", ["image.size=[256, 8]"], "between 32 and 4096"),
+        ("gear", ["image.size=[256, 8]"], "between 32 and 16384"),
         ("gear", ["image.crop=[300, 300]"], "at most those of image.size"),
         ("gear", ["compute.device=gpu"], "must be one of"),
         ("gear", ["pool=guadi"], "Did you mean 'gaudi'?"),

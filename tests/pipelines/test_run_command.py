@@ -148,7 +148,7 @@ def test_a_corrupt_image_stops_the_run_with_its_name(parts: Path, tmp_path: Path
     [
         (["--set", "method.name=patchcor"], "Did you mean 'patchcore'?"),
         (["--set", "methd.name=patchcore"], "Did you mean 'method.name'?"),
-        (["--set", "image.size=[4, 4]"], "between 32 and 4096"),
+        (["--set", "image.size=[4, 4]"], "between 32 and 16384"),
     ],
 )
 def test_bad_settings_cost_nothing(parts: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
