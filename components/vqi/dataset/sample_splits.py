@@ -49,7 +49,7 @@ def split_photographs(
     else:
         where = {
             "split": "train holds a fifth of them out for the threshold",
-            "cross": "the threshold comes from refits",
+            "cross": "the threshold comes from folds of them",
         }
         rest = where.get(plan.kind, "none is held out, so that the threshold promises nothing")
         notes.append(f"All {counted(len(train), 'training normal')} stay together: {rest}.")

@@ -59,8 +59,8 @@ class DataSettings(Settings):
         ge=0,
         le=0.9,
         json_schema_extra=AUTO,
-        description="share of normals held out for the threshold; 0 = k-fold refits; auto = 0.2 where that suffices "
-        "for the rate asked for, else 0",
+        description="share of normals held out for the threshold; 0 = from k folds of all; auto = 0.2 where that "
+        "suffices for the rate asked for, else 0",
     )
     labelled_fraction: AutoFraction = Field(
         None,

@@ -52,7 +52,7 @@ def possible_folds(groups: Sequence[str], folds: int = FOLDS) -> int:
     count, distinct = len(groups), len(set(groups))
     if distinct < 3:
         shown = f"; there are {count}" if distinct == count else f" of different parts; {count} show {distinct}"
-        raise BadInput(f"Thresholds from refits need at least 3 normals{shown}.")
+        raise BadInput(f"Thresholds from folds need at least 3 normals{shown}.")
     return min(folds, distinct)
 
 
