@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from vqi.dataset.generator.part import photograph, position_part
-from vqi.detectors.calibration import Embeddings, NormalScore, cross_scores, scored
+from vqi.detectors.calibration import NormalScore, cross_scores, scored
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
 from vqi.evaluation.thresholds import conformal_threshold

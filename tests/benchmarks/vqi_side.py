@@ -18,8 +18,9 @@ from measuring import LATENCY_IMAGES, latencies, peak_mib, seconds, write_result
 from vqi.batches.scoring import TensorBatches, score_samples
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
-from vqi.detectors.calibration import Embeddings, cross_scores
+from vqi.detectors.calibration import cross_scores
 from vqi.detectors.compute import to_device
+from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.engine import run_by_engine, write_engine
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings

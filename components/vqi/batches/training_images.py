@@ -114,7 +114,7 @@ def source_images(source: str, geometry: Geometry, key: str) -> Iterator[Decoded
         if not names:
             raise BadInput(f"{key} is {source!r}, which has no pictures ({', '.join(PICTURES)}).")
         yield DecodedImages(
-            lambda number: whole.inputs_of(decode_rgb(files[names[number]].read_bytes(), names[number])),
+            lambda number: whole.cut(whole.apply(decode_rgb(files[names[number]].read_bytes(), names[number]))),
             len(names),
             whole.size,
         )

@@ -126,7 +126,7 @@ class Geometry(Settings):
     @property
     def tiling(self) -> Tiling | None:
         """How a photograph is cut; None where the network sees it whole."""
-        return Tiling(self.map_size, self.tile, self.overlap) if self.tile else None
+        return _tiling(self.map_size, self.tile, self.overlap) if self.tile else None
 
     @property
     def inputs(self) -> int:
@@ -143,9 +143,9 @@ class Geometry(Settings):
         inside = self.inside((image.shape[0], image.shape[1]))
         return seen if inside is None else np.where(inside[..., None], seen, np.array(OUTSIDE, np.uint8))
 
-    def inputs_of(self, image: np.ndarray) -> np.ndarray:
-        """What the network sees of a photograph: uint8 [H, W, 3] -> uint8 [T, h, w, 3], a tile each, or one whole."""
-        seen = self.apply(image)
+    def cut(self, seen: np.ndarray) -> np.ndarray:
+        """What the network sees of what `apply` made: uint8 [h, w, 3] -> uint8 [T, h, w, 3], a tile each, or one
+        whole."""
         return self.tiling.cut(seen) if self.tiling else seen[None]
 
     def inside(self, original: tuple[int, int]) -> np.ndarray | None:
@@ -250,6 +250,10 @@ class Geometry(Settings):
         height, width = self.map_size
         sx, sy = (x2 - x1) / width, (y2 - y1) / height
         return x1 + box[0] * sx, y1 + box[1] * sy, x1 + box[2] * sx, y1 + box[3] * sy
+
+
+# Kept, so that the weights of its tiles are computed once.
+_tiling = lru_cache(maxsize=8)(Tiling)
 
 
 @lru_cache(maxsize=8)

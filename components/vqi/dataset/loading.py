@@ -53,13 +53,14 @@ class InputBatches:
 
     def _images(self) -> Iterator[np.ndarray]:
         """Uint8 [h, w, 3] each."""
-        most = max(2, 2 * self.batch_size // self.geometry.inputs)
+        each = self.geometry.inputs
+        most = max(2, 2 * self.batch_size // each)
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[list[np.ndarray]]] = deque()
             try:
                 # Of images that follow one another the photograph is decoded once.
-                for photograph, numbers in groupby(self.numbers, lambda number: number // self.geometry.inputs):
-                    tiles = [number % self.geometry.inputs for number in numbers]
+                for photograph, numbers in groupby(self.numbers, lambda number: number // each):
+                    tiles = [number % each for number in numbers]
                     waiting.append(pool.submit(self._inputs, self.samples[photograph], tiles))
                     if len(waiting) > most:
                         yield from waiting.popleft().result()

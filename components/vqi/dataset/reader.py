@@ -64,8 +64,7 @@ class Dataset:
 
     def inputs(self, sample: Sample, geometry: Geometry) -> np.ndarray:
         """What the network sees of a photograph, uint8 [T, h, w, 3]: its tiles, or one image; raises as `seen` does."""
-        seen = self.seen(sample, geometry)
-        return geometry.tiling.cut(seen) if geometry.tiling else seen[None]
+        return geometry.cut(self.seen(sample, geometry))
 
     def one_input(self, sample: Sample, geometry: Geometry) -> np.ndarray:
         """One image that stands for a photograph, uint8 [h, w, 3]: the tile with the most of its defect, or the middle

@@ -33,13 +33,15 @@ class Tiling:
         return tuple((top, left) for top in rows for left in columns)
 
     def __len__(self) -> int:
-        return len(self.corners)
+        return self._count(0) * self._count(1)
+
+    def _count(self, axis: int) -> int:
+        tile = self.tile[axis]
+        return 1 + -(-(self.size[axis] - tile) // max(1, tile - round(self.overlap * tile)))
 
     def _starts(self, axis: int) -> list[int]:
-        length, tile = self.size[axis], self.tile[axis]
-        shared = round(self.overlap * tile)
-        count = 1 + -(-(length - tile) // max(1, tile - shared))
-        return [round(number * (length - tile) / max(1, count - 1)) for number in range(count)]
+        left, count = self.size[axis] - self.tile[axis], self._count(axis)
+        return [round(number * left / max(1, count - 1)) for number in range(count)]
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The tiles of [H, W, ...]: [T, h, w, ...]."""

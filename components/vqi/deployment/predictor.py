@@ -171,11 +171,10 @@ class Predictor:
                     f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
                 )
             original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
-            images = self.geometry.tiling.cut(seen) if self.geometry.tiling else seen[None]
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
-            return _Input(name, images, original, reason)
+            return _Input(name, self.geometry.cut(seen), original, reason)
         except BadInput as error:
             return Unreadable(name, str(error))
 

@@ -50,7 +50,7 @@ def predictions_csv(predictions: Iterable[Prediction]) -> str:
 
 
 def read_scores(table: Path) -> dict[str, float]:
-    """The image scores of a written table by the photographs' paths; none where there is no such table."""
+    """The image scores of a written table by the photographs' paths; empty without such a table."""
     if not table.is_file():
         return {}
     with table.open(encoding="utf-8", errors="replace", newline="") as file:

@@ -35,7 +35,7 @@ def available_memory() -> int:
 
 
 def memory_limit() -> int:
-    """The bytes that this process's container may take; 0 where there is no such limit."""
+    """The bytes that this process's container may take; 0 without a limit."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file, _ in GROUP_FILES:
         with suppress(OSError, ValueError):

@@ -359,8 +359,8 @@ class ObjectStore:
         self._persistently(send, address, writing=True, attempts=attempts)
 
     def read_text(self, address: Address) -> str:
-        """A short text that was stored. Raises BadInput where there is no object or its content is not UTF-8, RunFailed
-        where the store does not answer."""
+        """A short text that was stored. Raises BadInput where the object is missing or its content is not UTF-8,
+        RunFailed where the store does not answer."""
 
         def read() -> bytes:
             response = self._client.get_object(address.bucket, address.key)

@@ -29,7 +29,7 @@ def is_kfp_run(key: str) -> bool:
 
 
 def origin_tags(kfp_run: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The tags of an MLflow run that a KFP run makes; none where there is no such run."""
+    """The tags of an MLflow run that a KFP run makes; empty without a KFP run."""
     if not kfp_run:
         return {}
     ui = environ.get(KFP_UI, "").strip().rstrip("/").removesuffix("/#")

@@ -40,7 +40,7 @@ class Node:
 class Pod:
     """A pod of a run. `step` is "" for KFP's own (drivers); `trouble` is one sentence where the pod waits for a
     person. `node` is Argo's name of what it runs, the same for each attempt; `exit_code`, `reason` and `ended` are
-    those of its main container, once that has ended, and `memory` is what that may take ("" where there is no limit).
+    those of its main container, once that has ended, and `memory` is what that may take ("" without a limit).
     """
 
     name: str
