@@ -4,8 +4,8 @@
         [--out build/bench] [--compare docs/speed.json] [--store] [--write]
 
 What is measured is written to OUT/bench.json after every row. `--quick` takes a few
-small rendered parts and random weights: it shows that everything runs, and its figures mean nothing. `--compare` names the
-ratios that are more than a tenth worse than stored ones. `--store` writes docs/speed.json and docs/speed.md, which
+small rendered parts and random weights: it shows that everything runs, and its figures mean nothing. `--compare` names
+the ratios that are more than a tenth worse than stored ones. `--store` writes docs/speed.json and docs/speed.md, which
 `--write` makes anew from the JSON; it refuses on a busy machine.
 """
 

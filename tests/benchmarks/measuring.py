@@ -23,7 +23,7 @@ LATENCY_CALLS = {1: 25, 8: 11}
 
 @contextmanager
 def seconds(result: dict[str, Any], name: str) -> Iterator[None]:
-    """Store the wall-clock seconds of the block in `result[name]`, and the processor's in `result["processor_" + name]`:
+    """Store the seconds of the block by the clock in `result[name]`, and the processor's in `result["processor_" + name]`:
     other work on the machine changes those less."""
     start, processor = time.perf_counter(), time.process_time()
     yield

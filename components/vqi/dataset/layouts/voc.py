@@ -162,7 +162,8 @@ def _splits(files: SourceFiles) -> dict[str, LayoutSplit]:
     for name in files.listing.others:
         match = re.fullmatch(r"(?i)(?:.*/)?imagesets/(?:[^/]+/)?(train|val|test)\.txt", name)
         if match:
-            split: LayoutSplit = "validation" if match[1].lower() == "val" else match[1].lower()  # type: ignore[assignment]
+            named = match[1].lower()
+            split: LayoutSplit = "validation" if named == "val" else named  # type: ignore[assignment]
             for line in files.lines(name):
                 if line.strip():
                     splits[line.split()[0]] = split
