@@ -7,7 +7,7 @@ import re
 from pydantic import Field, field_validator
 
 from vqi.dataset.geometry import Geometry
-from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Settings
+from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Names, Settings
 
 
 class DataSettings(Settings):
@@ -46,6 +46,11 @@ class DataSettings(Settings):
     )
     most_per_class: int = Field(
         0, ge=0, le=1_000_000, description="photographs of each split and defect type that are kept; 0 = all"
+    )
+    exclude: Names = Field(
+        (),
+        description="photographs that are left out, and counted: paths, folders or patterns such as "
+        "train/good/07*.png, separated by commas; a space in a path is written ?",
     )
     skip_damaged: int = Field(
         0,

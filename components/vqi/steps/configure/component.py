@@ -22,6 +22,7 @@ def configure(
     compute_precision: str,
     data_calibration_fraction: str,
     data_defect: str,
+    data_exclude: str,
     data_good: str,
     data_good_class: str,
     data_group: str,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vqi.dataset.drawn_masks import drawn_notes
+from vqi.dataset.exclusion import exclude
 from vqi.dataset.grouping import group_photographs, is_dealt, near_copies
 from vqi.dataset.images import Decoding
 from vqi.dataset.inspection import ImageInspection
@@ -42,7 +43,8 @@ def ingest(
     expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
     with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
     than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
-    cannot, are left out: with 0 the check names all that are damaged. `report` gets every note of the manifest as soon
+    cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out
+    before anything else is decided. `report` gets every note of the manifest as soon
     as it is known: those that decide what is learnt come before any photograph is read.
     `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
     process need not decode them again. The same content and seed give the same bytes, whatever the source.
@@ -59,6 +61,7 @@ def ingest(
             options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
             files = SourceFiles(origin.files, origin.name)
             reading = read_layout(files, data.layout, options, origin.notes, data.most_per_class)
+            reading = exclude(reading, data.exclude)
             for note in reading.notes:
                 report(note)
             if not any(photograph.is_training_normal for photograph in reading.photographs):
