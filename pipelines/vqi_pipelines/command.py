@@ -23,6 +23,7 @@ from vqi_pipelines.commands.compile import compile_command
 from vqi_pipelines.commands.convert import convert, split
 from vqi_pipelines.commands.demo import demo
 from vqi_pipelines.commands.distill import distill
+from vqi_pipelines.commands.download import download
 from vqi_pipelines.commands.export import export
 from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
@@ -83,6 +84,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Prepare": {
         "check": check,
         "convert": convert,
+        "download": download,
         "split": split,
         "categories": categories,
         "methods": methods,

@@ -780,12 +780,17 @@ def test_a_run_that_goes_on_says_what_its_pods_wait_for(
         kubernetes_server.pod(run.run_id, "export", unschedulable="0/2 nodes are available"),
     ]
     done = vqi("runs", run.run_id, "--host", kfp.host)
-    assert done.code == 0, done.err
+    assert done.code == 2
+    assert "vqi: The image vqi/train:0.1.0 of step train cannot be had by its node (ImagePullBackOff)" in done.err
+    assert f"`vqi terminate {run.run_id}` ends it" in done.err
+    assert "vqi retry" not in done.err
     assert "  The image vqi/train:0.1.0 of step train cannot be had by its node (ImagePullBackOff)" in done.out
     assert "  No node takes step export yet (0/2 nodes are available)." in done.out
     waiting = json.loads(vqi("runs", run.run_id, "--json", "--host", kfp.host).out)["waiting"]
     assert waiting[0].startswith("The image vqi/train:0.1.0 of step train")
     assert len(waiting) == 2
+    del cluster.pods[0]
+    assert vqi("runs", run.run_id, "--host", kfp.host).code == 0
     cluster.forbidden = {"pods"}
     assert json.loads(vqi("runs", run.run_id, "--json", "--host", kfp.host).out)["waiting"] == []
 

@@ -149,15 +149,18 @@ def twice(where: str, path: str, first: str, second: str) -> str:
 
 
 @contextmanager
-def unpacked(archive: Path, name: str, limits: Limits | None = None) -> Iterator[dict[str, Path]]:
-    """The files of an archive by their names in it, in a temporary folder that is removed afterwards.
+def unpacked(
+    archive: Path, name: str, limits: Limits | None = None, inside: Path | None = None
+) -> Iterator[dict[str, Path]]:
+    """The files of an archive by their names in it, in a temporary folder that is removed afterwards; `inside` is the
+    folder that it is made in (None: the system's for temporary files).
 
     `name` says by its suffix what kind of archive it is. Where everything lies in one top folder (`tar cf cookie.tar
     cookie`) names start below it, so that the archive of a folder is the same set as the folder. Raises BadInput where
     the archive is damaged or not harmless.
     """
     limits = limits or Limits()
-    with tempfile.TemporaryDirectory(prefix="vqi-unpacked-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vqi-unpacked-", dir=inside) as folder:
         meter = _Meter(name, archive.stat().st_size, limits)
         files: dict[str, Path] = {}
         try:

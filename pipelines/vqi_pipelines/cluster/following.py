@@ -97,7 +97,7 @@ def follow(
         for sentence in troubles.news():
             report(f"  {sentence}")
         if stuck := troubles.hopeless():
-            raise BadInput(f"{stuck} The run is left as it is; `vqi terminate {run_id}` ends it.")
+            raise BadInput(f"{stuck} {_left_as_it_is(run_id)}")
         if until is not None and now() > until:
             raise RunFailed(
                 f"The run {run_id} is not over after {timeout:.0f} s; it goes on. Follow it with `vqi runs {run_id} "
@@ -158,14 +158,18 @@ def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
 
 
 def read_progress(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
-    """How a run that goes on stands, and what its pods wait for."""
+    """How a run that goes on stands, and what its pods wait for; an image that cannot be pulled is its error."""
+    waiting = troubles(logs.pods(run.run_id))
+    unpullable = next((sentence for sentence in waiting if _is_pull(sentence)), "")
     return RunResult(
         run.run_id,
         printable(run.display_name or ""),
         state_of(run),
         server.run_link(run.run_id),
         progress(steps_of(run)),
-        waiting=troubles(logs.pods(run.run_id)),
+        waiting=waiting,
+        error=unpullable and f"{unpullable} {_left_as_it_is(run.run_id)}",
+        exit_code=BadInput.exit_code if unpullable else 0,
     )
 
 
@@ -240,9 +244,18 @@ class _Troubles:
     def hopeless(self) -> str:
         """The sentence of an image that has not been pulled for too long, "" where there is none."""
         for key, since in self._since.items():
-            if self._now() - since > PULL_SECONDS and any(reason in self._shown[key] for reason in PULLING):
+            if self._now() - since > PULL_SECONDS and _is_pull(self._shown[key]):
                 return self._shown[key]
         return ""
+
+
+def _left_as_it_is(run_id: str) -> str:
+    return f"The run is left as it is; `vqi terminate {run_id}` ends it."
+
+
+def _is_pull(sentence: str) -> bool:
+    """Whether this is the trouble of an image that a node cannot pull."""
+    return any(reason in sentence for reason in PULLING)
 
 
 def _key(sentence: str) -> str:

@@ -116,6 +116,8 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
 def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
     """Print how a run stands and raise what it failed with; `tracking` is where MLflow is, if the run does not say
     more."""
+    from vqi_pipelines.cluster.steps import OVER
+
     tracking = result.tracking or tracking
     if result.metrics and not json_output:
         width = max(map(len, result.metrics))
@@ -136,9 +138,11 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
         log.error(f"vqi: {result.error}")
         if result.link:
             report(f"See {result.link}")
-        report(
-            f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it failed."
-        )
+        if result.state in OVER:
+            report(
+                f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it "
+                "failed."
+            )
         raise typer.Exit(result.exit_code)
 
 
