@@ -72,7 +72,7 @@ def test_a_sound_set_gets_a_verdict_and_a_page_of_its_own(source: Path, tmp_path
     assert len(verdict["attributes"]["train"]["sample_paths"]) == 10
     assert len(set(verdict["attributes"]["test"]["sample_paths"])) == 7
     page = (tmp_path / "page.html").read_text()
-    assert page.count('<img src="data:image/webp;base64,') == 17
+    assert page.count('<img src="data:image/webp;base64,') == 27
     assert "Passes" in page
     assert "http" not in page.replace("http-equiv", "")
 

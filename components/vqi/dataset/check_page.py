@@ -37,8 +37,16 @@ class Picture:
     address: Markup | None
 
 
-def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspection], geometry: Geometry) -> str:
-    """The self-contained HTML page of a verdict; every name from the data is escaped."""
+def check_page(
+    verdict: Verdict,
+    manifest: Manifest,
+    inspections: Sequence[Inspection],
+    geometry: Geometry,
+    unusual: Sequence[Inspection] = (),
+) -> str:
+    """The self-contained HTML page of a verdict; every name from the data is escaped. `unusual` are the inspections,
+    with pictures, of the normals that the verdict lists as such."""
+    held = {inspection.sample.path: inspection for inspection in unusual}
     by_path = {inspection.sample.path: inspection for inspection in inspections}
     pictures = {
         split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]
@@ -78,6 +86,7 @@ def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspe
         framed=bool(geometry.crop or geometry.region),
         histograms={title: bars for title, bars in histograms.items() if bars},
         pictures=pictures,
+        unusual=[(_picture(held[normal.path]), normal.deviation) for normal in verdict.unusual if normal.path in held],
     )
 
 

@@ -23,6 +23,7 @@ from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample, Split
 from vqi.dataset.masks import background_name
 from vqi.dataset.near_duplicates import groups, near_duplicates
 from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
+from vqi.dataset.unusual import Unusual, most_unusual
 
 # Two normals are the least that have a spread; with fewer than ten the spread is guesswork.
 FEWEST_NORMALS, FEW_NORMALS = 2, 10
@@ -51,7 +52,8 @@ class Finding:
 @dataclass(frozen=True)
 class Verdict:
     """The result of a check: images by split and label (`counts`), by split and defect type (`defects`), the paths
-    pictured (`shown`), and the `notes` of ingest, first of all what decides what is learnt."""
+    pictured (`shown`), the `notes` of ingest, first of all what decides what is learnt, and the most `unusual` normals,
+    for a person to look at."""
 
     name: str
     fingerprint: str
@@ -60,6 +62,7 @@ class Verdict:
     defects: dict[str, dict[str, int]]
     shown: dict[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    unusual: tuple[Unusual, ...] = ()
 
     @property
     def contents(self) -> list[str]:
@@ -182,7 +185,14 @@ def judge(
     ordered = sorted(findings, key=lambda finding: finding.severity != "error")
     by_split: dict[str, dict[str, int]] = {split: dict(sorted(defects[split].items())) for split in SPLITS}
     return Verdict(
-        manifest.name, manifest.fingerprint, tuple(ordered), counts, by_split, chosen_samples(manifest), manifest.notes
+        manifest.name,
+        manifest.fingerprint,
+        tuple(ordered),
+        counts,
+        by_split,
+        chosen_samples(manifest),
+        manifest.notes,
+        most_unusual(images, geometry),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from vqi.dataset.description import describe
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
 from vqi.dataset.images import Decoding, count_pages, decode_photograph, stored_form
@@ -54,8 +55,9 @@ class MaskInspection:
 class ImageInspection:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
     EXIF orientation, how many `pages` it holds (the first alone is read), the shares of its pixels that are
-    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), and, where one was
-    requested, a picture for the page (uint8 [h, w, 3], mask contour and the network's frame on it)."""
+    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), its `description`
+    (vqi.dataset.description), and, where one was requested, a picture for the page (uint8 [h, w, 3], mask contour and
+    the network's frame on it)."""
 
     size: tuple[int, int]
     grey: bool
@@ -64,6 +66,7 @@ class ImageInspection:
     transparent: float
     clipped: float
     thumbnail: np.ndarray
+    description: np.ndarray
     picture: np.ndarray | None
 
     @property
@@ -88,19 +91,24 @@ class Inspection:
 
 
 def inspect_samples(
-    dataset: Dataset, geometry: Geometry, pictured: Collection[str], known: Mapping[str, ImageInspection] | None = None
+    dataset: Dataset,
+    geometry: Geometry,
+    pictured: Collection[str],
+    known: Mapping[str, ImageInspection] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Inspection]:
-    """Inspect every sample, in the manifest's order; those whose path is in `pictured` get a picture. What is `known`
-    of a photograph, by its hash, is not looked at again."""
+    """Inspect every sample, or those whose path is in `only`, in the manifest's order; those in `pictured` get a
+    picture. What is `known` of a photograph, by its hash, is not looked at again."""
     inspected = known or {}
+    samples = [sample for sample in dataset.manifest.samples if only is None or sample.path in only]
     with ThreadPoolExecutor(decoding_threads()) as pool:
         inspections = pool.map(
             lambda sample: _inspect_sample(
                 dataset, sample, geometry, sample.path in pictured, inspected.get(sample.sha256)
             ),
-            dataset.manifest.samples,
+            samples,
         )
-        return list(tracked(inspections, "check: looking at images", len(dataset.manifest.samples)))
+        return list(tracked(inspections, "check: looking at images", len(samples)))
 
 
 def inspect_photograph(
@@ -113,7 +121,15 @@ def inspect_photograph(
     pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
     pixels = photograph.pixels
     inspection = ImageInspection(
-        pixels.shape[:2], grey, orientation, pages, photograph.transparent, photograph.clipped, thumbnail(pixels), None
+        pixels.shape[:2],
+        grey,
+        orientation,
+        pages,
+        photograph.transparent,
+        photograph.clipped,
+        thumbnail(pixels),
+        describe(pixels),
+        None,
     )
     return inspection, pixels
 

@@ -92,10 +92,10 @@ def download(source: Source, sha256: str, out: Path, environ: Mapping[str, str],
         archive = held / source.file
         if not archive.is_file():
             _load(source, archive, environ)
-        if sha256 and (found := sha256_of(archive)) != sha256:
+        if sha256 and (actual := sha256_of(archive)) != sha256:
             archive.unlink()
             raise BadInput(
-                f"{source.address} is not the archive that is expected: its SHA-256 is {found}, not {sha256}; it was "
+                f"{source.address} is not the archive that is expected: its SHA-256 is {actual}, not {sha256}; it was "
                 "removed. Try --mirror with another address."
             )
         with unpacked(archive, source.file, inside=held) as files, whole_folder(out) as folder:

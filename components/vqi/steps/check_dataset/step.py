@@ -45,7 +45,9 @@ def check_dataset(
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
     inspections = inspect_samples(data, geometry, pictured, inspected)
     result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
-    write_whole(page, check_page(result, data.manifest, inspections, geometry))
+    unusual = {normal.path for normal in result.unusual}
+    pictures = inspect_samples(data, geometry, unusual, only=unusual) if unusual else []
+    write_whole(page, check_page(result, data.manifest, inspections, geometry, pictures))
     write_check(verdict, result.record)
     # The first errors are the sentence that the check ends with: nothing is reported twice.
     ended_with = result.errors[:REASONS]
