@@ -529,3 +529,17 @@ def test_pictures_show_the_defect_and_what_the_network_sees(source: Path, tmp_pa
     assert outline.any()
     assert not (outline & mask).any()
     assert (picture[16, 16:112] == FRAME).all()
+
+
+def test_pictures_show_the_area(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), seed=0, dataset=folder)
+    dataset = Dataset(folder)
+    path = "train/good/000.png"
+    geometry = Geometry(area="20,20 100,20 100,90 20,90")
+    (inspection,) = inspect_samples(dataset, geometry, {path}, only={path})
+    assert inspection.image
+    picture = inspection.image.picture
+    assert picture is not None
+    assert (picture[19, 21:99] == FRAME).all()
+    assert not (picture[50, 30:90] == FRAME).all(axis=1).any()

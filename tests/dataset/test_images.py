@@ -317,3 +317,44 @@ def test_pictures_are_known_by_their_first_bytes(kind: str) -> None:
 )
 def test_other_files_are_not_pictures(head: bytes) -> None:
     assert not is_picture(head)
+
+
+def pages_of(*values: int, mode: str = "L", kind: str = "TIFF") -> bytes:
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    pages = [Image.fromarray(np.full((6, 8), value, dtype)) for value in values]
+    out = io.BytesIO()
+    pages[0].save(out, kind, save_all=True, append_images=pages[1:])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_page_is_chosen(page: int) -> None:
+    levels = (10, 120, 230)
+    data = pages_of(*levels)
+    assert (decode_rgb(data, "a.tif", Decoding(page=page)) == levels[page - 1]).all()
+    wide = pages_of(*(level * 257 for level in levels), mode="I;16")
+    assert (decode_rgb(wide, "b.tif", Decoding(page=page)) == levels[page - 1]).all()
+
+
+def test_a_page_that_a_file_lacks_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"a\.tif has 2 pages, and image.page is 3"):
+        decode_rgb(pages_of(1, 2), "a.tif", Decoding(page=3))
+    with pytest.raises(BadInput, match=r"b\.png has one page, and image.page is 2"):
+        decode_rgb(encoded(Image.new("RGB", (8, 8)), "PNG"), "b.png", Decoding(page=2))
+    with pytest.raises(BadInput, match=r"c\.jpg has one page, and image.page is 2"):
+        decode_rgb(encoded(Image.new("RGB", (8, 8)), "JPEG"), "c.jpg", Decoding(page=2))
+
+
+def test_pages_may_differ_in_size() -> None:
+    out = io.BytesIO()
+    Image.new("L", (8, 6)).save(out, "TIFF", save_all=True, append_images=[Image.new("L", (20, 10), 9)])
+    header = read_header(out.getvalue(), "a.tif", 2)
+    assert (header.width, header.height) == (20, 10)
+    assert decode_rgb(out.getvalue(), "a.tif", Decoding(page=2)).shape == (10, 20, 3)
+    with pytest.raises(BadInput, match="has 20 x 10 pixels, more than 0 megapixels"):
+        decode_rgb(out.getvalue(), "a.tif", Decoding(max_pixels=100, page=2))
+
+
+def test_the_first_page_is_what_earlier_versions_wrote() -> None:
+    assert Decoding().to_dict() == {"white_level": 65535, "max_pixels": 100_000_000}
+    assert Decoding(page=2).to_dict()["page"] == 2

@@ -36,7 +36,7 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
     value = json.loads((bundle / "bundle.json").read_text())
     assert value["format"] == "vqi-bundle/3"
     assert value["preprocessing"] == {
-        "decoding": asdict(DEFAULT),
+        "decoding": DEFAULT.to_dict(),
         "colour": "RGB",
         "range": [0, 1],
         "resize": "antialiased bilinear",

@@ -86,7 +86,7 @@ def test_later_pages_are_reported(tmp_path: Path) -> None:
         image.convert("RGB").save(parts / "train/good/pages.tif", save_all=True, append_images=pages)
     result = CliRunner().invoke(application, [str(parts), "--out", str(tmp_path / "out")])
     assert (
-        "warning: 1 image holds more than one page (the first 3): only the first page is read; save each page"
+        "warning: 1 image holds more than one page (the first 3): only page 1 is read (image.page); save each page"
         in result.stdout
     )
     findings = json.loads((tmp_path / "out/verdict.json").read_text())["findings"]

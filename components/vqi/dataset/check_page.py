@@ -83,7 +83,7 @@ def check_page(
         manifest=manifest,
         splits=[split for split in SPLITS if sum(verdict.counts[split].values())],
         input_size=geometry.map_size,
-        framed=bool(geometry.crop or geometry.region),
+        framed=bool(geometry.crop or geometry.region or geometry.area),
         histograms={title: bars for title, bars in histograms.items() if bars},
         pictures=pictures,
         unusual=[(_picture(held[normal.path]), normal.deviation) for normal in verdict.unusual if normal.path in held],

@@ -656,8 +656,8 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
             "warning",
             "more-pages",
             f"{_images(samples)} {_by_number(samples, 'holds', 'hold')} more than one page (the first "
-            f"{several[0][1].pages}): only the first page "
-            "is read; save each page as a file of its own.",
+            f"{several[0][1].pages}): only page {manifest.decoding.page} is read (image.page); save each page "
+            "as a file of its own where each is a photograph.",
             _alone(samples),
         )
     transparent = [(sample, image.transparent) for sample, image in images if image.transparent]

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -81,11 +81,22 @@ class Decoding:
 
     `white_level` is the value of white in files with more than 8 bits a channel: scaling each photograph by its own
     maximum would make dark ones bright. `max_pixels` bounds a photograph, since a header may promise any size: 100
-    megapixels are more than any camera on a line has, and take 300 MB decoded.
+    megapixels are more than any camera on a line has, and take 300 MB decoded. `page` is which picture is read of files
+    that hold several, from 1.
     """
 
     white_level: int = 65535
     max_pixels: int = 100_000_000
+    page: int = 1
+
+    def to_dict(self) -> dict[str, int]:
+        """As a Dataset and its fingerprint hold it: what later versions added only where it is not its default."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in ADDED or value != getattr(DEFAULT, name)}
+
+
+# What earlier versions did not have; their files are read with the defaults.
+ADDED = ("page",)
 
 
 DEFAULT = Decoding()
@@ -113,9 +124,9 @@ class Photograph:
     clipped: float = 0.0
 
 
-def read_header(data: bytes | memoryview, name: str) -> Header:
-    """The header of a file of any size. Raises BadInput where it is unreadable."""
-    with open_image(data, name) as image:
+def read_header(data: bytes | memoryview, name: str, page: int = 1) -> Header:
+    """The header of a page of a file of any size. Raises BadInput where it is unreadable."""
+    with open_image(data, name, page=page) as image:
         width, height = image.size
         # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
         if image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8):
@@ -133,12 +144,12 @@ def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
     return header.width, header.height
 
 
-def stored_form(data: bytes | memoryview, name: str) -> tuple[bool, int]:
+def stored_form(data: bytes | memoryview, name: str, page: int = 1) -> tuple[bool, int]:
     """How a photograph was saved: whether it is grey, and its EXIF orientation (1 = as stored).
 
     Raises BadInput where the header is unreadable.
     """
-    with open_image(data, name) as image:
+    with open_image(data, name, page=page) as image:
         # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with
         # alpha or without. Pillow opens a PNG of 16 bits of grey with alpha as RGBA.
         grey = ImageMode.getmode(image.mode).basemode == "L" or _raw_mode(image).startswith("LA;")
@@ -168,25 +179,31 @@ def is_picture(head: bytes) -> bool:
 
 
 def count_pages(file: BinaryIO) -> int:
-    """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads the first alone. 1 where
-    it cannot be read.
-
-    Smaller copies of a page (TIFF 6.0, NewSubfileType) and what phones put behind a JPEG are not pages.
-    """
+    """How many pictures a file holds: pages of a TIFF, frames of an animation; decoding reads one (`Decoding.page`). 1
+    where it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as image:
-                frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
-                if not isinstance(image, TiffImagePlugin.TiffImageFile):
-                    return frames
-                pages = 0
-                for frame in range(frames):
-                    image.seek(frame)
-                    pages += not int(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0)) & 1
-                return max(pages, 1)
+                return len(_frames_of_pages(image))
     except Exception:  # whatever Pillow meets, as in _decoded: what is wrong with a file is said where it is decoded
         return 1
+
+
+def _frames_of_pages(image: ImageFile.ImageFile) -> list[int]:
+    """The frames of an open file that are pages, by Pillow's numbers; raises what Pillow raises.
+
+    Smaller copies of a page (TIFF 6.0, NewSubfileType) and what phones put behind a JPEG are not pages.
+    """
+    frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return list(range(frames))
+    pages = []
+    for frame in range(frames):
+        image.seek(frame)
+        if not int(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0)) & 1:
+            pages.append(frame)
+    return pages or [0]
 
 
 def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT) -> np.ndarray:
@@ -204,7 +221,7 @@ def decode_photograph(
     are wanted, those below are left out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode
     all. Raises BadInput where it is unreadable, truncated or too large.
     """
-    with open_image(data, name, decoding.max_pixels) as image, decoding_errors(name):
+    with open_image(data, name, decoding.max_pixels, decoding.page) as image, decoding_errors(name):
         if is_wide(image):
             return _scaled(load_wide(image, data), decoding.white_level)
         if rows is not None and rows < image.height and _may_stop(image) and _orientation(image, data, name) == 1:
@@ -255,6 +272,7 @@ def load_wide(image: ImageFile.ImageFile, data: bytes | memoryview) -> np.ndarra
             order = "L" if sys.byteorder == "little" else "B"
         swapped = f"{channels};16{'L' if order == 'B' else 'B'}"
         with _identified(data) as again:
+            again.seek(image.tell())
             values = _loaded_as(image, raw_mode) * 256 + _loaded_as(again, swapped)
     key = image.info.get("transparency")
     if isinstance(key, (int, tuple)) and values.shape[2] in (1, 3):
@@ -274,11 +292,15 @@ def decoding_errors(name: str) -> Iterator[None]:
         raise BadInput(f"{name} cannot be decoded ({error}); it is damaged or truncated.") from error
 
 
-def open_image(data: bytes | memoryview, name: str, max_pixels: int | None = None) -> ImageFile.ImageFile:
-    """The file, opened but not decoded. Raises BadInput where it is not an image, or has more than `max_pixels`
-    pixels."""
+def open_image(
+    data: bytes | memoryview, name: str, max_pixels: int | None = None, page: int = 1
+) -> ImageFile.ImageFile:
+    """A page of the file, opened but not decoded. Raises BadInput where it is not an image, lacks the page, or has more
+    than `max_pixels` pixels."""
     try:
         image = _identified(data)
+        if page > 1:
+            _turn_to(image, name, page)
     except Image.DecompressionBombError as error:
         raise BadInput(
             f"{name} is larger than what the decoder of its format takes ({error}); save it as PNG, JPEG or TIFF."
@@ -292,6 +314,15 @@ def open_image(data: bytes | memoryview, name: str, max_pixels: int | None = Non
             "image.max_megapixels."
         )
     return image
+
+
+def _turn_to(image: ImageFile.ImageFile, name: str, page: int) -> None:
+    """Go to a page of a file that is open. Raises BadInput where it has fewer, and what Pillow raises."""
+    frames = _frames_of_pages(image)
+    if page > len(frames):
+        held = "one page" if len(frames) == 1 else f"{len(frames)} pages"
+        raise BadInput(f"{name} has {held}, and image.page is {page}; name one that every photograph has.")
+    image.seek(frames[page - 1])
 
 
 def is_wide(image: ImageFile.ImageFile) -> bool:

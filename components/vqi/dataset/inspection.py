@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from vqi.dataset.areas import Polygons, draw_area
 from vqi.dataset.description import describe
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
@@ -54,7 +55,7 @@ class MaskInspection:
 @dataclass(frozen=True)
 class ImageInspection:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
-    EXIF orientation, how many `pages` it holds (the first alone is read), the shares of its pixels that are
+    EXIF orientation, how many `pages` it holds (one is read), the shares of its pixels that are
     `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), its `description`
     (vqi.dataset.description), and, where one was requested, a picture for the page (uint8 [h, w, 3], mask contour and
     the network's frame on it)."""
@@ -117,7 +118,7 @@ def inspect_photograph(
     """What a photograph is, without a picture, and its pixels, uint8 [H, W, 3]. Raises BadInput where it cannot be
     decoded."""
     photograph = decode_photograph(content, path, decoding)
-    grey, orientation = stored_form(content, path)
+    grey, orientation = stored_form(content, path, decoding.page)
     pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
     pixels = photograph.pixels
     inspection = ImageInspection(
@@ -201,7 +202,7 @@ def _ignored(dataset: Dataset, sample: Sample) -> np.ndarray | None:
 
 def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | None) -> np.ndarray:
     """A photograph scaled to PICTURE_SIDE, its defects outlined; a frame shows what the network sees where that is not
-    all."""
+    all, and the area's outline where it has one."""
     height, width = image.shape[:2]
     scale = min(1.0, PICTURE_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -216,6 +217,10 @@ def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | No
         frame[top:bottom, left:right] = True
         frame[top + 2 : bottom - 2, left + 2 : right - 2] = False
         picture[frame] = FRAME
+    if geometry and geometry.area:
+        across, down = size[0] / width, size[1] / height
+        area = draw_area(Polygons.of(geometry.area).moved(0, 0, across, down), picture.shape[:2])
+        picture[_grown(area) & ~area] = FRAME
     return picture
 
 

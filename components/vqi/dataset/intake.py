@@ -61,14 +61,14 @@ def write_shards(
                 intake.damaged[photograph.path] = reason
                 continue
             for path, content in by_path.items():
-                header = _header(content, path)
+                header = _header(content, path, decoding.page if path == photograph.path else 1)
                 intake.stored[path] = Stored(
                     hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height
                 )
                 if find_white and header.wide and path == photograph.path and photograph.is_training_normal:
                     # The dataset check names what cannot be decoded, with everything else that is wrong.
                     with suppress(BadInput):
-                        intake.white.add(content, path, header.white, decoding.max_pixels)
+                        intake.white.add(content, path, header.white, decoding)
             size = intake.stored[photograph.path]
             # The dataset check names a photograph without a readable header, and one that is too large.
             if not 0 < size.width * size.height <= decoding.max_pixels:
@@ -98,7 +98,7 @@ def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Dec
     decoding mends."""
     try:
         for path, content in contents.items():
-            header = read_header(content, path)
+            header = read_header(content, path, decoding.page if path == photograph.path else 1)
             if header.width * header.height > decoding.max_pixels:
                 continue
             if path == photograph.path:
@@ -130,10 +130,10 @@ def ignored_note(photographs: Sequence[Photograph]) -> str:
     )
 
 
-def _header(content: bytes, path: str) -> Header:
+def _header(content: bytes, path: str, page: int) -> Header:
     """The header, with zeros for the size of what is not a readable image: the dataset check names it with everything
     else that is wrong."""
     try:
-        return read_header(content, path)
+        return read_header(content, path, page)
     except BadInput:
         return Header(0, 0, False, None)

@@ -127,7 +127,7 @@ class Manifest:
             ]
             for s in self.samples
         )
-        parts: list[Any] = [_FINGERPRINT, asdict(self.decoding), asdict(self.mask_meaning), rows]
+        parts: list[Any] = [_FINGERPRINT, self.decoding.to_dict(), asdict(self.mask_meaning), rows]
         if self.saturation:
             parts.append([asdict(rule) for rule in self.saturation])
         return hashlib.sha256(canonical_json(parts)).hexdigest()
@@ -140,7 +140,7 @@ class Manifest:
             "seed": self.seed,
             "calibration_fraction": self.calibration_fraction,
             "labelled_fraction": self.labelled_fraction,
-            "decoding": asdict(self.decoding),
+            "decoding": self.decoding.to_dict(),
             "mask_meaning": asdict(self.mask_meaning),
             "copies_cross": self.copies_cross,
             **({"saturation": [asdict(rule) for rule in self.saturation]} if self.saturation else {}),

@@ -96,6 +96,9 @@ class PixelSettings(Settings):
         description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; "
         "auto = from the normals",
     )
+    page: int = Field(
+        1, ge=1, le=100_000, description="which page is read of a TIFF with several, or frame of an animation, from 1"
+    )
     max_megapixels: int = Field(
         100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size"
     )

@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from vqi.dataset.images import decoding_errors, load_wide, open_image
+from vqi.dataset.images import Decoding, decoding_errors, load_wide, open_image
 
 # The ranges of 8, 10, 12, 14 and 16 bits.
 WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
@@ -27,10 +27,10 @@ class WhiteLevel:
         self._above = np.zeros(len(WHITE_LEVELS), np.int64)
         self._stated: Counter[int | None] = Counter()
 
-    def add(self, data: bytes | memoryview, name: str, stated: int | None, max_pixels: int) -> None:
-        """A file with more than 8 bits a channel; `stated` is the white that its header names. Raises BadInput where it
-        cannot be decoded."""
-        with open_image(data, name, max_pixels) as image, decoding_errors(name):
+    def add(self, data: bytes | memoryview, name: str, stated: int | None, decoding: Decoding) -> None:
+        """A file with more than 8 bits a channel, read by size and page of `decoding`; `stated` is the white that its
+        header names. Raises BadInput where it cannot be decoded."""
+        with open_image(data, name, decoding.max_pixels, decoding.page) as image, decoding_errors(name):
             values = load_wide(image, data)
         colours = values if values.shape[2] in (1, 3) else values[..., :-1]
         brightest = colours.max(axis=2)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from vqi.dataset.geometry import Geometry, WholeGeometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
-from vqi.dataset.images import Decoding
+from vqi.dataset.images import ADDED, DEFAULT, Decoding
 from vqi.dataset.splits import CalibrationKind
 from vqi.deployment.bundle_files import BUNDLE_FILE, NAME, PACKAGE, PRECISION
 from vqi.evaluation.box_rule import Boxes
@@ -87,10 +95,15 @@ class Preprocessing(Record):
         """A field that is missing would silently be its default, and files would become other pixels than in
         training."""
         if isinstance(value, dict) and (
-            missing := [field.name for field in fields(Decoding) if field.name not in value]
+            missing := [field.name for field in fields(Decoding) if field.name not in (*ADDED, *value)]
         ):
             raise ValueError(f"{missing[0]} is missing")
         return value
+
+    @field_serializer("decoding", mode="wrap")
+    def _as_before(self, value: DecodingEntry, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A sidecar of an earlier version is written again as it was."""
+        return {key: item for key, item in dump(value).items() if key not in ADDED or item != getattr(DEFAULT, key)}
 
 
 class Thresholds(Record):

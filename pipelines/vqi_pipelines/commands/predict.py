@@ -92,6 +92,9 @@ def predict(
         threshold=threshold,
         implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
     )
+    # Another page was chosen on purpose; that the first alone is read, nobody may have noticed.
+    if predictor.sidecar.decoding.page == 1:
+        missing += _later_pages(files)
     log.debug(f"{bundle} runs by {predictor.graph.backend}; files: {len(files)}")
     progress = Progress("predicted", len(files))
     with whole_folder(out) as folder:
@@ -127,8 +130,7 @@ def predict(
 
 def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable]]:
     """The files that paths, folders and patterns name, each once, in order; and what is not inspected: what named
-    nothing, what was passed over in folders though it may be a photograph, and later pages of files. `out` is never
-    searched.
+    nothing, and what was passed over in folders though it may be a photograph. `out` is never searched.
 
     Raises BadInput where nothing at all was found.
     """
@@ -149,7 +151,6 @@ def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable
     if not files:
         more = f" ({len(missing)} such in all)" if len(missing) > 1 else ""
         raise BadInput(f"There is nothing to predict: {next(iter(missing.values()))}{more}")
-    missing.update(_later_pages(files))
     return list(files), [Unreadable(name, reason) for name, reason in missing.items()]
 
 
@@ -171,20 +172,20 @@ def _explain_omission(path: Path) -> str:
     return ""
 
 
-def _later_pages(files: Iterable[Path]) -> dict[str, str]:
-    """A sentence for each file that holds more than one picture, by a name for the pages that are not inspected."""
+def _later_pages(files: Iterable[Path]) -> list[Unreadable]:
+    """For each file that holds more than one picture, the pages that are not inspected."""
     from vqi.dataset.images import count_pages
+    from vqi.deployment.predictor import Unreadable
 
-    sentences: dict[str, str] = {}
+    later: list[Unreadable] = []
     for path in filter(Path.is_file, files):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             pages = count_pages(file)
             if pages > 1:
                 which = "page 2" if pages == 2 else f"pages 2 to {pages}"
-                sentences[f"{path}, {which}"] = (
-                    f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
-                )
-    return sentences
+                sentence = f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
+                later.append(Unreadable(f"{path}, {which}", sentence))
+    return later
 
 
 def _expand_pattern(pattern: str, out: Path) -> Iterator[Path]:

@@ -38,6 +38,7 @@ def configure(
     image_crop: str,
     image_max_megapixels: int,
     image_overlap: float,
+    image_page: int,
     image_region: str,
     image_size: str,
     image_tile: str,

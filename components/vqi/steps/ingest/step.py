@@ -55,7 +55,9 @@ def ingest(
     source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
     labelled_fraction = data.labelled_fraction or 0.0
     white_level, rate = settings.pixels.white_level, settings.threshold.false_reject_rate
-    decoding = Decoding(white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000)
+    decoding = Decoding(
+        white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000, settings.pixels.page
+    )
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
             options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
