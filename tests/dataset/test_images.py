@@ -345,6 +345,27 @@ def test_a_page_that_a_file_lacks_is_refused() -> None:
         decode_rgb(encoded(Image.new("RGB", (8, 8)), "JPEG"), "c.jpg", Decoding(page=2))
 
 
+@pytest.mark.parametrize("kept", [0, 1, 7, 9, 20, 60, 120, 200, 260, 300])
+def test_a_damaged_file_with_pages_is_refused_by_name(kept: int) -> None:
+    whole = pages_of(10, 120, 230)
+    with pytest.raises(BadInput, match=r"a\.tif"):
+        decode_rgb(whole[:kept], "a.tif", Decoding(page=3))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about tags
+@pytest.mark.parametrize("seed", range(10))
+def test_flipped_bytes_of_a_file_with_pages_never_crash(seed: int) -> None:
+    data = bytearray(pages_of(10, 120, 230))
+    random = np.random.default_rng(seed)
+    for at in random.integers(4, len(data), 12):
+        data[at] = random.integers(256)
+    try:
+        outcome = str(decode_rgb(bytes(data), "a.tif", Decoding(page=2)).dtype)
+    except BadInput as error:
+        outcome = str(error)
+    assert outcome == "uint8" or "a.tif" in outcome
+
+
 def test_pages_may_differ_in_size() -> None:
     out = io.BytesIO()
     Image.new("L", (8, 6)).save(out, "TIFF", save_all=True, append_images=[Image.new("L", (20, 10), 9)])

@@ -37,16 +37,8 @@ class Picture:
     address: Markup | None
 
 
-def check_page(
-    verdict: Verdict,
-    manifest: Manifest,
-    inspections: Sequence[Inspection],
-    geometry: Geometry,
-    unusual: Sequence[Inspection] = (),
-) -> str:
-    """The self-contained HTML page of a verdict; every name from the data is escaped. `unusual` are the inspections,
-    with pictures, of the normals that the verdict lists as such."""
-    held = {inspection.sample.path: inspection for inspection in unusual}
+def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspection], geometry: Geometry) -> str:
+    """The self-contained HTML page of a verdict; every name from the data is escaped."""
     by_path = {inspection.sample.path: inspection for inspection in inspections}
     pictures = {
         split: [_picture(by_path[path]) for path in verdict.shown[split]] for split in SPLITS if verdict.shown[split]
@@ -86,7 +78,7 @@ def check_page(
         framed=bool(geometry.crop or geometry.region or geometry.area),
         histograms={title: bars for title, bars in histograms.items() if bars},
         pictures=pictures,
-        unusual=[(_picture(held[normal.path]), normal.deviation) for normal in verdict.unusual if normal.path in held],
+        unusual=[(_picture(by_path[normal.path]), normal.deviation) for normal in verdict.unusual],
     )
 
 

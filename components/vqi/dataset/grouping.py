@@ -45,17 +45,19 @@ def near_copies(
     photographs: Sequence[Photograph],
     contents: Contents,
     decoding: Decoding,
-    inspected: Callable[[Photograph, ImageInspection], None] = lambda photograph, image: None,
+    inspected: Callable[[Photograph, ImageInspection], None] | None = None,
 ) -> list[tuple[str, str]]:
     """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
     check names it. `inspected` gets what each photograph is."""
 
     def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
         try:
-            image, _ = inspect_photograph(contents.of_photograph(photograph), photograph.path, decoding)
+            described = inspected is not None and photograph.label == "good"
+            image, _ = inspect_photograph(contents.of_photograph(photograph), photograph.path, decoding, described)
         except BadInput:
             return None
-        inspected(photograph, image)
+        if inspected:
+            inspected(photograph, image)
         return image.thumbnail, image.size[1] / image.size[0]
 
     with ThreadPoolExecutor(decoding_threads()) as pool:

@@ -299,14 +299,14 @@ def open_image(
     than `max_pixels` pixels."""
     try:
         image = _identified(data)
-        if page > 1:
-            _turn_to(image, name, page)
     except Image.DecompressionBombError as error:
         raise BadInput(
             f"{name} is larger than what the decoder of its format takes ({error}); save it as PNG, JPEG or TIFF."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{name} is not an image that can be read ({type(error).__name__}).") from error
+    if page > 1:
+        _turn_to(image, name, page)
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise BadInput(
             f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} megapixels; scale it "
@@ -317,12 +317,13 @@ def open_image(
 
 
 def _turn_to(image: ImageFile.ImageFile, name: str, page: int) -> None:
-    """Go to a page of a file that is open. Raises BadInput where it has fewer, and what Pillow raises."""
-    frames = _frames_of_pages(image)
-    if page > len(frames):
-        held = "one page" if len(frames) == 1 else f"{len(frames)} pages"
-        raise BadInput(f"{name} has {held}, and image.page is {page}; name one that every photograph has.")
-    image.seek(frames[page - 1])
+    """Go to a page of a file that is open. Raises BadInput where it has fewer, or is damaged."""
+    with decoding_errors(name):
+        frames = _frames_of_pages(image)
+        if page > len(frames):
+            held = "one page" if len(frames) == 1 else f"{len(frames)} pages"
+            raise BadInput(f"{name} has {held}, and image.page is {page}; name one that every photograph has.")
+        image.seek(frames[page - 1])
 
 
 def is_wide(image: ImageFile.ImageFile) -> bool:

@@ -56,9 +56,9 @@ class MaskInspection:
 class ImageInspection:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
     EXIF orientation, how many `pages` it holds (one is read), the shares of its pixels that are
-    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), its `description`
-    (vqi.dataset.description), and, where one was requested, a picture for the page (uint8 [h, w, 3], mask contour and
-    the network's frame on it)."""
+    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), where it
+    is good its `description` (vqi.dataset.description), and, where one was requested, a picture for the page (uint8 [h,
+    w, 3], mask contour and the network's frame on it)."""
 
     size: tuple[int, int]
     grey: bool
@@ -67,7 +67,7 @@ class ImageInspection:
     transparent: float
     clipped: float
     thumbnail: np.ndarray
-    description: np.ndarray
+    description: np.ndarray | None
     picture: np.ndarray | None
 
     @property
@@ -113,10 +113,10 @@ def inspect_samples(
 
 
 def inspect_photograph(
-    content: bytes | memoryview, path: str, decoding: Decoding
+    content: bytes | memoryview, path: str, decoding: Decoding, described: bool
 ) -> tuple[ImageInspection, np.ndarray]:
-    """What a photograph is, without a picture, and its pixels, uint8 [H, W, 3]. Raises BadInput where it cannot be
-    decoded."""
+    """What a photograph is, without a picture, and its pixels, uint8 [H, W, 3]; `described`: whether it gets a
+    description. Raises BadInput where it cannot be decoded."""
     photograph = decode_photograph(content, path, decoding)
     grey, orientation = stored_form(content, path, decoding.page)
     pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
@@ -129,7 +129,7 @@ def inspect_photograph(
         photograph.transparent,
         photograph.clipped,
         thumbnail(pixels),
-        describe(pixels),
+        describe(pixels) if described else None,
         None,
     )
     return inspection, pixels
@@ -142,7 +142,8 @@ def _inspect_sample(
         content = _content(dataset, sample.image, sample.sha256, sample.path)
         pixels = None
         if known is None or pictured:
-            known, pixels = inspect_photograph(content, sample.path, dataset.manifest.decoding)
+            good = sample.label == "good"
+            known, pixels = inspect_photograph(content, sample.path, dataset.manifest.decoding, good)
     except BadInput as error:
         return Inspection(sample, str(error), None, None)
     mask, inspected_mask = _mask(dataset, sample, known.size, geometry)

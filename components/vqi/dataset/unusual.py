@@ -42,21 +42,21 @@ def most_unusual(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geo
 
     What the network does not see counts for nothing. Of more than MOST normals so many are looked at, evenly chosen.
     """
+    # What has the bytes of a photograph that is called a defect may have no description.
     normals = [
-        (sample, image)
+        (sample, image.size, image.description)
         for sample, image in images
-        if sample.label == "good" and sample.split in ("train", "calibration")
+        if sample.label == "good" and sample.split in ("train", "calibration") and image.description is not None
     ]
     if len(normals) < FEWEST:
         return ()
     if len(normals) > MOST:
         normals = [normals[round(at)] for at in np.linspace(0, len(normals) - 1, MOST)]
-    sizes = {image.size for _, image in normals}
-    seen = np.logical_and.reduce([seen_cells(geometry, size) for size in sizes])
+    seen = np.logical_and.reduce([seen_cells(geometry, size) for size in {size for _, size, _ in normals}])
     if not seen.any():
         return ()
-    descriptions = np.stack([image.description[seen] for _, image in normals])
-    errors = left_out_errors(descriptions, [sample.group_key for sample, _ in normals], SEED)
+    descriptions = np.stack([description[seen] for _, _, description in normals])
+    errors = left_out_errors(descriptions, [sample.group_key for sample, _, _ in normals], SEED)
     deviations = robust_deviations(errors.sum(axis=1))
     order = np.argsort(-deviations, kind="stable")[:LISTED]
     return tuple(Unusual(normals[number][0].path, float(deviations[number])) for number in order)

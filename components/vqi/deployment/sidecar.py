@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    SerializerFunctionWrapHandler,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, FiniteFloat, field_serializer, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqi.dataset.geometry import Geometry, WholeGeometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
-from vqi.dataset.images import ADDED, DEFAULT, Decoding
+from vqi.dataset.images import ADDED, Decoding
 from vqi.dataset.splits import CalibrationKind
 from vqi.deployment.bundle_files import BUNDLE_FILE, NAME, PACKAGE, PRECISION
 from vqi.evaluation.box_rule import Boxes
@@ -100,10 +92,10 @@ class Preprocessing(Record):
             raise ValueError(f"{missing[0]} is missing")
         return value
 
-    @field_serializer("decoding", mode="wrap")
-    def _as_before(self, value: DecodingEntry, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    @field_serializer("decoding")
+    def _as_before(self, value: DecodingEntry) -> dict[str, int]:
         """A sidecar of an earlier version is written again as it was."""
-        return {key: item for key, item in dump(value).items() if key not in ADDED or item != getattr(DEFAULT, key)}
+        return value.to_dict()
 
 
 class Thresholds(Record):

@@ -88,27 +88,38 @@ def download(source: Source, sha256: str, out: Path, environ: Mapping[str, str],
         raise BadInput(f"{out} exists already; name a folder that does not.")
     held = out.with_name(f"{out.name}.download")
     held.mkdir(parents=True, exist_ok=True)
-    with locked(held / "lock", 1.0, f"{held}, which another download fills,"):
-        archive = held / source.file
-        if not archive.is_file():
-            _load(source, archive, environ)
-        if sha256 and (actual := sha256_of(archive)) != sha256:
-            archive.unlink()
-            raise BadInput(
-                f"{source.address} is not the archive that is expected: its SHA-256 is {actual}, not {sha256}; it was "
-                "removed. Try --mirror with another address."
-            )
-        with unpacked(archive, source.file, inside=held) as files, whole_folder(out) as folder:
-            for path, file in files.items():
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, target)
-            count = len(files)
-        if not keep:
-            archive.unlink()
-    if not keep:
-        shutil.rmtree(held)
+    lock, archive = held / "lock", held / source.file
+    try:
+        with locked(lock, 1.0, f"{held}, which another download fills,"):
+            if not archive.is_file():
+                _load(source, archive, environ)
+            try:
+                if sha256 and (actual := sha256_of(archive)) != sha256:
+                    raise BadInput(
+                        f"{source.address} is not the archive that is expected: its SHA-256 is {actual}, not {sha256}; "
+                        "it was removed. Try --mirror with another address."
+                    )
+                count = _unpack(archive, held, out)
+            except BadInput:
+                archive.unlink()  # the next call would meet it again, whatever address it names
+                raise
+            if not keep:
+                archive.unlink()
+    finally:
+        # A part that the next call continues stays.
+        if list(held.iterdir()) == [lock]:
+            shutil.rmtree(held)
     return count
+
+
+def _unpack(archive: Path, held: Path, out: Path) -> int:
+    """Unpack into `out`, by way of `held` on the same disk; how many files there were."""
+    with unpacked(archive, archive.name, inside=held) as files, whole_folder(out) as folder:
+        for path, file in files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+        return len(files)
 
 
 def _load(source: Source, archive: Path, environ: Mapping[str, str]) -> None:
@@ -145,7 +156,10 @@ def _load(source: Source, archive: Path, environ: Mapping[str, str]) -> None:
 def _receive(pool: urllib3.PoolManager, source: Source, part: Path, mark: Path) -> int | None:
     """Append to `part` what the server still has of the archive; the whole archive's bytes, None where it does not
     state them."""
-    begun, validator = _size(part), mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    begun = _size(part)
+    # Of another address nothing is continued: its validators say nothing of this one's.
+    address, _, validator = (mark.read_text(encoding="utf-8") if mark.is_file() else "").partition("\n")
+    validator = validator if address == source.address else ""
     headers = {"Accept-Encoding": "identity"}
     if begun and validator:
         headers |= {"Range": f"bytes={begun}-", "If-Range": validator}
@@ -166,7 +180,8 @@ def _receive(pool: urllib3.PoolManager, source: Source, part: Path, mark: Path) 
             total = int(length) if length.isdecimal() else None
             # A strong tag alone says that bytes are the same.
             tag = response.headers.get("ETag", "")
-            mark.write_text("" if tag.startswith("W/") else tag or response.headers.get("Last-Modified", ""), "utf-8")
+            strong = "" if tag.startswith("W/") else tag or response.headers.get("Last-Modified", "")
+            mark.write_text(f"{source.address}\n{strong}", "utf-8")
         elif response.status == 416:
             part.unlink()
             raise _Unfinished("the server sent a range beyond the end")

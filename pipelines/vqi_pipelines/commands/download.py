@@ -49,7 +49,7 @@ def download(
     typer.echo(f"{public.title}: {count} files in {folder}")
     if not public.sha256:
         typer.echo("No SHA-256 of this archive is public; it was compared with none.")
-    typer.echo(f"`vqi check --set data.source={folder}/CATEGORY` looks at a category.")
+    typer.echo(f"`vqi check {folder}/CATEGORY` looks at a category.")
 
 
 def _explain(public: PublicSet, source: Source, folder: Path) -> None:

@@ -62,7 +62,8 @@ def runs(
             for name, line in ended.steps.items():
                 print(f"  {name}: {line}")
             for sentence in ended.waiting:
-                print(f"  {sentence}")
+                if not ended.error.startswith(sentence):  # `finish` ends with that one
+                    print(f"  {sentence}")
         finish(ended, json_output)
         return
     listed = list_runs(server, last, category, state, experiment)

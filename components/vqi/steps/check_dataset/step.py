@@ -8,7 +8,8 @@ from pathlib import Path
 from vqi.dataset.check_page import check_page
 from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
-from vqi.dataset.inspection import ImageInspection, inspect_samples
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.inspection import ImageInspection, Inspection, inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import write_whole
@@ -45,9 +46,7 @@ def check_dataset(
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
     inspections = inspect_samples(data, geometry, pictured, inspected)
     result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
-    unusual = {normal.path for normal in result.unusual}
-    pictures = inspect_samples(data, geometry, unusual, only=unusual) if unusual else []
-    write_whole(page, check_page(result, data.manifest, inspections, geometry, pictures))
+    write_whole(page, check_page(result, data.manifest, _with_unusual(result, data, inspections, geometry), geometry))
     write_check(verdict, result.record)
     # The first errors are the sentence that the check ends with: nothing is reported twice.
     ended_with = result.errors[:REASONS]
@@ -60,6 +59,18 @@ def check_dataset(
             f"{_stored(page, page_uri)}."
         )
     return result
+
+
+def _with_unusual(
+    verdict: Verdict, data: Dataset, inspections: list[Inspection], geometry: Geometry
+) -> list[Inspection]:
+    """The inspections with pictures of the unusual normals as well, which are known only after all were inspected."""
+    bare = {one.sample.path for one in inspections if one.image and one.image.picture is None}
+    wanted = bare & {normal.path for normal in verdict.unusual}
+    if not wanted:
+        return inspections
+    pictured = {one.sample.path: one for one in inspect_samples(data, geometry, wanted, only=wanted)}
+    return [pictured.get(one.sample.path, one) for one in inspections]
 
 
 def _stored(page: Path, uri: str) -> str:

@@ -43,9 +43,9 @@ def ingest(
     expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
     with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
     than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
-    cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out
-    before anything else is decided. `report` gets every note of the manifest as soon
-    as it is known: those that decide what is learnt come before any photograph is read.
+    cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out before
+    anything else is decided. `report` gets every note of the manifest as soon as it is known: those that decide what is
+    learnt come before any photograph is read.
     `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
     process need not decode them again. The same content and seed give the same bytes, whatever the source.
     Raises BadInput where the source cannot be read as the layout says, or more
