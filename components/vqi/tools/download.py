@@ -147,10 +147,8 @@ def _load(source: Source, archive: Path, environ: Mapping[str, str]) -> None:
         if failures < ATTEMPTS:
             log.info(f"{source.file}: {why}; trying again")
             time.sleep(min(2.0 ** (failures - 1), 10.0) / 2)
-    raise RunFailed(
-        f"{source.address} could not be loaded whole ({why}); the same command goes on where it stopped, "
-        f"at {_size(part) / MIB:.0f} MiB."
-    )
+    remedy = f"goes on where it stopped, at {_size(part) / MIB:.0f} MiB" if _size(part) else "tries again"
+    raise RunFailed(f"{source.address} could not be loaded whole ({why}); the same command {remedy}.")
 
 
 def _receive(pool: urllib3.PoolManager, source: Source, part: Path, mark: Path) -> int | None:

@@ -115,7 +115,5 @@ PUBLIC_SETS = {public.name: public for public in _SETS}
 def public_set(name: str) -> PublicSet:
     """The set of a name. Raises BadInput for an unknown one."""
     if name not in PUBLIC_SETS:
-        raise BadInput(
-            f"{name!r} is not a set that is known here ({', '.join(PUBLIC_SETS)}).{closest(name, list(PUBLIC_SETS))}"
-        )
+        raise BadInput(f"{name!r} is not a set that is known here.{closest(name, list(PUBLIC_SETS))}")
     return PUBLIC_SETS[name]
