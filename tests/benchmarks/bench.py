@@ -174,7 +174,7 @@ def measure_check(plan: Plan, scratch: Path) -> Iterator[tuple[str, Row]]:
 def measure_demo(plan: Plan, scratch: Path) -> Iterator[tuple[str, Row]]:
     """The main job."""
     command = [_vqi(), "demo", "--json", "--weights", str(plan.weights.resolve()), "--out", str(scratch / "demo")]
-    yield "demo", Row.of("vqi demo", Cost(**measure_process(command, scratch / "demo.log")))
+    yield "demo", Row.of("vqi demo with ResNet-18", Cost(**measure_process(command, scratch / "demo.log")))
 
 
 def measure_steps(plan: Plan, scratch: Path) -> Iterator[tuple[str, Row]]:
