@@ -14,6 +14,7 @@ import numpy as np
 import urllib3
 from PIL import Image
 
+from vqi.deployment.serving.bundle_sources import FolderSource
 from vqi.deployment.serving.run import Certificate, serve
 from vqi.deployment.serving.served_models import PredictorOptions
 from vqi.deployment.serving.settings import ServeSettings
@@ -46,7 +47,7 @@ def running(
     def run() -> None:
         try:
             serve(
-                folders,
+                {name: FolderSource(folder) for name, folder in folders.items()},
                 options or PredictorOptions("onnxruntime", threads=1),
                 ServeSettings(**{"port": 0, "reload_seconds": 0, **settings}),
                 token,

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from vqi.deployment.serving.bundle_sources import FolderSource
 from vqi.platform.errors import BadInput
-from vqi_pipelines.commands.serve import named_folders
+from vqi_pipelines.commands.serve import named_sources
 
 COMMAND = (str(Path(sys.executable).with_name("vqi")), "serve")
 
@@ -41,14 +42,17 @@ def test_a_server_starts_answers_and_ends_on_sigterm(toy_bundle: Path) -> None:
 def test_names_of_bundles_come_from_their_categories_or_from_the_command(toy_bundle: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(toy_bundle, again)
-    assert named_folders([str(toy_bundle), f"left={again}"]) == {"plates": toy_bundle, "left": again}
+    assert named_sources([str(toy_bundle), f"left={again}"], tmp_path) == {
+        "plates": FolderSource(toy_bundle),
+        "left": FolderSource(again),
+    }
     for bundles, sentence in (
         ([str(toy_bundle), str(again)], "Two bundles are called 'plates'"),
         ([f"a b={toy_bundle}"], "The name 'a b' cannot stand in an address"),
         ([str(tmp_path)], "is not a bundle"),
     ):
         with pytest.raises(BadInput, match=sentence):
-            named_folders(bundles)
+            named_sources(bundles, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
+
+if TYPE_CHECKING:
+    from vqi.deployment.serving.bundle_sources import BundleSource
 
 log = logger(__name__)
 
@@ -19,7 +24,7 @@ TOKEN = "VQI_SERVE_TOKEN"
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(help="Bundle folders; NAME=FOLDER serves one under a name other than its category's."),
+        typer.Argument(help="Bundles: folders, or s3://bucket/prefix; NAME=BUNDLE serves one under a name of its own."),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0: every network of this machine.")
@@ -87,45 +92,58 @@ def serve(
     settings = read_settings(ServeSettings, values)
     if (certificate is None) != (key is None):
         raise BadInput("TLS needs both --certificate and --key.")
-    folders = named_folders(bundles)
-
-    def report(http: int, grpc: int | None) -> None:
-        scheme = "https" if certificate else "http"
-        also = f"; gRPC at {host}:{grpc}" if grpc else ""
-        typer.echo(f"Serving {', '.join(folders)} at {scheme}://{host}:{http} (/docs describes it){also}")
-        if host not in ("127.0.0.1", "::1", "localhost") and not token:
-            log.warning(f"Everybody who reaches {host} may ask; set {TOKEN} or --token-file for a token.")
-
     token = _token(token_file)
-    run_server(
-        folders,
-        PredictorOptions(backend, device, threads, batch),
-        settings,
-        token,
-        Certificate(certificate, key) if certificate and key else None,
-        report,
-    )
+    with tempfile.TemporaryDirectory(prefix="vqi-serve-") as cache:
+        sources = named_sources(bundles, Path(cache))
+
+        def report(http: int, grpc: int | None) -> None:
+            scheme = "https" if certificate else "http"
+            also = f"; gRPC at {host}:{grpc}" if grpc else ""
+            typer.echo(f"Serving {', '.join(sources)} at {scheme}://{host}:{http} (/docs describes it){also}")
+            sys.stdout.flush()
+            if host not in ("127.0.0.1", "::1", "localhost") and not token:
+                log.warning(f"Everybody who reaches {host} may ask; set {TOKEN} or --token-file for a token.")
+
+        run_server(
+            sources,
+            PredictorOptions(backend, device, threads, batch),
+            settings,
+            token,
+            Certificate(certificate, key) if certificate and key else None,
+            report,
+        )
 
 
-def named_folders(bundles: list[str]) -> dict[str, Path]:
-    """Bundle folders by the name each is served under: NAME=FOLDER, or the category's name. Raises BadInput where a
-    name cannot stand in an address, or stands twice."""
+def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
+    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store is kept
+    in `cache`.
+
+    Raises BadInput where a name cannot stand in an address or stands twice, and where an unnamed bundle cannot be used.
+    """
     import re
 
     from vqi.deployment.bundle import read_sidecar
+    from vqi.deployment.serving.bundle_sources import FolderSource, StoreSource
+    from vqi.storage.object_store import Address, ObjectStore
 
-    folders: dict[str, Path] = {}
-    for text in bundles:
-        name, equals, folder = text.partition("=")
-        path = Path(os.path.abspath(folder if equals and "/" not in name else text))
-        if not equals or "/" in name:
-            name = read_sidecar(path).name
+    sources: dict[str, BundleSource] = {}
+    for number, text in enumerate(bundles):
+        name, equals, rest = text.partition("=")
+        named = bool(equals) and "/" not in name
+        address = rest if named else text
+        source: BundleSource
+        if address.startswith("s3://"):
+            source = StoreSource(ObjectStore.from_environment(), Address.parse(address), cache / str(number))
+        else:
+            source = FolderSource(Path(os.path.abspath(address)))
+        if not named:
+            name = read_sidecar(source.refresh()).name
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-            raise BadInput(f"The name {name!r} cannot stand in an address; serve the bundle as NAME={folder or text}.")
-        if name in folders:
-            raise BadInput(f"Two bundles are called {name!r}; serve one of them as NAME={folder or text}.")
-        folders[name] = path
-    return folders
+            raise BadInput(f"The name {name!r} cannot stand in an address; serve the bundle as NAME={address}.")
+        if name in sources:
+            raise BadInput(f"Two bundles are called {name!r}; serve one of them as NAME={address}.")
+        sources[name] = source
+    return sources
 
 
 def _token(file: Path | None) -> str:

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vqi.deployment.serving.app import create_app
+from vqi.deployment.serving.bundle_sources import BundleSource
 from vqi.deployment.serving.metrics import Metrics
 from vqi.deployment.serving.open_inference_grpc import GrpcServer
 from vqi.deployment.serving.served_models import PredictorOptions, ServedModels
@@ -37,7 +38,7 @@ class Certificate:
 
 
 def serve(
-    folders: Mapping[str, Path],
+    sources: Mapping[str, BundleSource],
     options: PredictorOptions,
     settings: ServeSettings,
     token: str = "",
@@ -59,7 +60,7 @@ def serve(
             ) from error
     listening = _bind(settings)
     try:
-        asyncio.run(_serve(listening, folders, options, settings, token, certificate, started, hand_over_stop))
+        asyncio.run(_serve(listening, sources, options, settings, token, certificate, started, hand_over_stop))
     finally:
         listening.close()
 
@@ -77,7 +78,7 @@ def _bind(settings: ServeSettings) -> socket.socket:
 
 async def _serve(
     listening: socket.socket,
-    folders: Mapping[str, Path],
+    sources: Mapping[str, BundleSource],
     options: PredictorOptions,
     settings: ServeSettings,
     token: str,
@@ -86,7 +87,7 @@ async def _serve(
     hand_over_stop: Callable[[Callable[[], None]], None] | None,
 ) -> None:
     metrics = Metrics()
-    models = ServedModels(folders, options, settings, metrics)
+    models = ServedModels(sources, options, settings, metrics)
     grpc = None
     try:
         await models.open()

@@ -16,6 +16,7 @@ from vqi.deployment.bundle_files import SIDECAR
 from vqi.deployment.golden import check_golden
 from vqi.deployment.predictor import ImageSource, Prediction, Predictor, Unreadable
 from vqi.deployment.serving.batcher import MicroBatcher
+from vqi.deployment.serving.bundle_sources import BundleSource
 from vqi.deployment.serving.metrics import Metrics, ModelMetrics
 from vqi.deployment.serving.refusals import Busy, NotServed
 from vqi.deployment.serving.settings import ServeSettings
@@ -54,13 +55,13 @@ class ServedModel:
 class ServedModels:
     """What is served, and the room that photographs take. Lives in one event loop; `open` comes first.
 
-    `folders` are bundles by the name they are served under. Raises BadInput (from `open`) where one cannot be used.
+    `sources` hold bundles, by the name they are served under. Raises BadInput (from `open`) where one cannot be used.
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], options: PredictorOptions, settings: ServeSettings, metrics: Metrics
+        self, sources: Mapping[str, BundleSource], options: PredictorOptions, settings: ServeSettings, metrics: Metrics
     ) -> None:
-        self._folders, self._options, self._settings, self._metrics = dict(folders), options, settings, metrics
+        self._sources, self._options, self._settings, self._metrics = dict(sources), options, settings, metrics
         self._models: dict[str, ServedModel] = {}
         self._refused: dict[str, tuple[str, float]] = {}
         self._underway = 0
@@ -71,8 +72,8 @@ class ServedModels:
 
     async def open(self) -> None:
         """Load every bundle and begin to look for new versions."""
-        for name, folder in self._folders.items():
-            self._take_over(await self._load(name, folder))
+        for name, source in self._sources.items():
+            self._take_over(await self._load(name, await asyncio.to_thread(source.refresh)))
         if self._settings.reload_seconds:
             self._following = asyncio.create_task(self._follow_versions())
 
@@ -143,14 +144,15 @@ class ServedModels:
         Raises NotServed for an unknown name, and what Predictor raises where the version cannot be used: the one that
         is served stays.
         """
-        if name not in self._folders:
-            raise NotServed(f"No bundle {name!r} is served; there are: {', '.join(self._folders)}.")
+        if name not in self._sources:
+            raise NotServed(f"No bundle {name!r} is served; there are: {', '.join(self._sources)}.")
         async with self._loading:
             served = self._models[name]
-            if await asyncio.to_thread(_version_of, self._folders[name]) == served.version:
+            folder = await asyncio.to_thread(self._sources[name].refresh)
+            if await asyncio.to_thread(_version_of, folder) == served.version:
                 return False
             try:
-                self._take_over(await self._load(name, self._folders[name]))
+                self._take_over(await self._load(name, folder))
             except VqiError as error:
                 self._metrics.reloads.labels(name, "refused").inc()
                 log.warning(f"{name}: version {served.version} is served on, since the new one is refused: {error}")
@@ -180,10 +182,10 @@ class ServedModels:
     async def _follow_versions(self) -> None:
         while True:
             await asyncio.sleep(self._settings.reload_seconds)
-            for name, folder in self._folders.items():
+            for name, source in self._sources.items():
                 try:
-                    version = await asyncio.to_thread(_version_of, folder)
-                except (BadInput, OSError):  # it is being replaced, or was removed: what is loaded is served on
+                    version = await asyncio.to_thread(_version_at, source)
+                except (VqiError, OSError):  # it is being replaced, or the store is away: what is loaded is served on
                     continue
                 refused, when = self._refused.get(name, ("", 0.0))
                 if version == refused and time.monotonic() - when < RETRY_REFUSED * self._settings.reload_seconds:
@@ -192,6 +194,10 @@ class ServedModels:
                     await self.reload(name)
                 except (VqiError, OSError):
                     self._refused[name] = (version, time.monotonic())
+
+
+def _version_at(source: BundleSource) -> str:
+    return _version_of(source.refresh())
 
 
 def _version_of(folder: Path) -> str:
