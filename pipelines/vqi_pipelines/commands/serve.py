@@ -55,6 +55,10 @@ def serve(
     reload_seconds: Annotated[
         float, typer.Option(help="How often the folders are looked at for new versions of the bundles; 0: never.")
     ] = 5.0,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps decisions, marks and marked photographs; without: in memory alone."),
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Host that photographs may be fetched from by address (repeat it); without: none."),
@@ -87,6 +91,7 @@ def serve(
         "batch_wait_ms": batch_wait,
         "answer_seconds": answer_seconds,
         "reload_seconds": reload_seconds,
+        "decisions": "" if decisions is None else os.path.abspath(decisions),
         "allow_hosts": tuple(allow_host or ()),
     }
     settings = read_settings(ServeSettings, values)
@@ -99,7 +104,8 @@ def serve(
         def report(http: int, grpc: int | None) -> None:
             scheme = "https" if certificate else "http"
             also = f"; gRPC at {host}:{grpc}" if grpc else ""
-            typer.echo(f"Serving {', '.join(sources)} at {scheme}://{host}:{http} (/docs describes it){also}")
+            address = f"{scheme}://{host}:{http}"
+            typer.echo(f"Serving {', '.join(sources)} at {address} (a page; /docs describes the rest){also}")
             sys.stdout.flush()
             if host not in ("127.0.0.1", "::1", "localhost") and not token:
                 log.warning(f"Everybody who reaches {host} may ask; set {TOKEN} or --token-file for a token.")

@@ -26,8 +26,9 @@ log = logger(__name__)
 LINGER_SECONDS = 2.0
 # nginx's word for a client that went before there was an answer.
 NOT_ANSWERED = 499
-# Kubernetes and load balancers ask these without a token; they say nothing of what is served.
-OPEN_ROUTES = ("/health", "/v2/health/live", "/v2/health/ready")
+# Kubernetes and load balancers ask the first three without a token, browsers the page, which asks a person for it; none
+# says anything of what is served.
+OPEN_ROUTES = ("/health", "/v2/health/live", "/v2/health/ready", "/", "/page/page.js", "/page/page.css")
 
 
 class Guard:

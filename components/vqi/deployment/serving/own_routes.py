@@ -140,7 +140,10 @@ def _answer(
         return PhotographAnswer(image=result.name, error=result.reason)
     sidecar = served.predictor.sidecar
     height, width = result.map.shape
-    drawn = picture_of(result, decode_rgb(content, result.name, sidecar.decoding), sidecar) if picture else None
+    drawn = None
+    if picture:
+        pixels = decode_rgb(content, result.name, sidecar.decoding)
+        drawn = picture_of(pixels, result.map, result.boxes, result.level, sidecar)
     return PhotographAnswer(
         image=result.name,
         decision=result.decision,

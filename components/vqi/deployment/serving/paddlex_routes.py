@@ -69,7 +69,8 @@ def _result(model: ServedModel, prediction: Prediction, content: bytes, visualiz
     marked = prediction.mask.astype(np.uint8) * np.uint8(255)
     picture = None
     if visualize:
-        drawn = picture_of(prediction, decode_rgb(content, "image", sidecar.decoding), sidecar)
+        pixels = decode_rgb(content, "image", sidecar.decoding)
+        drawn = picture_of(pixels, prediction.map, prediction.boxes, prediction.level, sidecar)
         picture = base64.b64encode(drawn).decode()
     height, width = marked.shape
     return InferResult(labelMap=marked.ravel().tolist(), size=(height, width), image=picture)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vqi.deployment.serving.app import create_app
 from vqi.deployment.serving.bundle_sources import BundleSource
+from vqi.deployment.serving.decision_log import DecisionLog
 from vqi.deployment.serving.metrics import Metrics
 from vqi.deployment.serving.open_inference_grpc import GrpcServer
 from vqi.deployment.serving.served_models import PredictorOptions, ServedModels
@@ -87,7 +88,8 @@ async def _serve(
     hand_over_stop: Callable[[Callable[[], None]], None] | None,
 ) -> None:
     metrics = Metrics()
-    models = ServedModels(sources, options, settings, metrics)
+    decisions = DecisionLog(Path(settings.decisions) if settings.decisions else None)
+    models = ServedModels(sources, options, settings, metrics, decisions)
     grpc = None
     try:
         await models.open()
@@ -96,7 +98,7 @@ async def _serve(
             grpc = GrpcServer(models, settings, token, pem)
             await grpc.start()
         config = uvicorn.Config(
-            create_app(models, settings, metrics, token),
+            create_app(models, settings, metrics, decisions, token),
             http=PatientProtocol,
             loop="asyncio",
             ws="none",
@@ -118,6 +120,7 @@ async def _serve(
         if grpc:
             await grpc.stop(GRACE_SECONDS)
         await models.close()
+        decisions.close()
 
 
 class PatientProtocol(HttpToolsProtocol):

@@ -17,6 +17,7 @@ from vqi.deployment.golden import check_golden
 from vqi.deployment.predictor import ImageSource, Prediction, Predictor, Unreadable
 from vqi.deployment.serving.batcher import MicroBatcher
 from vqi.deployment.serving.bundle_sources import BundleSource
+from vqi.deployment.serving.decision_log import DecisionLog
 from vqi.deployment.serving.metrics import Metrics, ModelMetrics
 from vqi.deployment.serving.refusals import Busy, NotServed
 from vqi.deployment.serving.settings import ServeSettings
@@ -59,8 +60,14 @@ class ServedModels:
     """
 
     def __init__(
-        self, sources: Mapping[str, BundleSource], options: PredictorOptions, settings: ServeSettings, metrics: Metrics
+        self,
+        sources: Mapping[str, BundleSource],
+        options: PredictorOptions,
+        settings: ServeSettings,
+        metrics: Metrics,
+        decisions: DecisionLog,
     ) -> None:
+        self._decisions = decisions
         self._sources, self._options, self._settings, self._metrics = dict(sources), options, settings, metrics
         self._models: dict[str, ServedModel] = {}
         self._refused: dict[str, tuple[str, float]] = {}
@@ -136,7 +143,15 @@ class ServedModels:
         results = [task.result() for task in tasks]
         for result in results:
             model.metrics.count_result(result)
+        await asyncio.to_thread(self._keep, model, images, results)
         return model, results
+
+    def _keep(
+        self, model: ServedModel, images: Sequence[ImageSource], results: Sequence[Prediction | Unreadable]
+    ) -> None:
+        for image, result in zip(images, results, strict=True):
+            content = image[1] if isinstance(image, tuple) and isinstance(image[1], bytes) else None
+            self._decisions.add(model.name, model.version, model.predictor.sidecar, result, content)
 
     async def reload(self, name: str) -> bool:
         """Load the version that a bundle's folder holds now, where it is another; whether it took over.

@@ -26,4 +26,7 @@ class ServeSettings(Settings):
     reload_seconds: float = Field(
         5.0, ge=0, le=86400, description="how often a bundle's folder is looked at for a new version, seconds; 0: never"
     )
+    decisions: str = Field(
+        "", description="folder that keeps decisions, marks and marked photographs; none: in memory alone"
+    )
     allow_hosts: Names = Field((), description="hosts that photographs may be fetched from by address")
