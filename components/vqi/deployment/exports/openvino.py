@@ -11,6 +11,16 @@ import numpy as np
 
 from vqi.deployment.exports.export_format import ExportFormat, Infer, Note
 from vqi.deployment.exports.openvino_graph import precision_of, with_network
+from vqi.deployment.exports.preselection import (
+    EXACT,
+    LEAST_RECALL,
+    NEIGHBOURS,
+    PRESELECTED,
+    preselects,
+    recall,
+    searches,
+    with_preselection,
+)
 from vqi.detectors.graph_split import split_model
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
@@ -54,8 +64,45 @@ class OpenVino(ExportFormat):
             if source.index and source.engine:
                 # What the index was built with.
                 model = with_network(model, core.read_model(source.engine.graph), source.engine.precision)
+            if searches(model):
+                model.set_rt_info(PRESELECTED, NEIGHBOURS)
             openvino.save_model(model, destination, compress_to_fp16=False)
         return {}
+
+    def prove(
+        self, folder: Path, input_size: tuple[int, int], index: Mapping[str, np.ndarray], images: np.ndarray
+    ) -> Mapping[str, Note]:
+        import openvino
+
+        model = openvino.Core().read_model(folder / self.files[0])
+        if not preselects(model):
+            return {"neighbours": EXACT} if model.has_rt_info(NEIGHBOURS) else {}
+        preselected = with_preselection(model, index)
+        if preselected is None:
+            return {}
+        found = recall(preselected, images)
+        if found < LEAST_RECALL:
+            log.warning(
+                f"a pre-selection in 8 bits finds {100 * found:.4g} % of the nearest neighbours, fewer than "
+                f"{100 * LEAST_RECALL:g} %; the OpenVINO graph searches exactly, which takes longer"
+            )
+            self.make_exact(folder)
+        return {"neighbours": PRESELECTED if found >= LEAST_RECALL else EXACT, "recall": found}
+
+    def make_exact(self, folder: Path) -> bool:
+        import openvino
+
+        file = folder / self.files[0]
+        model = openvino.Core().read_model(file)
+        if not preselects(model):
+            return False
+        model.set_rt_info(EXACT, NEIGHBOURS)
+        with tempfile.TemporaryDirectory(prefix=".openvino-", dir=folder) as scratch:
+            openvino.save_model(model, Path(scratch) / "model.xml", compress_to_fp16=False)
+            del model  # which reads the weights from the file
+            for name in self.files:
+                (Path(scratch) / Path(name).name).replace(folder / name)
+        return True
 
     def precision_of(self, source: TracedDetector) -> str:
         return source.engine.precision if source.index and source.engine else self.precision
@@ -73,9 +120,12 @@ class OpenVino(ExportFormat):
         if device == "cpu" and threads:
             properties["INFERENCE_NUM_THREADS"] = threads
         model = core.read_model(folder / self.files[0])
-        precision = precision_of(model)
+        precision, alone = precision_of(model), False
+        if device == "cpu" and preselects(model) and (preselected := with_preselection(model, index)):
+            model, alone, index = preselected.model, True, {}
         if precision == "float32":
-            return OpenVinoGraph(core.compile_model(model, device.upper(), properties).create_infer_request(), index)
+            request = core.compile_model(model, device.upper(), properties).create_infer_request()
+            return one_by_one(OpenVinoGraph(request, index)) if alone else OpenVinoGraph(request, index)
         network, scoring = split_model(model)
         compiled = core.compile_model(network, device.upper(), {**properties, "INFERENCE_PRECISION_HINT": "bf16"})
         if device == "cpu" and compiled.get_property("INFERENCE_PRECISION_HINT").to_string() != "bf16":
@@ -84,7 +134,19 @@ class OpenVino(ExportFormat):
                 "scores in float32 differ from them (calibration.precision_shift of bundle.json)"
             )
         scores = core.compile_model(scoring, device.upper(), properties).create_infer_request()
-        return OpenVinoGraph(scores, index, compiled.create_infer_request())
+        graph = OpenVinoGraph(scores, index, compiled.create_infer_request())
+        return one_by_one(graph) if alone else graph
+
+
+def one_by_one(graph: Infer) -> Infer:
+    """The same for any number of images, by a graph that takes one."""
+
+    def infer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        results = [graph(images[number : number + 1]) for number in range(len(images))]
+        scores, maps = zip(*results, strict=True)
+        return np.concatenate(scores), np.concatenate(maps)
+
+    return infer
 
 
 class OpenVinoGraph:
