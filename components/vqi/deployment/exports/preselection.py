@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqi.deployment.exports.openvino_graph import for_one
 from vqi.detectors.graph_split import reconnect
-from vqi.platform.devices import int8_instructions
 
 # Where a model says how its searches may be run, and the two ways.
 NEIGHBOURS = ["vqi", "neighbours"]
@@ -60,9 +60,8 @@ class Preselected(NamedTuple):
 
 
 def preselects(model: Any) -> bool:
-    """Whether a model's searches are to be run by a pre-selection on this processor."""
-    marked = model.has_rt_info(NEIGHBOURS) and model.get_rt_info(NEIGHBOURS).astype(str) == PRESELECTED
-    return marked and int8_instructions()
+    """Whether a model's searches may be run by a pre-selection."""
+    return bool(model.has_rt_info(NEIGHBOURS) and model.get_rt_info(NEIGHBOURS).astype(str) == PRESELECTED)
 
 
 def recall(preselected: Preselected, images: np.ndarray) -> float:
@@ -127,11 +126,8 @@ def with_preselection(model: Any, index: Mapping[str, np.ndarray]) -> Preselecte
     import openvino
     from openvino import opset13
 
-    model = model.clone()
+    model = for_one(model, index)
     images = model.input("images")
-    height, width = (dimension.get_length() for dimension in list(images.get_partial_shape())[2:])
-    shapes = {name: list(value.shape) for name, value in index.items()}
-    model.reshape({"images": [1, 3, height, width], **shapes})
     names = {entry.get_node().get_friendly_name(): entry.get_any_name() for entry in model.inputs}
     replaced = []
     for search in searches(model):
