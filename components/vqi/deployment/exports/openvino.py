@@ -86,14 +86,14 @@ class OpenVino(ExportFormat):
         preselected = with_preselection(model, index)
         if preselected is None:
             return {}
-        found = recall(preselected, images)
-        if found < LEAST_RECALL:
+        share = recall(preselected, images)
+        if share < LEAST_RECALL:
             log.warning(
-                f"a pre-selection in 8 bits finds {100 * found:.4g} % of the nearest neighbours, fewer than "
+                f"a pre-selection in 8 bits finds {100 * share:.4g} % of the nearest neighbours, fewer than "
                 f"{100 * LEAST_RECALL:g} %; the OpenVINO graph searches exactly, which takes longer"
             )
             self.make_exact(folder)
-        return {"neighbours": PRESELECTED if found >= LEAST_RECALL else EXACT, "recall": found}
+        return {"neighbours": PRESELECTED if share >= LEAST_RECALL else EXACT, "recall": share}
 
     def make_exact(self, folder: Path) -> bool:
         import openvino

@@ -71,18 +71,18 @@ def recall(preselected: Preselected, images: np.ndarray) -> float:
     outputs = [value for pair in preselected.pairs for value in pair]
     model = openvino.Model(outputs, [preselected.model.input("images").get_node()], "neighbours")
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = wanted = 0
+    hits = wanted = 0
     for number in range(len(images)):
         items = list(compiled(images[number : number + 1]).values())
         for exact, chosen in zip(items[::2], items[1::2], strict=True):
-            found += int(np.count_nonzero((exact[:, :, None] == chosen[:, None, :]).any(axis=2)))
+            hits += int(np.count_nonzero((exact[:, :, None] == chosen[:, None, :]).any(axis=2)))
             wanted += exact.size
-    return found / wanted
+    return hits / wanted
 
 
 def searches(model: Any) -> list[Search]:
     """The exact searches of an openvino.Model, as `vqi.detectors.nearest` is exported."""
-    return [found for node in model.get_ordered_ops() if node.get_type_name() == "TopK" and (found := _search(node))]
+    return [search for node in model.get_ordered_ops() if node.get_type_name() == "TopK" and (search := _search(node))]
 
 
 def _search(topk: Any) -> Search | None:

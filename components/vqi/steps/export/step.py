@@ -200,6 +200,7 @@ def check_format(
         tolerance = export_format.tolerance
     elif precision == "bfloat16":
         tolerance = max(tolerance, BFLOAT16_TOLERANCE)
+    format_files(export_format, folder)  # which says what is missing
     index = read_index(folder, graph)
     notes = {**notes, **export_format.prove(folder, graph.input_size, index, images)}
     timed = TimedRun(open_format(export_format, folder, graph).run)
