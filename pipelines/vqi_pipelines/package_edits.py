@@ -71,8 +71,8 @@ def add_choices(package: dict[str, Any]) -> None:
 
 def hand_in(package: dict[str, Any], loop: dict[str, Any], row: Step) -> dict[str, Any]:
     """Give a loop's DAG what says what a task in it gets, which comes from outside of it; returns what its tasks
-    name."""
-    name = f"pipelinechannel--{_task_of(row.placed_by)}-{row.placement_output}"
+    name: six times a task, so the name is short."""
+    name = row.placement_output
     loop["inputDefinitions"]["parameters"][name] = {"parameterType": "STRUCT"}
     for dag in _dags(package):
         for task in dag["dag"]["tasks"].values():

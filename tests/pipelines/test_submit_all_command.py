@@ -78,6 +78,11 @@ def test_compact_trials_are_of_a_pipeline_of_their_own_and_one_pool(
     with serving(Kfp()) as kfp:
         assert submit_all(monkeypatch, tmp_path, kfp, "--all", "--compact") == 0
         assert [pipeline.name for pipeline in kfp.pipelines.values()] == ["train-all-compact"]
+        (run,) = kfp.runs.values()
+        # Nothing of a trial that is the default: Argo's record holds all of it many times.
+        assert json.loads(run.runtime_config.parameters["categories"]) == [
+            {"data_source": f"s3://photos/{name}", "method_name": "padim", "name": name} for name in ("cap", "nut")
+        ]
         requests = len(kfp.requests)
         assert submit_all(monkeypatch, tmp_path, kfp, "--category", "cap", "--category", str(other), "--compact") == 2
         assert len(kfp.requests) == requests

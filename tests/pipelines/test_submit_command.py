@@ -887,6 +887,8 @@ def test_the_error_of_a_composite_is_that_of_the_step_that_it_ran_last() -> None
         "evaluate was killed (exit status 137), as happens where memory runs out; it announced about 900 MiB of its "
         "own: its limit is not known here; resources.evaluate.memory of the category raises it."
     )
+    quiet = logs.failure("make-bundle", failed_log("train", "the loss is not finite.", 1))
+    assert str(quiet) == "train: the loss is not finite."
     done = "make_bundle: export begins, 4 of 4\nvqi export: 6.3 s, peak 698 MiB\n"
     lost = "F1121 20:00:01.0 18 main.go:59] failed to execute component: rpc error: metadata store is gone\n"
     assert str(logs.failure("make-bundle", before + done + lost)).startswith(

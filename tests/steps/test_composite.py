@@ -121,6 +121,19 @@ def test_a_step_that_is_killed_kills_it(tmp_path: Path, photographs: Path) -> No
     assert printed.splitlines()[-1] == "prepare: check_dataset begins, 2 of 2"
 
 
+def test_a_step_is_reported_before_what_it_needs_is_imported(tmp_path: Path, photographs: Path) -> None:
+    """Importing torch alone may take more memory than a pod has."""
+    body = "vqi.steps.composite.import_layer = lambda layer: os.kill(os.getpid(), signal.SIGKILL)"
+    code = f"import os, signal, sys; import vqi.steps.composite; {body}; from vqi.steps.__main__ import main; main()"
+    process = prepare(tmp_path, photographs, ["-c", code])
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert printed.splitlines()[-1] == "prepare: ingest begins, 1 of 2"
+    report = read_step_report(tmp_path / "reports", "ingest")
+    assert report is not None
+    assert report.state == "running"
+
+
 def test_whoever_ends_it_ends_the_step(tmp_path: Path, photographs: Path) -> None:
     program = ["-c", INSTEAD.format(body="print('pid', os.getpid(), flush=True); time.sleep(300)")]
     process = prepare(tmp_path, photographs, program)

@@ -20,6 +20,7 @@ from typing import Any
 from vqi.placement import STEP_BY_NAME
 from vqi.platform.logs import logger
 from vqi.platform.threads import follow_cpu_limit
+from vqi.steps.reports import Reporter, StepReport
 from vqi.steps.warm_server import LAYERS, import_layer
 
 log = logger(__name__)
@@ -56,12 +57,15 @@ def run_composite(
     layers = iter(LAYERS)
     imported: set[str] = set()
     for number, step in enumerate(steps, 1):
+        log.info(BEGINS.format(composite=name, step=step, number=number, count=len(steps)), extra={"step": name})
+        if step not in imported:
+            # What the step needs may already be more than the memory that there is.
+            Reporter.of_process().write(StepReport(step=step, state="running"))
         while step not in imported:
             layer = next(layers)
             # Of a layer that none of the steps is in, the next ones need what it imports all the same.
             import_layer(layer)
             imported |= set(layer.steps)
-        log.info(BEGINS.format(composite=name, step=step, number=number, count=len(steps)))
         output_file = folder / step / "executor_output.json"
         _run(step, _input_of(step, made, outputs, output_file))
         _collect(step, made, json.loads(output_file.read_text()) if output_file.is_file() else {})

@@ -82,8 +82,9 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
     log = _messages(log)
     task = who = pod.title if pod else step
     if begun := _last_begun(step, log):
-        who = who.replace(step, begun[1].replace("_", "-"), 1)
-        step, log = begun[1], log[begun.end() :]
+        ran = begun[1] or begun[2]
+        who = who.replace(step, ran.replace("_", "-"), 1)
+        step, log = ran, log[begun.start() :]
     statuses = EXIT_STATUS.findall(log)
     status = int(statuses[-1]) if statuses else pod.exit_code if pod and pod.exit_code is not None else 1
     sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
@@ -117,12 +118,15 @@ def driver_failure(pod: Pod, log: str) -> RunFailed:
 
 
 def _last_begun(composite: str, log: str) -> re.Match[str] | None:
-    """Where a composite says that a step of it begins, the last time; the step is the first group. None for a step."""
+    """Where a composite says that a step of it begins, the last time; or where a step of it says the last word, in a
+    log without such lines (`VQI_LOG=quiet`). The step is one of both groups. None for what is not a composite."""
     row = STEP_BY_NAME.get(composite.replace("-", "_"))
     if row is None or not row.runs:
         return None
-    line = BEGINS.format(composite=row.name, step=f"({'|'.join(row.runs)})", number=r"\d+", count=r"\d+")
-    return next(iter([*re.finditer(rf"^{line}$", log, re.MULTILINE)][::-1]), None)
+    step = f"({'|'.join(row.runs)})"
+    begins = BEGINS.format(composite=row.name, step=step, number=r"\d+", count=r"\d+")
+    places = [*re.finditer(rf"^{begins}$|^vqi {step}: ", log, re.MULTILINE)]
+    return next((place for place in reversed(places) if place[1]), places[-1] if places else None)
 
 
 def _messages(log: str) -> str:
