@@ -80,12 +80,15 @@ def configure(
         ("evaluate_placement", dict),
         ("export_placement", dict),
         ("shards", list[dict]),
+        ("prepare_placement", dict),
+        ("make_bundle_placement", dict),
     ],
 ):
     """Check the whole form, and hand every other step its own settings and what it gets in a cluster (vqi.placement).
 
     A slip in KFP's form costs seconds: it ends this first step. `images` maps each step that has variants to them, as
-    JSON: names are those the package was compiled with, not what this container's environment would make of them.
+    JSON: names are those the package was compiled with, not what this container's environment would make of them. A
+    package holds those of the outputs that its tasks read.
     """
     parameters = {key: value for key, value in locals().items() if key != "images"}
     from vqi.steps.running import step
