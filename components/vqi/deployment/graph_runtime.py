@@ -95,6 +95,12 @@ def _choose(folder: Path, sidecar: Sidecar, device: str) -> ExportFormat:
     """What `auto` is."""
     known = export_formats()
     inside = preferred([known[name] for name in sidecar.formats if name in known])
+    if inside and all(export_format.by_name_alone for export_format in inside):
+        raise BadInput(
+            f"The bundle {folder} holds the graph as {_listed([one.name for one in inside])} alone, which is opened "
+            f"only where it is named; add --backend {inside[0].backend} if you trust where the bundle comes from."
+        )
+    inside = [export_format for export_format in inside if not export_format.by_name_alone]
     usable = [export_format for export_format in inside if not export_format.missing_to_open()]
     if not usable:
         raise BadInput(

@@ -29,6 +29,7 @@ BATCHES = (1, 5)
 ROUNDING = 1e-5
 FORMULA = "|bundle - detector| / max(|detector|, scale); scale: median |score|, median of the maps' largest |value|"
 WARM_UP = 2
+TOGETHER = 8
 
 Reference = TypeVar("Reference")
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -38,12 +39,12 @@ class TimedRun:
     """A graph whose single images are timed while it is compared."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._seconds: list[float] = []
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         started = time.perf_counter()
-        results = self._run(images)
+        results = self.run(images)
         if len(images) == 1:
             self._seconds.append(time.perf_counter() - started)
         return results
@@ -53,6 +54,19 @@ class TimedRun:
         """Milliseconds that one image takes alone on this machine: the median of the images, after a warm-up where
         there are enough."""
         return round(1000 * statistics.median(self._seconds[WARM_UP:] or self._seconds), 3)
+
+
+def latency_together(run: Run, images: np.ndarray, batch_size: int) -> float:
+    """Milliseconds that TOGETHER images take, in batches of at most `batch_size`; `images` are repeated to so many. The
+    second of two times: the first time is that of loading, too."""
+    several = images[np.arange(TOGETHER) % len(images)]
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        for start in range(0, TOGETHER, batch_size):
+            run(several[start : start + batch_size])
+        seconds = time.perf_counter() - started
+    return round(1000 * seconds, 3)
 
 
 def parity_samples(

@@ -212,7 +212,8 @@ class Deviation(Record):
 
 class FormatEntry(Record):
     """One format inside. `deviations` are what the parity gate measured, within `tolerance`; `latency_ms` is one image
-    alone on the machine that exported; `install` is the package that runs it; `notes` are the format's own, for people.
+    alone on the machine that exported, `latency_8_ms` eight together; `install` is the package that runs it; `notes`
+    are the format's own, for people.
 
     Keys that are not known here are kept: they are an error in a format that this version knows (read_sidecar), and
     another version's affair in one that it does not.
@@ -226,6 +227,7 @@ class FormatEntry(Record):
     tolerance: float
     deviations: list[Deviation]
     latency_ms: float | None
+    latency_8_ms: float | None = None
     notes: dict[str, bool | int | float | str]
     files: dict[Annotated[str, Field(pattern=BUNDLE_FILE)], FileEntry]
 
@@ -233,6 +235,11 @@ class FormatEntry(Record):
     def largest_deviation(self) -> float:
         """Of scores and maps, at any batch; 0 where nothing was measured."""
         return max((max(deviation.score, deviation.map) for deviation in self.deviations), default=0.0)
+
+    @property
+    def flipped(self) -> int:
+        """Decisions that differ from the detector's, at the batch size where most do."""
+        return max((deviation.flipped for deviation in self.deviations), default=0)
 
     @property
     def size_mib(self) -> float:

@@ -93,7 +93,6 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
     """The detector's scoring as one program, with every axis that can be dynamic so: the batch, and the first axis of
     each index tensor."""
     detector = detector.eval()
-    example = (torch.zeros(EXAMPLE_IMAGES, 3, *detector.input_size), *(detector.index[name] for name in index_names))
     # AUTO, not a declared range: which index can grow is the method's affair (a memory bank can, a PCA's mean cannot);
     # the tracer finds it out.
     grows = tuple({0: torch.export.Dim.AUTO} if detector.index[name].ndim else {} for name in index_names)
@@ -101,13 +100,15 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
         with torch.no_grad(), _quiet():
             program = torch.export.export(
                 IndexedGraph(detector, index_names).eval(),
-                example,
+                example_inputs(detector, index_names),
                 # A method without an index has no second entry, not an empty one.
                 dynamic_shapes=({0: torch.export.Dim.AUTO}, grows) if grows else ({0: torch.export.Dim.AUTO},),
                 strict=False,
             )
     except Exception as error:  # the tracer raises whatever the traced code or its own passes meet
         raise RunFailed(f"{detector.method} cannot be traced into a graph: {first_line(error)}.") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which a format might write down
     outputs = next(node for node in program.graph.nodes if node.op == "output").args[0]
     for name, output in zip(("score", "map"), outputs[:2], strict=True):
         if isinstance(output.meta["val"].shape[0], int):
@@ -116,6 +117,12 @@ def traced(detector: Detector, index_names: list[str]) -> torch.export.ExportedP
                 "number of images."
             )
     return program
+
+
+def example_inputs(detector: Detector, index_names: list[str]) -> tuple[Tensor, ...]:
+    """What a detector is traced with: black images float32 [EXAMPLE_IMAGES, 3, h, w], and its index tensors."""
+    images = torch.zeros(EXAMPLE_IMAGES, 3, *detector.input_size)
+    return images, *(detector.index[name] for name in index_names)
 
 
 def largest_intermediate(program: torch.export.ExportedProgram) -> int:

@@ -29,7 +29,8 @@ class ExportFormat(ABC):
     `writes_with` are the modules that reading and writing import. `devices` are those it can run on; the runtime checks
     whether this machine has one. `precision` is that of its weights or of its arithmetic, whichever is less.
     `tolerance` is the largest deviation that the parity gate lets pass (None: `export.tolerance`). Of several formats
-    that can run, `auto` takes the one with the highest `preference`.
+    that can run, `auto` takes the one with the highest `preference`, and none that is for who names it alone
+    (`by_name_alone`): a bundle may come from anywhere, and some readers run more of a file than a graph.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class ExportFormat(ABC):
     precision: ClassVar[str] = "float32"
     tolerance: ClassVar[float | None] = None
     preference: ClassVar[int] = 0
+    by_name_alone: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:

@@ -68,8 +68,14 @@ class OpenVino(ExportFormat):
                 model = with_network(model, core.read_model(source.engine.graph), source.engine.precision)
             if searches(model):
                 model.set_rt_info(PRESELECTED, NEIGHBOURS)
-            openvino.save_model(model, destination, compress_to_fp16=False)
+            self.save(model, destination)
         return {}
+
+    def save(self, model: openvino.Model, file: Path) -> None:
+        """Write a model and, beside it, its weights, as they are."""
+        import openvino
+
+        openvino.save_model(model, file, compress_to_fp16=False)
 
     def prove(
         self, folder: Path, input_size: tuple[int, int], index: Mapping[str, np.ndarray], images: np.ndarray

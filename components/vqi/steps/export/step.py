@@ -26,6 +26,7 @@ from vqi.deployment.parity import (
     deviations,
     judge,
     largest_deviation,
+    latency_together,
     parity_samples,
     reference_of,
 )
@@ -165,7 +166,8 @@ def export(
     for name, entry in entries.items():
         log.info(
             f"  {name}: largest deviation {entry.largest_deviation:.1e}, tolerance {entry.tolerance:g}; "
-            f"{entry.size_mib:.1f} MiB, {entry.latency_ms:.0f} ms an image by {entry.backend}"
+            f"{entry.flipped} decisions differ; {entry.size_mib:.1f} MiB, {entry.latency_ms:.1f} ms an image alone and "
+            f"{entry.latency_8_ms:.1f} ms eight together by {entry.backend}"
         )
     log.info(f"bundle of {costs.bundle_mib:.1f} MiB")
     try:
@@ -198,7 +200,7 @@ def check_format(
     """
     if export_format.tolerance is not None:
         tolerance = export_format.tolerance
-    elif precision == "bfloat16":
+    if precision == "bfloat16":
         tolerance = max(tolerance, BFLOAT16_TOLERANCE)
     format_files(export_format, folder)  # which says what is missing
     index = read_index(folder, graph)
@@ -222,6 +224,7 @@ def check_format(
         tolerance=tolerance,
         deviations=measured,
         latency_ms=timed.latency_ms,
+        latency_8_ms=latency_together(timed.run, images, graph.batch_size),
         notes=notes,
         files=format_files(export_format, folder),
     )
