@@ -15,7 +15,10 @@ from toy_bundle import GEOMETRY, toy_detector, write_toy_bundle
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.exports import export_formats
 from vqi.deployment.exports.torch_export import check_plain
+from vqi.deployment.graph_export import export_graphs
 from vqi.deployment.graph_runtime import open_graph
+from vqi.detectors.registry import create
+from vqi.detectors.settings import BackboneSettings
 from vqi.platform.errors import BadInput
 
 
@@ -37,6 +40,27 @@ def test_auto_opens_neither_and_says_how(bundle: Path) -> None:
 def test_auto_takes_another_format_beside_them(tmp_path: Path) -> None:
     write_toy_bundle(tmp_path, ["onnx", "torch-export"])
     assert open_graph(tmp_path, read_sidecar(tmp_path)).backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("name", ["torch-export", "torchscript"])
+def test_a_search_in_tiles_is_one_graph_for_any_number_of_images_and_items(tmp_path: Path, name: str) -> None:
+    """Which patchcore runs in torch: a trace of it would hold the loops of two images."""
+    detector = create("patchcore", {}, BackboneSettings(name="filterbank"), (64, 64), 0)
+    normals = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    detector.build_index(list(normals.split(2)))  # type: ignore[arg-type]
+    detector.eval()
+    chosen = export_formats()[name]
+    export_graphs(detector, tmp_path, [chosen])
+    for items in (None, 9):
+        detector.index = {key: value[:items].contiguous() for key, value in detector.index.items()}
+        index = {key: value.numpy() for key, value in sorted(detector.index.items())}
+        infer = chosen.open(tmp_path, (64, 64), index, "cpu", 1)
+        for count in (1, 3, 8):
+            with torch.inference_mode():
+                expected = detector(normals[:count])
+            scores, maps = infer(normals[:count].numpy())
+            np.testing.assert_allclose(scores, expected.image, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(maps, expected.map, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["torch-export", "torchscript"])

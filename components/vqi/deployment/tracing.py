@@ -13,7 +13,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,18 @@ def example_inputs(detector: Detector, index_names: list[str]) -> tuple[Tensor, 
     """What a detector is traced with: black images float32 [EXAMPLE_IMAGES, 3, h, w], and its index tensors."""
     images = torch.zeros(EXAMPLE_IMAGES, 3, *detector.input_size)
     return images, *(detector.index[name] for name in index_names)
+
+
+@contextlib.contextmanager
+def as_exported() -> Iterator[None]:
+    """Let a tracer that is not torch.export see what that sees: code asks `torch.compiler.is_exporting()` for the form
+    that makes a graph, without loops over tiles of a batch."""
+    before = torch.compiler._is_exporting_flag
+    torch.compiler._is_exporting_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_exporting_flag = before
 
 
 def largest_intermediate(program: torch.export.ExportedProgram) -> int:

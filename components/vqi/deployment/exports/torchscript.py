@@ -41,9 +41,9 @@ class TorchScript(ExportFormat):
     def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:
         import torch
 
-        from vqi.deployment.tracing import IndexedGraph, example_inputs
+        from vqi.deployment.tracing import IndexedGraph, as_exported, example_inputs
 
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), as_exported(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its deprecation, and of what a trace cannot see
             module = IndexedGraph(source.detector, list(source.index)).eval()
             traced = torch.jit.freeze(torch.jit.trace(module, example_inputs(source.detector, list(source.index))))
