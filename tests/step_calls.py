@@ -121,9 +121,9 @@ def evaluate(
 
 
 def export(*, tolerance: float, tracking_uri: str = "", **values: Any) -> Any:
-    """`values` are `formats` and the paths."""
+    """`values` are `formats`, `int8_max_drop` and the paths."""
     from vqi.steps.export.settings import StepSettings
     from vqi.steps.export.step import export as run
 
-    exports = ExportSettings(tolerance=tolerance, **_part(values, ("formats",)))
+    exports = ExportSettings(tolerance=tolerance, **_part(values, ("formats", "int8_max_drop")))
     return run(StepSettings(export=exports, tracking_uri=tracking_uri), **values)

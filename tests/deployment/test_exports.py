@@ -23,7 +23,7 @@ from vqi.deployment.predictor import Prediction, Predictor
 from vqi.platform.errors import BadInput, RunFailed
 
 OURS = ("onnx", "openvino")
-ALL = ("onnx", "openvino", "openvino-fp16", "torch-export", "torchscript")
+ALL = ("onnx", "openvino", "openvino-fp16", "openvino-int8", "torch-export", "torchscript")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.exports.openvino_int8 import OpenVinoInt8
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.deployment.sidecar import DecodingEntry
 from vqi.detectors.registry import create
@@ -242,6 +244,79 @@ def test_a_strangers_format_is_written_gated_and_described(
     assert "openvino" not in sidecar.versions
     (predicted,) = Predictor(tmp_path / "bundle", "strange-runtime").predict([photograph(33)])
     assert isinstance(predicted, Prediction)
+
+
+@pytest.fixture
+def rough_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random filters and ten normals: what PaDiM makes of their rounding is not a figure of real photographs."""
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(OpenVinoInt8, "tolerance", 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rough_int8")
+def test_a_format_in_eight_bits_is_judged_by_the_test_split(
+    tmp_path: Path, padim: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    export(**padim, tolerance=1e-3, bundle=bundle, formats=["onnx", "openvino-int8"], int8_max_drop=1.0)
+    sidecar = read_sidecar(bundle)
+    entry = sidecar.formats["openvino-int8"]
+    assert entry.accuracy is not None
+    assert (entry.accuracy.images, entry.accuracy.image_auroc) == (4, 1.0)
+    assert entry.own is None  # normals were left out of indices that are not in the bundle
+    assert "the detector's" in str(entry.notes["thresholds"])
+    assert Predictor(bundle).graph.backend == "onnxruntime"
+    assert Predictor(bundle, "openvino-int8").sidecar.thresholds == sidecar.thresholds
+    assert "on the test split: image AUROC 1.0000" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rough_int8")
+def test_it_has_thresholds_of_its_own_where_normals_are_held_out(tmp_path: Path, padim: dict[str, Path]) -> None:
+    paths = [sample.path for sample in Dataset(padim["dataset"]).samples("train")]
+    rows = tuple(CalibrationImage(path=path, score=1.0, map_max=2.0, map_median=0.5) for path in paths)
+    index = Path(shutil.copytree(padim["index"], tmp_path / "index"))
+    write_calibration(index, CalibrationRecord(kind="split", folds=None, parts=10, images=rows))
+    formats, bundle = ["openvino", "openvino-int8"], tmp_path / "bundle"
+    export(**{**padim, "index": index}, tolerance=1e-3, bundle=bundle, formats=formats, int8_max_drop=1.0)
+    sidecar = read_sidecar(bundle)
+    own = sidecar.formats["openvino-int8"].own
+    assert own is not None
+    predictor = Predictor(bundle, "openvino-int8")
+    scores = [result.score for result in predictor.predict([photograph(number) for number in range(10)])]  # type: ignore[union-attr]
+    assert sorted(row.score for row in own.scores) == pytest.approx(sorted(scores), rel=1e-5)
+    assert predictor.sidecar.thresholds == own.thresholds
+    assert own.thresholds.image == pytest.approx(max(scores), rel=1e-5)
+    assert predictor.sidecar.calibration.scores == own.scores
+    assert Predictor(bundle).sidecar.thresholds == sidecar.thresholds != own.thresholds
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rough_int8")
+def test_a_format_that_falls_by_too_much_is_left_out_with_its_figures(
+    tmp_path: Path, padim: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = json.loads((padim["evaluation"] / "results.json").read_text())
+    results["threshold"]["image"] = 1e9  # at which it decides half of the test split rightly
+    results["metrics"]["accuracy"] = 1.0
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    (evaluation / "results.json").write_text(json.dumps(results))
+    bundle, inputs = tmp_path / "bundle", {**padim, "evaluation": evaluation}
+    export(**inputs, tolerance=1e-3, bundle=bundle, formats=["onnx", "openvino-int8"])
+    sidecar = read_sidecar(bundle)
+    assert list(sidecar.formats) == ["onnx"]
+    assert not (bundle / "openvino-int8").exists()
+    left_out = sidecar.left_out["openvino-int8"]
+    assert left_out.reason.startswith("accuracy falls from 1.0000 to 0.5000 on the test split")
+    assert left_out.accuracy is not None
+    assert left_out.size_mib > 0
+    assert left_out.latency_ms
+    assert "goes without openvino-int8: accuracy falls" in capsys.readouterr().err
+    with pytest.raises(GateRefused, match=r"No format of export\.formats may be in the bundle"):
+        export(**inputs, tolerance=1e-3, bundle=tmp_path / "alone", formats=["openvino-int8"])
+    assert not (tmp_path / "alone").exists()
 
 
 def fail(*arguments: object) -> None:

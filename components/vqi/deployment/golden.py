@@ -33,7 +33,7 @@ def check_golden(folder: Path, sidecar: Sidecar, graph: GraphRuntime) -> int:
     """
     if sidecar.golden is None:
         return 0
-    entry = next(entry for entry in sidecar.formats.values() if entry.backend == graph.backend)
+    entry = sidecar.entry_of(graph.backend)
     expected = np.array(reference_of(entry.precision, sidecar.golden.scores))
     images = _read(folder, len(expected), graph.input_size)
     scores = np.concatenate([graph.run(to_input(image[None]))[0] for image in images]).astype(np.float64)

@@ -65,7 +65,7 @@ def open_graph(
     chosen = _choose(folder, sidecar, device) if backend == "auto" else _find(folder, sidecar, backend)
     entry = sidecar.formats[chosen.name]
     shift = sidecar.calibration.precision_shift
-    if shift is not None and entry.precision != sidecar.calibration.precision:
+    if shift is not None and entry.own is None and entry.precision != sidecar.calibration.precision:
         log.warning(
             f"the thresholds of this bundle were taken in {sidecar.calibration.precision}, and {chosen.backend} "
             f"computes in {entry.precision}: scores deviate by up to {100 * shift:.2g} % (measured at export)"

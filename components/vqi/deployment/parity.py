@@ -142,8 +142,9 @@ def largest_deviation(values: np.ndarray, reference: np.ndarray, scale: float) -
     return float(np.max(np.abs(values - reference) / allowed))
 
 
-def judge(name: str, measured: Sequence[Deviation], tolerance: float, images: int) -> None:
-    """Raise GateRefused where a deviation of the format `name` is above `tolerance` or a decision flipped."""
+def judge(name: str, measured: Sequence[Deviation], tolerance: float, images: int, may_flip: bool = False) -> None:
+    """Raise GateRefused where a deviation of the format `name` is above `tolerance` or, unless it may, a decision
+    flipped."""
     for deviation in measured:
         where = f"{name} at batch {deviation.batch}"
         for what, value in (("score", deviation.score), ("map", deviation.map)):
@@ -153,7 +154,7 @@ def judge(name: str, measured: Sequence[Deviation], tolerance: float, images: in
                     f"tolerance is {tolerance:g}; no bundle was written. Look at the method's score(), raise the "
                     "tolerance if that is acceptable, or leave the format out."
                 )
-        if deviation.flipped:
+        if deviation.flipped and not may_flip:
             raise GateRefused(
                 f"The exported graph decides {deviation.flipped} of {images} images differently on {where}; no bundle "
                 "was written."

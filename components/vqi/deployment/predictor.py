@@ -120,14 +120,15 @@ class Predictor:
         if implausible not in get_args(Implausible):
             raise BadInput(f"implausible is {implausible!r}; it must be refuse or score.")
         self.implausible = implausible
-        self.sidecar = with_threshold(read_sidecar(Path(bundle)), false_reject_rate, threshold)
+        sidecar = read_sidecar(Path(bundle))
+        self.graph = open_graph(Path(bundle), sidecar, backend, device, threads)
+        self.sidecar = with_threshold(sidecar.for_backend(self.graph.backend), false_reject_rate, threshold)
         self.ranges = self.sidecar.plausibility.limits
         self.geometry = self.sidecar.geometry
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
         # Of photographs, which may be several tiles each.
         self.photographs = max(1, self.batch_size // self.geometry.inputs)
-        self.graph = open_graph(Path(bundle), self.sidecar, backend, device, threads)
         self.threads = threads or decoding_threads(most=4)
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Unreadable]:

@@ -210,10 +210,43 @@ class Deviation(Record):
     flipped: int = Field(ge=0)
 
 
+class Accuracy(Record):
+    """What a format that is judged by the test split reaches on it, by its own thresholds where it has any: metrics
+    (None where one is not defined), the share of right decisions, and how many of the `images` it decides otherwise
+    than the detector."""
+
+    image_auroc: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    accuracy: float | None
+    images: int
+    differ: int
+
+
+class OwnThresholds(Record):
+    """The thresholds of a format, from what it scores the calibration photographs itself, and what they promise."""
+
+    thresholds: Thresholds
+    guarantee: str
+    false_reject_rate: float | None
+    scores: list[CalibrationScore] = Field(min_length=1)
+
+
+class LeftOut(Record):
+    """A format that was written and judged, and is not inside: why, and its figures (see FormatEntry)."""
+
+    reason: str
+    size_mib: float
+    latency_ms: float | None
+    latency_8_ms: float | None
+    deviations: list[Deviation]
+    accuracy: Accuracy | None
+
+
 class FormatEntry(Record):
     """One format inside. `deviations` are what the parity gate measured, within `tolerance`; `latency_ms` is one image
     alone on the machine that exported, `latency_8_ms` eight together; `install` is the package that runs it; `notes`
-    are the format's own, for people.
+    are the format's own, for people. `own` are its thresholds, where they are not the bundle's.
 
     Keys that are not known here are kept: they are an error in a format that this version knows (read_sidecar), and
     another version's affair in one that it does not.
@@ -228,6 +261,8 @@ class FormatEntry(Record):
     deviations: list[Deviation]
     latency_ms: float | None
     latency_8_ms: float | None = None
+    accuracy: Accuracy | None = None
+    own: OwnThresholds | None = None
     notes: dict[str, bool | int | float | str]
     files: dict[Annotated[str, Field(pattern=BUNDLE_FILE)], FileEntry]
 
@@ -295,10 +330,31 @@ class SidecarBase(Record):
 
 
 class Sidecar(SidecarBase):
-    """`bundle.json`. `formats` are the forms of the graph inside, by name; `files` are what they share."""
+    """`bundle.json`. `formats` are the forms of the graph inside, by name, `left_out` those that were judged too
+    inaccurate; `files` are what the formats share."""
 
     format: Literal["vqi-bundle/4", "vqi-bundle/3"] = FORMAT
     parity: Parity
     formats: dict[Annotated[str, Field(pattern=NAME)], FormatEntry]
+    left_out: dict[Annotated[str, Field(pattern=NAME)], LeftOut] = Field(default_factory=dict)
     golden: Golden | None = None
     files: dict[Literal["index.safetensors", "golden.safetensors"], FileEntry]
+
+    def entry_of(self, backend: str) -> FormatEntry:
+        """What is inside for a backend."""
+        return next(entry for entry in self.formats.values() if entry.backend == backend)
+
+    def for_backend(self, backend: str) -> Sidecar:
+        """The same, with the thresholds and the promise that hold for what this backend runs."""
+        own = self.entry_of(backend).own
+        if own is None:
+            return self
+        calibration = {
+            "guarantee": own.guarantee,
+            "false_reject_rate": own.false_reject_rate,
+            "scores": own.scores,
+            "precision_shift": None,
+        }
+        return self.model_copy(
+            update={"thresholds": own.thresholds, "calibration": self.calibration.model_copy(update=calibration)}
+        )

@@ -74,7 +74,12 @@ def write_calibration(index: Path, record: CalibrationRecord) -> None:
 
 
 def read_calibration(index: Path) -> Calibration:
-    """The calibration of an index artefact.
+    """The calibration of an index artefact. Raises as `read_calibration_record` does."""
+    return calibration_of(read_calibration_record(index))
+
+
+def read_calibration_record(index: Path) -> CalibrationRecord:
+    """The rows of the calibration of an index artefact.
 
     Raises BadInput where its file is missing, damaged or without images, RunFailed where a score is not finite.
     """
@@ -91,6 +96,11 @@ def read_calibration(index: Path) -> Calibration:
                 f"The calibration image {image.path} has a score that is not finite ({image.score}, map "
                 f"{image.map_max}); check the image and the weights."
             )
+    return record
+
+
+def calibration_of(record: CalibrationRecord) -> Calibration:
+    """What thresholds are made from: the rows, one a part."""
     calibration = Calibration(
         record.kind,
         record.folds,

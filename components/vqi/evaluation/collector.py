@@ -63,8 +63,9 @@ class Collector:
         self.compared = compared_photographs(samples)
         self.examples: list[ComparedPhotograph] = []
 
-    def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path) -> None:
-        """One scored image with its map, float32 [h, w] of the geometry's `map_size`."""
+    def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path | None) -> None:
+        """One scored image with its map, float32 [h, w] of the geometry's `map_size`; `pictures` None: for the metrics
+        alone."""
         original = (sample.height, sample.width)
         inside = self.geometry.inside(original)
         if not (np.isfinite(score) and np.isfinite(values if inside is None else values[inside]).all()):
@@ -78,9 +79,10 @@ class Collector:
         self._measure(sample, values, mask, ignored, None if inside is None else ~inside)
         highest = float((values if inside is None else values[inside]).max())
         marked = decision == "defect" or (self.box_rule.marks_good and highest > self.threshold.pixel)
-        wanted = self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
-        drawn = self._draws(sample, decision)
-        compared = sample.path in self.compared
+        shows = pictures is not None
+        wanted = shows and self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
+        drawn = shows and self._draws(sample, decision)
+        compared = shows and sample.path in self.compared
         shown = marked or wanted or drawn or compared
         full_map = self.geometry.invert_map(values, original) if shown else None
         level = math.inf if full_map is None else self.box_rule.level(full_map, decision, self.threshold.pixel)
@@ -99,7 +101,7 @@ class Collector:
             )
             if wanted:
                 self.chooser.offer(example)
-            if drawn:
+            if drawn and pictures is not None:
                 save_picture(pictures, example, self.threshold.pixel, floor=self.threshold.floor)
             if compared:
                 self.examples.append(self._small(example, decision))

@@ -30,7 +30,9 @@ class ExportFormat(ABC):
     whether this machine has one. `precision` is that of its weights or of its arithmetic, whichever is less.
     `tolerance` is the largest deviation that the parity gate lets pass (None: `export.tolerance`). Of several formats
     that can run, `auto` takes the one with the highest `preference`, and none that is for who names it alone
-    (`by_name_alone`): a bundle may come from anywhere, and some readers run more of a file than a graph.
+    (`by_name_alone`): a bundle may come from anywhere, and some readers run more of a file than a graph. One that is
+    `judged_by_accuracy` may decide otherwise than the detector, as long as the test split is judged no worse than
+    `export.int8_max_drop` allows; where it is, the bundle goes without it.
     """
 
     name: ClassVar[str]
@@ -45,6 +47,7 @@ class ExportFormat(ABC):
     tolerance: ClassVar[float | None] = None
     preference: ClassVar[int] = 0
     by_name_alone: ClassVar[bool] = False
+    judged_by_accuracy: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:

@@ -63,13 +63,20 @@ class OpenVino(ExportFormat):
             # Not convert_model: it goes through a front end that reports usage over the network and notes this
             # machine's paths in the model.
             model = core.read_model(Path(scratch) / "model.onnx")
-            if source.index and source.engine:
-                # What the index was built with.
-                model = with_network(model, core.read_model(source.engine.graph), source.engine.precision)
+            model = self.assemble(model, source)
             if searches(model):
                 model.set_rt_info(PRESELECTED, NEIGHBOURS)
             self.save(model, destination)
         return {}
+
+    def assemble(self, model: openvino.Model, source: TracedDetector) -> openvino.Model:
+        """The model that is written, from that of the whole graph."""
+        import openvino
+
+        if source.index and source.engine:
+            # What the index was built with.
+            return with_network(model, openvino.Core().read_model(source.engine.graph), source.engine.precision)
+        return model
 
     def save(self, model: openvino.Model, file: Path) -> None:
         """Write a model and, beside it, its weights, as they are."""

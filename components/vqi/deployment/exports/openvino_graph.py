@@ -35,6 +35,18 @@ def with_network(model: Any, network: Any, precision: str) -> Any:
     return whole
 
 
+def network_of(model: Any) -> Any:
+    """The part of an openvino.Model that computes its value `embedding`: images in, embeddings out. RunFailed where it
+    has none."""
+    import openvino
+
+    model = model.clone()
+    inside = named_values(model, EMBEDDING).get(EMBEDDING)
+    if inside is None:
+        raise RunFailed("the graph has lost its embeddings")
+    return openvino.Model([inside], [model.input("images").get_node()], "network")
+
+
 def for_one(model: Any, index: Mapping[str, np.ndarray]) -> Any:
     """The openvino.Model for a single image, with the sizes of `index`."""
     model = model.clone()

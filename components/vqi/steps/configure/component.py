@@ -33,6 +33,7 @@ def configure(
     data_skip_damaged: int,
     data_source: str,
     export_formats: str,
+    export_int8_max_drop: float,
     export_tolerance: float,
     image_area: str,
     image_crop: str,

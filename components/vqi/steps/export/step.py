@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from vqi.deployment.sidecar import (
     FormatEntry,
     Golden,
     Graph,
+    LeftOut,
     Parity,
     Plausibility,
     Preprocessing,
@@ -49,7 +51,7 @@ from vqi.detectors.compute import to_device
 from vqi.detectors.interface import Scores
 from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.calibration import Calibration as Evidence
-from vqi.evaluation.calibration import read_calibration
+from vqi.evaluation.calibration import calibration_of, read_calibration_record
 from vqi.evaluation.predictions import read_scores
 from vqi.evaluation.records import PREDICTIONS, Results, read_results
 from vqi.platform.devices import Compute, Precision
@@ -58,6 +60,7 @@ from vqi.platform.files import whole_folder
 from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
+from vqi.steps.export.accuracy import Judged, judge_accuracy
 from vqi.steps.export.settings import StepSettings
 from vqi.tracking.runs import add_to_run
 from vqi.training.record import notes_of
@@ -82,7 +85,8 @@ def export(
     wherever it was trained.
 
     Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.formats` are
-    the export formats the graph is written in. `export.tolerance` is the largest deviation the parity gate lets pass
+    the export formats the graph is written in; one that the test split judges too inaccurate (`export.int8_max_drop`)
+    is left out. `export.tolerance` is the largest deviation the parity gate lets pass
     (formula: vqi.deployment.parity) of a format that states none of its own. Raises BadInput where the artefacts do not
     belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where the
     gate says no: then nothing is written.
@@ -106,7 +110,8 @@ def export(
                 f"The evaluation {evaluation} is of another detector than {network} (its {part} differs); evaluate "
                 "this one."
             )
-    calibration = read_calibration(index)
+    calibration_rows = read_calibration_record(index)
+    calibration = calibration_of(calibration_rows)
     if len(calibration.scores) != results.threshold.calibration_images:
         raise BadInput(
             f"The evaluation {evaluation} was made with another calibration than that of {index}; evaluate again."
@@ -136,24 +141,50 @@ def export(
                 references[results.precision] = _reference(reduced)
                 usual = float(np.median(np.abs(references["float32"][0])))
                 shift = largest_deviation(references[results.precision][0], references["float32"][0], usual)
-        entries = {
-            export_format.name: check_format(
+        entries: dict[str, FormatEntry] = {}
+        left_out: dict[str, LeftOut] = {}
+        for export_format in chosen:
+            name = export_format.name
+            entry = check_format(
                 export_format,
                 folder,
                 graph,
-                format_notes[export_format.name],
-                precisions[export_format.name],
-                reference_of(precisions[export_format.name], references),
+                format_notes[name],
+                precisions[name],
+                reference_of(precisions[name], references),
                 images,
                 results.threshold.image,
                 settings.export.tolerance,
             )
-            for export_format in chosen
-        }
+            reason = ""
+            if export_format.judged_by_accuracy:
+                judged = judge_accuracy(
+                    open_format(export_format, folder, graph),
+                    graph.batch_size,
+                    data,
+                    geometry,
+                    results,
+                    scores,
+                    calibration_rows,
+                    settings.export.int8_max_drop,
+                )
+                entry, reason = _with_accuracy(entry, judged), judged.reason or _far_off(entry)
+            if reason:
+                left_out[name] = _left_out(entry, reason)
+                _remove(export_format, folder)
+                log.warning(f"the bundle goes without {name}: {reason}")
+            else:
+                entries[name] = entry
+        if not entries:
+            raise GateRefused(
+                f"No format of export.formats may be in the bundle ({next(iter(left_out.values())).reason}); name "
+                "another beside it."
+            )
+        chosen = tuple(export_format for export_format in chosen if export_format.name in entries)
         write_golden(folder, seen)
         golden = Golden(scores={precision: part[0].tolist() for precision, part in references.items()})
         parity = Parity(formula=FORMULA, images=len(images))
-        described = (shift, golden, graph, parity, entries, package_versions(chosen), folder)
+        described = (shift, golden, graph, parity, entries, left_out, package_versions(chosen), folder)
         write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, *described))
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
@@ -169,12 +200,23 @@ def export(
             f"{entry.flipped} decisions differ; {entry.size_mib:.1f} MiB, {entry.latency_ms:.1f} ms an image alone and "
             f"{entry.latency_8_ms:.1f} ms eight together by {entry.backend}"
         )
+        if accuracy := entry.accuracy:
+            log.info(
+                f"    on the test split: image AUROC {_shown(accuracy.image_auroc)}, pixel AUROC "
+                f"{_shown(accuracy.pixel_auroc)}, AUPRO {_shown(accuracy.aupro)}, right decisions "
+                f"{_shown(accuracy.accuracy)}; {accuracy.differ} of {accuracy.images} decided otherwise than by the "
+                f"detector; thresholds: {entry.notes['thresholds']}"
+            )
     log.info(f"bundle of {costs.bundle_mib:.1f} MiB")
     try:
         add_to_run(settings.tracking_uri, results.run_id, costs.values())
     except VqiError as error:  # the bundle is made; a record can be done without
         log.warning(f"{error} The bundle is complete; what it costs is not in MLflow.")
     return costs
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _reference(parts: Sequence[Scores]) -> tuple[np.ndarray, np.ndarray]:
@@ -207,8 +249,9 @@ def check_format(
     notes = {**notes, **export_format.prove(folder, graph.input_size, index, images)}
     timed = TimedRun(open_format(export_format, folder, graph).run)
     measured = list(deviations(reference, timed, images, threshold))
+    judged_later = export_format.judged_by_accuracy
     try:
-        judge(export_format.name, measured, tolerance, len(images))
+        judge(export_format.name, measured, math.inf if judged_later else tolerance, len(images), judged_later)
     except GateRefused as refusal:
         if not export_format.make_exact(folder):
             raise
@@ -228,6 +271,35 @@ def check_format(
         notes=notes,
         files=format_files(export_format, folder),
     )
+
+
+def _with_accuracy(entry: FormatEntry, judged: Judged) -> FormatEntry:
+    """The entry of a format that the test split judged; whose thresholds it has is one of its notes."""
+    own = "its own, from what it scores the calibration photographs"
+    shared = "the detector's: what they promise is not known to hold for it"
+    notes = {**entry.notes, "thresholds": own if judged.own else shared}
+    return entry.model_copy(update={"accuracy": judged.accuracy, "own": judged.own, "notes": notes})
+
+
+def _far_off(entry: FormatEntry) -> str:
+    """Why a format that the test split judges fails at the parity gate; "" where it passes."""
+    if entry.largest_deviation <= entry.tolerance:
+        return ""
+    return f"its scores or maps deviate by {entry.largest_deviation:.2g}, the tolerance is {entry.tolerance:g}"
+
+
+def _left_out(entry: FormatEntry, reason: str) -> LeftOut:
+    figures = {name: getattr(entry, name) for name in ("latency_ms", "latency_8_ms", "deviations", "accuracy")}
+    return LeftOut(reason=reason, size_mib=round(entry.size_mib, 3), **figures)
+
+
+def _remove(export_format: ExportFormat, folder: Path) -> None:
+    """Take a format's files out of the bundle `folder`, and the folders that they leave empty."""
+    for name in format_files(export_format, folder):
+        file = folder / name
+        file.unlink()
+        if file.parent != folder and not any(file.parent.iterdir()):
+            file.parent.rmdir()
 
 
 class TrainingNormals:
@@ -314,6 +386,7 @@ def _sidecar(
     graph: Graph,
     parity: Parity,
     formats: dict[str, FormatEntry],
+    left_out: dict[str, LeftOut],
     versions: dict[str, str],
     folder: Path,
 ) -> Sidecar:
@@ -350,6 +423,7 @@ def _sidecar(
         metrics={name: value for name, value in results.metrics.values().items() if value is not None},
         parity=parity,
         formats=formats,
+        left_out=left_out,
         versions=versions,
         golden=golden,
         files=shared_files(folder),
