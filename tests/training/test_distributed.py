@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from shared_run import refuse, run
+from shared_run import refuse, resume, run
 from torch import nn
 
-from vqi.platform.errors import BadInput
+from s3_server import free_ports
+from vqi.platform.errors import BadInput, RunFailed
 from vqi.training.distributed import Group, launch
 
 
@@ -43,3 +49,45 @@ def test_one_process_alone_changes_no_gradient() -> None:
     before = layer.weight.grad.clone()  # type: ignore[union-attr]
     Group().sum_gradients(layer.parameters())
     assert torch.equal(layer.weight.grad, before)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_every_process_begins_and_resumes_with_the_first_one_s_weights(tmp_path: Path) -> None:
+    alone = resume(Group(), str(tmp_path / "one"))
+    together = launch(2, resume, str(tmp_path / "two"))
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value.double(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_processes_that_see_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="do not see the same checkpoint"):
+        launch(2, resume, f"{tmp_path}/{{rank}}")
+
+
+def work_of_node(group: Group) -> tuple[int, int, int]:
+    """Which of how many processes; those of two nodes have summed their ranks."""
+    return group.local_rank, group.size, int(group.sum(torch.tensor(group.rank)))
+
+
+@pytest.mark.slow
+def test_two_nodes_meet_as_torchrun_s_variables_say() -> None:
+    (port,) = free_ports(1)
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from test_distributed import work_of_node\n"
+        "from vqi.training.distributed import launch_node\n"
+        "if __name__ == '__main__': print(launch_node(work_of_node))"
+    )
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    nodes = []
+    for rank in range(2):
+        settings = {"NNODES": "2", "NPROC_PER_NODE": "1", "NODE_RANK": str(rank)}
+        settings |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        environment = {**os.environ, **{f"PET_{name}": value for name, value in settings.items()}}
+        command = [sys.executable, "-W", "ignore", "-c", code, *paths]
+        nodes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    printed = [node.communicate(timeout=120)[0].strip() for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0]
+    # The result is rank 0's, and the other node has none.
+    assert printed == ["(0, 2, 1)", "None"]

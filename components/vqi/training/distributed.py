@@ -1,13 +1,16 @@
-"""Several processes that train one network: torch's own launcher, and the few collective operations the loop needs.
+"""Several processes that train one network, on one node or on several: torch's own launcher, and the few collective
+operations the loop needs.
 
-Every process makes the views of the whole batch and learns from its part of it, so that random numbers are those of a
-single process; gradients are summed with each part's share of the batch as its weight, and batch normalisation takes
-its statistics over all parts. The result is that of a single process up to the order of floating-point sums.
+All begin with the first one's weights. Every process makes the views of the whole batch and learns from its part of it,
+so that random numbers are those of a single process; gradients are summed with each part's share of the batch as its
+weight, and batch normalisation takes its statistics over all parts. The result is that of a single process up to the
+order of floating-point sums.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,16 +26,21 @@ from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig
 
 Result = TypeVar("Result")
+
+# How long a node waits for the others: each fetches its image and the photographs by itself.
+JOIN_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train together; `Group()` is one alone."""
+    """The processes that train together; `Group()` is one alone. `local_rank` counts those of one node."""
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
 
     def part(self, images: int) -> slice:
         """This process's part of a batch of `images`: sizes differ by one at most."""
@@ -54,6 +62,33 @@ class Group:
         if self.size > 1:
             torch.distributed.all_reduce(value)
         return value
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Make these tensors those of the first process, in place: nodes with other processors round otherwise."""
+        if self.size > 1:
+            for tensor in tensors:
+                # Not the tensor itself: a message is contiguous, and not of bool.
+                message = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous().clone()
+                torch.distributed.broadcast(message, 0)
+                tensor.copy_(message)
+
+    def smallest(self, number: int, device: torch.device) -> int:
+        """The smallest `number` that a process has."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number, device=device)
+        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MIN)
+        return int(value)
+
+    def agrees(self, number: int, device: torch.device) -> bool:
+        """Whether every process has this `number`."""
+        return self.smallest(number, device) == -self.smallest(-number, device)
+
+    def sum_counts(self, counts: Iterable[Tensor], before: Iterable[Tensor]) -> None:
+        """Let counts, in place, hold what every process has added to them since they were `before`."""
+        if self.size > 1:
+            for count, start in zip(counts, before, strict=True):
+                count.copy_(start + self.sum(count - start))
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether `flag` is set in any process: all of them stop together or not at all."""
@@ -85,8 +120,9 @@ class _SynchronisedForward:
         shape = [1, -1] + [1] * (values.ndim - 2)
         count = torch.tensor([float(values.numel() // values.shape[1])], device=values.device)
         torch.distributed.all_reduce(count)
-        mean = _Summed.apply(values.float().sum(dim=axes)) / count
-        centred = values.float() - mean.view(shape)
+        wide = values if values.dtype == torch.float64 else values.float()
+        mean = _Summed.apply(wide.sum(dim=axes)) / count
+        centred = wide - mean.view(shape)
         variance = _Summed.apply(centred.square().sum(dim=axes)) / count
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             with torch.no_grad():
@@ -125,9 +161,7 @@ def launch(processes: int, work: Callable[..., Result], *arguments: Any) -> Resu
     failed raised where that is an error of ours, RunFailed where it is not, or where this process is told to stop: the
     others are told then too.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import LaunchConfig
 
     config = LaunchConfig(
         min_nodes=1,
@@ -139,10 +173,35 @@ def launch(processes: int, work: Callable[..., Result], *arguments: Any) -> Resu
         max_restarts=0,
         start_method="spawn",
     )
+    return _launch(config, work, *arguments)[0]
+
+
+def launch_node(work: Callable[..., Result], *arguments: Any) -> Result | None:
+    """Run `work(group, *arguments)` in this node's processes, together with those of the other nodes, as torchrun does:
+    PET_NNODES, PET_NPROC_PER_NODE, PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT say how many and where.
+
+    Returns what rank 0 returned, None on the nodes that it is not on. Raises as `launch` does.
+    """
+    from torch.distributed.run import config_from_args, get_args_parser
+
+    # torchrun wants a program to start; the functions are handed over below instead.
+    config, _, _ = config_from_args(
+        get_args_parser().parse_args([f"--rdzv-conf=timeout={JOIN_SECONDS}", "--start-method=spawn", "-m", __name__])
+    )
+    return _launch(config, work, *arguments).get(0)
+
+
+def _launch(config: LaunchConfig, work: Callable[..., Result], *arguments: Any) -> dict[int, Result]:
+    """What each of this node's processes returned, by its rank among all."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    processes = config.nproc_per_node
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
     try:
-        return elastic_launch(config, _join_and_work)(work, *arguments)[0]
+        return elastic_launch(config, _join_and_work)(work, *arguments)
     except ChildFailedError as error:
         raise _first(error, processes) from error
     except SignalException as error:
@@ -155,6 +214,11 @@ def _first(error: ChildFailedError, processes: int) -> VqiError:
     """The error of the first process that failed, as it was there."""
     message = error.get_first_failure()[1].message
     text = str(message.get("message", message) if isinstance(message, dict) else message)
+    if error.get_first_failure()[1].exitcode == -signal.SIGKILL:
+        return RunFailed(
+            f"One of {processes} processes was killed, most likely because memory ran out; lower train.batch_size or "
+            "image.size, or give training more memory."
+        )
     name, _, sentence = text.partition(": ")
     kind = {kind.__name__: kind for kind in (BadInput, RunFailed, GateRefused)}.get(name)
     return (
@@ -168,7 +232,8 @@ def _join_and_work(work: Callable[..., Result], *arguments: Any) -> Result:
     """In a launched process: join the others, work, leave. The launcher's environment says who and where they are."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend)
-    done = work(Group(torch.distributed.get_rank(), torch.distributed.get_world_size()), *arguments)
+    group = Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), int(os.environ["LOCAL_RANK"]))
+    done = work(group, *arguments)
     # Not where it raised: the others, waiting for this one, would fail before its error is written down, and theirs
     # would be taken for the cause.
     torch.distributed.destroy_process_group()

@@ -136,6 +136,11 @@ class Loop:
         SIGINT came: the checkpoint is written then, and the same call resumes.
         """
         checkpoint = self.checkpoints.latest() if self.checkpoints else None
+        if not self.group.agrees(checkpoint.step if checkpoint else -1, self.device):
+            raise RunFailed(
+                f"The {self.group.size} processes do not see the same checkpoint; train.checkpoints must be one place "
+                "that all of them read."
+            )
         self.kept = checkpoint is not None
         self.schedule = self._schedule(checkpoint)
         if checkpoint is None:
@@ -150,6 +155,7 @@ class Loop:
         self.history = History(self.schedule.steps)
         if checkpoint is not None:
             self._restore(checkpoint)
+        self.group.share(self.learner.state_dict().values())
         if self.settings.patience and self.stopping is None and self.group.rank == 0:
             log.warning(
                 f"{self.name}: train.patience is {self.settings.patience}, and no images are held out to stop by: "
@@ -193,11 +199,11 @@ class Loop:
             size = checkpoint.state["position"]["batch_size"]
         elif size == LARGEST:
             size = largest_batch(self.learner, self.images, self.device, self.seed)
-        size = min(size, len(self.images))
+        size = self.group.smallest(min(size, len(self.images)), self.device)
         if size < self.group.size:
             raise RunFailed(
-                f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or raise "
-                "train.batch_size."
+                f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or train.nodes, or "
+                "raise train.batch_size."
             )
         self.position.batch_size = size
         epoch = steps_per_epoch(len(self.images), size)
@@ -254,7 +260,8 @@ class Loop:
             note = ", ".join(
                 f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items()
             )
-            progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
+            if self.group.rank == 0:
+                progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
         return stopped, prefetcher.waited, time.monotonic() - begun, images
 
     def _out_of_time(self) -> bool:
@@ -314,6 +321,8 @@ class Loop:
         """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt
         from in more micro-batches."""
         length = len(next(iter(views.values())))
+        counts = [self.learner.get_buffer(name) for name in self.learner.counted]
+        before = [count.clone() for count in counts]
         while True:
             try:
                 losses = self._gradients(seed, views, length)
@@ -323,6 +332,7 @@ class Loop:
                     raise
                 self._more_micro_batches(length, error)
         self.group.sum_gradients(self.learner.parameters())
+        self.group.sum_counts(counts, before)
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
             torch.nn.utils.clip_grad_norm_(
