@@ -288,14 +288,22 @@ def test_nodes_that_never_begin_are_given_up_with_the_reason(
 ) -> None:
     monkeypatch.setenv("VQI_NODES_WAIT", "0.3")
 
+    calls: list[str] = []
+
     def wait(job: dict[str, Any]) -> None:
-        maker = {"name": f"{job['metadata']['name']}-node-0"}
+        name = job["metadata"]["name"]
+        maker, pod = {"name": f"{name}-node-0"}, f"{name}-node-0-1-{len(calls):05d}"
+        calls.append(pod)
         api.events = [
-            {"involvedObject": maker, "message": "exceeded quota: nodes", "lastTimestamp": "2026-11-29T08:00:00Z"}
+            {
+                "involvedObject": maker,
+                "message": f'Error creating: pods "{pod}" is forbidden: exceeded quota',
+                "lastTimestamp": "2026-11-29T08:00:00Z",
+            }
         ]
 
     api.advance = wait
-    with pytest.raises(RunFailed, match=r"0 of 2 nodes have begun: exceeded quota: nodes; .*VQI_NODES_WAIT"):
+    with pytest.raises(RunFailed, match=r'begun: Error creating: pods "node 1" is .*quota; .*VQI_NODES_WAIT'):
         start(bucket, tmp_path / "network")
     assert_nothing_stays(api, bucket)
 

@@ -23,6 +23,11 @@ def refuse(group: Group) -> None:
     group.sum(torch.zeros(1))
 
 
+def stumble(group: Group) -> float:
+    """A mistake of the program's own."""
+    return 1 / (group.size - 2)
+
+
 def run(group: Group, steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Train the toy learner (batch normalisation and all, without dropout); its state and the history."""
     learner, images = ToyLearner(dropout=0.0), ToyImages(11)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shared_run import refuse, resume, run
+from shared_run import refuse, resume, run, stumble
 from torch import nn
 
 from s3_server import free_ports
@@ -31,9 +31,17 @@ def test_two_processes_give_the_result_of_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_message_of_one_process_reaches_the_person() -> None:
+def test_the_message_of_one_process_reaches_the_person(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadInput, match=r"^The second process does not like it\.$"):
         launch(2, refuse)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_error_that_is_not_ours_keeps_its_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RunFailed, match=r"One of 2 processes ended badly \(ZeroDivisionError: .*its log is above"):
+        launch(2, stumble)
+    assert "in stumble" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("images", [2, 3, 7, 16])

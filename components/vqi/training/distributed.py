@@ -9,6 +9,7 @@ order of floating-point sums.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import uuid
@@ -23,10 +24,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
+from vqi.platform.logs import logger
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig
+
+log = logger(__name__)
 
 Result = TypeVar("Result")
 
@@ -198,6 +202,8 @@ def _launch(config: LaunchConfig, work: Callable[..., Result], *arguments: Any) 
     from torch.distributed.launcher.api import elastic_launch
 
     processes = config.nproc_per_node
+    # It prints the traceback of whatever ends a process; what is ours is one sentence, and `_first` shows the others.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
     try:
@@ -213,19 +219,18 @@ def _launch(config: LaunchConfig, work: Callable[..., Result], *arguments: Any) 
 def _first(error: ChildFailedError, processes: int) -> VqiError:
     """The error of the first process that failed, as it was there."""
     message = error.get_first_failure()[1].message
-    text = str(message.get("message", message) if isinstance(message, dict) else message)
+    details: dict[str, Any] = message if isinstance(message, dict) else {}
+    text = str(details.get("message", message))
     if error.get_first_failure()[1].exitcode == -signal.SIGKILL:
         return RunFailed(
             f"One of {processes} processes was killed, most likely because memory ran out; lower train.batch_size or "
             "image.size, or give training more memory."
         )
     name, _, sentence = text.partition(": ")
-    kind = {kind.__name__: kind for kind in (BadInput, RunFailed, GateRefused)}.get(name)
-    return (
-        kind(sentence)
-        if kind
-        else RunFailed(f"One of {processes} processes ended badly ({text.splitlines()[0]}); its log is above.")
-    )
+    if kind := {kind.__name__: kind for kind in (BadInput, RunFailed, GateRefused)}.get(name):
+        return kind(sentence)
+    log.error(str(details.get("extraInfo", {}).get("py_callstack", "")).strip() or text)
+    return RunFailed(f"One of {processes} processes ended badly ({text.splitlines()[0]}); its log is above.")
 
 
 def _join_and_work(work: Callable[..., Result], *arguments: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -138,7 +139,9 @@ class Cluster:
                     )
                 for event in (listed or {}).get("items", []):
                     when = event.get("lastTimestamp") or event.get("eventTime") or ""
-                    messages.append((str(when), " ".join((event.get("message") or "").split())[:400]))
+                    # Each attempt is a pod with another name, and the same trouble.
+                    text = re.sub(rf"{re.escape(name)}-{NODE}-0-(\d+)-\w+", r"node \1", event.get("message") or "")
+                    messages.append((str(when), " ".join(text.split())[:400]))
         return [message for _, message in sorted(messages, reverse=True)]
 
     def log_lines(self, pod: str) -> Iterator[str]:

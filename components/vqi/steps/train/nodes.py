@@ -75,7 +75,8 @@ def train_on_nodes(
         processes=settings.train.processes,
         training=training,
         kfp_run=kfp_run,
-        environment=variables_of_children(),
+        # Without it torch warns of every second in which the first node's name is not known yet.
+        environment={**variables_of_children(), "TORCH_CPP_LOG_LEVEL": "ERROR"},
     )
     with _ended_by_signals(), exchange.alive():
         try:
