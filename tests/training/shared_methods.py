@@ -39,6 +39,8 @@ def learn_methods(group: Group, methods: list[str], dataset: Path, networks: Pat
         loop.lay_out_gradients, before = keep, loop.lay_out_gradients
         if self.name in IN_DOUBLE:
             views = self._views
+            finish = self.learner.finish
+            self.learner.finish = lambda normals: finish.__func__(self.learner.float(), normals)
             self.learner.double()
             self.track = None
             self._views = lambda step: {name: value.double() for name, value in views(step).items()}  # type: ignore[method-assign]

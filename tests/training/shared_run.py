@@ -46,6 +46,16 @@ def run(group: Group, steps: int) -> tuple[dict[str, Tensor], list[dict[str, flo
     return learner.state_dict(), training.points
 
 
+def odd(group: Group) -> dict[str, Tensor]:
+    """Train on ten images in batches of four: the last batch of an epoch has fewer images than three processes."""
+    learner, images = ToyLearner(dropout=0.0), ToyImages(10)
+    settings, budget = TrainSettings(max_steps=3, batch_size=4), Budget(batch_size=4, epochs=1)
+    Loop(learner, images, name="toy", settings=settings, budget=budget, compute=Compute(), seed=5, group=group).run(
+        images
+    )
+    return learner.state_dict()
+
+
 def resume(group: Group, checkpoints: str) -> dict[str, Tensor]:
     """Train for six steps in two goes, the second from the checkpoint of the first; processes begin with weights of
     their own, and a rank that sees another place sees no checkpoint."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shared_run import refuse, resume, run, stumble
+from shared_run import odd, refuse, resume, run, stumble
 from torch import nn
 
 from s3_server import free_ports
@@ -47,6 +47,7 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(capfd: pytest.CaptureFixt
 @pytest.mark.parametrize("images", [2, 3, 7, 16])
 def test_the_parts_of_a_batch_are_the_batch(images: int) -> None:
     parts = [range(images)[Group(rank, 2).part(images)] for rank in range(2)]
+    assert Group(0, 2).shares(images)
     assert [number for part in parts for number in part] == list(range(images))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -57,6 +58,13 @@ def test_one_process_alone_changes_no_gradient() -> None:
     before = layer.weight.grad.clone()  # type: ignore[union-attr]
     Group().sum_gradients(layer.parameters())
     assert torch.equal(layer.weight.grad, before)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_batch_of_fewer_images_than_processes_is_learnt_by_each() -> None:
+    alone, together = odd(Group()), launch(3, odd)
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -46,8 +47,15 @@ class Group:
     size: int = 1
     local_rank: int = 0
 
+    def shares(self, images: int) -> bool:
+        """Whether a batch of `images` is split. One of fewer images than processes is not: each learns from all of
+        it."""
+        return self.size > 1 and images >= self.size
+
     def part(self, images: int) -> slice:
-        """This process's part of a batch of `images`: sizes differ by one at most."""
+        """This process's part of a batch of `images`: where it is split, sizes differ by one at most."""
+        if not self.shares(images):
+            return slice(0, images)
         return slice(self.rank * images // self.size, (self.rank + 1) * images // self.size)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -99,63 +107,79 @@ class Group:
         return flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
 
 
-def synchronise_batch_norm(module: nn.Module) -> None:
-    """Make every batch normalisation of `module` take its statistics over all processes, in place. torch's own does so
-    on CUDA only."""
-    for part in module.modules():
-        if isinstance(part, _BatchNorm):
-            part.forward = _SynchronisedForward(part)  # type: ignore[method-assign, assignment]
+class SynchronisedBatchNorm:
+    """Lets every batch normalisation of a module take its statistics over all processes, in place, while it is
+    `active`. torch's own does so on CUDA only."""
 
+    def __init__(self, module: nn.Module) -> None:
+        self.active = True
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.forward = partial(self._forward, part, part.forward)  # type: ignore[method-assign]
 
-class _SynchronisedForward:
-    """The forward pass of a batch normalisation in training mode, its mean and variance over the positions of all
-    processes."""
-
-    def __init__(self, norm: _BatchNorm) -> None:
-        self.norm = norm
-
-    def __call__(self, values: Tensor) -> Tensor:
-        norm = self.norm
-        if not norm.training:
-            return F.batch_norm(
-                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-            )
-        axes = [axis for axis in range(values.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (values.ndim - 2)
-        count = torch.tensor([float(values.numel() // values.shape[1])], device=values.device)
-        torch.distributed.all_reduce(count)
-        wide = values if values.dtype == torch.float64 else values.float()
-        mean = _Summed.apply(wide.sum(dim=axes)) / count
-        centred = wide - mean.view(shape)
-        variance = _Summed.apply(centred.square().sum(dim=axes)) / count
+    def _forward(self, norm: _BatchNorm, own: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """The forward pass of `norm`: its `own` where it is not in training."""
+        if not (norm.training and self.active):
+            return own(values)
+        result, mean, variance, count = _Normalised.apply(values, norm.weight, norm.bias, norm.eps)
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             with torch.no_grad():
                 assert norm.num_batches_tracked is not None
                 norm.num_batches_tracked += 1
                 momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
-                norm.running_mean.lerp_(mean.detach(), momentum)
-                norm.running_var.lerp_(variance.detach() * count / (count - 1), momentum)
-        result = centred * torch.rsqrt(variance + norm.eps).view(shape)
-        if norm.affine:
-            result = result * norm.weight.view(shape) + norm.bias.view(shape)
-        return result.to(values.dtype)
+                norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+                norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), momentum)
+        return result
 
 
-class _Summed(torch.autograd.Function):
-    """A sum over the processes. Every process's loss depends on every process's summand, so gradients are summed
-    likewise."""
+class _Normalised(torch.autograd.Function):
+    """Batch normalisation of [N, C, ...] by the mean and variance of all processes' positions; these and the number of
+    positions as well, without gradients.
 
-    @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
-        summed = values.clone()
-        torch.distributed.all_reduce(summed)
-        return summed
+    Each direction is one message. The statistics depend on every process's values, so the gradient of them is that of
+    the sum of every process's loss.
+    """
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        summed = gradients[0].contiguous().clone()
-        torch.distributed.all_reduce(summed)
-        return summed
+    def forward(context: Any, values: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
+        wide = values if values.dtype == torch.float64 else values.float()
+        variance, mean = torch.var_mean(wide, dim=_positions(values), correction=0)
+        moments = torch.cat([mean, variance, mean.new_tensor([values.numel() // values.shape[1]])])
+        gathered = [torch.empty_like(moments) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(gathered, moments)
+        stacked, channels = torch.stack(gathered), len(mean)
+        means, variances, counts = stacked[:, :channels], stacked[:, channels:-1], stacked[:, -1:]
+        count = counts.sum()
+        mean = (means * counts).sum(dim=0) / count
+        variance = ((variances + (means - mean).square()) * counts).sum(dim=0) / count
+        context.save_for_backward(values, weight, mean, variance, count)
+        context.eps = eps
+        context.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(values, mean, variance, weight, bias, False, 0.0, eps), mean, variance, count
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor, *unused: Tensor) -> Any:
+        values, weight, mean, variance, count = context.saved_tensors
+        # As in evaluation, with the statistics held fixed; then what changes with them.
+        fixed, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient.contiguous(), values, weight, mean, variance, None, None, False, context.eps, [True, True, True]
+        )
+        sums = torch.cat([of_weight, of_bias]).to(mean.dtype)
+        torch.distributed.all_reduce(sums)
+        scaled, shift = sums.view(2, -1) / count
+        inverse = torch.rsqrt(variance + context.eps)
+        factor = inverse if weight is None else inverse * weight
+        slope = scaled * inverse * factor
+        shape = [1, -1] + [1] * (values.ndim - 2)
+        # Centred first: where a channel hardly varies, its mean would take all the digits.
+        centred = values - mean.view(shape)
+        moving = torch.addcmul((shift * factor).view(shape), centred, slope.view(shape))
+        own = None if weight is None else of_weight
+        return fixed - moving.to(fixed.dtype), own, None if weight is None else of_bias, None
+
+
+def _positions(values: Tensor) -> list[int]:
+    return [axis for axis in range(values.ndim) if axis != 1]
 
 
 def launch(processes: int, work: Callable[..., Result], *arguments: Any) -> Result:
@@ -211,7 +235,7 @@ def _launch(config: LaunchConfig, work: Callable[..., Result], *arguments: Any) 
     except ChildFailedError as error:
         raise _first(error, processes) from error
     except SignalException as error:
-        raise RunFailed(f"The {processes} processes were told to stop; each wrote its last words above.") from error
+        raise RunFailed("The processes that train here were told to stop; what each wrote stands above.") from error
     finally:
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
 

@@ -28,7 +28,7 @@ from vqi.platform.logs import logger
 from vqi.platform.progress import Progress
 from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
-from vqi.training.distributed import Group, synchronise_batch_norm
+from vqi.training.distributed import Group, SynchronisedBatchNorm
 from vqi.training.history import History
 from vqi.training.layouts import lay_out_gradients
 from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
@@ -145,8 +145,7 @@ class Loop:
         self.schedule = self._schedule(checkpoint)
         if checkpoint is None:
             self.learner.prepare(normals)
-        if self.group.size > 1:
-            synchronise_batch_norm(self.learner)
+        self.batch_norm = SynchronisedBatchNorm(self.learner) if self.group.size > 1 else None
         self.optimisation = self.learner.optimisation(self.schedule)
         for group in self.optimisation.optimiser.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -332,7 +331,8 @@ class Loop:
                     raise
                 self._more_micro_batches(length, error)
         self.group.sum_gradients(self.learner.parameters())
-        self.group.sum_counts(counts, before)
+        if self.group.shares(length):
+            self.group.sum_counts(counts, before)
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
             torch.nn.utils.clip_grad_norm_(
@@ -350,6 +350,10 @@ class Loop:
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         part = self.group.part(images)
         mine = part.stop - part.start
+        # All learn the same from a batch that is not split, and what they learn is summed all the same.
+        repeated = 1 if self.group.shares(images) else self.group.size
+        if self.batch_norm:
+            self.batch_norm.active = repeated == 1
         totals: dict[str, Tensor] = {}
         for micro_batch in range(min(self.position.micro_batches, mine)):
             micro_batches = min(self.position.micro_batches, mine)
@@ -359,7 +363,7 @@ class Loop:
             inputs = {name: values[span].to(self.device, non_blocking=True) for name, values in views.items()}
             with _autocast(self.device, self.compute.precision):
                 losses = self.learner.loss(inputs)
-            share = (span.stop - span.start) / images
+            share = (span.stop - span.start) / images / repeated
             self.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value.detach().float() * share
