@@ -58,6 +58,7 @@ def configure(
     train_max_epochs: int,
     train_max_seconds: float,
     train_max_steps: int,
+    train_nodes: int,
     train_patience: int,
     train_processes: int,
     compute_shards: int = 1,
