@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vqi.dataset.images import DEFAULT, Decoding
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.graph_runtime import open_graph
 from vqi.deployment.sidecar import DecodingEntry, Graph

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.areas import Polygons, draw_area
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.description import describe
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
-from vqi.dataset.images import Decoding, count_pages, decode_photograph, stored_form
+from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
 from vqi.dataset.near_duplicates import thumbnail

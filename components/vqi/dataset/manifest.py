@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vqi.dataset.images import DEFAULT, Decoding
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning
 from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
@@ -101,7 +101,7 @@ class Manifest:
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
     `mask_meaning` how the values of masks become defect. `copies_cross`: photographs are so alike that copies of one
     part cannot be distinguished from like parts, and may lie on both sides of a split, so that no threshold from them
-    promises anything.
+    promises anything. `profiles` is how many photographs bear a colour profile that makes their pixels others.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Manifest:
     mask_meaning: MaskMeaning = BLACK_BACKGROUND
     copies_cross: bool = False
     saturation: tuple[Saturation, ...] = ()
+    profiles: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -127,7 +128,9 @@ class Manifest:
             ]
             for s in self.samples
         )
-        parts: list[Any] = [_FINGERPRINT, self.decoding.to_dict(), asdict(self.mask_meaning), rows]
+        # Where no photograph bears such a profile, pixels are the same whether profiles are read or not.
+        decoding = replace(self.decoding, profiles=self.decoding.profiles and self.profiles > 0)
+        parts: list[Any] = [_FINGERPRINT, decoding.to_dict(), asdict(self.mask_meaning), rows]
         if self.saturation:
             parts.append([asdict(rule) for rule in self.saturation])
         return hashlib.sha256(canonical_json(parts)).hexdigest()
@@ -143,6 +146,7 @@ class Manifest:
             "decoding": self.decoding.to_dict(),
             "mask_meaning": asdict(self.mask_meaning),
             "copies_cross": self.copies_cross,
+            **({"profiles": self.profiles} if self.profiles else {}),
             **({"saturation": [asdict(rule) for rule in self.saturation]} if self.saturation else {}),
             "notes": list(self.notes),
         }
@@ -178,6 +182,7 @@ def read_manifest(folder: Path) -> Manifest:
             MaskMeaning.from_dict(value["mask_meaning"]),
             bool(value["copies_cross"]),
             tuple(map(Saturation.from_dict, value.get("saturation", []))),
+            int(value.get("profiles", 0)),
         )
         matches = manifest.fingerprint == fingerprint
     except (FileNotFoundError, NotADirectoryError) as error:

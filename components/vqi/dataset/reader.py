@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import Photograph, decode_photograph
+from vqi.dataset.images import decode_photograph
 from vqi.dataset.manifest import Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask, painted_level
+from vqi.dataset.scaling import Photograph
 from vqi.platform.errors import BadInput
 
 

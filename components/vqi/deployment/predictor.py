@@ -19,9 +19,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.geometry import to_input
 from vqi.dataset.image_statistics import image_statistics, implausible_sentence
-from vqi.dataset.images import DEFAULT, Decoding, decode_rgb
+from vqi.dataset.images import decode_rgb
+from vqi.dataset.scaling import scale_floats
 from vqi.dataset.tiling import united
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.chosen_threshold import with_threshold
@@ -231,18 +233,22 @@ def pixels_of(image: np.ndarray, name: str, decoding: Decoding = DEFAULT) -> np.
     """A frame in memory as RGB, uint8 [H, W, 3]: what a file that holds the same values is decoded to.
 
     Grey ([H, W] or [H, W, 1]) is repeated, RGB ([H, W, 3]) taken as it is; uint16 is scaled by the white level of
-    `decoding`, bool is black and white. Raises BadInput for any other type or shape.
+    `decoding`, floating-point values by its range, bool is black and white. Raises BadInput for any other type or
+    shape.
     """
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
-    if not shaped or image.dtype not in (np.uint8, np.uint16, np.bool_) or 0 in image.shape:
+    floating = image.dtype in (np.float16, np.float32, np.float64)
+    if not shaped or not (floating or image.dtype in (np.uint8, np.uint16, np.bool_)) or 0 in image.shape:
         raise BadInput(
-            f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8, uint16 or bool, "
+            f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8, uint16, bool or floating, "
             "[height, width] or [height, width, 1] for grey or [height, width, 3] for RGB."
         )
     if image.shape[0] * image.shape[1] > decoding.max_pixels:
         most = f"{decoding.max_pixels / 1e6:.0f} megapixels"
         raise BadInput(f"{name} has {image.shape[1]} x {image.shape[0]} pixels, more than {most}; scale it down.")
     values = image.reshape(*image.shape[:2], -1)
+    if floating:
+        return scale_floats(values, name, decoding).pixels
     if values.dtype == np.uint16:
         values = (values.astype(np.int64) * 255 // decoding.white_level).clip(0, 255).astype(np.uint8)
     elif values.dtype == np.bool_:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, FiniteFloat, field_serializer, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from vqi.dataset.decoding import ADDED, Decoding
 from vqi.dataset.geometry import Geometry, WholeGeometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
-from vqi.dataset.images import ADDED, Decoding
 from vqi.dataset.splits import CalibrationKind
 from vqi.deployment.bundle_files import BUNDLE_FILE, NAME, PACKAGE, PRECISION
 from vqi.evaluation.box_rule import Boxes
@@ -93,7 +93,7 @@ class Preprocessing(Record):
         return value
 
     @field_serializer("decoding")
-    def _as_before(self, value: DecodingEntry) -> dict[str, int]:
+    def _as_before(self, value: DecodingEntry) -> dict[str, int | float | None]:
         """A sidecar of an earlier version is written again as it was."""
         return value.to_dict()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from vqi.dataset.drawn_masks import drawn_notes
 from vqi.dataset.exclusion import exclude
 from vqi.dataset.grouping import group_photographs, is_dealt, near_copies
-from vqi.dataset.images import Decoding
 from vqi.dataset.inspection import ImageInspection
 from vqi.dataset.intake import ignored_note, left_out_note, write_shards
 from vqi.dataset.layouts.contents import Contents
@@ -20,7 +19,6 @@ from vqi.dataset.manifest import MANIFEST, Manifest
 from vqi.dataset.masks import decide_meaning
 from vqi.dataset.sample_splits import split_photographs
 from vqi.dataset.sources import open_source
-from vqi.dataset.white_level import WHITE_LEVELS
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.ingest.settings import StepSettings
@@ -41,8 +39,9 @@ def ingest(
     photographs, of every defect type and of the good ones alike, that supervised methods learn from. Photographs with
     the same bytes, near copies and photographs of one part stay together in every split; `data.group` is a regular
     expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
-    with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
-    than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
+    with more than 8 bits a channel (None: decided from the normals), `pixels.range` black and white in those of
+    floating-point values, which are refused without; the dataset check refuses a photograph of more than
+    `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
     cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out before
     anything else is decided. `report` gets every note of the manifest as soon as it is known: those that decide what is
     learnt come before any photograph is read.
@@ -55,9 +54,7 @@ def ingest(
     source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
     labelled_fraction = data.labelled_fraction or 0.0
     white_level, rate = settings.pixels.white_level, settings.threshold.false_reject_rate
-    decoding = Decoding(
-        white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000, settings.pixels.page
-    )
+    decoding = settings.pixels.decoding
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
             options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
@@ -76,6 +73,8 @@ def ingest(
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
             if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
+            if settings.pixels.range is None:
+                intake.floats.ask()
             masks = sorted({path for photograph in photographs for path in photograph.mask_files})
             meaning, stated_masks = decide_meaning(masks, contents.of_file, decoding.max_pixels)
             stated_white = (
@@ -92,6 +91,8 @@ def ingest(
                 ignored_note(photographs),
                 stated_masks,
                 stated_white,
+                intake.floats.note(settings.pixels.range),
+                *intake.profiles.notes,
             )
             notes = (*reading.notes, *filter(None, stated))
             seen = {} if inspected is None else inspected
@@ -124,6 +125,7 @@ def ingest(
                 meaning,
                 grouping.copies_cross,
                 reading.saturation,
+                intake.profiles.count,
             )
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)
