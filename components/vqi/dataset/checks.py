@@ -174,6 +174,7 @@ def judge(
         *_near_copies(images),
         *_masks(manifest, inspections, geometry),
         *_meaning(manifest, inspections),
+        *_alignment(manifest),
         *_geometry(images, geometry),
         *_likeness(manifest, images),
     ]
@@ -574,6 +575,21 @@ def _meaning(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[
         f"{most[0][1].share:.0%}; values: {values}; background is {background}): inverted?",
         _masks_of(samples),
     )
+
+
+def _alignment(manifest: Manifest) -> Iterator[Finding]:
+    failed = [s for s in manifest.samples if s.alignment is not None and s.alignment.matrix is None]
+    if failed and manifest.reference:
+        good = [sample for sample in failed if sample.label == "good"]
+        first = failed[0].alignment
+        yield Finding(
+            "warning",
+            "not-aligned",
+            f"{_images(failed)} ({len(good)} of them good) could not be aligned to {manifest.reference.path} and "
+            f"{_by_number(failed, 'is', 'are')} used as {_by_number(failed, 'it lies', 'they lie')} (the first: "
+            f"{first.reason if first else ''}); name a better reference in image.align, or raise image.align_limit.",
+            _alone(failed),
+        )
 
 
 def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geometry) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ class Decoding:
     float_white: float | None = None
     profiles: bool = False
 
-    def to_dict(self) -> dict[str, int | float | None]:
+    def to_dict(self) -> dict[str, bool | int | float | None]:
         """As a Dataset and its fingerprint hold it: what later versions added only where it is not its default."""
         values = asdict(self)
         return {name: value for name, value in values.items() if name not in ADDED or value != getattr(DEFAULT, name)}

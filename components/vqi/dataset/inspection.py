@@ -151,6 +151,8 @@ def _inspect_sample(
     if pictured and pixels is not None:
         ignored = _ignored(dataset, sample)
         drawn_on = pixels if ignored is None or ignored.shape != pixels.shape[:2] else hatch(pixels, ignored)
+        # Region and area are drawn where the network looks: on the aligned photograph.
+        drawn_on, mask = dataset.aligned(sample, drawn_on), dataset.aligned_labels(sample, mask)
         known = replace(known, picture=_picture(drawn_on, mask, geometry if known.holds(geometry) else None))
     return Inspection(sample, None, known, inspected_mask)
 
@@ -187,10 +189,11 @@ def _mask(
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
         return mask, whole
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
+    aligned = dataset.aligned_labels(sample, mask)
     return mask, replace(
         whole,
-        pixels_seen=_count(mask[top:bottom, left:right]),
-        pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
+        pixels_seen=_count(aligned[top:bottom, left:right]),
+        pixels_at_input=_count(geometry.apply_labels(aligned.astype(np.int32))),
     )
 
 

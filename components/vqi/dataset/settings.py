@@ -98,6 +98,18 @@ class PixelSettings(Settings):
         description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; "
         "auto = from the normals",
     )
+    align: str = Field(
+        "",
+        max_length=1000,
+        description="the reference photograph, a path of the set, or auto (the first normal): parts that lie turned or "
+        "shifted are brought into its place before anything looks at them; empty = off",
+    )
+    align_limit: Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(parse_numbers)] = Field(
+        (0.2, 15.0),
+        description="the largest shift, as a share of the longer side, and the largest angle, degrees, that parts are "
+        "moved by",
+        json_schema_extra={"shape": "two numbers, a share of the longer side and degrees, such as 0.2,15"},
+    )
     range: Annotated[tuple[FiniteFloat, FiniteFloat] | None, BeforeValidator(parse_numbers)] = Field(
         None,
         description="the values of black and white in files of floating-point values, one pair for the whole set; "
@@ -110,6 +122,13 @@ class PixelSettings(Settings):
     max_megapixels: int = Field(
         100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size"
     )
+
+    @field_validator("align_limit")
+    @classmethod
+    def _check_align_limit(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (0 <= value[0] <= 0.5 and 0 <= value[1] <= 180):
+            raise ValueError("must be a share from 0 to 0.5 and an angle from 0 to 180")
+        return value
 
     @field_validator("range")
     @classmethod

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vqi.dataset.alignment import AS_IT_IS, Alignment
 from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.geometry import to_input
 from vqi.dataset.image_statistics import image_statistics, implausible_sentence
@@ -51,8 +52,9 @@ class Prediction:
     `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold.
     `map` is float32 [H, W] in the photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1,
     x2, y2, highest map value) of the regions above `level`, which the bundle's rule for boxes gives. `seconds` is this
-    image's share of its batch's time in the graph. `implausible` is the sentence that says why the photograph cannot be
-    one of the set, "" where it can.
+    image's share of its batch's time in the graph. `unaligned` is the sentence that says why the photograph was used as
+    it lies though the bundle aligns, "" where it was aligned, or none are. `implausible` is the sentence that says why
+    the photograph cannot be one of the set, "" where it can.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Prediction:
     level: float
     seconds: float
     implausible: str = ""
+    unaligned: str = ""
 
     @property
     def mask(self) -> np.ndarray:
@@ -86,6 +89,7 @@ class _Input:
     images: np.ndarray
     original: tuple[int, int]
     implausible: str
+    alignment: Alignment
 
 
 class Predictor:
@@ -124,6 +128,7 @@ class Predictor:
         self.sidecar = with_threshold(read_sidecar(Path(bundle)), false_reject_rate, threshold)
         self.ranges = self.sidecar.plausibility.limits
         self.geometry = self.sidecar.geometry
+        self.reference = self.sidecar.reference
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
         # Of photographs, which may be several tiles each.
@@ -172,11 +177,12 @@ class Predictor:
                 raise BadInput(
                     f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
                 )
-            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
+            alignment = self.reference.align(pixels) if self.reference else AS_IT_IS
+            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(alignment.apply(pixels))
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
-            return _Input(name, self.geometry.cut(seen), original, reason)
+            return _Input(name, self.geometry.cut(seen), original, reason, alignment)
         except BadInput as error:
             return Unreadable(name, str(error))
 
@@ -208,11 +214,23 @@ class Predictor:
 
     def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
-        whole = self.geometry.invert_map(values, item.original)
+        whole = item.alignment.invert_map(self.geometry.invert_map(values, item.original))
         scored: Decision = "defect" if score > thresholds.image else "good"
         level = self.box_rule.level(whole, scored, thresholds.pixel)
         decision: BundleDecision = "implausible" if item.implausible and self.implausible == "refuse" else scored
-        return Prediction(item.name, score, decision, whole, boxes(whole, level), level, seconds, item.implausible)
+        failed = self.reference is not None and item.alignment.matrix is None
+        reason = f"{item.name} could not be aligned, and was used as it is: {item.alignment.reason}."
+        return Prediction(
+            item.name,
+            score,
+            decision,
+            whole,
+            boxes(whole, level),
+            level,
+            seconds,
+            item.implausible,
+            reason if failed else "",
+        )
 
 
 def read_photograph(path: Path, decoding: Decoding = DEFAULT) -> np.ndarray:

@@ -34,6 +34,8 @@ def configure(
     data_source: str,
     export_formats: str,
     export_tolerance: float,
+    image_align: str,
+    image_align_limit: str,
     image_area: str,
     image_crop: str,
     image_max_megapixels: int,

@@ -17,6 +17,7 @@ from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.interface import Options, SourceFiles
 from vqi.dataset.manifest import MANIFEST, Manifest
 from vqi.dataset.masks import decide_meaning
+from vqi.dataset.placing import align_samples
 from vqi.dataset.sample_splits import split_photographs
 from vqi.dataset.sources import open_source
 from vqi.platform.errors import BadInput, RunFailed
@@ -41,14 +42,14 @@ def ingest(
     expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
     with more than 8 bits a channel (None: decided from the normals), `pixels.range` black and white in those of
     floating-point values, which are refused without; the dataset check refuses a photograph of more than
-    `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
-    cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out before
-    anything else is decided. `report` gets every note of the manifest as soon as it is known: those that decide what is
-    learnt come before any photograph is read.
-    `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
-    process need not decode them again. The same content and seed give the same bytes, whatever the source.
-    Raises BadInput where the source cannot be read as the layout says, or more
-    photographs are damaged than may be left out; RunFailed where it cannot be reached or the disk is full.
+    `pixels.max_megapixels`. With `pixels.align` it is found how every photograph lies against a reference. Up to
+    `data.skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
+    names all that are damaged. What `data.exclude` names is left out before anything else is decided. `report` gets
+    every note of the manifest as soon as it is known: those that decide what is learnt come before any photograph is
+    read. `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
+    process need not decode them again. The same content and seed give the same bytes, whatever the source. Raises
+    BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left out;
+    RunFailed where it cannot be reached or the disk is full.
     """
     name, seed, data = settings.name, settings.seed, settings.data
     source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
@@ -127,9 +128,12 @@ def ingest(
                 reading.saturation,
                 intake.profiles.count,
             )
+            write_whole(folder / MANIFEST, manifest.to_json())
+            if settings.pixels.align:
+                manifest = align_samples(folder, manifest, settings.pixels.align, *settings.pixels.align_limit)
+                write_whole(folder / MANIFEST, manifest.to_json())
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)
-            write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
