@@ -40,7 +40,7 @@ def test_parts_may_lie_in_any_direction() -> None:
 def test_an_aligned_photograph_looks_like_the_reference_and_its_mask_fits() -> None:
     moved = part(9.0, 8.0, -5.0, seed=1, stripe=True)
     alignment = REFERENCE.align(moved)
-    aligned = alignment.apply(moved)
+    aligned = REFERENCE.apply(alignment, moved)
     straight = part(stripe=True)
     # One pixel in ten lies on an edge.
     assert np.mean(np.abs(aligned.astype(int) - straight).max(axis=2) > 60) < 0.06
@@ -48,6 +48,15 @@ def test_an_aligned_photograph_looks_like_the_reference_and_its_mask_fits() -> N
     mask = alignment.apply_labels(stripe_of(9.0, 8.0, -5.0))
     union = mask | stripe_of(0, 0, 0)
     assert np.count_nonzero(mask & stripe_of(0, 0, 0)) > 0.75 * np.count_nonzero(union)
+
+
+def test_what_a_move_leaves_empty_is_taken_from_the_reference() -> None:
+    moved = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    aligned = REFERENCE.apply(Alignment((1.0, 0.0, 6.0, 0.0, 1.0, -4.0), 1.0), moved)
+    assert (aligned[4:, :-6] == 90).all()
+    assert np.array_equal(aligned[:4], REFERENCE.whole[:4])
+    assert np.array_equal(aligned[:, -6:], REFERENCE.whole[:, -6:])
+    assert np.abs(REFERENCE.whole.astype(int) - part()).max() <= 1
 
 
 def test_labels_keep_their_names() -> None:
@@ -74,7 +83,7 @@ def test_a_map_returns_to_the_photograph() -> None:
 def test_what_does_not_move_keeps_every_pixel() -> None:
     alignment = REFERENCE.align(part())
     assert alignment.matrix == (1, 0, 0, 0, 1, 0)
-    assert np.array_equal(alignment.apply(part()), part())
+    assert np.array_equal(REFERENCE.apply(alignment, part()), part())
     values = np.random.default_rng(0).random((HEIGHT, WIDTH)).astype(np.float32)
     assert np.array_equal(alignment.invert_map(values), values)
 
@@ -89,7 +98,7 @@ def test_what_cannot_be_aligned_says_why() -> None:
         alignment = REFERENCE.align(picture)
         assert alignment.matrix is None
         assert reason in alignment.reason
-        assert alignment.apply(picture) is picture
+        assert REFERENCE.apply(alignment, picture) is picture
 
 
 def test_no_part_is_moved_beyond_the_limit() -> None:

@@ -51,18 +51,25 @@ class Alignment:
         """Degrees that the part is turned by, clockwise as shown."""
         return math.degrees(math.atan2(self.matrix[3], self.matrix[0])) if self.matrix else 0.0
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """A photograph in the reference's place: uint8 [H, W, 3] -> the same; what lies outside of it is mirrored."""
+    def apply(self, image: np.ndarray, beyond: np.ndarray | None) -> np.ndarray:
+        """A photograph in the reference's place: uint8 [H, W, 3] -> the same. What lies outside of it is taken from
+        `beyond`, uint8 [H, W, 3], or is as its edge (None)."""
         if self.matrix is None:
             return image
         height, width = image.shape[:2]
-        margin = _margin(self.matrix, height, width)
-        padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+        margin = _margin(self.matrix, height, width) if beyond is None else _TAPS
         a, b, c, d, e, f = self.matrix
-        moved = (a, b, c + margin, d, e, f + margin)
-        return np.asarray(
-            Image.fromarray(padded).transform((width, height), Image.Transform.AFFINE, moved, Image.Resampling.BICUBIC)
+        padded = Image.fromarray(np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge"))
+        moved = padded.transform(
+            (width, height),
+            Image.Transform.AFFINE,
+            (a, b, c + margin, d, e, f + margin),
+            Image.Resampling.BICUBIC,
         )
+        if beyond is None:
+            return np.asarray(moved)
+        inside = self.apply_labels(np.ones((height, width), bool))
+        return np.where(inside[..., None], np.asarray(moved), beyond)
 
     def apply_labels(self, labels: np.ndarray) -> np.ndarray:
         """Labels or a mask in the reference's place: bool or int32 [H, W] -> the same, nearest; 0 outside."""
@@ -101,8 +108,8 @@ AS_IT_IS = Alignment(None, 0.0)
 
 @dataclass(frozen=True)
 class Reference:
-    """What photographs are aligned to: the `path` of the photograph, its `height` and `width`, its grey levels at no
-    more than SIDE pixels (a PNG in base64); the largest `shift` as a share of the longer side, and the largest `angle`
+    """What photographs are aligned to: the `path` of the photograph, its `height` and `width`, what it shows at no more
+    than SIDE pixels (a PNG in base64, RGB); the largest `shift` as a share of the longer side, and the largest `angle`
     in degrees."""
 
     path: str
@@ -116,7 +123,7 @@ class Reference:
     def of(path: str, pixels: np.ndarray, shift: float, angle: float) -> Reference:
         """From the reference's pixels, uint8 [H, W, 3]."""
         content = io.BytesIO()
-        Image.fromarray(_small(pixels, SIDE)[0]).save(content, "PNG")
+        Image.fromarray(_small(pixels, SIDE)[0]).save(content, "PNG", optimize=True)
         height, width = pixels.shape[:2]
         return Reference(path, height, width, base64.b64encode(content.getvalue()).decode(), shift, angle)
 
@@ -125,15 +132,30 @@ class Reference:
             raise ValueError(f"a reference of {self.width} x {self.height}, shift {self.shift}, angle {self.angle}")
 
     @cached_property
-    def grey(self) -> np.ndarray:
-        """The grey levels, uint8 [h, w]. Raises BadInput where they are damaged."""
+    def small(self) -> np.ndarray:
+        """What it shows, uint8 [h, w, 3]. Raises BadInput where that is damaged."""
         try:
             with Image.open(io.BytesIO(base64.b64decode(self.picture, validate=True)), formats=["PNG"]) as image:
                 if max(image.size) > SIDE:
                     raise ValueError("too large")
-                return np.asarray(image.convert("L"))
+                return np.asarray(image.convert("RGB"))
         except (OSError, ValueError, SyntaxError, binascii.Error) as error:
             raise BadInput(f"The reference photograph {self.path} of image.align is damaged ({error}).") from error
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """Its grey levels, uint8 [h, w]; raises as `small` does."""
+        return _grey(self.small)
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """What it shows at its own size, uint8 [H, W, 3]: what stands where a photograph has nothing. Mirrored or
+        repeated edges would show a second part, or stripes, where a normal photograph has neither."""
+        return np.asarray(Image.fromarray(self.small).resize((self.width, self.height), Image.Resampling.BICUBIC))
+
+    def apply(self, alignment: Alignment, pixels: np.ndarray) -> np.ndarray:
+        """A photograph, uint8 [H, W, 3], in this place."""
+        return pixels if alignment.matrix is None else alignment.apply(pixels, self.whole)
 
     def align(self, pixels: np.ndarray) -> Alignment:
         """How a photograph, uint8 [H, W, 3], lies. Raises BadInput where OpenCV is not installed."""
@@ -143,7 +165,8 @@ class Reference:
                 0.0,
                 f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels and the reference {self.width} x {self.height}",
             )
-        grey, scale = _small(pixels, SIDE)
+        shown, scale = _small(pixels, SIDE)
+        grey = _grey(shown)
         cv2 = _opencv()
         reference, photograph = self.grey.astype(np.float32), grey.astype(np.float32)
         limit = self.shift * max(reference.shape)
@@ -164,18 +187,23 @@ class Reference:
         return Alignment((a, b, c, d, e, f), round(quality, 4))
 
 
+# Pixels on either side that bicubic interpolation reads.
+_TAPS = 2
 # Nothing moved, as OpenCV writes it: pixel centres, from the reference to the photograph.
 _STILL = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
 
 
 def _small(pixels: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """Grey levels, uint8 [h, w] of no more than `side` pixels, and their number a pixel: the same across and down."""
+    """uint8 [h, w, 3] of no more than `side` pixels, and their number a pixel: the same across and down."""
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, int(width * scale)), max(1, int(height * scale))
-    picture = Image.fromarray(pixels).convert("L")
     box = (0.0, 0.0, min(size[0] / scale, width), min(size[1] / scale, height))
-    return np.asarray(picture.resize(size, Image.Resampling.BOX, box=box)), scale
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=box)), scale
+
+
+def _grey(colours: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(colours).convert("L"))
 
 
 def _coarse(cv2: Any, reference: np.ndarray, photograph: np.ndarray, limit: float, angle: float) -> np.ndarray:
@@ -260,16 +288,11 @@ def _inverted(matrix: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _margin(matrix: tuple[float, ...], height: int, width: int) -> int:
-    """How far the reference's corners lie outside of the photograph, pixels; no more than what can be mirrored."""
+    """How far the reference's corners lie outside of the photograph, pixels."""
     a, b, c, d, e, f = matrix
-    corners = [(x, y) for x in (0, width) for y in (0, height)]
-    beyond = [
-        side
-        for x, y in corners
-        for across, down in [(a * x + b * y + c, d * x + e * y + f)]
-        for side in (-across, across - width, -down, down - height)
-    ]
-    return min(max(2, math.ceil(max(beyond)) + 2), height, width)
+    places = [(a * x + b * y + c, d * x + e * y + f) for x in (0, width) for y in (0, height)]
+    beyond = max(max(-across, across - width, -down, down - height) for across, down in places)
+    return max(0, math.ceil(beyond)) + _TAPS
 
 
 def _opencv() -> Any:

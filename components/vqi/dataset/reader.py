@@ -94,7 +94,8 @@ class Dataset:
 
     def aligned(self, sample: Sample, pixels: np.ndarray) -> np.ndarray:
         """A photograph's pixels, uint8 [H, W, 3], in the reference's place, where the set has one."""
-        return sample.alignment.apply(pixels) if sample.alignment else pixels
+        reference = self.manifest.reference
+        return reference.apply(sample.alignment, pixels) if reference and sample.alignment else pixels
 
     def aligned_labels(self, sample: Sample, labels: Labels) -> Labels:
         """Labels or a mask of a photograph, [H, W], in the reference's place; None stays None."""

@@ -178,7 +178,8 @@ class Predictor:
                     f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
                 )
             alignment = self.reference.align(pixels) if self.reference else AS_IT_IS
-            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(alignment.apply(pixels))
+            aligned = self.reference.apply(alignment, pixels) if self.reference else pixels
+            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(aligned)
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
