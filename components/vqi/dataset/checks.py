@@ -16,12 +16,12 @@ import numpy as np
 
 from vqi.dataset.check_record import CheckRecord, FindingRecord, ReasonRecord, Severity, SplitRecord
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import TRANSPARENT_GREY
 from vqi.dataset.inspection import ImageInspection, Inspection
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample, Split
 from vqi.dataset.masks import background_name
 from vqi.dataset.near_duplicates import groups, near_duplicates
+from vqi.dataset.scaling import TRANSPARENT_GREY
 from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
 from vqi.dataset.unusual import Unusual, most_unusual
 
@@ -174,6 +174,7 @@ def judge(
         *_near_copies(images),
         *_masks(manifest, inspections, geometry),
         *_meaning(manifest, inspections),
+        *_alignment(manifest),
         *_geometry(images, geometry),
         *_likeness(manifest, images),
     ]
@@ -576,6 +577,21 @@ def _meaning(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[
     )
 
 
+def _alignment(manifest: Manifest) -> Iterator[Finding]:
+    failed = [s for s in manifest.samples if s.alignment is not None and s.alignment.matrix is None]
+    if failed and manifest.reference:
+        good = [sample for sample in failed if sample.label == "good"]
+        first = failed[0].alignment
+        yield Finding(
+            "warning",
+            "not-aligned",
+            f"{_images(failed)} ({len(good)} of them good) could not be aligned to {manifest.reference.path} and "
+            f"{_by_number(failed, 'is', 'are')} used as {_by_number(failed, 'it lies', 'they lie')} (the first: "
+            f"{first.reason if first else ''}); name a better reference in image.align, or raise image.align_limit.",
+            _alone(failed),
+        )
+
+
 def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geometry) -> Iterator[Finding]:
     outside = [(sample, image) for sample, image in images if not image.holds(geometry)]
     if outside:
@@ -674,12 +690,16 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
     clipped = [(sample, image.clipped) for sample, image in images if image.clipped > _CLIPPED]
     if clipped:
         samples, share = [sample for sample, _ in clipped], np.mean([share for _, share in clipped])
+        decoding = manifest.decoding
+        beyond, remedy = f"above the white level, {decoding.white_level}", "image.white_level to the value of white"
+        if decoding.float_white is not None:
+            beyond = f"outside of the range {decoding.float_black:g} to {decoding.float_white:g}"
+            remedy = "image.range to the values of black and white"
         yield Finding(
             "warning",
             "clipped-white",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values above the white level, "
-            f"{manifest.decoding.white_level} ({share:.1%} "
-            "of the pixels), which are cut off; set image.white_level to the value of white.",
+            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values {beyond} ({share:.1%} of the pixels), "
+            f"which are cut off; set {remedy}.",
             _alone(samples),
         )
     blank = [sample for sample, image in images if image.thumbnail.std() < _BLANK_DEVIATION]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqi.dataset.images import Decoding
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.inspection import ImageInspection, inspect_photograph
 from vqi.dataset.intake import Stored
 from vqi.dataset.layouts.contents import Contents

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.areas import Polygons, draw_area
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.description import describe
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
-from vqi.dataset.images import Decoding, count_pages, decode_photograph, stored_form
+from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
 from vqi.dataset.near_duplicates import thumbnail
@@ -150,6 +151,8 @@ def _inspect_sample(
     if pictured and pixels is not None:
         ignored = _ignored(dataset, sample)
         drawn_on = pixels if ignored is None or ignored.shape != pixels.shape[:2] else hatch(pixels, ignored)
+        # Region and area are drawn where the network looks: on the aligned photograph.
+        drawn_on, mask = dataset.aligned(sample, drawn_on), dataset.aligned_labels(sample, mask)
         known = replace(known, picture=_picture(drawn_on, mask, geometry if known.holds(geometry) else None))
     return Inspection(sample, None, known, inspected_mask)
 
@@ -186,10 +189,11 @@ def _mask(
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
         return mask, whole
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
+    aligned = dataset.aligned_labels(sample, mask)
     return mask, replace(
         whole,
-        pixels_seen=_count(mask[top:bottom, left:right]),
-        pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
+        pixels_seen=_count(aligned[top:bottom, left:right]),
+        pixels_at_input=_count(geometry.apply_labels(aligned.astype(np.int32))),
     )
 
 
