@@ -17,6 +17,7 @@ REQUIREMENTS = ROOT / "images" / "requirements"
 EXTRAS = {
     "data": "check-dataset",
     "predict": "predict",
+    "serve": "serve",
     "tracking": "tracking",
     "compare": "compare",
     "mlflow": "tracking-server",

@@ -15,6 +15,7 @@ from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, pla
 from vqi.dataset.images import DEFAULT
 from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
+from vqi.deployment.golden import write_golden
 from vqi.deployment.graph_export import ExportedGraphs, export_graphs
 from vqi.deployment.sidecar import (
     Calibration,
@@ -23,6 +24,7 @@ from vqi.deployment.sidecar import (
     DecodingEntry,
     Deviation,
     FormatEntry,
+    Golden,
     Parity,
     Plausibility,
     Preprocessing,
@@ -101,6 +103,7 @@ def toy_sidecar(
     threshold: float,
     scores: list[CalibrationScore],
     formats: Sequence[ExportFormat],
+    golden: Golden | None = None,
 ) -> Sidecar:
     return Sidecar(
         name="plates",
@@ -130,6 +133,7 @@ def toy_sidecar(
         parity=Parity(formula="toy", images=1),
         formats={one.name: toy_entry(folder, one, exported) for one in formats},
         versions={"vqi": "0"},
+        golden=golden,
         files=shared_files(folder),
     )
 
@@ -143,8 +147,11 @@ def write_toy_bundle(folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> 
             image, values = detector(torch.from_numpy(to_input(GEOMETRY.apply(photograph(seed, defect)))[None]))
         return CalibrationScore(score=float(image), map_max=float(values.max()), map_median=float(values.median()))
 
+    golden = [photograph(99), photograph(99, True)]
+    write_golden(folder, np.stack([GEOMETRY.apply(image) for image in golden]))
     threshold = (scored(99).score + scored(99, True).score) / 2
     chosen = check_formats(formats)
     exported = export_graphs(detector, folder, chosen)
     calibration = [scored(seed) for seed in range(100, 108)]
-    write_sidecar(folder, toy_sidecar(folder, exported, threshold, calibration, chosen))
+    golden_scores = Golden(scores={"float32": [scored(99).score, scored(99, True).score]})
+    write_sidecar(folder, toy_sidecar(folder, exported, threshold, calibration, chosen, golden_scores))

@@ -33,6 +33,7 @@ from vqi_pipelines.commands.run import run
 from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
 from vqi_pipelines.commands.schedule import schedule
+from vqi_pipelines.commands.serve import serve
 from vqi_pipelines.commands.submit import submit
 from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
@@ -92,7 +93,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "distill": distill,
     },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
-    "Use what was trained": {"predict": predict, "export": export},
+    "Use what was trained": {"predict": predict, "serve": serve, "export": export},
     "Train in a cluster": {
         "put": put,
         "submit": submit,

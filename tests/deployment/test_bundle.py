@@ -34,7 +34,7 @@ def change(bundle: Path, *keys: str, value) -> None:
 
 def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -> None:
     value = json.loads((bundle / "bundle.json").read_text())
-    assert value["format"] == "vqi-bundle/3"
+    assert value["format"] == "vqi-bundle/4"
     assert value["preprocessing"] == {
         "decoding": DEFAULT.to_dict(),
         "colour": "RGB",
@@ -43,7 +43,8 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
         "normalisation": "inside the graph",
         "geometry": {"size": [64, 64], "crop": [48, 56], "region": None},
     }
-    assert set(value["files"]) == {"index.safetensors"}
+    assert set(value["files"]) == {"index.safetensors", "golden.safetensors"}
+    assert [len(scores) for scores in value["golden"]["scores"].values()] == [2]
     formats = value["formats"]
     assert {name: set(entry["files"]) for name, entry in formats.items()} == {
         "onnx": {"model.onnx"},
@@ -58,13 +59,13 @@ def test_a_sidecar_describes_how_an_image_is_prepared_and_judged(bundle: Path) -
 @pytest.mark.parametrize(
     ("keys", "value", "sentence"),
     [
-        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/3'; a newer vqi made it"),
+        (("format",), "vqi-bundle/9", "this version reads 'vqi-bundle/4'; a newer vqi made it"),
         (
             ("format",),
             "vqi-bundle/1",
             "does not hold how files are decoded, the calibration scores .*: run the category again",
         ),
-        (("format",), "thesis", "this version reads 'vqi-bundle/3'; export again"),
+        (("format",), "thesis", "this version reads 'vqi-bundle/4'; export again"),
         (("surprise",), 1, "malformed at surprise"),
         (("thresholds", "image"), "0.5", "malformed at thresholds.image"),
         (("thresholds", "image"), float("nan"), "malformed at thresholds.image"),
@@ -110,7 +111,7 @@ def test_a_sidecar_that_was_tampered_with_is_refused_in_one_sentence(bundle: Pat
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/2"}', b'{"format": "vqi-bundle/3"}']
+    "content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": "vqi-bundle/2"}', b'{"format": "vqi-bundle/4"}']
 )
 def test_a_sidecar_that_is_none_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / "bundle.json").write_bytes(content)

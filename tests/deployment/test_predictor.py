@@ -218,8 +218,21 @@ def test_a_frame_in_memory_scores_what_its_file_scores(predictor: Predictor, tmp
 def test_what_is_neither_a_path_nor_an_array_is_named(predictor: Predictor) -> None:
     first, second = predictor.predict([None, photograph(1)])  # type: ignore[list-item]
     assert isinstance(first, Unreadable)
-    assert first.reason == "image 0 is a NoneType; give the path of a file, an array, or a name and an array."
+    assert first.reason == (
+        "image 0 is a NoneType; give the path or the bytes of a file, an array, or a name and one of the last two."
+    )
     assert isinstance(second, Prediction)
+
+
+def test_the_bytes_of_a_file_are_predicted_as_the_file(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "part.png"
+    Image.fromarray(photograph(1, defect=True)).save(path)
+    by_path, by_bytes, broken = predictor.predict([path, ("sent", path.read_bytes()), ("cut", path.read_bytes()[:99])])
+    assert isinstance(by_path, Prediction)
+    assert isinstance(by_bytes, Prediction)
+    assert (by_bytes.name, by_bytes.score) == ("sent", by_path.score)
+    assert isinstance(broken, Unreadable)
+    assert broken.reason.startswith("cut ")
 
 
 def test_16_bits_are_scaled_by_the_white_level_of_the_set() -> None:

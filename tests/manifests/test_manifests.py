@@ -124,7 +124,7 @@ def test_versions_stand_in_one_file_and_are_those_of_the_package() -> None:
     assert {image["newTag"] for image in pinned} == {version[1]}
     used = {
         container["image"].rsplit(":", 1)[0]
-        for _, pod in pod_templates("overlays/xeon")
+        for _, pod in pod_templates("overlays/serving")
         for container in containers(pod)
     }
     assert used == {image["name"] for image in pinned}
@@ -228,7 +228,7 @@ def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_ins
 @pytest.mark.parametrize("name", PODS)
 def test_what_a_pod_refers_to_exists_or_is_a_secret_that_the_guide_makes(name: str) -> None:
     present = {(item["kind"], item["metadata"]["name"]) for item in objects(name)}
-    made_by_hand = {"vqi-store", "vqi-mlflow"}
+    made_by_hand = {"vqi-store", "vqi-mlflow", "vqi-serve"}
     for called, pod in pod_templates(name):
         text = json.dumps(pod)
         for claim in re.findall(r'"claimName": "([\w-]+)"', text):
@@ -302,3 +302,16 @@ def test_a_team_keeps_what_kubeflow_s_profile_controller_made() -> None:
     # The prefix that the team's own key pair opens.
     assert settings["VQI_CHECKPOINTS"].startswith("s3://mlpipeline/private/team-a/")
     assert settings["VQI_STEP_REPORTS"].startswith("s3://mlpipeline/private/team-a/")
+
+
+def test_the_runtime_of_kserve_is_restricted_and_serves_where_kserve_mounts() -> None:
+    folder = MANIFESTS / "components" / "kserve"
+    runtime = yaml.safe_load((folder / "serving-runtime.yaml").read_text())
+    service = yaml.safe_load((folder / "inference-service.yaml").read_text())
+    (container,) = runtime["spec"]["containers"]
+    assert violations({**runtime["spec"], "securityContext": container["securityContext"]}) == []
+    assert "{{.Name}}=/mnt/models" in container["args"]
+    assert {container["readinessProbe"]["httpGet"]["port"]} == {port["containerPort"] for port in container["ports"]}
+    model = service["spec"]["predictor"]["model"]
+    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["modelFormat"].items() <= runtime["spec"]["supportedModelFormats"][0].items()

@@ -4,6 +4,7 @@ without torch.
     bundle.json           this module: preprocessing, inputs and outputs, thresholds and their guarantee, fingerprints,
                           versions, the formats inside, hashes
     index.safetensors     the index tensors, where the method has any
+    golden.safetensors    a few photographs as the network saw them, whose scores the sidecar holds
     model.onnx ...        the graph: `images` and the index tensors in, `score` and `map` out; in one or more formats,
                           each with files of its own (vqi.deployment.exports)
 
@@ -20,8 +21,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vqi.deployment.bundle_2 import Sidecar2
-from vqi.deployment.bundle_files import BUNDLE_FILE, INDEX, SIDECAR
+from vqi.deployment.bundle_2 import FORMAT_2, Sidecar2
+from vqi.deployment.bundle_files import BUNDLE_FILE, GOLDEN, INDEX, SIDECAR
 from vqi.deployment.exports import ExportFormat, export_formats
 from vqi.deployment.exports.export_format import covers
 from vqi.deployment.sidecar import EARLIER_FORMAT, FORMAT, FileEntry, FormatEntry, Sidecar
@@ -29,9 +30,10 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of, write_json
 
 
-def shared_files(folder: Path) -> dict[Literal["index.safetensors"], FileEntry]:
+def shared_files(folder: Path) -> dict[Literal["index.safetensors", "golden.safetensors"], FileEntry]:
     """Hash and size of what the formats of a bundle in `folder` share."""
-    return {INDEX: _file_entry(folder / INDEX)} if (folder / INDEX).is_file() else {}
+    shared: tuple[Literal["index.safetensors", "golden.safetensors"], ...] = (INDEX, GOLDEN)
+    return {name: _file_entry(folder / name) for name in shared if (folder / name).is_file()}
 
 
 def format_files(export_format: ExportFormat, folder: Path) -> dict[str, FileEntry]:
@@ -88,6 +90,8 @@ def read_sidecar(folder: Path) -> Sidecar:
     known = export_formats()
     if sidecar.graph.index and INDEX not in sidecar.files:
         raise BadInput(f"{path} does not name {INDEX}; export again.")
+    if sidecar.golden and GOLDEN not in sidecar.files:
+        raise BadInput(f"{path} does not name {GOLDEN}; export again.")
     for file, entry in sidecar.files.items():
         _check_file(folder, file, entry)
     for name, inside in sidecar.formats.items():
@@ -130,11 +134,11 @@ def _parsed(text: str, path: Path) -> Sidecar:
     try:
         value = json.loads(text)
         version = value.get("format") if isinstance(value, dict) else None
-        if version not in (FORMAT, EARLIER_FORMAT):
+        if version not in (FORMAT, EARLIER_FORMAT, FORMAT_2):
             raise BadInput(f"{path} has format {version!r}, this version reads {FORMAT!r}; {_remedy(version)}.")
         # JSON has no tuples: validating the text itself lets arrays stand for them while staying strict about
         # everything else.
-        if version == EARLIER_FORMAT:
+        if version == FORMAT_2:
             sidecar = Sidecar2.model_validate_json(text).as_current()
         else:
             sidecar = Sidecar.model_validate_json(text)

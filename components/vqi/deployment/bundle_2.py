@@ -18,6 +18,7 @@ from vqi.deployment.sidecar import (
 )
 from vqi.platform.records import Record
 
+FORMAT_2: Literal["vqi-bundle/2"] = "vqi-bundle/2"
 FILES = {"onnx": ("model.onnx",), "openvino": ("openvino/model.xml", "openvino/model.bin")}
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
@@ -46,7 +47,7 @@ class Parity2(Record):
 class Sidecar2(SidecarBase):
     """`bundle.json` as it was."""
 
-    format: Literal["vqi-bundle/2"]
+    format: Literal["vqi-bundle/2"] = FORMAT_2
     graph: Graph2
     parity: Parity2
     files: dict[Literal["model.onnx", "openvino/model.xml", "openvino/model.bin", "index.safetensors"], FileEntry]

@@ -6,6 +6,7 @@ from typing import Literal
 
 SIDECAR: Literal["bundle.json"] = "bundle.json"
 INDEX: Literal["index.safetensors"] = "index.safetensors"
+GOLDEN: Literal["golden.safetensors"] = "golden.safetensors"
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 PRECISION = r"^[a-z0-9]{1,16}$"

@@ -13,11 +13,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from vqi.dataset.manifest import Sample
 from vqi.deployment.sidecar import Deviation
+from vqi.platform.devices import Precision
 from vqi.platform.errors import GateRefused
 
 IMAGES = 12
@@ -28,6 +30,7 @@ ROUNDING = 1e-5
 FORMULA = "|bundle - detector| / max(|detector|, scale); scale: median |score|, median of the maps' largest |value|"
 WARM_UP = 2
 
+Reference = TypeVar("Reference")
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -108,6 +111,12 @@ def deviations(
                 np.count_nonzero(((bundle_scores.astype(np.float64) > threshold) != (scores > threshold)) & clear)
             )
         yield Deviation(batch=batch, score=score, map=largest_deviation(bundle_maps, maps, map_scale), flipped=flipped)
+
+
+def reference_of(precision: str, references: Mapping[Precision, Reference]) -> Reference:
+    """What a graph of some precision is held against: the detector in that precision where it computed in it, else in
+    float32."""
+    return next((value for key, value in references.items() if key == precision), references["float32"])
 
 
 def largest_deviation(values: np.ndarray, reference: np.ndarray, scale: float) -> float:

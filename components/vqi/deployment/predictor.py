@@ -36,8 +36,8 @@ from vqi.platform.threads import decoding_threads
 # take 600 MB.
 MAX_FILE_BYTES = 1 << 30
 
-# A file, or a frame in memory, with a name of its own or numbered.
-ImageSource = Path | str | np.ndarray | tuple[str, np.ndarray]
+# A file by its path, the bytes of a file, or a frame in memory; the last two with a name of their own or numbered.
+ImageSource = Path | str | bytes | np.ndarray | tuple[str, np.ndarray | bytes]
 # What becomes of a photograph that cannot be one of the set: its decision is "implausible", or that of its score.
 Implausible = Literal["refuse", "score"]
 
@@ -77,8 +77,9 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class _Input:
-    """`images`: what the network sees of a photograph, uint8 [T, h, w, 3], a tile each or one whole."""
+class PreparedImage:
+    """A photograph before the graph. `images`: what the network sees of it, uint8 [T, h, w, 3], a tile each or one
+    whole; `original`: its height and width."""
 
     name: str
     images: np.ndarray
@@ -130,56 +131,61 @@ class Predictor:
         self.threads = threads or decoding_threads(most=4)
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Unreadable]:
-        """One result an image, in order: files by path, or arrays (see `pixels_of`). A bad image yields Unreadable and
-        the others go on.
+        """One result an image, in order: files by path or as bytes, or arrays (see `pixels_of`). A bad image yields
+        Unreadable and the others go on.
 
         Up to three batches of images are taken before the first result is there; a camera whose frames are waited for
         is served by `predict_one`.
         """
         with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[Future[_Input | Unreadable]] = deque()
+            waiting: deque[Future[PreparedImage | Unreadable]] = deque()
             numbered = enumerate(images)
             try:
                 while True:
                     wanted = 3 * self.photographs - len(waiting)
                     waiting.extend(
-                        pool.submit(self._prepared, number, image) for number, image in islice(numbered, wanted)
+                        pool.submit(self.prepare, image, number) for number, image in islice(numbered, wanted)
                     )
                     if not waiting:
                         return
                     batch = [waiting.popleft().result() for _ in range(min(self.photographs, len(waiting)))]
-                    yield from self._predicted(batch)
+                    yield from self.predict_prepared(batch)
             finally:
                 for future in waiting:
                     future.cancel()
 
     def predict_one(self, image: ImageSource) -> Prediction | Unreadable:
         """The result of one image, before the next is there."""
-        return next(self._predicted([self._prepared(0, image)]))
+        return next(self.predict_prepared([self.prepare(image)]))
 
-    def _prepared(self, number: int, image: ImageSource) -> _Input | Unreadable:
+    def prepare(self, image: ImageSource, number: int = 0) -> PreparedImage | Unreadable:
+        """Decode an image to what the network sees of it; `number` names what has no name. Threads may share this."""
         name, source = image if isinstance(image, tuple) else (f"image {number}", image)
         try:
             decoding = self.sidecar.decoding
             if isinstance(source, np.ndarray):
                 pixels = pixels_of(source, name, decoding)
+            elif isinstance(source, bytes):
+                pixels = decode_rgb(source, name, decoding)
             elif isinstance(source, (str, os.PathLike)):
                 name = os.fspath(source)
                 pixels = read_photograph(Path(source), decoding)
             else:
                 raise BadInput(
-                    f"{name} is a {type(source).__name__}; give the path of a file, an array, or a name and an array."
+                    f"{name} is a {type(source).__name__}; give the path or the bytes of a file, an array, or a name "
+                    "and one of the last two."
                 )
             original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
-            return _Input(name, self.geometry.cut(seen), original, reason)
+            return PreparedImage(name, self.geometry.cut(seen), original, reason)
         except BadInput as error:
             return Unreadable(name, str(error))
 
-    def _predicted(self, batch: list[_Input | Unreadable]) -> Iterator[Prediction | Unreadable]:
-        readable = [item for item in batch if isinstance(item, _Input)]
+    def predict_prepared(self, batch: Sequence[PreparedImage | Unreadable]) -> Iterator[Prediction | Unreadable]:
+        """One result an image, in order, of what `prepare` made; one thread at a time."""
+        readable = [item for item in batch if isinstance(item, PreparedImage)]
         started = time.perf_counter()
         images = [image for item in readable for image in item.images]
         results = iter(list(united(self._scored(images), self.geometry.tiling)))
@@ -204,7 +210,7 @@ class Predictor:
             scores, maps = self.graph.run(to_input(np.stack(images[start : start + self.batch_size])))
             yield from zip(scores.tolist(), maps, strict=True)
 
-    def _prediction(self, item: _Input, score: float, values: np.ndarray, seconds: float) -> Prediction:
+    def _prediction(self, item: PreparedImage, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
         whole = self.geometry.invert_map(values, item.original)
         scored: Decision = "defect" if score > thresholds.image else "good"

@@ -19,8 +19,9 @@ from vqi.platform.devices import Precision
 from vqi.platform.records import Record
 from vqi.storage.weights import WeightsOrigin
 
-FORMAT: Literal["vqi-bundle/3"] = "vqi-bundle/3"
-EARLIER_FORMAT: Literal["vqi-bundle/2"] = "vqi-bundle/2"
+FORMAT: Literal["vqi-bundle/4"] = "vqi-bundle/4"
+# Without golden photographs, and else as today's.
+EARLIER_FORMAT: Literal["vqi-bundle/3"] = "vqi-bundle/3"
 
 # What one batch may hold at its largest point where the user does not say: PatchCore's distances of a batch to a bank
 # of 16,000 are 65 MB an image.
@@ -245,6 +246,19 @@ class Parity(Record):
     images: int
 
 
+class Golden(Record):
+    """How the detector scored the photographs in `golden.safetensors`, in their order, by the precision it computed
+    in."""
+
+    scores: dict[Precision, list[FiniteFloat]]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Golden:
+        if not self.scores.get("float32") or len({len(scores) for scores in self.scores.values()}) > 1:
+            raise ValueError("there are scores in float32, and as many in every other precision")
+        return self
+
+
 class SidecarBase(Record):
     """What every version of the sidecar that is read here has. `metrics` are the test set's, for people."""
 
@@ -276,7 +290,8 @@ class SidecarBase(Record):
 class Sidecar(SidecarBase):
     """`bundle.json`. `formats` are the forms of the graph inside, by name; `files` are what they share."""
 
-    format: Literal["vqi-bundle/3"] = FORMAT
+    format: Literal["vqi-bundle/4", "vqi-bundle/3"] = FORMAT
     parity: Parity
     formats: dict[Annotated[str, Field(pattern=NAME)], FormatEntry]
-    files: dict[Literal["index.safetensors"], FileEntry]
+    golden: Golden | None = None
+    files: dict[Literal["index.safetensors", "golden.safetensors"], FileEntry]

@@ -18,14 +18,24 @@ from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.costs import BundleCosts
 from vqi.deployment.exports import ExportFormat, check_formats, preferred
 from vqi.deployment.exports.export_format import Note
+from vqi.deployment.golden import write_golden
 from vqi.deployment.graph_runtime import open_format
-from vqi.deployment.parity import FORMULA, TimedRun, deviations, judge, largest_deviation, parity_samples
+from vqi.deployment.parity import (
+    FORMULA,
+    TimedRun,
+    deviations,
+    judge,
+    largest_deviation,
+    parity_samples,
+    reference_of,
+)
 from vqi.deployment.sidecar import (
     Calibration,
     CalibrationScore,
     DatasetEntry,
     DecodingEntry,
     FormatEntry,
+    Golden,
     Graph,
     Parity,
     Plausibility,
@@ -41,7 +51,7 @@ from vqi.evaluation.calibration import Calibration as Evidence
 from vqi.evaluation.calibration import read_calibration
 from vqi.evaluation.predictions import read_scores
 from vqi.evaluation.records import PREDICTIONS, Results, read_results
-from vqi.platform.devices import Compute
+from vqi.platform.devices import Compute, Precision
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import whole_folder
 from vqi.platform.logs import logger
@@ -107,12 +117,15 @@ def export(
         graph, format_notes, precisions = export_graphs(detector, folder, chosen, TrainingNormals(data, geometry))
         scores = read_scores(evaluation / PREDICTIONS)
         samples = parity_samples(data.manifest.samples, scores=scores, threshold=results.threshold.image)
-        images = to_input(np.stack([data.one_input(sample, geometry) for sample in samples]))
+        seen = np.stack([data.one_input(sample, geometry) for sample in samples])
+        images = to_input(seen)
         # Torch says what is right; in reduced precision the engine does, which the thresholds were taken with.
         engine, detector.engine = detector.engine, None
         with torch.inference_mode():
             inputs = torch.from_numpy(images)
-            references = {"float32": _reference([detector(image[None]) for image in inputs])}
+            references: dict[Precision, tuple[np.ndarray, np.ndarray]] = {
+                "float32": _reference([detector(image[None]) for image in inputs])
+            }
             shift = None
             if results.precision != "float32":
                 if engine and engine.precision == results.precision:
@@ -129,16 +142,18 @@ def export(
                 graph,
                 format_notes[export_format.name],
                 precisions[export_format.name],
-                references.get(precisions[export_format.name], references["float32"]),
+                reference_of(precisions[export_format.name], references),
                 images,
                 results.threshold.image,
                 settings.export.tolerance,
             )
             for export_format in chosen
         }
+        write_golden(folder, seen)
+        golden = Golden(scores={precision: part[0].tolist() for precision, part in references.items()})
         parity = Parity(formula=FORMULA, images=len(images))
-        described = (graph, parity, entries, package_versions(chosen), folder)
-        write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, shift, *described))
+        described = (shift, golden, graph, parity, entries, package_versions(chosen), folder)
+        write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, *described))
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
@@ -281,6 +296,7 @@ def _sidecar(
     calibration: Evidence,
     plausibility: Plausibility,
     shift: float | None,
+    golden: Golden,
     graph: Graph,
     parity: Parity,
     formats: dict[str, FormatEntry],
@@ -321,5 +337,6 @@ def _sidecar(
         parity=parity,
         formats=formats,
         versions=versions,
+        golden=golden,
         files=shared_files(folder),
     )
