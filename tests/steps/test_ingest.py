@@ -493,6 +493,9 @@ def test_colour_profiles_are_counted_and_named(folder: Path, tmp_path: Path) -> 
     assert manifest.profiles == 1
     assert any(note.startswith("1 photograph bears a colour profile other than sRGB") for note in manifest.notes)
     assert any(f"(the first is train/good/{second.name})" in note for note in manifest.notes)
+    ignoring = run(folder, tmp_path / "ignoring", profiles="ignore")
+    assert (ignoring.decoding.profiles, ignoring.profiles) == (False, 0)
+    assert any("colours are taken as they are stored (image.profiles)." in note for note in ignoring.notes)
     data = Dataset(tmp_path / "dataset")
     assert data.manifest == manifest
     assert manifest.fingerprint != replace(manifest, decoding=Decoding()).fingerprint

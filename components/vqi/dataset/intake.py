@@ -58,7 +58,7 @@ def write_shards(
 ) -> Intake:
     """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
     normals with more than 8 bits a channel."""
-    intake = Intake()
+    intake = Intake(profiles=Profiles(decoding.profiles))
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
             by_path = {photograph.path: contents.of_photograph(photograph)}

@@ -43,10 +43,12 @@ class ColourProfile:
 
 
 class Profiles:
-    """What the photographs of a set say about their colours, added one by one; `count` are converted."""
+    """What the photographs of a set say about their colours, added one by one; `count` bear a profile that makes their
+    pixels others. `converts`: whether it does, or colours are taken as they are stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, converts: bool = True) -> None:
         self.count = 0
+        self._converts = converts
         self._names: Counter[str] = Counter()
         self._unusable: list[str] = []
 
@@ -66,10 +68,8 @@ class Profiles:
         if self.count:
             bear = "photograph bears" if self.count == 1 else "photographs bear"
             names = ", ".join(name for name, _ in self._names.most_common(3))
-            notes.append(
-                f"{self.count} {bear} a colour profile other than sRGB ({names}): colours are converted, as a viewer "
-                "does."
-            )
+            what = "converted, as a viewer does" if self._converts else "taken as they are stored (image.profiles)"
+            notes.append(f"{self.count} {bear} a colour profile other than sRGB ({names}): colours are {what}.")
         if self._unusable:
             bear = "photograph bears" if len(self._unusable) == 1 else "photographs bear"
             notes.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat, field_validator
 
@@ -116,6 +116,11 @@ class PixelSettings(Settings):
         "such files are refused without",
         json_schema_extra={"shape": "two numbers, the values of black and of white, such as 0,1, or empty"},
     )
+    profiles: Literal["convert", "ignore"] = Field(
+        "convert",
+        description="what becomes of colours where a file bears a profile (ICC) other than sRGB: converted, as a "
+        "viewer shows them, or taken as they are stored, as anomalib does",
+    )
     page: int = Field(
         1, ge=1, le=100_000, description="which page is read of a TIFF with several, or frame of an animation, from 1"
     )
@@ -142,7 +147,12 @@ class PixelSettings(Settings):
         """How a file becomes pixels, white at the end of 16 bits where it is to be found."""
         black, white = self.range or (None, None)
         return Decoding(
-            self.white_level or DEFAULT.white_level, self.max_megapixels * 1_000_000, self.page, black, white, True
+            self.white_level or DEFAULT.white_level,
+            self.max_megapixels * 1_000_000,
+            self.page,
+            black,
+            white,
+            self.profiles == "convert",
         )
 
 

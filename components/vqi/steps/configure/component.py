@@ -41,6 +41,7 @@ def configure(
     image_max_megapixels: int,
     image_overlap: float,
     image_page: int,
+    image_profiles: str,
     image_range: str,
     image_region: str,
     image_size: str,

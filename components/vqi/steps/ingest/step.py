@@ -126,7 +126,7 @@ def ingest(
                 meaning,
                 grouping.copies_cross,
                 reading.saturation,
-                intake.profiles.count,
+                intake.profiles.count if decoding.profiles else 0,
             )
             write_whole(folder / MANIFEST, manifest.to_json())
             if settings.pixels.align:
