@@ -59,10 +59,12 @@ class PhotographAnswer(BaseModel):
 
 
 class PredictAnswer(BaseModel):
-    """What a bundle says of the photographs of one request, in their order."""
+    """What a bundle says of the photographs of one request, in their order. `error`: where none could be read (status
+    422), why the first could not."""
 
     model: str
     version: str
+    error: str | None = None
     predictions: list[PhotographAnswer]
 
 
@@ -91,9 +93,10 @@ def own_routes(models: ServedModels, metrics: Metrics, most: int) -> APIRouter:
                 for (_, content), result in zip(files, results, strict=True)
             )
         )
-        if all(answer.error for answer in answers):
+        error = answers[0].error if all(answer.error for answer in answers) else None
+        if error:
             response.status_code = 422
-        return PredictAnswer(model=served.name, version=served.version, predictions=list(answers))
+        return PredictAnswer(model=served.name, version=served.version, error=error, predictions=list(answers))
 
     @routes.get("/metrics", response_class=Response)
     async def read_metrics() -> Response:
