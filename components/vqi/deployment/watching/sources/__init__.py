@@ -1,0 +1,67 @@
+"""Where photographs come from. A source is a file here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vqi.deployment.watching.outbox import Outbox
+from vqi.deployment.watching.settings import WatchSettings
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph to decide on. `content`: its file, a frame (uint8 [H, W, 3], RGB), or the sentence that says why
+    there is none. `at`: seconds since 1970. `key`: what knows it after a restart, "" where it is gone then."""
+
+    name: str
+    content: Path | np.ndarray | str
+    at: float
+    key: str = ""
+    trigger: str = ""
+
+
+class Source(Protocol):
+    """Something that photographs come from."""
+
+    # As people read it, without credentials.
+    label: str
+    # Whether photographs wait while others are decided on; frames are taken when they are needed.
+    waits: bool
+    # How long to wait after nothing was there, seconds.
+    pause: float
+
+    def take(self, most: int) -> list[Photograph]:
+        """The next photographs, at most `most`, none twice; [] where there are none at the moment."""
+        ...
+
+    def is_unchanged(self, photograph: Photograph) -> bool:
+        """Whether what was decided on is still what is there."""
+        ...
+
+    def release(self, photographs: Sequence[Photograph]) -> None:
+        """What was taken and not decided on may be taken again."""
+        ...
+
+    def finish(self, photographs: Sequence[Photograph]) -> None:
+        """Their decisions are kept."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(address: str, settings: WatchSettings, outbox: Outbox) -> Source:
+    """The source of an address: a folder. Raises BadInput where it cannot be used."""
+    from vqi.deployment.watching.sources.folder import FolderSource
+
+    return FolderSource(Path(os.path.abspath(address)), settings, outbox)
