@@ -17,7 +17,12 @@ log = logger(__name__)
 
 def watch(
     bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
-    source: Annotated[str, typer.Argument(help="A folder that photographs appear in.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder that photographs appear in; camera:0, rtsp://HOST/PATH, http://HOST/PATH; a video file."
+        ),
+    ],
     sink: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,6 +42,12 @@ def watch(
     settle: Annotated[
         float, typer.Option(help="How long a file must not change before it is whole, seconds; 0: only renamed in.")
     ] = 0.5,
+    every: Annotated[
+        float, typer.Option(help="Time between frames of a camera or video, seconds; 0: every frame.")
+    ] = 1.0,
+    trigger: Annotated[
+        bool, typer.Option("--trigger", help="Take a camera's frame for each line on standard input, not by time.")
+    ] = False,
     pictures: Annotated[
         str, typer.Option(help="Pictures in the folders of sinks: of defects, all or none.")
     ] = "defects",
@@ -87,6 +98,8 @@ def watch(
         "settle_seconds": settle,
         "done": "" if done is None else os.path.abspath(done),
         "once": once,
+        "every_seconds": every,
+        "trigger": trigger,
         "pictures": pictures,
         "rotate_mib": rotate,
         "buffer": buffer,

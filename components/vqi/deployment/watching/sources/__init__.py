@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from vqi.deployment.watching.outbox import Outbox
 from vqi.deployment.watching.settings import WatchSettings
+from vqi.platform.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,21 @@ class Source(Protocol):
 
 
 def open_source(address: str, settings: WatchSettings, outbox: Outbox) -> Source:
-    """The source of an address: a folder. Raises BadInput where it cannot be used."""
+    """The source of an address: `camera:0`, `rtsp(s)://`, `http(s)://`, a video file, or a folder. Raises BadInput
+    where it cannot be used."""
+    from vqi.deployment.watching.sources.camera import CameraSource
+    from vqi.deployment.watching.sources.capture import SCHEMES, is_camera
     from vqi.deployment.watching.sources.folder import FolderSource
+    from vqi.deployment.watching.sources.video import VideoSource
 
-    return FolderSource(Path(os.path.abspath(address)), settings, outbox)
+    if is_camera(address):
+        for name in ("done", "once"):
+            if getattr(settings, name):
+                raise BadInput(f"--{name} is for folders; {address.partition(':')[0]}: is a camera.")
+        return CameraSource(address, settings, sys.stdin.buffer if settings.trigger else None)
+    if settings.trigger:
+        raise BadInput("--trigger needs a camera; a folder's photographs are decided on as they appear.")
+    if "://" in address:
+        raise BadInput(f"The source {address.partition('://')[0]}:// is not known; known: {', '.join(SCHEMES)}.")
+    path = Path(os.path.abspath(address))
+    return VideoSource(path, settings, outbox) if path.is_file() else FolderSource(path, settings, outbox)
