@@ -236,7 +236,7 @@ def test_a_password_comes_from_the_environment_and_is_not_shown(monkeypatch: pyt
 
 def test_a_camera_that_is_away_does_not_keep_a_watch_from_ending(watch_once) -> None:
     stop = threading.Event()
-    thread = threading.Thread(target=watch_once, args=("camera:77", ["-"], stop), kwargs={"once": False})
+    thread = threading.Thread(daemon=True, target=watch_once, args=("camera:77", ["-"], stop), kwargs={"once": False})
     thread.start()
     stop.set()
     thread.join(30)

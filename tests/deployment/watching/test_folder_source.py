@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from line import appear, decisions
+from line import appear, decisions, wait_until
 from vqi.deployment.watching.outbox import Outbox, Pending
 from vqi.deployment.watching.settings import WatchSettings
 from vqi.deployment.watching.sources.folder import FolderSource
@@ -127,6 +127,28 @@ def test_an_unreadable_file_is_a_decision_and_the_others_go_on(tmp_path: Path, w
     assert "score" not in second
     assert third["image"] == "c\\udcff.png"
     assert third["boxes"][0]["score"] > third["threshold"]
+
+
+def test_a_file_whose_writer_pauses_is_decided_on_when_it_is_whole(tmp_path: Path, watch_once) -> None:
+    whole = appear(tmp_path / "elsewhere", "a.png").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(whole[:2000])
+    stop = threading.Event()
+    settings = {"once": False, "settle_seconds": 0.05, "done": str(tmp_path / "done")}
+    folder = [str(tmp_path / "out")]
+    thread = threading.Thread(daemon=True, target=watch_once, args=(tmp_path / "in", folder, stop), kwargs=settings)
+    thread.start()
+    appear(tmp_path / "in", "b.png")
+    wait_until(lambda: len(decisions(tmp_path / "out")) == 1)
+    with open(tmp_path / "in" / "a.png", "ab") as file:
+        file.write(whole[2000:])
+    wait_until(lambda: len(decisions(tmp_path / "out")) == 2)
+    (tmp_path / "in" / "c.png").write_bytes(whole[:2000])
+    wait_until(lambda: len(decisions(tmp_path / "out")) == 3)
+    stop.set()
+    thread.join(30)
+    decided = [(each["image"], each["decision"]) for each in decisions(tmp_path / "out")]
+    assert decided == [("b.png", "good"), ("a.png", "good"), ("c.png", "unreadable")]
 
 
 def test_a_folder_that_is_away_for_a_while_is_read_again(tmp_path: Path, outbox: Outbox) -> None:

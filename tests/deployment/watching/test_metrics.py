@@ -26,7 +26,7 @@ def test_decisions_and_sinks_are_counted(tmp_path: Path, watch_once) -> None:
     port, stop, away = free_port(), threading.Event(), f"http://127.0.0.1:{free_port()}/x"
     settings = {"once": False, "metrics_port": port, "flush_seconds": 0}
     thread = threading.Thread(
-        target=watch_once, args=(tmp_path / "in", [str(tmp_path / "out"), away], stop), kwargs=settings
+        daemon=True, target=watch_once, args=(tmp_path / "in", [str(tmp_path / "out"), away], stop), kwargs=settings
     )
     thread.start()
     wait_until(lambda: len(decisions(tmp_path / "out")) == 2)

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from line import appear, wait_until, watching
 from vqi.deployment.watching import delivery
+from vqi.platform.errors import RunFailed
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 pytestmark = pytest.mark.skipif(
@@ -28,12 +29,14 @@ pytestmark = pytest.mark.skipif(
 class Broker:
     """mosquitto at a port of its own; what is retained is gone when it is killed."""
 
-    def __init__(self, folder: Path, rules: str = "") -> None:
+    def __init__(self, folder: Path, rules: str = "", anonymous: bool = True) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._settings = folder / "mosquitto.conf"
-        self._settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n{rules}")
+        self._settings.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous {str(anonymous).lower()}\nuser root\n{rules}"
+        )
         self.start()
 
     def start(self) -> None:
@@ -74,10 +77,21 @@ class Subscriber:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    started = Broker(tmp_path)
-    yield started
-    started.kill()
+def open_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    started: list[Broker] = []
+
+    def start(rules: str = "", anonymous: bool = True) -> Broker:
+        started.append(Broker(tmp_path, rules, anonymous))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+@pytest.fixture
+def broker(open_broker: Callable[..., Broker]) -> Broker:
+    return open_broker()
 
 
 def test_decisions_and_a_retained_state_reach_a_subscriber(tmp_path: Path, watch_once, broker: Broker) -> None:
@@ -115,7 +129,9 @@ def test_a_broker_that_is_killed_gets_all_it_missed(
     sinks = [f"mqtt://127.0.0.1:{broker.port}/line1"]
     appear(tmp_path / "in", "a.png")
     subscriber = Subscriber(broker.port)
-    thread = threading.Thread(target=watch_once, args=(tmp_path / "in", sinks, stop), kwargs={"once": False})
+    thread = threading.Thread(
+        daemon=True, target=watch_once, args=(tmp_path / "in", sinks, stop), kwargs={"once": False}
+    )
     thread.start()
     assert [subscriber.next()[0] for _ in range(2)] == ["line1/state", "line1/decisions"]
     subscriber.stop()
@@ -132,11 +148,41 @@ def test_a_broker_that_is_killed_gets_all_it_missed(
     assert sorted(value.get("image", "") for _, value, _ in messages) == ["", "b.png", "c.png"]
 
 
-def test_what_a_broker_may_not_take_is_put_aside(tmp_path: Path, watch_once) -> None:
+def test_what_a_broker_may_not_take_is_put_aside(
+    tmp_path: Path, watch_once, open_broker: Callable[..., Broker]
+) -> None:
     (tmp_path / "rules").write_text("topic read #\ntopic write line1/state\n")
-    broker = Broker(tmp_path, f"acl_file {tmp_path / 'rules'}\n")
+    broker = open_broker(f"acl_file {tmp_path / 'rules'}\n")
     appear(tmp_path / "in", "a.png")
     assert watch_once(tmp_path / "in", [f"mqtt://127.0.0.1:{broker.port}/line1"]) == 1
-    broker.kill()
     rows = sqlite3.connect(tmp_path / "state" / "outbox.sqlite").execute("SELECT reason FROM refused").fetchall()
     assert rows == [("the broker says: Not authorized",)]
+
+
+def test_a_broker_by_tls_and_password(
+    tmp_path: Path,
+    watch_once,
+    authority: tuple[Path, object],
+    monkeypatch: pytest.MonkeyPatch,
+    open_broker: Callable[..., Broker],
+    capsys,
+) -> None:
+    if not (tool := shutil.which("mosquitto_passwd")):
+        pytest.skip("mosquitto_passwd is not here")
+    subprocess.run([tool, "-b", "-c", tmp_path / "passwords", "line", "secret"], check=True, stderr=subprocess.DEVNULL)
+    own, server = authority[0], authority[0].with_name("server.pem")
+    broker = open_broker(
+        f"certfile {server}\nkeyfile {server}\npassword_file {tmp_path / 'passwords'}\n",
+        anonymous=False,
+    )
+    appear(tmp_path / "in", "a.png")
+    sink = f"mqtts://localhost:{broker.port}/line1"
+    monkeypatch.setenv("VQI_MQTT_CA", str(own))
+    monkeypatch.setenv("VQI_MQTT_USER", "line")
+    monkeypatch.setenv("VQI_MQTT_PASSWORD", "wrong")
+    settings = {"timeout_seconds": 1, "flush_seconds": 1}
+    with pytest.raises(RunFailed, match="has not yet 1"):
+        watch_once(tmp_path / "in", [sink], **settings)
+    assert f"{sink} takes no decisions (the broker says: Not authorized)" in capsys.readouterr().err
+    monkeypatch.setenv("VQI_MQTT_PASSWORD", "secret")
+    watch_once(tmp_path / "in", [sink])

@@ -132,7 +132,7 @@ def test_a_sink_that_is_killed_gets_all_it_missed(tmp_path: Path, watch_once, li
     receiver = Receiver()
     stop = threading.Event()
     sinks = [receiver.url, str(tmp_path / "out")]
-    thread = threading.Thread(target=watch_once, args=(line_of_three, sinks, stop), kwargs={"once": False})
+    thread = threading.Thread(daemon=True, target=watch_once, args=(line_of_three, sinks, stop), kwargs={"once": False})
     thread.start()
     wait_until(lambda: len(receiver.got) == 3)
     receiver.stop()
@@ -168,7 +168,10 @@ def test_photographs_wait_where_as_many_decisions_wait_as_may_be_kept(
     stop = threading.Event()
     done = tmp_path / "done"
     thread = threading.Thread(
-        target=watch_once, args=(line_of_three, [receiver.url], stop), kwargs={"buffer": 2, "done": str(done)}
+        daemon=True,
+        target=watch_once,
+        args=(line_of_three, [receiver.url], stop),
+        kwargs={"buffer": 2, "done": str(done)},
     )
     thread.start()
     wait_until(lambda: done.exists() and len(list(done.iterdir())) == 2)

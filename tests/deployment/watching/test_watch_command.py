@@ -24,6 +24,24 @@ def test_sigterm_finishes_what_is_in_hand_and_ends_well(toy_bundle: Path, tmp_pa
         assert "Decisions: 1." in process.stderr.read()
 
 
+def test_without_a_reader_of_standard_output_it_ends_and_nothing_is_lost(toy_bundle: Path, tmp_path: Path) -> None:
+    appear(tmp_path / "in", "a.png")
+    arguments = [str(toy_bundle), "in", "--settle", "0", "--backend", "onnxruntime"]
+    with watching(*arguments, folder=tmp_path) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        appear(tmp_path / "in", "b.png")
+        assert process.wait(30) == 1
+        process.stdout = None
+        assert "Nobody reads standard output" in process.stderr.read()
+    with watching(*arguments, "--once", folder=tmp_path) as process:
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["image"] == "b.png"
+        assert process.wait(30) == 0
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_no_decision_is_lost_or_written_twice(toy_bundle: Path, tmp_path: Path) -> None:
     for number in range(60):

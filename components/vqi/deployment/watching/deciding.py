@@ -76,7 +76,8 @@ class Decider:
         decided: list[tuple[Photograph, DecisionRecord]] = []
         pending: list[Pending] = []
         for (photograph, _), result in zip(batch, results, strict=True):
-            if not self._source.is_unchanged(photograph):
+            partial = isinstance(result, Unreadable) and self._source.may_grow(photograph)
+            if partial or not self._source.is_unchanged(photograph):
                 # It was not whole after all, or is another by now: it comes again.
                 self._source.release([photograph])
                 continue

@@ -19,6 +19,7 @@ AUTHORITY = "VQI_MQTT_CA"
 TOPIC = "vqi"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 KEEPALIVE_SECONDS = 15
+NO_CONNECTION = "no connection"
 # A broker that is not reached is tried so often.
 RECONNECT_SECONDS = (1, 30)
 
@@ -50,7 +51,7 @@ class MqttSink:
         # What the broker answered to messages by their numbers: "" where it has one, else why not.
         self._answers: dict[int, str] = {}
         self._handed: tuple[int, int] | None = None
-        self._reason = "no connection"
+        self._reason = NO_CONNECTION
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, f"vqi-{uuid.uuid4().hex[:16]}", protocol=mqtt.MQTTv5
         )
@@ -101,12 +102,15 @@ class MqttSink:
         if reason.is_failure:
             self._reason = f"the broker says: {reason}"
             return
+        self._reason = NO_CONNECTION
         client.publish(self._state_topic, self._state_text(True), qos=1, retain=True)
         with self._confirmed:
             self._confirmed.notify_all()
 
     def _disconnected(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self._reason = f"the connection ended ({reason})"
+        # After a refusal the connection ends too, and says less.
+        if self._reason == NO_CONNECTION:
+            self._reason = f"the connection ended ({reason})"
 
     def _published(self, client: Any, userdata: Any, message: int, reason: Any, properties: Any) -> None:
         with self._confirmed:

@@ -46,6 +46,10 @@ class Source(Protocol):
         """Whether what was decided on is still what is there."""
         ...
 
+    def may_grow(self, photograph: Photograph) -> bool:
+        """Whether a photograph that cannot be read may still be being written."""
+        ...
+
     def release(self, photographs: Sequence[Photograph]) -> None:
         """What was taken and not decided on may be taken again."""
         ...

@@ -63,6 +63,9 @@ class CameraSource:
     def is_unchanged(self, photograph: Photograph) -> bool:
         return True
 
+    def may_grow(self, photograph: Photograph) -> bool:
+        return False
+
     def release(self, photographs: Sequence[Photograph]) -> None: ...
 
     def finish(self, photographs: Sequence[Photograph]) -> None: ...

@@ -22,6 +22,8 @@ log = logger(__name__)
 
 # Names of files that are being written.
 PARTIAL = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart")
+# A file that cannot be read may be one whose writer paused: it is left alone for so many times the settling time.
+PATIENCE = 10
 # A long search of a large folder is repeated after so many times its own duration.
 REST = 5.0
 RETRY_MOVE_SECONDS = 30.0
@@ -44,8 +46,8 @@ class FolderSource:
     """Photographs in `folder` itself, not in folders below it, by name.
 
     A file is whole where its size and time have not changed for the settling time, or where it was seen under the name
-    of a partial file and got its own by renaming. Hidden and partial names are passed over. Raises BadInput where a
-    folder cannot be used.
+    of a partial file and got its own by renaming; one that cannot be read is left alone for ten times as long. Hidden
+    and partial names are passed over. Raises BadInput where a folder cannot be used.
     """
 
     waits = True
@@ -64,6 +66,7 @@ class FolderSource:
         self._partial: set[int] = set()
         self._ready: list[Photograph] = []
         self._in_hand: set[str] = set()
+        self._unreadable: set[str] = set()
         self._passed_over: set[str] = set()
         self._settling = True
         self._next_scan = self._next_prune = 0.0
@@ -92,6 +95,13 @@ class FolderSource:
             return False
         except OSError:  # of a file that cannot be looked at, that is what is decided
             return True
+
+    def may_grow(self, photograph: Photograph) -> bool:
+        sighting = self._sightings.get(photograph.name)
+        if sighting is None or sighting.whole or time.monotonic() - sighting.since >= PATIENCE * self._settle:
+            return False
+        self._unreadable.add(photograph.key)
+        return True
 
     def release(self, photographs: Sequence[Photograph]) -> None:
         self._in_hand.difference_update(photograph.name for photograph in photographs)
@@ -125,7 +135,7 @@ class FolderSource:
         whole = sorted(
             name
             for name, each in undecided.items()
-            if name not in self._in_hand and (each.whole or now - each.since >= self._settle)
+            if name not in self._in_hand and (each.whole or now - each.since >= self._wait(each.key))
         )
         at = time.time()
         self._ready = [Photograph(name, self._folder / name, at, undecided[name].key) for name in whole]
@@ -133,9 +143,13 @@ class FolderSource:
         if self._done:
             for name in sightings.keys() - undecided.keys() - self._in_hand:
                 self._move_later(Photograph(name, self._folder / name, at, sightings[name].key), now)
+        self._unreadable &= {each.key for each in undecided.values()}
         if now >= self._next_prune:
             self._outbox.prune({each.key for each in sightings.values()})
             self._next_prune = now + PRUNE_SECONDS
+
+    def _wait(self, key: str) -> float:
+        return self._settle * (PATIENCE if key in self._unreadable else 1)
 
     def _sight(self, entry: os.DirEntry[str], now: float) -> Sighting | None:
         if not entry.name.lower().endswith(SUFFIXES):
