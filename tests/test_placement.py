@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from vqi.placement import DEVICE_STEPS, POOLS, STEPS, parse_resources, placements
+from vqi.placement import (
+    DEVICE_STEPS,
+    POOLS,
+    STEPS,
+    composite_placement,
+    parse_resources,
+    placements,
+    runs_step,
+    shared_placement,
+)
 from vqi.platform.errors import BadInput
 
 DEVICES = {"any": "auto", "xeon": "cpu", "gaudi": "hpu"}
@@ -105,3 +114,44 @@ def test_hugepages_beside_a_gaudi_are_refused_with_the_way_out() -> None:
 def test_an_unknown_pool() -> None:
     with pytest.raises(BadInput, match="Did you mean 'gaudi'"):
         placements("guadi")
+
+
+def test_a_composite_gets_the_largest_of_what_its_steps_get_on_the_nodes_of_the_device() -> None:
+    resources = {"train": {"cpu": 8, "hugepages": "1Gi"}, "export": {"memory": "16Gi"}, "ingest": {"cpu": "500m"}}
+    by_step = placements("xeon", resources)
+    made = composite_placement("make_bundle", by_step)
+    assert (made.cpu_request, made.cpu, made.memory) == ("8", "8", "16Gi")
+    assert (made.accelerator, made.accelerators) == ("hugepages-2Mi", "1Gi")
+    assert (made.node_selector, made.variant) == ({"vqi/pool": "xeon"}, "")
+    prepared = composite_placement("prepare", by_step)
+    # 500m is less than the check's 2.
+    assert (prepared.cpu_request, prepared.cpu, prepared.memory) == ("500m", "2", "2Gi")
+    assert prepared.node_affinity == by_step["ingest"].node_affinity
+
+
+def test_a_composite_on_gaudi_has_the_cards_of_its_training() -> None:
+    trial = composite_placement("run_trial", placements("gaudi", processes=4))
+    assert (trial.accelerator, trial.accelerators, trial.variant) == ("habana.ai/gaudi", "4", "gaudi")
+    assert trial.memory == "32Gi"
+
+
+def test_trials_share_what_the_largest_needs_and_no_nodes_of_different_pools() -> None:
+    def trial(pool: str, **resources: Any) -> Any:
+        return composite_placement("run_trial", placements(pool, resources))
+
+    shared = shared_placement({"1": trial("xeon", train={"cpu": 2}), "2": trial("xeon", evaluate={"memory": "9Gi"})})
+    assert (shared.cpu, shared.memory) == ("4", "9Gi")
+    with pytest.raises(BadInput) as refused:
+        shared_placement({"1 (cap)": trial("xeon"), "2 (nut)": trial("gaudi")})
+    assert str(refused.value) == (
+        "The trials 1 (cap) and 2 (nut) need different nodes (pool xeon and pool gaudi with habana.ai/gaudi), and all "
+        "of a compact comparison run on the same; compare them in two, or leave --compact out."
+    )
+
+
+def test_a_task_runs_its_step_or_those_of_a_composite() -> None:
+    assert runs_step("make-bundle", "evaluate")
+    assert runs_step("build-index", "build_index")
+    assert runs_step("plan-compact-trials", "plan_trials")
+    assert not runs_step("prepare", "evaluate")
+    assert not runs_step("for-loop-1", "evaluate")

@@ -12,7 +12,7 @@ step `configure` hands these values to the tasks of a run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, get_args
@@ -34,8 +34,10 @@ class Step:
     `extra` the extra of pyproject.toml that the stage installs. A step with `loads_torch` gets shared memory. One with
     `device` follows the pool and has a second image, made from `gaudi_stage`. `configurable` steps can be given
     resources in the catalog. `of_category` tells the steps of one category's DAG from those of a comparison, and from
-    those that do the work of another step in parts: `part_of` names it, and they have its folder, its settings and
-    what it gets. A failed pod is tried again `retries` times, the first time after `first_pause`.
+    those that do the work of another step in parts, or in another form: `part_of` names it, and they have its folder,
+    its settings and what it gets. `runs` are the steps that a composite runs in its one task, one after the other; what
+    it gets stands in an output of the step `placed_by`. A failed pod is tried again `retries` times, the first time
+    after `first_pause`.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Step:
     configurable: bool = True
     of_category: bool = True
     part_of: str = ""
+    runs: tuple[str, ...] = ()
+    placed_by: str = "configure"
     retries: int = 3
     first_pause: str = "30s"
 
@@ -64,6 +68,11 @@ class Step:
         """The module that holds its KFP face, a function of its name."""
         return f"vqi.steps.{self.settings_of}.component"
 
+    @property
+    def placement_output(self) -> str:
+        """The output of `placed_by` that holds what the step gets; "" for one that gets the same in every run."""
+        return f"{self.settings_of}_placement" if self.runs or self.settings_of in CONFIGURABLE else ""
+
 
 # Small requests, so that a laptop's cluster can run a category, and limits with room for photographs of some
 # megapixels. A slip in the form ends the first step: where failures are retried it should still be reported within
@@ -73,6 +82,11 @@ _TORCH: dict[str, Any] = {"cpu_request": "500m", "cpu": "4", "memory": "4Gi", "l
 _FIRST: dict[str, Any] = {"configurable": False, "retries": 1, "first_pause": "5s"}
 _INDEX: dict[str, Any] = {**_TORCH, "device": True, "gaudi_stage": "gaudi"}
 _PART: dict[str, Any] = {**_INDEX, "configurable": False, "of_category": False, "part_of": "build_index"}
+_COMPOSITE: dict[str, Any] = {"configurable": False, "of_category": False}
+_EXPORTING: dict[str, Any] = {**_INDEX, **_COMPOSITE, "gaudi_stage": "gaudi-exporting"}
+_PLAN: dict[str, Any] = {"of_category": False, **_FIRST}
+_PREPARED = ("ingest", "check_dataset")
+_MADE = ("train", "build_index", "evaluate", "export")
 STEP_TABLE = (
     Step("configure", "ingest", "data", "ingest", "100m", "1", "512Mi", **_FIRST),
     Step("ingest", "ingest", "data", "ingest", **_DATA),
@@ -86,16 +100,31 @@ STEP_TABLE = (
     Step("merge_parts", "build-index", "neighbours", "build-index", **_PART),
     Step("evaluate", "evaluate", "measuring", "evaluate", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
     Step("export", "export", "exporting", "export", **_TORCH),
-    Step("plan_trials", "compare", "comparing", "compare", "250m", "1", "1Gi", of_category=False, **_FIRST),
+    # The compact form: several steps in one task. Its own quantities are the largest of theirs.
+    Step("prepare", "ingest", "data", "check-dataset", **_DATA, **_COMPOSITE, runs=_PREPARED),
+    Step("make_bundle", "export", "exporting", "export", **_EXPORTING, runs=_MADE),
+    Step(
+        "run_trial",
+        "export",
+        "exporting",
+        "export",
+        **_EXPORTING,
+        runs=("configure", *_PREPARED, *_MADE),
+        placed_by="plan_compact_trials",
+    ),
+    Step("plan_trials", "compare", "comparing", "compare", "250m", "1", "1Gi", **_PLAN),
+    Step("plan_compact_trials", "compare", "comparing", "compare", "250m", "1", "1Gi", part_of="plan_trials", **_PLAN),
     Step("compare", "compare", "comparing", "compare", "250m", "1", "1Gi", of_category=False, configurable=False),
 )
 STEP_BY_NAME = {step.name: step for step in STEP_TABLE}
 STEPS = tuple(step.name for step in STEP_TABLE if step.of_category)
-PARTS = tuple(step.name for step in STEP_TABLE if step.part_of)
-# Those of one category's DAG, whatever its shards.
-ALL_STEPS = tuple(step.name for step in STEP_TABLE if step.of_category or step.part_of)
+PARTS = tuple(step.name for step in STEP_TABLE if step.part_of == "build_index")
+# Those that report what they did in one category's DAG, whatever its shards and its form.
+ALL_STEPS = tuple(step.name for step in STEP_TABLE if step.of_category or step.name in PARTS)
+# The tasks of one category's compact form, after configure.
+COMPACT_STEPS = tuple(step.name for step in STEP_TABLE if step.runs and step.placed_by == "configure")
 # Those that are given images and nodes of their own.
-DEVICE_STEPS = tuple(step.name for step in STEP_TABLE if step.device and not step.part_of)
+DEVICE_STEPS = tuple(step.name for step in STEP_TABLE if step.device and not step.part_of and not step.runs)
 TORCH_STEPS = tuple(step.name for step in STEP_TABLE if step.loads_torch)
 CONFIGURABLE = tuple(step.name for step in STEP_TABLE if step.configurable)
 
@@ -144,18 +173,26 @@ RATHER_NOT_GAUDI = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight
 XEON_TOLERATIONS = (_toleration("xeon"),)
 GAUDI_TOLERATIONS = (_toleration("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
 
+# What a step gets that waits for pods of its own.
+_WAITING: dict[str, Any] = {"cpu_request": "100m", "cpu": "1", "memory": "2Gi", "accelerator": "", "accelerators": "0"}
+
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
 
 
 def placements(
-    pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1
+    pool: str = "any",
+    resources: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    nodes: int = 1,
 ) -> dict[str, StepPlacement]:
     """The placement of every step, by its name.
 
     `resources` maps a step to {cpu, memory, hugepages}, which override the defaults. `device` is `compute.device` and
-    must suit the pool. `processes` train together, a card each. Raises BadInput with one sentence for anything that is
-    wrong.
+    must suit the pool. `processes` train together, a card each. Where `nodes` above 1 train together, the step train
+    makes their pods and waits: it needs neither a card nor what `resources` name, which its nodes get. Raises BadInput
+    with one sentence for anything that is wrong.
     """
     if pool not in POOLS:
         raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
@@ -182,7 +219,73 @@ def placements(
             by_step[step] = replace(
                 by_step[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device
             )
-    return {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
+    by_step = {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
+    if nodes > 1:
+        by_step["train"] = replace(by_step["train"], **_WAITING)
+    return by_step
+
+
+def composite_placement(composite: str, by_step: Mapping[str, StepPlacement]) -> StepPlacement:
+    """What a composite gets, from what the steps that it runs would get alone: the nodes of those that touch the
+    device, and of each quantity the largest."""
+    row = STEP_BY_NAME[composite]
+    placed = [by_step[step] if step in by_step else placement_of(step) for step in row.runs]
+    nodes = [by_step[step] for step in row.runs if STEP_BY_NAME[step].device] or placed[-1:]
+    # With huge pages for one of them alone, the others can use them too.
+    nodes.sort(key=lambda placement: not placement.accelerator)
+    return _with_largest(nodes[0], placed)
+
+
+def composite_placements(by_step: Mapping[str, StepPlacement], composites: Sequence[str]) -> dict[str, StepPlacement]:
+    """The placement of each of the composites, by its name."""
+    return {name: composite_placement(name, by_step) for name in composites}
+
+
+def placement_fields(step: str, placement: StepPlacement, images: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What a task's container reads of its placement, by the names that its inputs have in the compiled package. A
+    package that has no task of the step names no images of it."""
+    fields = {"cpu_request": placement.cpu_request, "cpu": placement.cpu, "memory": placement.memory}
+    if STEP_BY_NAME[step].device:
+        fields |= {
+            "image": images.get(step, {}).get(placement.variant, ""),
+            "accelerator": placement.accelerator,
+            "accelerators": placement.accelerators,
+        }
+    return fields
+
+
+def shared_placement(of_trials: Mapping[str, StepPlacement]) -> StepPlacement:
+    """What every trial of a loop gets, from what each would get alone, by what a person knows it by: of each quantity
+    the largest. Raises BadInput where they need different nodes: KFP takes none from an item of a loop."""
+    (first, shared), *others = of_trials.items()
+    for name, other in others:
+        if _nodes(other) != _nodes(shared):
+            raise BadInput(
+                f"The trials {first} and {name} need different nodes ({_pool(shared)} and {_pool(other)}), and all of "
+                "a compact comparison run on the same; compare them in two, or leave --compact out."
+            )
+    return _with_largest(shared, list(of_trials.values()))
+
+
+def _with_largest(placement: StepPlacement, all_of_them: Sequence[StepPlacement]) -> StepPlacement:
+    same = [other for other in all_of_them if other.accelerator == placement.accelerator]
+    amount = (lambda text: _size("", text)[1]) if placement.accelerator == HUGEPAGES else int
+    return replace(
+        placement,
+        cpu_request=max((other.cpu_request for other in all_of_them), key=_cores),
+        cpu=max((other.cpu for other in all_of_them), key=_cores),
+        memory=max((other.memory for other in all_of_them), key=lambda text: _size("", text)[1]),
+        accelerators=max((other.accelerators for other in same), key=amount),
+    )
+
+
+def _nodes(placement: StepPlacement) -> tuple[Any, ...]:
+    return (placement.node_selector, placement.tolerations, placement.node_affinity, placement.accelerator)
+
+
+def _pool(placement: StepPlacement) -> str:
+    pool = f"pool {placement.node_selector.get(POOL_LABEL, 'any')}"
+    return f"{pool} with {placement.accelerator}" if placement.accelerator else pool
 
 
 def steps_of_run(shards: int) -> tuple[str, ...]:
@@ -196,6 +299,13 @@ def placement_of(step: str) -> StepPlacement:
     """What a step gets that neither a pool nor the catalog configures. Raises KeyError for a step that does not
     exist."""
     return _default(STEP_BY_NAME[step])
+
+
+def runs_step(task: str, step: str) -> bool:
+    """Whether the task of a run, by the name that KFP gives it, is a step or runs it among others. `plan_trials` stands
+    for what plans a compact comparison too."""
+    row = STEP_BY_NAME.get(task.replace("-", "_"))
+    return row is not None and (step in (row.name, *row.runs) or (step == "plan_trials" and row.settings_of == step))
 
 
 def _default(step: Step) -> StepPlacement:
@@ -286,10 +396,13 @@ def _cpu(where: str, value: Any) -> str:
     text = _text(value)
     if not _CPU.fullmatch(text):
         raise BadInput(f"{where} is {value!r}; write cores such as 2, 0.5 or 500m.")
-    cores = Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
-    if not Decimal("0.05") <= cores <= 1024:
+    if not Decimal("0.05") <= _cores(text) <= 1024:
         raise BadInput(f"{where} is {value!r}; it must lie between 50m and 1024 cores.")
     return text
+
+
+def _cores(text: str) -> Decimal:
+    return Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
 
 
 def _memory(where: str, value: Any) -> str:

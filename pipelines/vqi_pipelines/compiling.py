@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vqi.category import Category
+from vqi.platform.errors import BadInput
 from vqi.platform.files import write_whole
 from vqi_pipelines.package_edits import edit_package
 
@@ -17,26 +19,44 @@ from vqi_pipelines.package_edits import edit_package
 TO_FILL_IN = ("backbone_weights", "categories", "data_source")
 PACKAGES = {
     "train_all": "vqi_pipelines.train_all:train_all",
+    "train_all_compact": "vqi_pipelines.train_all:train_all_compact",
     "train_category": "vqi_pipelines.train_category:train_category",
+    "train_category_compact": "vqi_pipelines.train_category:train_category_compact",
     "train_category_shards": "vqi_pipelines.train_category:train_category_shards",
 }
 
 
-def pipeline_of(category: Category) -> str:
-    """The pipeline that runs a category: one of its own where several tasks compute the index."""
+def pipeline_of(category: Category, compact: bool = False) -> str:
+    """The pipeline that runs a category: one of its own where several tasks compute the index, and for the compact
+    form. Raises BadInput for both at once."""
+    if compact:
+        if category.compute.shards > 1:
+            raise BadInput(
+                f"compute.shards is {category.compute.shards}, and the compact form has one task for the index and "
+                "more; leave it at 1, or leave --compact out."
+            )
+        if category.training.nodes > 1:
+            raise BadInput(
+                f"train.nodes is {category.training.nodes}, and the task of the compact form would hold its node while "
+                "others train; leave it at 1, or leave --compact out."
+            )
+        return "train_category_compact"
     return "train_category_shards" if category.compute.shards > 1 else "train_category"
+
+
+def load_pipeline(name: str) -> Any:
+    """The pipeline `name`, a component of kfp."""
+    module, _, function = PACKAGES[name].partition(":")
+    return getattr(import_module(module), function)
 
 
 def package_text(name: str) -> str:
     """The compiled package of the pipeline `name` as YAML; the same code gives the same text."""
-    from importlib import import_module
-
     from kfp import compiler
 
-    module, _, function = PACKAGES[name].partition(":")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.yaml"
-        compiler.Compiler().compile(getattr(import_module(module), function), str(path))
+        compiler.Compiler().compile(load_pipeline(name), str(path))
         documents = list(yaml.safe_load_all(path.read_text()))
     edit_package(*documents)
     without_defaults(documents[0])

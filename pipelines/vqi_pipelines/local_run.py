@@ -24,7 +24,7 @@ from pydantic import Field
 from vqi.category import Category
 from vqi.evaluation.records import Metrics, Verdict, read_results
 from vqi.evaluation.thresholds import Threshold
-from vqi.placement import ALL_STEPS, STEPS, steps_of_run
+from vqi.placement import ALL_STEPS, COMPACT_STEPS, STEPS, steps_of_run
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError
 from vqi.platform.files import whole_folder, write_json
 from vqi.platform.logs import variables_of_children
@@ -37,6 +37,7 @@ from vqi.steps.reports import REPORTS, StepReport, read_step_report
 from vqi.steps.warm_client import FOLDER
 from vqi.storage.weights import WeightsOrigin
 from vqi.tracking.runs import check_tracking
+from vqi_pipelines.compiling import pipeline_of
 from vqi_pipelines.docker_runner import check_engine, docker_runner, end_containers
 from vqi_pipelines.warm_steps import warm_steps
 
@@ -72,11 +73,13 @@ def run_category(
     report: Callable[[str], None],
     runner: Runner = "subprocess",
     isolated: bool = False,
+    compact: bool = False,
 ) -> Summary:
     """Run the DAG of one category under a new folder of `out`; `report` gets each line that a person should see.
 
     `runner` says what a step is: a process of this environment, or a container of its image. Processes are forked from
-    one that has imported what steps need; an `isolated` one begins with nothing.
+    one that has imported what steps need; an `isolated` one begins with nothing. With `compact` the tasks are those of
+    the compact form.
 
     Raises what the step that failed raised (BadInput, GateRefused, RunFailed), with its own sentence.
     """
@@ -85,8 +88,14 @@ def run_category(
             "data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set "
             "data.source=FOLDER."
         )
+    if category.training.nodes > 1:
+        raise BadInput(
+            f"train.nodes is {category.training.nodes}, and a local run has one machine; leave it at 1 "
+            "(train.processes trains in several processes of it)."
+        )
+    pipeline = pipeline_of(category, compact)
     if runner == "docker":
-        check_engine(STEPS)
+        check_engine(("configure", *COMPACT_STEPS) if compact else STEPS)
     parameters = category.parameters()
     if "://" not in category.data.source:
         parameters["data_source"] = _resolve_existing("data.source", category.data.source)
@@ -131,7 +140,7 @@ def run_category(
         report(f"Running {category.name} ({category.method.name}, {category.backbone.name}) in {run_dir}")
         started = time.monotonic()
         try:
-            _run_pipeline(parameters, run_dir, variables, _Console(log, report), runner)
+            _run_pipeline(pipeline, parameters, run_dir, variables, _Console(log, report), runner)
         except RuntimeError as error:
             raise _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
     # kfp takes a container that was gone before kfp could read its state for one that succeeded.
@@ -256,14 +265,19 @@ def _failure(reports: Path, run_dir: Path, steps: Sequence[str], reason: str) ->
 
 
 def _run_pipeline(
-    parameters: dict[str, Any], run_dir: Path, variables: dict[str, str], console: _Console, runner: Runner
+    name: str,
+    parameters: dict[str, Any],
+    run_dir: Path,
+    variables: dict[str, str],
+    console: _Console,
+    runner: Runner,
 ) -> None:
     with ExitStack() as around, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import local
 
+        from vqi_pipelines.compiling import load_pipeline
         from vqi_pipelines.local_pipeline import local_pipeline
-        from vqi_pipelines.train_category import train_category, train_category_shards
 
         if runner == "docker":
             chosen = docker_runner(parameters, run_dir, variables)
@@ -277,7 +291,7 @@ def _run_pipeline(
         artifacts.mkdir()  # a Docker engine would make it as root
         local.init(chosen, pipeline_root=str(artifacts), raise_on_error=True)
         category = Category.from_parameters(parameters)
-        pipeline = train_category_shards if category.compute.shards > 1 else train_category
+        pipeline = load_pipeline(name)
         known = inspect.signature(pipeline.pipeline_func).parameters
         values = {name: parameters[name] for name in known}
         with redirect_stdout(console):

@@ -10,11 +10,13 @@ what it resolves is the task's cache key, field by field.
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from vqi.category import choices
-from vqi.placement import CONFIGURABLE, STEP_BY_NAME, Step
+from vqi.placement import STEP_BY_NAME, Step
 
 # A field of the output `STEP_placement` of configure, and the values of the container that it feeds.
 QUANTITIES = {
@@ -41,11 +43,12 @@ def edit_package(package: dict[str, Any], platform: dict[str, Any]) -> None:
     add_choices(package)
     for dag, name, task in _tasks(package):
         row = STEP_BY_NAME[step_of(name)]
-        if row.settings_of in CONFIGURABLE:
+        if row.placement_output:
             executor = package["components"][task["componentRef"]["name"]]["executorLabel"]
-            output = f"{row.settings_of}_placement"
-            source = _output(output) if "configure" in dag["dag"]["tasks"] else hand_in(package, dag, output)
+            outside = _task_of(row.placed_by) not in dag["dag"]["tasks"]
+            source = hand_in(package, dag, row) if outside else _output(row)
             add_placement(row, task, source, package["deploymentSpec"]["executors"][executor]["container"])
+    drop_unread_outputs(package, platform)
     for component in _dags(package):
         reduce_dependencies(component["dag"]["tasks"])
     for label, executor in package["deploymentSpec"]["executors"].items():
@@ -66,20 +69,32 @@ def add_choices(package: dict[str, Any]) -> None:
             parameters[name]["literals"] = allowed
 
 
-def hand_in(package: dict[str, Any], loop: dict[str, Any], output: str) -> dict[str, Any]:
-    """Give a loop's DAG an output of configure, which stands outside of it; returns what its tasks name."""
-    name = f"pipelinechannel--configure-{output}"
+def hand_in(package: dict[str, Any], loop: dict[str, Any], row: Step) -> dict[str, Any]:
+    """Give a loop's DAG what says what a task in it gets, which comes from outside of it; returns what its tasks
+    name: six times a task, so the name is short."""
+    name = row.placement_output
     loop["inputDefinitions"]["parameters"][name] = {"parameterType": "STRUCT"}
     for dag in _dags(package):
         for task in dag["dag"]["tasks"].values():
             if package["components"][task["componentRef"]["name"]] is loop:
-                task["inputs"]["parameters"][name] = _output(output)
+                task["inputs"]["parameters"][name] = _output(row)
     return {"componentInputParameter": name}
 
 
+def drop_unread_outputs(package: dict[str, Any], platform: dict[str, Any]) -> None:
+    """Drop the outputs of `configure` that no task of this package reads: each would be in Argo's record, and on KFP's
+    page. KFP's launcher keeps what a program returns beside them to itself."""
+    read = set(re.findall(r'"outputParameterKey": "(\w+)"', json.dumps([package, platform])))
+    for name, component in package["components"].items():
+        if name == "comp-configure":
+            outputs = component["outputDefinitions"]["parameters"]
+            for key in outputs.keys() - read:
+                del outputs[key]
+
+
 def add_placement(row: Step, task: dict[str, Any], source: dict[str, Any], container: dict[str, Any]) -> None:
-    """Let a task's container have the image and quantities of configure's output `STEP_placement`, each a field of
-    it; `source` is how the task names that output."""
+    """Let a task's container have the image and quantities of the output `STEP_placement`, each a field of it; `source`
+    is how the task names that output."""
     fields = [*QUANTITIES, *(("image", *ACCELERATOR) if row.device else ())]
     parameters = task["inputs"]["parameters"]
     for name in UNREAD:
@@ -134,9 +149,15 @@ def _input(name: str) -> str:
     return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
-def _output(name: str) -> dict[str, Any]:
-    """An output of configure, as a task of its DAG names it."""
-    return {"taskOutputParameter": {"producerTask": "configure", "outputParameterKey": name}}
+def _output(row: Step) -> dict[str, Any]:
+    """The output that says what a step gets, as a task of the same DAG names it."""
+    return {
+        "taskOutputParameter": {"producerTask": _task_of(row.placed_by), "outputParameterKey": row.placement_output}
+    }
+
+
+def _task_of(step: str) -> str:
+    return step.replace("_", "-")
 
 
 def _dags(package: dict[str, Any]) -> Iterator[dict[str, Any]]:

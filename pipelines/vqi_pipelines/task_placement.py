@@ -16,9 +16,10 @@ in every pool, and they stay cached.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, STEP_BY_NAME, placement_of
+from vqi.placement import DEVICE_STEPS, STEP_BY_NAME, placement_of
 from vqi.platform import mounted_environment
 from vqi.steps.images import image
 from vqi.steps.reports import NODE
@@ -45,7 +46,8 @@ LONGEST = "28d"
 def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = None) -> PipelineTask:
     """Configure `task`, which runs `step`, for a cluster, and return it.
 
-    `configured` is the DAG's task of the step `configure`. It is None for that task itself, and in a DAG without one.
+    `configured` is the DAG's task of the step `configure`, or of the one that places `step` instead. It is None for
+    that task itself, and in a DAG without one.
     """
     from kfp import kubernetes
 
@@ -67,10 +69,10 @@ def place_task(task: PipelineTask, step: str, configured: PipelineTask | None = 
     return task.set_retry(row.retries, backoff_duration=row.first_pause, backoff_factor=2, backoff_max_duration=LONGEST)
 
 
-def variants() -> str:
-    """The images of the steps that touch the device, by variant, as the step `configure` takes them: by their names
-    where the package is compiled."""
-    named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in DEVICE_STEPS}
+def variants(steps: Sequence[str] = DEVICE_STEPS) -> str:
+    """The images of those of a DAG's tasks that touch the device, by variant, as the step `configure` takes them: by
+    their names where the package is compiled."""
+    named = {step: {variant: image(step, variant) for variant in ("", "gaudi")} for step in steps}
     return json.dumps(named, sort_keys=True)
 
 
@@ -94,6 +96,6 @@ def _set_nodes_and_resources(task: PipelineTask, step: str, configured: Pipeline
     else:
         kubernetes.add_toleration_json(task, list(default.tolerations))
         kubernetes.add_node_affinity_json(task, default.node_affinity)
-    if not (STEP_BY_NAME[step].settings_of in CONFIGURABLE and configured):
+    if not (STEP_BY_NAME[step].placement_output and configured):
         task.set_cpu_request(default.cpu_request).set_cpu_limit(default.cpu)
         task.set_memory_request(default.memory).set_memory_limit(default.memory)

@@ -32,12 +32,17 @@ def catalog_trials(
 
 
 def train_all_parameters(trials: Sequence[Trial]) -> dict[str, str]:
-    """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`,
-    complete."""
+    """The parameters of a run of train_all that makes these trials; each trial is an entry of `categories`, with those
+    of its parameters that are not the defaults: Argo's record of the run holds all of them some ten times."""
     check_unsharded(trials)
     tracking = trials[0].category.tracking
+    defaults = {key: value for key, value in Category().parameters().items() if key not in ("name", "method_name")}
     entries = [
-        {key: value for key, value in trial.category.parameters().items() if key not in OF_THE_COMPARISON}
+        {
+            key: value
+            for key, value in trial.category.parameters().items()
+            if key not in OF_THE_COMPARISON and value != defaults.get(key)
+        }
         for trial in trials
     ]
     for entry in entries:

@@ -24,8 +24,6 @@ from vqi.platform.errors import BadInput
 # On the processor, whatever this machine has.
 CPU = Compute(device="cpu")
 BFLOAT16 = Compute(device="cpu", precision="bfloat16")
-# What OpenVINO's conversion gets wrong: torch runs these, and the record says so.
-DIFFERS = {"cflow", "fastflow"}
 
 
 def photographs(count: int = 3, size: int = 64) -> Tensor:
@@ -49,14 +47,14 @@ def test_every_method_gives_the_numbers_of_torch(method: str, tmp_path: Path) ->
     detector, images = made(method), photographs(5)
     engine = write_engine(detector, tmp_path, CPU, images[:2])
     save_network(detector, tmp_path, {}, engine)
-    assert engine.name == ("torch" if method in DIFFERS else "openvino"), engine.sentence
-    assert set(engine.files) == (set() if method in DIFFERS else set(GRAPH_FILES))
+    assert engine.name == "openvino", engine.sentence
+    assert set(engine.files) == set(GRAPH_FILES)
     loaded = to_device(load_network(tmp_path), CPU)
-    assert (loaded.engine is None) == (method in DIFFERS)
+    assert loaded.engine
     with torch.inference_mode():
         embedding = loaded.embedding(images)
-        found = (embedding,) if not loaded.engine or loaded.engine.embeds else loaded.scores(embedding, {})
-        expected = NetworkGraph(detector)(images) if method not in DIFFERS else detector.embed(images)
+        found = (embedding,) if loaded.engine.embeds else loaded.scores(embedding, {})
+        expected = NetworkGraph(detector)(images)
     for value, wanted in zip(values(found), values(expected), strict=True):
         torch.testing.assert_close(value, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 

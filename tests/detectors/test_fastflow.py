@@ -99,6 +99,17 @@ def test_a_picked_permutation_is_the_matrix_freia_multiplies_by():
     torch.testing.assert_close(determinant, expected_determinant)
 
 
+def test_the_scale_of_a_channel_is_freias_to_the_bit_and_so_is_its_gradient():
+    from vqi.detectors.flows import _global_scale
+
+    values, others = (torch.linspace(-60, 60, 4001).requires_grad_() for _ in range(2))
+    ours, freias = _global_scale(values), 0.1 * torch.nn.Softplus(beta=0.5)(others)
+    assert torch.equal(ours, freias)
+    ours.sum().backward()
+    freias.sum().backward()
+    assert torch.equal(values.grad, others.grad)
+
+
 def test_making_a_flow_draws_from_no_global_generator():
     torch.manual_seed(0)
     np.random.seed(0)

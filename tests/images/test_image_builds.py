@@ -210,7 +210,7 @@ def test_without_buildx_the_targets_are_built_one_by_one(tmp_path, monkeypatch, 
     assert build.main(["train", "gaudi"]) == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     names = [re.search(r" -t vqi/([a-z-]+):", call)[1] for call in calls]
-    assert names == ["train", "train-gaudi", "build-index-gaudi", "evaluate-gaudi"]
+    assert names == ["train", "train-gaudi", "build-index-gaudi", "evaluate-gaudi", "export-gaudi"]
     assert "--build-arg STAGE=measuring" in calls[0]
     assert "--build-arg STAGE=gaudi-measuring" in calls[1]
     assert f"-t {image('train')} " in calls[0]

@@ -70,6 +70,25 @@ def test_one_run_of_train_all_with_every_trial(
     assert {trial.category.pool for trial in trials} == {"xeon"}
 
 
+def test_compact_trials_are_of_a_pipeline_of_their_own_and_one_pool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "lid.yaml"
+    other.write_text(json.dumps({"data": {"source": "s3://photos/lid"}, "pool": "gaudi"}))
+    with serving(Kfp()) as kfp:
+        assert submit_all(monkeypatch, tmp_path, kfp, "--all", "--compact") == 0
+        assert [pipeline.name for pipeline in kfp.pipelines.values()] == ["train-all-compact"]
+        (run,) = kfp.runs.values()
+        # Nothing of a trial that is the default: Argo's record holds all of it many times.
+        assert json.loads(run.runtime_config.parameters["categories"]) == [
+            {"data_source": f"s3://photos/{name}", "method_name": "padim", "name": name} for name in ("cap", "nut")
+        ]
+        requests = len(kfp.requests)
+        assert submit_all(monkeypatch, tmp_path, kfp, "--category", "cap", "--category", str(other), "--compact") == 2
+        assert len(kfp.requests) == requests
+    assert "need different nodes (pool any and pool gaudi with habana.ai/gaudi)" in capsys.readouterr().err
+
+
 def test_a_slip_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

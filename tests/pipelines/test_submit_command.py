@@ -156,7 +156,7 @@ def test_a_version_is_uploaded_once_and_describes_its_form(kfp: Kfp, submit: Vqi
     assert "there already" in vqi("upload", "--host", kfp.host, "--pipeline", "train_category").out
 
 
-@pytest.mark.parametrize("pipeline", ["train_category", "train_all"])
+@pytest.mark.parametrize("pipeline", ["train_category", "train_category_compact", "train_all", "train_all_compact"])
 def test_the_description_fits_into_kfp_s_card(pipeline: str) -> None:
     """The card of KFP 2.17 is 440 px wide and does not scroll: 55 characters a line of 20 px, 600 px with its heads."""
     text = load_package(pipeline).description()
@@ -876,6 +876,49 @@ def test_the_sentence_of_a_step_is_read_from_a_line_of_json_too() -> None:
     log = f'{line}\n{{"not ours": 1}}\n{failed_log("x", "y", 2)}'
     error = logs.failure("train", log)
     assert (str(error), type(error)) == ("train: no photographs.", BadInput)
+
+
+def test_the_error_of_a_composite_is_that_of_the_step_that_it_ran_last() -> None:
+    before = "make_bundle: train begins, 1 of 4\nvqi train: 6.3 s, peak 698 MiB\nmake_bundle: evaluate begins, 3 of 4\n"
+    error = logs.failure("make-bundle", before + failed_log("evaluate", "the test split is empty.", 2))
+    assert (str(error), type(error)) == ("evaluate: the test split is empty.", BadInput)
+    killed = logs.failure("make-bundle", f"{before}memory bank: about 900 MiB of memory\n{failed_log('x', 'y', 137)}")
+    assert str(killed) == (
+        "evaluate was killed (exit status 137), as happens where memory runs out; it announced about 900 MiB of its "
+        "own: its limit is not known here; resources.evaluate.memory of the category raises it."
+    )
+    quiet = logs.failure("make-bundle", failed_log("train", "the loss is not finite.", 1))
+    assert str(quiet) == "train: the loss is not finite."
+    done = "make_bundle: export begins, 4 of 4\nvqi export: 6.3 s, peak 698 MiB\n"
+    lost = "F1121 20:00:01.0 18 main.go:59] failed to execute component: rpc error: metadata store is gone\n"
+    assert str(logs.failure("make-bundle", before + done + lost)).startswith(
+        "make-bundle did its work, but KFP's launcher failed after it"
+    )
+
+
+def test_the_task_of_a_compact_run_is_found_by_any_of_its_steps(
+    kfp: Kfp, cluster: kubernetes_server.Cluster, submit: Vqi, vqi: Vqi
+) -> None:
+    run_id = fail_with_pods(
+        kfp, cluster, submit,
+        {"step": "run-trial", "trial": 0, "exit_code": 0},
+        {"step": "run-trial", "trial": 1, "exit_code": 1},
+    )  # fmt: skip
+    log = "run_trial: train begins, 4 of 7\n" + failed_log("train", "the loss is not finite.", 1)
+    cluster.logs["train-category-x-run-trial-1-0"] = log
+    done = vqi("runs", run_id, "--host", kfp.host)
+    assert "vqi: train (trial 2): the loss is not finite.\n" in done.err
+    assert "vqi train: the loss is not finite." in vqi("logs", run_id, "train", "--host", kfp.host).out
+
+
+def test_submit_compact_starts_a_pipeline_of_its_own(kfp: Kfp, submit: Vqi) -> None:
+    assert submit("--compact").code == 0
+    (pipeline,) = kfp.pipelines.values()
+    assert pipeline.name == "train-category-compact"
+    assert set(the_run(kfp).runtime_config.parameters) == set(load_package("train_category_compact").inputs)
+    refused = submit("--compact", "--set", "compute.shards=2")
+    assert refused.code == 2
+    assert "compute.shards is 2, and the compact form has one task for the index" in refused.err
 
 
 @pytest.mark.parametrize(

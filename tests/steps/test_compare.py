@@ -276,6 +276,22 @@ def test_why_a_trial_failed_comes_from_the_last_report_of_its_own_steps() -> Non
     }
 
 
+def test_the_steps_of_a_compact_trial_are_told_apart_though_they_share_a_task() -> None:
+    def of_task(step: str, state: str, began: int, **values: object) -> StepReport:
+        report = reported(0, step, state, began, **values)
+        assert report.task
+        node = f"{report.task.node}".replace(f".{step.replace('_', '-')}(", ".run-trial(")
+        return report.model_copy(update={"task": report.task.model_copy(update={"node": node, "pod": "one"})})
+
+    reports = [of_task("configure", "succeeded", 1), of_task("ingest", "succeeded", 2)]
+    assert trial_failures([*reports, of_task("check_dataset", "failed", 3, error="two are damaged.")], "abc") == {
+        "1": "check_dataset: two are damaged"
+    }
+    (killed,) = trial_failures([*reports, of_task("train", "running", 4, memory_limit=4 << 30)], "abc").values()
+    assert killed.startswith("train was killed before it could say why")
+    assert "resources.train.memory" in killed
+
+
 def test_a_trial_whose_steps_said_nothing_keeps_the_sentence_it_has() -> None:
     lost = trial_result("nut", "padim", 0.5, results=None, reason=NOT_EVALUATED, trial="2")
     unexported = trial_result("cap", "padim", 0.5, reason=NOT_EXPORTED, trial="3")

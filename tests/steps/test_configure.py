@@ -8,12 +8,12 @@ from typing import Any, get_origin, get_type_hints
 import pytest
 
 from vqi.category import Category
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, POOLS
+from vqi.placement import COMPACT_STEPS, CONFIGURABLE, DEVICE_STEPS, POOLS
 from vqi.platform.errors import BadInput
 from vqi.steps.configure.component import configure as component
 from vqi.steps.configure.step import configure, step_settings
 
-IMAGES = {step: {"": f"here/{step}:1", "gaudi": f"here/{step}-gaudi:1"} for step in DEVICE_STEPS}
+IMAGES = {step: {"": f"here/{step}:1", "gaudi": f"here/{step}-gaudi:1"} for step in (*DEVICE_STEPS, "make_bundle")}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_outputs_are_those_of_the_face_in_its_order_and_types(source: Path, pool
     json.dumps(outputs)
     # KFP cannot parse an empty quantity.
     placements = [value for name, value in outputs.items() if name.endswith("_placement")]
-    assert len(placements) == len(CONFIGURABLE)
+    assert len(placements) == len(CONFIGURABLE) + len(COMPACT_STEPS)
     for placement in placements:
         assert {"cpu_request", "cpu", "memory"} <= set(placement)
         assert all(value for name, value in placement.items() if name != "accelerator")

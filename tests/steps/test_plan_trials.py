@@ -10,7 +10,7 @@ import pytest
 from vqi.category import Category
 from vqi.platform.errors import BadInput
 from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, plan
-from vqi.steps.plan_trials.step import ITEM, plan_trials
+from vqi.steps.plan_trials.step import ITEM, plan_compact_trials, plan_trials
 from vqi.tracking.comparisons import Comparison
 
 CAP, NUT = (
@@ -146,4 +146,53 @@ def test_an_index_in_shards_is_refused_in_a_cluster_s_comparison() -> None:
             experiment="e",
             key="k",
             name="n",
+        )
+
+
+def test_a_compact_trial_is_what_is_not_the_default_and_all_get_the_same(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    outputs = plan_compact_trials(
+        categories=json.dumps([CAP, NUT]),
+        methods="padim",
+        common='{"resources": "{\\"train\\": {\\"memory\\": \\"9Gi\\"}}"}',
+        pool="xeon",
+        tracking_uri=uri,
+        experiment="all",
+        key="k",
+        name="n",
+        images={"run_trial": {"": "here/export:1", "gaudi": "here/export-gaudi:1"}},
+    )
+    comparison = Comparison.find(uri, "all", "k")
+    assert comparison is not None
+    cap, nut = outputs["trials"]
+    assert cap == {
+        "name": "cap",
+        "data_source": "s3://photos/cap",
+        "method_name": "padim",
+        "pool": "xeon",
+        "resources": '{"train": {"memory": "9Gi"}}',
+        "tracking_uri": uri,
+        "tracking_experiment": "all",
+        "tracking_comparison": f"{comparison.run_id}/1",
+    }
+    assert Category.from_parameters(nut).image.size == (512, 512)
+    assert outputs["node_selector"] == {"vqi/pool": "xeon"}
+    placement = outputs["run_trial_placement"]
+    assert (placement["image"], placement["memory"], placement["accelerator"]) == ("here/export:1", "9Gi", "")
+
+
+def test_compact_trials_of_two_pools_are_refused_before_anything_begins() -> None:
+    with pytest.raises(
+        BadInput, match=r"The trials 1 \(cap, patchcore\) and 2 \(nut, patchcore\) need different nodes"
+    ):
+        plan_compact_trials(
+            categories=json.dumps([CAP, {**NUT, "pool": "gaudi"}]),
+            methods="",
+            common="{}",
+            pool="any",
+            tracking_uri="",
+            experiment="e",
+            key="k",
+            name="n",
+            images={},
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from FrEIA.framework import SequenceINN
 from FrEIA.modules import AllInOneBlock
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class Coupling(AllInOneBlock):
         self.register_buffer("w_perm", order)
         self.register_buffer("w_perm_inv", order.argsort())
         self.permute_function = self._pick
+        self.global_scale_activation = _global_scale
 
     def _pick(self, values: Tensor, channels: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and values.requires_grad):
@@ -75,6 +77,14 @@ class Coupling(AllInOneBlock):
         if rev:
             return (x - shift) * torch.exp(-log_scale), -log_determinant
         return x * torch.exp(log_scale) + shift, log_determinant
+
+
+def _global_scale(values: Tensor) -> Tensor:
+    """FrEIA's scale of each channel, .1 Softplus(beta=.5), to the bit.
+
+    Written out, because OpenVINO's conversion from torch takes every beta for 1.
+    """
+    return 0.1 * (F.softplus(0.5 * values) / 0.5)
 
 
 class _Picked(torch.autograd.Function):

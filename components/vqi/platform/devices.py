@@ -19,6 +19,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 EngineName = Literal["torch", "openvino"]
 # What the kernel calls the instructions that multiply bfloat16: AMX, and AVX-512's.
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 class Compute(Settings):
@@ -66,12 +67,23 @@ def bfloat16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     True where the kernel does not say.
     """
+    flags = _processor_flags(cpuinfo)
+    return flags is None or bool(BFLOAT16_FLAGS & flags)
+
+
+def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies and adds up int8 in one instruction. False where the kernel does not say: older
+    processors add up in 16 bits, which overflow."""
+    return bool(INT8_FLAGS & (_processor_flags(cpuinfo) or set()))
+
+
+def _processor_flags(cpuinfo: Path) -> set[str] | None:
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return True
+        return None
     flags = next((line for line in lines if line.startswith("flags")), None)
-    return flags is None or bool(BFLOAT16_FLAGS & set(flags.split()))
+    return None if flags is None else set(flags.split())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

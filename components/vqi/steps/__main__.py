@@ -11,6 +11,8 @@ import importlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from vqi.placement import STEP_BY_NAME
 from vqi.platform.mounted_environment import read_mounted_environment
@@ -33,9 +35,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not hasattr(dsl, "component"):
         setattr(dsl, "component", lambda **_: lambda function: function)  # noqa: B010
 
-    name = options.function_to_execute
-    face = getattr(importlib.import_module(STEP_BY_NAME[name].face), name)
+    face = _load_face(options.function_to_execute)
     Executor(executor_input=options.executor_input, function_to_execute=face).execute()
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a step reads or writes: an artefact's `kind` by KFP's schema, empty for a parameter, which is read."""
+
+    kind: dict[str, str]
+    written: bool = False
+
+
+def ports_of(step: str) -> dict[str, Port]:
+    """What a step reads and writes, by its name."""
+    from kfp.dsl.types import type_annotations as annotations
+
+    face = _load_face(step)
+    ports = {}
+    for name, annotation in getattr(face, "python_func", face).__annotations__.items():
+        if name == "return":  # values, which follow from no port
+            continue
+        if not annotations.is_Input_Output_artifact_annotation(annotation):
+            ports[name] = Port({})
+            continue
+        artifact = annotations.get_io_artifact_class(annotation)
+        kind = {"schemaTitle": artifact.schema_title, "schemaVersion": artifact.schema_version}
+        ports[name] = Port(kind, written=annotations.is_artifact_wrapped_in_Output(annotation))
+    return ports
+
+
+def _load_face(step: str) -> Any:
+    return getattr(importlib.import_module(STEP_BY_NAME[step].face), step)
 
 
 if __name__ == "__main__":

@@ -111,15 +111,7 @@ def serve(listeners: Mapping[str, socket.socket], layers: Sequence[Layer] = LAYE
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the steps too, and they answer it
     following = 0
     for number, layer in enumerate(layers):
-        for module in layer.modules:
-            name, _, function = module.partition(":")
-            with suppress(Exception):
-                imported = importlib.import_module(name)
-                if function:
-                    getattr(imported, function)()
-        # What is there stays: the collector would write into pages that all share.
-        gc.collect()
-        gc.freeze()
+        import_layer(layer)
         following = os.fork() if number + 1 < len(layers) else 0
         if following or number + 1 == len(layers):
             own = {step: listener for step, listener in listeners.items() if step in layer.steps}
@@ -131,6 +123,19 @@ def serve(listeners: Mapping[str, socket.socket], layers: Sequence[Layer] = LAYE
                     os.waitpid(following, 0)
             return request
     return None
+
+
+def import_layer(layer: Layer) -> None:
+    """Import what the steps of a layer need, into a process that steps are forked from."""
+    for module in layer.modules:
+        name, _, function = module.partition(":")
+        with suppress(Exception):
+            imported = importlib.import_module(name)
+            if function:
+                getattr(imported, function)()
+    # What is there stays: the collector would write into pages that all share.
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vqi.placement import runs_step
 from vqi.platform.errors import BadInput, RunFailed, VqiError
 from vqi.platform.printing import printable
 from vqi_pipelines.cluster.kubernetes_access import PULLING, Kubernetes, NotAllowed, Pod
@@ -137,7 +138,11 @@ def read_result(server: Server, run: V2beta1Run, logs: Logs) -> RunResult:
     )
     result.seconds = {step.name: step.seconds for step in steps if step.seconds is not None}
     # One trial's figures would pass for those of all.
-    measuring = "compare" if "plan-trials" in result.steps else "evaluate"
+    compares = any(runs_step(name, "plan_trials") for name in result.steps)
+    # In a form of the DAG whose tasks run several steps, the one that runs evaluate has what evaluate noted.
+    measuring = (
+        "compare" if compares else next((name for name in result.steps if runs_step(name, "evaluate")), "evaluate")
+    )
     if any(step.state not in OVER for step in steps) and (known := _steps_of_pods(logs.pods(run.run_id))):
         # Steps from the cache have no pod. What goes on in the record and has none is a loop or a DAG.
         names = {step.name for step in known}

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from vqi.placement import memory_advice
+from vqi.placement import STEP_BY_NAME, memory_advice, runs_step
 from vqi.platform.errors import BadInput, GateRefused, RunFailed, VqiError, closest
 from vqi.platform.printing import printable
+from vqi.steps.composite import BEGINS
 from vqi_pipelines.cluster.kubernetes_access import Kubernetes, NotAllowed, Pod
 from vqi_pipelines.cluster.server import Server
 from vqi_pipelines.cluster.steps import Step
@@ -73,21 +74,28 @@ class Logs:
 
 
 def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
-    """The error that a step ended with: the step's own sentence and its own exit code, from the end of its `log`.
+    """The error that a step ended with: the step's own sentence and its own exit code, from the end of its `log`; of a
+    composite, those of the step that it ran last.
 
     A step that was killed says nothing; its `pod` says why, where it is still there.
     """
     log = _messages(log)
+    task = who = pod.title if pod else step
+    if begun := _last_begun(step, log):
+        ran = begun[1] or begun[2]
+        who = who.replace(step, ran.replace("_", "-"), 1)
+        step, log = ran, log[begun.start() :]
     statuses = EXIT_STATUS.findall(log)
     status = int(statuses[-1]) if statuses else pod.exit_code if pod and pod.exit_code is not None else 1
-    who = pod.title if pod else step
     sentences = re.findall(rf"^vqi {re.escape(step.replace('-', '_'))}: (.+)$", log, re.MULTILINE)
     done = bool(sentences) and bool(DONE.fullmatch(sentences[-1].strip()))
     if status == KILLED or (pod and pod.reason == OUT_OF_MEMORY):
         return _killed(step, who, log, pod)
     launcher = LAUNCHER_FAILED.findall(log)
     if done:
-        return _not_kept(who, launcher[-1]) if launcher else RunFailed(f"{who} did its work, and was ended after that.")
+        return (
+            _not_kept(task, launcher[-1]) if launcher else RunFailed(f"{who} did its work, and was ended after that.")
+        )
     if sentences:
         kind = {2: BadInput, 3: GateRefused}.get(status, RunFailed)
         return kind(f"{who}: {printable(sentences[-1].strip())}")
@@ -107,6 +115,18 @@ def driver_failure(pod: Pod, log: str) -> RunFailed:
     lost = "two tasks have the same task name" in reason
     remedy = " A driver was lost after its work; submit again, what is done comes from the cache." if lost else ""
     return RunFailed(f"KFP's own driver of {pod.driver} failed, before the step began{reason}.{remedy}")
+
+
+def _last_begun(composite: str, log: str) -> re.Match[str] | None:
+    """Where a composite says that a step of it begins, the last time; or where a step of it says the last word, in a
+    log without such lines (`VQI_LOG=quiet`). The step is one of both groups. None for what is not a composite."""
+    row = STEP_BY_NAME.get(composite.replace("-", "_"))
+    if row is None or not row.runs:
+        return None
+    step = f"({'|'.join(row.runs)})"
+    begins = BEGINS.format(composite=row.name, step=step, number=r"\d+", count=r"\d+")
+    places = [*re.finditer(rf"^{begins}$|^vqi {step}: ", log, re.MULTILINE)]
+    return next((place for place in reversed(places) if place[1]), places[-1] if places else None)
 
 
 def _messages(log: str) -> str:
@@ -184,11 +204,11 @@ def tracking_page(log: str) -> str:
 
 def step_pods(pods: Iterable[Pod], name: str) -> list[Pod]:
     """The last attempt of every pod's task that a person named, by the step (`build_index` and `build-index` are the
-    same) or by the pod itself: those that failed last."""
+    same; a composite runs several) or by the pod itself: those that failed last."""
     attempts = [pod for pod in pods if pod.step]
     if itself := [pod for pod in attempts if pod.name == name]:
         return itself
-    last = {pod.node: pod for pod in attempts if pod.step == name.replace("_", "-")}
+    last = {pod.node: pod for pod in attempts if runs_step(pod.step, name.replace("-", "_"))}
     return sorted(last.values(), key=lambda pod: pod.phase == "Failed")
 
 
@@ -197,7 +217,7 @@ def chosen_step(steps: list[Step], name: str) -> Step:
     does not have."""
     wanted = name.replace("_", "-")
     for step in reversed(steps):
-        if step.name == wanted:
+        if runs_step(step.name, wanted.replace("-", "_")):
             return step
     if not steps:
         raise BadInput("No step of the run has begun yet.")

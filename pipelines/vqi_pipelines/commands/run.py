@@ -29,6 +29,10 @@ Isolated = Annotated[
     bool, typer.Option("--isolated", help="Begin every step's process with nothing imported, as in a cluster: slower.")
 ]
 
+Compact = Annotated[
+    bool, typer.Option("--compact", help="Run several steps in each task, as `vqi submit --compact` does.")
+]
+
 
 def run(
     category: Annotated[
@@ -48,6 +52,7 @@ def run(
         Runner, typer.Option(help="What a step is: a process here, or a container (images/README.md).")
     ] = Runner.SUBPROCESS,
     isolated: Isolated = False,
+    compact: Compact = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -55,7 +60,7 @@ def run(
     """Run the whole DAG for one category: ingest, check, train, build index, evaluate, export."""
     from vqi_pipelines.catalog import load_category
 
-    execute(load_category(category, set_ or []), out, json_output, runner, isolated)
+    execute(load_category(category, set_ or []), out, json_output, runner, isolated, compact)
 
 
 class _Reporter:
@@ -73,7 +78,12 @@ class _Reporter:
 
 
 def execute(
-    category: Category, out: Path, json_output: bool, runner: Runner = Runner.SUBPROCESS, isolated: bool = False
+    category: Category,
+    out: Path,
+    json_output: bool,
+    runner: Runner = Runner.SUBPROCESS,
+    isolated: bool = False,
+    compact: bool = False,
 ) -> None:
     """Run a category, then print its summary: a table, or JSON alone on standard output."""
     from vqi_pipelines.local_run import run_category
@@ -81,7 +91,7 @@ def execute(
 
     real_output = sys.stdout
 
-    summary = run_category(category, out, _Reporter(), runner.value, isolated)
+    summary = run_category(category, out, _Reporter(), runner.value, isolated, compact)
     if json_output:
         print(summary.to_json(), file=real_output)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from vqi_pipelines.commands.cluster_options import report
 
 if TYPE_CHECKING:
     from vqi.category import Category
+    from vqi.placement import StepPlacement
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.kubernetes_access import Kubernetes
     from vqi_pipelines.cluster.logs import Logs
@@ -37,6 +39,9 @@ def submit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Run several steps in each task: a small record, and less overhead.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")
     ] = False,
@@ -55,6 +60,7 @@ def submit(
     json_output: options.Json = False,
 ) -> None:
     """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
+    from vqi.placement import COMPACT_STEPS, composite_placements
     from vqi_pipelines.catalog import load_category
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
@@ -62,11 +68,13 @@ def submit(
     from vqi_pipelines.compiling import pipeline_of
 
     chosen = load_category(category, overrides(set_, pool))
-    compiled = load_package(pipeline_of(chosen), package)
+    compiled = load_package(pipeline_of(chosen, compact), package)
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:
-        preflight(server, kubernetes, chosen)
+        preflight(
+            server, kubernetes, chosen, composite_placements(chosen.step_placements, COMPACT_STEPS) if compact else None
+        )
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
@@ -81,9 +89,14 @@ def submit(
     finish(result, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
 
 
-def preflight(server: Server, kubernetes: Kubernetes | None, category: Category) -> None:
-    """Check everything a run needs before it is submitted. Raises BadInput for what is wrong, and reports what could
-    not be checked."""
+def preflight(
+    server: Server,
+    kubernetes: Kubernetes | None,
+    category: Category,
+    placements: Mapping[str, StepPlacement] | None = None,
+) -> None:
+    """Check everything a run needs before it is submitted; `placements` are what its tasks get where they are not the
+    category's steps. Raises BadInput for what is wrong, and reports what could not be checked."""
     from vqi_pipelines.cluster import preflight as checks
 
     def doubt(sentence: str) -> None:
@@ -96,7 +109,7 @@ def preflight(server: Server, kubernetes: Kubernetes | None, category: Category)
         doubt("Secrets and nodes were not checked: there is no kubeconfig here that shows the run's namespace.")
         return
     checks.check_namespace(kubernetes, namespace, server.health().multi_user, category, doubt)
-    checks.check_nodes(kubernetes, category.step_placements, category.pool, doubt)
+    checks.check_nodes(kubernetes, placements or category.step_placements, category.pool, doubt)
 
 
 def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> RunResult:

@@ -27,6 +27,10 @@ def submit_all_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option("--compact", help="Run each trial as one task, all on the same nodes: a dozen fit into a record."),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")
     ] = False,
@@ -45,6 +49,7 @@ def submit_all_command(
     json_output: options.Json = False,
 ) -> None:
     """Run every category with every method in a cluster, as one run, and compare them."""
+    from vqi.steps.plan_trials.planning import placement_of_trials
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_name, start, upload
@@ -52,8 +57,10 @@ def submit_all_command(
     from vqi_pipelines.trials import catalog_trials, train_all_parameters
 
     trials = catalog_trials(category or [], all_of_them, method or [], submit.overrides(set_, pool))
-    compiled = load_package("train_all", package)
+    compiled = load_package("train_all_compact" if compact else "train_all", package)
     values = train_all_parameters(trials)
+    # Trials that need different nodes are refused here, not in the cluster.
+    shared = {"run_trial": placement_of_trials(trials)} if compact else None
     server, kubernetes = connection.reach()
     if not no_preflight:
         # What trials share is checked once.
@@ -62,7 +69,7 @@ def submit_all_command(
             for trial in trials
         }
         for one in distinct.values():
-            submit.preflight(server, kubernetes, one)
+            submit.preflight(server, kubernetes, one, shared)
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     name = run_name(

@@ -62,6 +62,18 @@ class ExportFormat(ABC):
         import torch unless `opens_with` says so. Raises BadInput for a device that is not here.
         """
 
+    def prove(
+        self, folder: Path, input_size: tuple[int, int], index: Mapping[str, np.ndarray], images: np.ndarray
+    ) -> Mapping[str, Note]:
+        """Notes on what `open` computes by a shortcut, held against the exact graph on `images` float32 [n, 3, h, w];
+        none where it takes none. A shortcut that does not find what the exact graph finds is left out from here on.
+        """
+        return {}
+
+    def make_exact(self, folder: Path) -> bool:
+        """Let `open` take no shortcut from here on; False where it takes none."""
+        return False
+
     def precision_of(self, source: TracedDetector) -> str:
         """The precision that a graph of `source` computes in: `precision`, unless the format follows the engine's."""
         return self.precision

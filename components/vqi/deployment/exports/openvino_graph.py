@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from vqi.detectors.graph_split import named_values, reconnect
 from vqi.platform.errors import RunFailed
@@ -30,6 +33,14 @@ def with_network(model: Any, network: Any, precision: str) -> Any:
     images.output(0).set_names({"images"})
     whole.set_rt_info(precision, PRECISION)
     return whole
+
+
+def for_one(model: Any, index: Mapping[str, np.ndarray]) -> Any:
+    """The openvino.Model for a single image, with the sizes of `index`."""
+    model = model.clone()
+    height, width = (side.get_length() for side in list(model.input("images").get_partial_shape())[2:])
+    model.reshape({"images": [1, 3, height, width], **{name: list(value.shape) for name, value in index.items()}})
+    return model
 
 
 def precision_of(model: Any) -> str:

@@ -17,12 +17,13 @@ from vqi.platform.records import FileRecord, Items
 class DecisionRecord(FileRecord):
     """What was decided on one photograph. `id` tells a decision from every other: a receiver that has seen it drops
     the second. `time`: UTC, when the photograph was taken in hand. `trigger`: the line that asked for the frame.
-    `error`: why an unreadable one could not be decided on; `implausible`: why it is not judged."""
+    `error`: why an unreadable one could not be decided on; `implausible`: why it is not judged;
+    `unaligned`: why it was decided on as it lies, where the bundle aligns."""
 
     format_name: ClassVar[str] = "vqi-decision/1"
     remedy: ClassVar[str] = "see what wrote it"
     left_out: ClassVar[frozenset[str]] = frozenset(
-        {"trigger", "score", "width", "height", "boxes", "seconds", "implausible", "error"}
+        {"trigger", "score", "width", "height", "boxes", "seconds", "implausible", "unaligned", "error"}
     )
 
     id: str
@@ -40,6 +41,7 @@ class DecisionRecord(FileRecord):
     boxes: Items[BoxRecord] | None = None
     seconds: float | None = None
     implausible: str | None = None
+    unaligned: str | None = None
     error: str | None = None
 
     def line(self) -> str:
@@ -73,6 +75,7 @@ def decision_of(
         boxes=tuple(BoxRecord(x1=x1, y1=y1, x2=x2, y2=y2, score=score) for x1, y1, x2, y2, score in result.boxes),
         seconds=round(result.seconds, 6),
         implausible=_readable(result.implausible) or None,
+        unaligned=_readable(result.unaligned) or None,
     )
 
 

@@ -34,11 +34,14 @@ def configure(
     data_source: str,
     export_formats: str,
     export_tolerance: float,
+    image_align: str,
+    image_align_limit: str,
     image_area: str,
     image_crop: str,
     image_max_megapixels: int,
     image_overlap: float,
     image_page: int,
+    image_range: str,
     image_region: str,
     image_size: str,
     image_tile: str,
@@ -58,6 +61,7 @@ def configure(
     train_max_epochs: int,
     train_max_seconds: float,
     train_max_steps: int,
+    train_nodes: int,
     train_patience: int,
     train_processes: int,
     compute_shards: int = 1,
@@ -80,12 +84,15 @@ def configure(
         ("evaluate_placement", dict),
         ("export_placement", dict),
         ("shards", list[dict]),
+        ("prepare_placement", dict),
+        ("make_bundle_placement", dict),
     ],
 ):
     """Check the whole form, and hand every other step its own settings and what it gets in a cluster (vqi.placement).
 
     A slip in KFP's form costs seconds: it ends this first step. `images` maps each step that has variants to them, as
-    JSON: names are those the package was compiled with, not what this container's environment would make of them.
+    JSON: names are those the package was compiled with, not what this container's environment would make of them. A
+    package holds those of the outputs that its tasks read.
     """
     parameters = {key: value for key, value in locals().items() if key != "images"}
     from vqi.steps.running import step

@@ -10,7 +10,14 @@ from typing import Any
 from vqi.category import Category, check_texts
 from vqi.dataset.sources import source_fingerprint
 from vqi.detectors.settings import setting_addresses
-from vqi.placement import CONFIGURABLE, DEVICE_STEPS, StepPlacement
+from vqi.placement import (
+    COMPACT_STEPS,
+    CONFIGURABLE,
+    DEVICE_STEPS,
+    StepPlacement,
+    composite_placements,
+    placement_fields,
+)
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 from vqi.platform.settings import Settings
@@ -49,9 +56,11 @@ def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, s
         "node_affinity": shared.node_affinity,
     }
     for step in CONFIGURABLE:
-        outputs[f"{step}_placement"] = _placement_fields(step, placements[step], images)
+        outputs[f"{step}_placement"] = placement_fields(step, placements[step], images)
     # Each is the settings of a task, and a loop goes through them.
     outputs["shards"] = part_settings(category)
+    for composite, placement in composite_placements(placements, COMPACT_STEPS).items():
+        outputs[f"{composite}_placement"] = placement_fields(composite, placement, images)
     _report(category, placements)
     return outputs
 
@@ -77,18 +86,6 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
         settings: Settings = model.of(category, **fingerprints.get(step, {}))
         values[step] = settings.model_dump(mode="json", exclude_none=True)
     return values
-
-
-def _placement_fields(step: str, placement: StepPlacement, images: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What a task's container reads of its placement, by the names that its inputs have in the compiled package."""
-    fields = {"cpu_request": placement.cpu_request, "cpu": placement.cpu, "memory": placement.memory}
-    if step in DEVICE_STEPS:
-        fields |= {
-            "image": images[step][placement.variant],
-            "accelerator": placement.accelerator,
-            "accelerators": placement.accelerators,
-        }
-    return fields
 
 
 def _inputs_fingerprint(category: Category) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vqi.category import Category
+from vqi.placement import StepPlacement, composite_placement, shared_placement
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.files import canonical_json
 from vqi.tracking.comparisons import PlannedTrial
@@ -81,6 +82,18 @@ def check_unsharded(trials: Sequence[Trial]) -> None:
                 f"compute_shards of {trial.category.name} is {trial.category.compute.shards}, and a comparison in a "
                 "cluster has one task for each index; leave it at 1, or submit the category alone."
             )
+
+
+def placement_of_trials(trials: Sequence[Trial]) -> StepPlacement:
+    """What the task of every trial of a compact comparison gets. Raises BadInput where they need different nodes."""
+    return shared_placement(
+        {
+            f"{trial.mark} ({trial.category.name}, {trial.category.method.name})": composite_placement(
+                "run_trial", trial.category.step_placements
+            )
+            for trial in trials
+        }
+    )
 
 
 def mark_trials(categories: list[Category]) -> list[Trial]:

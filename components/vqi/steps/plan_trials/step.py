@@ -3,10 +3,13 @@ will hang below."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vqi.category import Category
+from vqi.placement import placement_fields
 from vqi.platform.logs import logger
-from vqi.steps.plan_trials.planning import check_unsharded, plan
+from vqi.steps.plan_trials.planning import Trial, check_unsharded, placement_of_trials, plan
 from vqi.tracking.comparisons import Comparison
 
 log = logger(__name__)
@@ -24,15 +27,59 @@ def plan_trials(
 
     Raises BadInput for what cannot be run or where no MLflow is named, RunFailed where it does not answer.
     """
+    trials = _checked(categories, methods, common, pool)
+    items = _begin(trials, tracking_uri, experiment, name, key)
+    return [{f"{ITEM}{name}": value for name, value in item.items()} for item in items]
+
+
+def plan_compact_trials(
+    *,
+    categories: str,
+    methods: str,
+    common: str,
+    pool: str,
+    tracking_uri: str,
+    experiment: str,
+    key: str,
+    name: str,
+    images: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """The outputs of the step, by name and in the order of its face: the trials, each its parameters that are not the
+    defaults, and what the task of every one of them gets. `images` are those of run_trial by variant.
+
+    Raises BadInput for what cannot be run, for trials that need different nodes, or where no MLflow is named; RunFailed
+    where it does not answer.
+    """
+    trials = _checked(categories, methods, common, pool)
+    shared = placement_of_trials(trials)
+    defaults = Category().parameters()
+    items = [
+        {key: value for key, value in item.items() if value != defaults[key]}
+        for item in _begin(trials, tracking_uri, experiment, name, key)
+    ]
+    return {
+        "trials": items,
+        "node_selector": shared.node_selector,
+        "tolerations": list(shared.tolerations),
+        "node_affinity": shared.node_affinity,
+        "run_trial_placement": placement_fields("run_trial", shared, images),
+    }
+
+
+def _checked(categories: str, methods: str, common: str, pool: str) -> list[Trial]:
     trials = plan(categories, methods, common, pool)
     check_unsharded(trials)
     for trial in trials:
         log.info(f"trial {trial.mark}: {trial.category.name}, {trial.label}")
+    return trials
+
+
+def _begin(trials: Sequence[Trial], tracking_uri: str, experiment: str, name: str, key: str) -> list[dict[str, Any]]:
+    """Open the comparison; all parameters of each trial."""
     comparison = Comparison.begin(tracking_uri, experiment, name, key)
     comparison.write_trials([trial.entry() for trial in trials])
     own = {"tracking_uri": tracking_uri, "tracking_experiment": experiment}
-    items = [
+    return [
         {**trial.category.parameters(), **own, "tracking_comparison": f"{comparison.run_id}/{trial.mark}"}
         for trial in trials
     ]
-    return [{f"{ITEM}{name}": value for name, value in item.items()} for item in items]
