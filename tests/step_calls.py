@@ -42,7 +42,7 @@ def check_dataset(*, dataset: Path, page: Path, verdict: Path, false_reject_rate
     from vqi.steps.check_dataset.settings import StepSettings
     from vqi.steps.check_dataset.step import check_dataset as run
 
-    reported = _part(values, ("report", "page_uri", "inspected"))
+    reported = _part(values, ("report", "page_uri", "inspected", "paths"))
     settings = StepSettings(threshold=ThresholdSettings(false_reject_rate=false_reject_rate), **values)
     return run(settings, dataset=dataset, page=page, verdict=verdict, **reported)
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vqi.dataset.decoding import DEFAULT
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import false_alarm_rate, image_statistics, plausible_ranges
-from vqi.dataset.images import DEFAULT
 from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.exports import DEFAULT_FORMATS, ExportFormat, check_formats
 from vqi.deployment.golden import write_golden

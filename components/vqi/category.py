@@ -28,7 +28,7 @@ from vqi.platform.devices import DEVICES, Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.settings import Settings, choices_of, extra_of, sentence, shorten, type_of
 from vqi.tracking.settings import TrackingSettings
-from vqi.training.settings import TrainSettings, check_training_precision
+from vqi.training.settings import TrainSettings, check_nodes, check_training_precision
 
 
 class MethodSection(Settings):
@@ -135,6 +135,7 @@ class Category(Settings):
                 f"compute.shards is {self.compute.shards}, but {self.method.name} computes its index in one task; "
                 "leave compute.shards at 1."
             )
+        check_nodes(self.method.name, self.training, settings_class(self.method.name).budget)
         device = self.step_placements["train"].device
         if self.trains:
             check_training_precision(self.method.name, self.compute.precision, device)
@@ -157,7 +158,13 @@ class Category(Settings):
     @property
     def step_placements(self) -> dict[str, StepPlacement]:
         """What each step gets in a cluster, by its name."""
-        return placements(self.pool, self.resources, self.compute.device, self.training.processes)
+        training = self.training
+        return placements(self.pool, self.resources, self.compute.device, training.processes, training.nodes)
+
+    @property
+    def training_node(self) -> StepPlacement:
+        """What each of several nodes gets that train together."""
+        return placements(self.pool, self.resources, self.compute.device, self.training.processes)["train"]
 
     @property
     def device_compute(self) -> Compute:

@@ -173,18 +173,26 @@ RATHER_NOT_GAUDI = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight
 XEON_TOLERATIONS = (_toleration("xeon"),)
 GAUDI_TOLERATIONS = (_toleration("gaudi"), {"key": GAUDI, "operator": "Exists", "effect": "NoSchedule"})
 
+# What a step gets that waits for pods of its own.
+_WAITING: dict[str, Any] = {"cpu_request": "100m", "cpu": "1", "memory": "2Gi", "accelerator": "", "accelerators": "0"}
+
 # A Gaudi server has 8 cards beside some 150 cores and a terabyte: a card's work is not to wait for its host.
 _GAUDI_HOST: dict[str, Any] = {"cpu_request": "4", "cpu": "12", "memory": "32Gi"}
 
 
 def placements(
-    pool: str = "any", resources: Mapping[str, Any] | None = None, device: str = "auto", processes: int = 1
+    pool: str = "any",
+    resources: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    nodes: int = 1,
 ) -> dict[str, StepPlacement]:
     """The placement of every step, by its name.
 
     `resources` maps a step to {cpu, memory, hugepages}, which override the defaults. `device` is `compute.device` and
-    must suit the pool. `processes` train together, a card each. Raises BadInput with one sentence for anything that is
-    wrong.
+    must suit the pool. `processes` train together, a card each. Where `nodes` above 1 train together, the step train
+    makes their pods and waits: it needs neither a card nor what `resources` name, which its nodes get. Raises BadInput
+    with one sentence for anything that is wrong.
     """
     if pool not in POOLS:
         raise BadInput(f"pool is {pool!r}.{closest(str(pool), list(POOLS))}")
@@ -211,7 +219,10 @@ def placements(
             by_step[step] = replace(
                 by_step[step], tolerations=XEON_TOLERATIONS, node_affinity=RATHER_NOT_GAUDI, device=device
             )
-    return {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
+    by_step = {step: _override(step, placement, overrides.get(step, {})) for step, placement in by_step.items()}
+    if nodes > 1:
+        by_step["train"] = replace(by_step["train"], **_WAITING)
+    return by_step
 
 
 def composite_placement(composite: str, by_step: Mapping[str, StepPlacement]) -> StepPlacement:

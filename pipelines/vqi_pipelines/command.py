@@ -37,6 +37,7 @@ from vqi_pipelines.commands.serve import serve
 from vqi_pipelines.commands.submit import submit
 from vqi_pipelines.commands.submit_all import submit_all_command
 from vqi_pipelines.commands.upload import upload
+from vqi_pipelines.commands.watch import watch
 
 log = logger(__name__)
 
@@ -93,7 +94,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "distill": distill,
     },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
-    "Use what was trained": {"predict": predict, "serve": serve, "export": export},
+    "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "export": export},
     "Train in a cluster": {
         "put": put,
         "submit": submit,

@@ -35,6 +35,11 @@ def pipeline_of(category: Category, compact: bool = False) -> str:
                 f"compute.shards is {category.compute.shards}, and the compact form has one task for the index and "
                 "more; leave it at 1, or leave --compact out."
             )
+        if category.training.nodes > 1:
+            raise BadInput(
+                f"train.nodes is {category.training.nodes}, and the task of the compact form would hold its node while "
+                "others train; leave it at 1, or leave --compact out."
+            )
         return "train_category_compact"
     return "train_category_shards" if category.compute.shards > 1 else "train_category"
 

@@ -88,6 +88,11 @@ def run_category(
             "data.source is empty; name a folder, an archive or s3://bucket/prefix, for example with --set "
             "data.source=FOLDER."
         )
+    if category.training.nodes > 1:
+        raise BadInput(
+            f"train.nodes is {category.training.nodes}, and a local run has one machine; leave it at 1 "
+            "(train.processes trains in several processes of it)."
+        )
     pipeline = pipeline_of(category, compact)
     if runner == "docker":
         check_engine(("configure", *COMPACT_STEPS) if compact else STEPS)

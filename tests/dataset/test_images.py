@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.images import (
-    Decoding,
     count_pages,
     decode_photograph,
     decode_rgb,
@@ -272,11 +272,6 @@ def test_the_limit_is_the_set_s_own_and_not_pillow_s(form: str, monkeypatch: pyt
 def test_values_of_32_bits_do_not_wrap_around() -> None:
     values = np.array([[-5, 0, 65535, 2**31 - 1]], np.int32)
     assert decode_rgb(encoded(Image.fromarray(values), "TIFF"), "x")[..., 0].tolist() == [[0, 0, 255, 255]]
-
-
-def test_floating_point_values_are_refused() -> None:
-    with pytest.raises(BadInput, match="floating-point"):
-        decode_rgb(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "x.tif")
 
 
 def saved(kind: str, frames: list[Image.Image], **options: object) -> io.BytesIO:

@@ -129,3 +129,21 @@ def test_in_a_large_set_copies_are_found_within_cells(monkeypatch: pytest.Monkey
     pairs = near_duplicates(images, np.ones(600))
     assert set(copies) < set(pairs)
     assert groups(pairs) == [[3, 500], [4, 501], [5, 502], [7, *range(510, 540)]]
+
+
+def test_many_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that lie in a file give the pairs of rows in memory."""
+    from vqi.dataset import near_duplicates as module
+    from vqi.dataset.file_rows import FileRows
+
+    random = np.random.default_rng(0)
+    thumbnails = random.normal(120, 30, (40, 32, 32)).astype(np.float32)
+    thumbnails[31] = thumbnails[5] + random.normal(0, 1, (32, 32))
+    monkeypatch.setattr(module, "MOST_COMPARED", 39)
+    monkeypatch.setattr(module, "_PER_CELL", 8)
+    monkeypatch.setattr(module, "_BLOCK", 16)
+    rows = FileRows(32 * 32)
+    rows.append(thumbnails[:7].reshape(7, -1))
+    rows.append(thumbnails[7:].reshape(33, -1))
+    assert (rows[np.array([3, 4, 30, 2])] == thumbnails[[3, 4, 30, 2]].reshape(4, -1)).all()
+    assert near_duplicates(rows, np.ones(40)) == near_duplicates(thumbnails, np.ones(40)) == [(5, 31)]

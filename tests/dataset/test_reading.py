@@ -14,8 +14,9 @@ from PIL import Image
 
 from photograph_folders import mvtec_files, write_files
 from step_calls import ingest
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.geometry import Geometry, to_input
-from vqi.dataset.images import Decoding, decode_photograph
+from vqi.dataset.images import decode_photograph
 from vqi.dataset.loading import InputBatches
 from vqi.dataset.manifest import Extent, Manifest, MaskFile, Sample, read_manifest
 from vqi.dataset.masks import MaskMeaning

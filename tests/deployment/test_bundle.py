@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vqi.dataset.images import DEFAULT, Decoding
-from vqi.deployment.bundle import read_sidecar
+from vqi.dataset.decoding import DEFAULT, Decoding
+from vqi.deployment.bundle import read_sidecar, write_sidecar
 from vqi.deployment.graph_runtime import open_graph
-from vqi.deployment.sidecar import DecodingEntry, Graph
+from vqi.deployment.sidecar import DecodingEntry, Graph, ReferenceEntry
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
@@ -173,6 +173,20 @@ def test_a_threshold_that_promises_nothing_has_no_rate(bundle: Path) -> None:
 def test_every_field_of_a_decoding_is_in_the_bundle() -> None:
     decoding = Decoding(white_level=4095)
     assert asdict(DecodingEntry(**asdict(decoding))) == asdict(decoding)
+
+
+def test_what_cameras_and_a_reference_add_is_read_as_it_was_written(bundle: Path) -> None:
+    sidecar = read_sidecar(bundle)
+    decoding = DecodingEntry(white_level=4095, float_black=-1.5, float_white=2.0, profiles=True)
+    reference = ReferenceEntry("a.png", 48, 64, "AAAA", 0.2, 15.0)
+    preprocessing = sidecar.preprocessing.model_copy(update={"decoding": decoding, "alignment": reference})
+    write_sidecar(bundle, sidecar.model_copy(update={"preprocessing": preprocessing}))
+    again = read_sidecar(bundle)
+    assert (again.decoding, again.reference) == (decoding, reference)
+    assert json.loads((bundle / "bundle.json").read_text())["preprocessing"]["decoding"]["profiles"] is True
+    change(bundle, "preprocessing", "alignment", "height", value=0)
+    with pytest.raises(BadInput, match=r"malformed at preprocessing\.alignment"):
+        read_sidecar(bundle)
 
 
 def test_a_bundle_copied_as_a_link_is_refused_with_a_remedy(tmp_path: Path) -> None:

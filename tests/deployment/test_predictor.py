@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from camera_files import tiff
 from toy_bundle import GEOMETRY, photograph, toy_detector
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.geometry import to_input
-from vqi.dataset.images import Decoding
+from vqi.dataset.images import decode_rgb
 from vqi.deployment.bundle import read_sidecar, write_sidecar
 from vqi.deployment.predictor import Prediction, Predictor, Unreadable, pixels_of
 from vqi.deployment.sidecar import Boxes, DecodingEntry
@@ -114,7 +116,7 @@ def test_a_bad_image_among_many_is_named_and_the_others_keep_their_order(predict
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.complex64),
         np.zeros((8, 8, 4), np.uint8),
         np.zeros((0, 8, 3), np.uint8),
         np.zeros((8, 8), np.int64),
@@ -222,6 +224,15 @@ def test_what_is_neither_a_path_nor_an_array_is_named(predictor: Predictor) -> N
         "image 0 is a NoneType; give the path or the bytes of a file, an array, or a name and one of the last two."
     )
     assert isinstance(second, Prediction)
+
+
+def test_a_frame_of_floats_is_what_a_file_of_the_same_values_is() -> None:
+    frame = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+    decoding = Decoding(float_black=0.1, float_white=0.9)
+    file = tiff(frame, photometric="rgb")
+    assert np.array_equal(pixels_of(frame, "frame", decoding), decode_rgb(file, "a.tif", decoding))
+    with pytest.raises(BadInput, match=r"frame holds floating-point values.*image\.range"):
+        pixels_of(frame, "frame")
 
 
 def test_the_bytes_of_a_file_are_predicted_as_the_file(predictor: Predictor, tmp_path: Path) -> None:

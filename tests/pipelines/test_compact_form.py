@@ -130,6 +130,12 @@ def test_a_trial_is_one_task_that_gets_its_item_whole_and_the_placement_of_all()
     assert set(artifacts) == {"report", "bundle"}
 
 
+def test_training_on_several_nodes_has_no_compact_form() -> None:
+    category = Category.parse({"method": {"name": "stfpm"}, "train": {"nodes": 2}})
+    with pytest.raises(BadInput, match=r"train\.nodes is 2"):
+        pipeline_of(category, compact=True)
+
+
 def test_shards_have_no_compact_form() -> None:
     category = Category.parse({"compute": {"shards": 2}})
     assert pipeline_of(Category(), compact=True) == "train_category_compact"

@@ -8,20 +8,25 @@ import shutil
 import tarfile
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from camera_files import red_for_blue, tiff
 from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
 from s3_server import Server, new_bucket
 from step_calls import ingest
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.generator.part import photograph as render_photograph
 from vqi.dataset.generator.part import position_part
 from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
+from vqi.deployment.predictor import read_photograph
+from vqi.deployment.sidecar import DecodingEntry
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of
 from vqi.storage.object_store import Address, ObjectStore
@@ -451,6 +456,53 @@ def test_the_category_and_the_headers_know_white_better(tmp_path: Path) -> None:
     manifest = run(write_files(tmp_path / "stated", files), tmp_path / "dataset")
     assert manifest.decoding.white_level == 4095
     assert any("as the headers" in note for note in manifest.notes)
+
+
+def float_files() -> dict[str, bytes]:
+    random = np.random.default_rng(0)
+    values = [random.uniform(20, 60, (40, 60)).astype(np.float32) for _ in range(5)]
+    values[0][0, 0], values[1][0, 0] = 18.5, 71.25
+    return {f"train/good/{n}.tif": tiff(part, photometric="minisblack") for n, part in enumerate(values)}
+
+
+@pytest.mark.parametrize("skip_damaged", [0, 3])
+def test_floating_point_values_are_asked_about_once_for_the_whole_set(tmp_path: Path, skip_damaged: int) -> None:
+    source = write_files(tmp_path / "part", float_files())
+    question = r"^5 photographs hold floating-point values \(the first is train/good/0\.tif\), from 18\.5 to 71\.25,"
+    with pytest.raises(BadInput, match=rf"{question}.*image\.range=18\.5,71\.2\."):
+        run(source, tmp_path / "dataset", skip_damaged=skip_damaged)
+    assert not (tmp_path / "dataset").exists()
+    manifest = run(source, tmp_path / "dataset", range=(20, 70))
+    assert (manifest.decoding.float_black, manifest.decoding.float_white) == (20, 70)
+    assert any("they hold 18.5 to 71.25, and what lies outside is cut off" in note for note in manifest.notes)
+    data = Dataset(tmp_path / "dataset")
+    decoding = DecodingEntry(**data.manifest.decoding.to_dict())  # type: ignore[arg-type]
+    for sample in data.manifest.samples:
+        assert np.array_equal(read_photograph(source / sample.path, decoding), data.image(sample))
+    assert run(source, tmp_path / "other", range=(0, 70)).fingerprint != manifest.fingerprint
+
+
+def test_colour_profiles_are_counted_and_named(folder: Path, tmp_path: Path) -> None:
+    plain = run(folder, tmp_path / "plain")
+    assert plain.decoding.profiles
+    assert (plain.profiles, replace(plain, decoding=Decoding()).fingerprint) == (0, plain.fingerprint)
+    first, second = sorted((folder / "train" / "good").glob("*.png"))[:2]
+    for path, profile in ((first, red_for_blue()), (second, b"damaged")):
+        Image.open(path).convert("RGB").save(path, icc_profile=profile)
+    manifest = run(folder, tmp_path / "dataset")
+    assert manifest.profiles == 1
+    assert any(note.startswith("1 photograph bears a colour profile other than sRGB") for note in manifest.notes)
+    assert any(f"(the first is train/good/{second.name})" in note for note in manifest.notes)
+    ignoring = run(folder, tmp_path / "ignoring", profiles="ignore")
+    assert (ignoring.decoding.profiles, ignoring.profiles) == (False, 0)
+    assert any("colours are taken as they are stored (image.profiles)." in note for note in ignoring.notes)
+    data = Dataset(tmp_path / "dataset")
+    assert data.manifest == manifest
+    assert manifest.fingerprint != replace(manifest, decoding=Decoding()).fingerprint
+    (sample,) = [sample for sample in manifest.samples if sample.path == f"train/good/{first.name}"]
+    decoding = DecodingEntry(**manifest.decoding.to_dict())  # type: ignore[arg-type]
+    assert np.array_equal(read_photograph(first, decoding), data.image(sample))
+    assert not np.array_equal(read_photograph(first), data.image(sample))
 
 
 def test_photographs_of_eight_bits_decide_nothing_about_white(folder: Path, tmp_path: Path) -> None:

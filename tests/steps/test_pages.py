@@ -11,7 +11,7 @@ from PIL import Image
 
 from photograph_folders import write_files
 from step_calls import ingest
-from vqi.dataset.images import Decoding
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar, write_sidecar
 from vqi.deployment.predictor import Prediction, Predictor, read_photograph

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,37 +63,61 @@ def by_content(folder: Path, where: Path, **values: Any) -> tuple[Manifest, dict
     return manifest, rows
 
 
+@dataclass(frozen=True)
+class Source:
+    """A set that no test changes, and what ingest says of it."""
+
+    folder: Path
+    manifest: Manifest
+    rows: dict[str, tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Source]:
+    """Each kind of source, made and brought in once."""
+    made: dict[tuple[tuple[str, bool], ...], Source] = {}
+
+    def make(**kind: bool) -> Source:
+        key = tuple(sorted(kind.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("source")
+            made[key] = Source(source(folder, **kind), *by_content(folder / "dataset", folder / "source"))
+        return made[key]
+
+    return make
+
+
 @pytest.mark.parametrize("decided", [True, False])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_converted_set_is_the_same_set(tmp_path: Path, target: str, decided: bool) -> None:
-    folder = source(tmp_path, decided=decided, unknown=target != "coco")
+def test_a_converted_set_is_the_same_set(
+    tmp_path: Path, source_of: Callable[..., Source], target: str, decided: bool
+) -> None:
+    first = source_of(decided=decided, unknown=target != "coco")
+    folder = first.folder
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     convert(str(folder), tmp_path / "out", target)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    first, expected = by_content(tmp_path / "first", folder)
     second, found = by_content(tmp_path / "second", tmp_path / "out")
-    assert found == expected
-    trained = [[s.sha256 for s in manifest.samples if s.split == "train"] for manifest in (first, second)]
+    assert found == first.rows
+    trained = [[s.sha256 for s in manifest.samples if s.split == "train"] for manifest in (first.manifest, second)]
     assert trained[0] == trained[1]
 
 
 @pytest.mark.parametrize("target", ["table", "coco"])
-def test_boxes_and_ignored_regions_are_kept(tmp_path: Path, target: str) -> None:
-    folder = source(tmp_path, boxes=True, unknown=False)
-    convert(str(folder), tmp_path / "out", target)
-    _, expected = by_content(tmp_path / "first", folder)
+def test_boxes_and_ignored_regions_are_kept(tmp_path: Path, source_of: Callable[..., Source], target: str) -> None:
+    first = source_of(boxes=True, unknown=False)
+    convert(str(first.folder), tmp_path / "out", target)
     _, found = by_content(tmp_path / "second", tmp_path / "out")
-    assert found == expected
+    assert found == first.rows
     assert any(row[3] == ((3, 5, 20, 30), (10, 12, 40, 33)) for row in found.values())
 
 
-def test_pycocotools_reads_what_is_written(tmp_path: Path) -> None:
+def test_pycocotools_reads_what_is_written(tmp_path: Path, source_of: Callable[..., Source]) -> None:
     from pycocotools.coco import COCO
 
-    folder = source(tmp_path, boxes=True, unknown=False)
-    convert(str(folder), tmp_path / "out", "coco")
-    manifest, _ = by_content(tmp_path / "dataset", folder)
-    dataset = Dataset(tmp_path / "dataset")
+    first = source_of(boxes=True, unknown=False)
+    convert(str(first.folder), tmp_path / "out", "coco")
+    manifest, dataset = first.manifest, Dataset(first.folder.parent / "dataset")
     export = COCO(tmp_path / "out" / "instances_test.json")
     names = {category["id"]: category["name"] for category in export.loadCats(export.getCatIds())}
     outlines = {f"images/{s.path}": dataset.outlines(s) for s in manifest.samples if s.label == "defect"}
@@ -220,9 +245,10 @@ def test_defects_without_a_split_to_test_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 7, 100])
-def test_every_split_with_a_share_gets_a_group_where_there_are_enough(tmp_path: Path, groups: int) -> None:
-    manifest, _ = by_content(tmp_path / "dataset", source(tmp_path))
-    sample = next(s for s in manifest.samples if s.label == "good")
+def test_every_split_with_a_share_gets_a_group_where_there_are_enough(
+    source_of: Callable[..., Source], groups: int
+) -> None:
+    sample = next(s for s in source_of(decided=True, unknown=True).manifest.samples if s.label == "good")
     rows = [Row(replace(sample, path=str(n), sha256=str(n)), None, "train", "") for n in range(groups)]
     counts = Counter(row.split for row in split_rows(rows, {"train": 80, "validation": 15, "test": 5}, 0))
     assert counts.total() == groups

@@ -98,7 +98,7 @@ def _labels(dataset: Dataset, sample: Sample, geometry: Geometry) -> list[int]:
             f"{sample.path} has no mask, so it cannot be said which of its tiles show the defect; draw one, leave "
             "image.tile empty, or choose a method that learns from good parts alone."
         )
-    return [int(tile.any()) for tile in tiling.cut(geometry.apply_mask(mask))]
+    return [int(tile.any()) for tile in tiling.cut(geometry.apply_mask(dataset.aligned_labels(sample, mask)))]
 
 
 def source_images(source: str, geometry: Geometry, key: str) -> Iterator[DecodedImages]:

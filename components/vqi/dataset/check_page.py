@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from vqi.dataset.checks import Verdict
+from vqi.dataset.findings.finding import Finding
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import Inspection
 from vqi.dataset.manifest import SPLITS, Manifest
@@ -72,6 +73,7 @@ def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspe
         "vqi.dataset",
         title=f"Dataset check: {manifest.name}",
         verdict=verdict,
+        findings=[(finding, _examples(finding, by_path)) for finding in verdict.findings],
         manifest=manifest,
         splits=[split for split in SPLITS if sum(verdict.counts[split].values())],
         input_size=geometry.map_size,
@@ -80,6 +82,10 @@ def check_page(verdict: Verdict, manifest: Manifest, inspections: Sequence[Inspe
         pictures=pictures,
         unusual=[(_picture(by_path[normal.path]), normal.deviation) for normal in verdict.unusual],
     )
+
+
+def _examples(finding: Finding, by_path: Mapping[str, Inspection]) -> list[tuple[Picture, str]]:
+    return [(_picture(by_path[one.path]), one.caption) for one in finding.examples if one.path in by_path]
 
 
 def _picture(inspection: Inspection) -> Picture:

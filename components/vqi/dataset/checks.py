@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
 
-from vqi.dataset.check_record import CheckRecord, FindingRecord, ReasonRecord, Severity, SplitRecord
+from vqi.dataset.check_record import (
+    CheckRecord,
+    ExampleRecord,
+    FindingRecord,
+    ReasonRecord,
+    SplitRecord,
+    UnusualRecord,
+    first_paths,
+)
+from vqi.dataset.findings.alignment import find_unaligned
+from vqi.dataset.findings.copies import find_copies, find_near_copies, find_torn_parts
+from vqi.dataset.findings.exposure import BLANK_DEVIATION, find_blurred, find_exposed_otherwise
+from vqi.dataset.findings.finding import Finding, alone, by_number, count_images, in_pixels
+from vqi.dataset.findings.mask_position import find_misplaced_masks
+from vqi.dataset.findings.masks import find_mask_meaning, find_mask_trouble
+from vqi.dataset.findings.shift import find_shift
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import TRANSPARENT_GREY
 from vqi.dataset.inspection import ImageInspection, Inspection
 from vqi.dataset.labelled import few_labelled
-from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample, Split
-from vqi.dataset.masks import background_name
-from vqi.dataset.near_duplicates import groups, near_duplicates
+from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample
+from vqi.dataset.scaling import TRANSPARENT_GREY
 from vqi.dataset.splits import CALIBRATION_FRACTION, CalibrationPlan, plan_calibration
 from vqi.dataset.unusual import Unusual, most_unusual
 
@@ -30,23 +43,8 @@ FEWEST_NORMALS, FEW_NORMALS = 2, 10
 SHOWN = 10
 # Errors that a sentence holds; the others are counted in it.
 REASONS = 3
-_BLANK_DEVIATION = 1.5
-# A mask whose marks take this share of the edges is drawn the other way round, where so large a share of a set's masks
-# are.
-_REACHES_EVERY_EDGE, _MIXED_MASKS = 0.95, 0.2
 # Photographs with more pixels above the white level than this lose something.
 _CLIPPED = 1e-3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. `paths` holds the files it is about: a tuple each, of one file or of several that belong
-    together."""
-
-    severity: Severity
-    code: str
-    sentence: str
-    paths: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,10 +120,16 @@ class Verdict:
             },
             findings=tuple(
                 FindingRecord(
-                    severity=finding.severity, code=finding.code, sentence=finding.sentence, paths=finding.paths
+                    severity=finding.severity,
+                    code=finding.code,
+                    sentence=finding.sentence,
+                    paths=first_paths(finding.paths),
+                    count=len(finding.paths),
+                    examples=tuple(ExampleRecord(path=one.path, caption=one.caption) for one in finding.examples),
                 )
                 for finding in self.findings
             ),
+            unusual=tuple(UnusualRecord(path=one.path, deviation=one.deviation) for one in self.unusual),
         )
 
 
@@ -169,13 +173,18 @@ def judge(
         *_splits(manifest, images),
         *_threshold(manifest, images, false_reject_rate, trains, calibration_fraction),
         *_labelled(manifest, images),
-        *_copies(manifest.samples),
-        *_parts(manifest.samples),
-        *_near_copies(images),
-        *_masks(manifest, inspections, geometry),
-        *_meaning(manifest, inspections),
+        *find_copies(manifest.samples),
+        *find_torn_parts(manifest.samples),
+        *find_near_copies(images),
+        *find_mask_trouble(manifest, inspections, geometry),
+        *find_mask_meaning(manifest, inspections),
+        *find_misplaced_masks(inspections, geometry),
+        *find_unaligned(manifest),
         *_geometry(images, geometry),
         *_likeness(manifest, images),
+        *find_blurred(images),
+        *find_exposed_otherwise(images),
+        *find_shift(images),
     ]
     counts: dict[str, dict[Label, int]] = {split: dict.fromkeys(get_args(Label), 0) for split in SPLITS}
     defects: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
@@ -201,7 +210,7 @@ def _unreadable(inspections: Sequence[Inspection]) -> Iterator[Finding]:
     if bad:
         sentence = bad[0].problem or ""
         sentence = sentence if len(bad) == 1 else f"{len(bad)} images cannot be used; the first: {sentence}"
-        yield Finding("error", "unreadable-image", sentence, _alone(inspection.sample for inspection in bad))
+        yield Finding("error", "unreadable-image", sentence, alone(inspection.sample for inspection in bad))
 
 
 def _splits(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
@@ -227,9 +236,9 @@ def _splits(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]
         yield Finding(
             "error",
             "defect-in-train",
-            f"{_images(intruders)} in the train or calibration split {_by_number(intruders, 'is', 'are')} not "
+            f"{count_images(intruders)} in the train or calibration split {by_number(intruders, 'is', 'are')} not "
             "labelled good; they belong to test.",
-            _alone(intruders),
+            alone(intruders),
         )
     if not any(split == "test" for split, _ in usable):
         yield Finding(
@@ -252,8 +261,8 @@ def _splits(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection]]
         yield Finding(
             "warning",
             "unknown-label",
-            f"{_images(unknown)} without a label: scored, but left out of every metric.",
-            _alone(unknown),
+            f"{count_images(unknown)} without a label: scored, but left out of every metric.",
+            alone(unknown),
         )
 
 
@@ -325,255 +334,9 @@ def _labelled(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
         yield Finding(
             "error",
             "unknown-labelled",
-            f"{_images(unknown)} in the labelled split without a label; label them good or defect.",
-            _alone(unknown),
+            f"{count_images(unknown)} in the labelled split without a label; label them good or defect.",
+            alone(unknown),
         )
-
-
-def _copies(samples: Sequence[Sample]) -> Iterator[Finding]:
-    by_content: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_content[sample.sha256].append(sample)
-    copies = [group for group in by_content.values() if len(group) > 1]
-    leaked = [group for group in copies if len({sample.split for sample in group}) > 1]
-    contradictory = [
-        group for group in copies if len({sample.label for sample in group} - {"unknown"}) > 1 and group not in leaked
-    ]
-    inside = [group for group in copies if group not in leaked and group not in contradictory]
-    if leaked:
-        yield Finding(
-            "error",
-            "leakage",
-            f"{_occur(leaked, 'image')} in more than one split ({_between(leaked)}): what is measured on an image "
-            "that was learnt from is worth "
-            "nothing; keep each in one split.",
-            _together(leaked),
-        )
-    if contradictory:
-        yield Finding(
-            "error",
-            "contradictory-label",
-            f"{_occur(contradictory, 'image')} both as good and as defect; keep the right one.",
-            _together(contradictory),
-        )
-    if inside:
-        yield Finding(
-            "warning",
-            "duplicate",
-            f"{_occur(inside, 'image')} more than once in a split: copies count twice in every metric, and once for "
-            "the threshold.",
-            _together(inside),
-        )
-
-
-def _parts(samples: Sequence[Sample]) -> Iterator[Finding]:
-    """Parts, by name or as near copies, that a layout's own splits tear."""
-    by_group: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample.group:
-            by_group[sample.group].append(sample)
-    torn = [group for group in by_group.values() if len({sample.split for sample in group}) > 1]
-    if torn:
-        what = "1 part stands" if len(torn) == 1 else f"{len(torn)} parts stand"
-        yield Finding(
-            "warning",
-            "part-leakage",
-            f"{what} in more than one split ({_between(torn)}) with different photographs: a part that was learnt "
-            "from scores lower than a new one, "
-            f"so that test figures may look too good; keep all photographs of a part in one split.{_promise(torn)}",
-            _together(torn),
-        )
-
-
-def _near_copies(images: Sequence[tuple[Sample, ImageInspection]]) -> Iterator[Finding]:
-    # What has the same bytes is reported already, and what ingest tied together is known to be torn (`_parts`).
-    distinct = list({sample.sha256: (sample, image) for sample, image in reversed(images)}.values())[::-1]
-    if len(distinct) < 2:
-        return
-    thumbnails = np.stack([image.thumbnail for _, image in distinct])
-    pairs = near_duplicates(thumbnails, np.array([image.size[1] / image.size[0] for _, image in distinct]))
-    alike = [[distinct[member][0] for member in group] for group in groups(pairs)]
-    across = [group for group in alike if len({sample.split for sample in group}) > 1]
-    inside = [group for group in alike if group not in across]
-    if across:
-        yield Finding(
-            "warning",
-            "near-leakage",
-            f"{_occur(across, 'photograph')} again in another split, saved anew, moved a little, exposed otherwise, "
-            "mirrored or turned "
-            f"({_between(across)}): a copy, or a part that was photographed twice; test figures may look too "
-            f"good.{_promise(across)}",
-            _together(across),
-        )
-    if inside:
-        yield Finding(
-            "warning",
-            "near-duplicate",
-            f"{_occur(inside, 'photograph')} again in the same split, saved anew, moved a little, exposed otherwise, "
-            "mirrored or turned; copies add "
-            f"weight, not knowledge{_counted(inside)}.",
-            _together(inside),
-        )
-
-
-def _counted(alike: Sequence[Sequence[Sample]]) -> str:
-    """Whether near copies count as one part: not where data.group says otherwise, or ingest took them for like
-    parts."""
-    normals = [[s for s in group if s.split in ("train", "calibration")] for group in alike]
-    if any(len({sample.group_key for sample in group}) > 1 for group in normals):
-        return (
-            ", but they count as parts of their own here: if they show one part, the threshold's false-reject rate "
-            "does not hold (data.group)"
-        )
-    return ", and count as one part for the threshold" if any(normals) else ""
-
-
-def _promise(torn: Sequence[Sequence[Sample]]) -> str:
-    """What it means where one photograph of a part is learnt from and another sets the threshold."""
-    splits = [{sample.split for sample in group} for group in torn]
-    if any({"train", "calibration"} <= those for those in splits):
-        return (
-            " The threshold's false-reject rate is not guaranteed: some of what sets it was learnt from; name each "
-            "part with data.group."
-        )
-    return ""
-
-
-def _masks(manifest: Manifest, inspections: Sequence[Inspection], geometry: Geometry) -> Iterator[Finding]:
-    masked = [
-        (inspection.sample, inspection.mask, inspection.image)
-        for inspection in inspections
-        if inspection.mask and inspection.image
-    ]
-    unreadable = [(sample, mask) for sample, mask, _ in masked if mask.problem]
-    if unreadable:
-        more = f" ({len(unreadable)} masks in all)" if len(unreadable) > 1 else ""
-        yield Finding(
-            "error",
-            "unreadable-mask",
-            f"{unreadable[0][1].problem}{more}",
-            _masks_of(sample for sample, _ in unreadable),
-        )
-    readable = [entry for entry in masked if not entry[1].problem]
-    other = [(sample, mask, image) for sample, mask, image in readable if mask.size != image.size]
-    if other:
-        sample, mask, image = other[0]
-        more = f" ({len(other)} masks in all)" if len(other) > 1 else ""
-        turned = sum(image.orientation != 1 and mask.size == image.size[::-1] for _, mask, image in other)
-        why = (
-            f" {turned} of these images {'is' if turned == 1 else 'are'} turned by EXIF orientation before use: turn "
-            "their masks too."
-            if turned
-            else ""
-        )
-        yield Finding(
-            "error",
-            "mask-size",
-            f"The mask {sample.masks[0].path} has {_pixels(mask.size)} pixels, its image {_pixels(image.size)}{more}; "
-            f"save masks at the images' size.{why}",
-            _masks_of(sample for sample, _, _ in other),
-        )
-    fitting = [(sample, mask, image) for sample, mask, image in readable if mask.size == image.size]
-    empty = [(sample, mask) for sample, mask, _ in fitting if sample.label == "defect" and not mask.pixels]
-    if empty:
-        samples, values = [sample for sample, _ in empty], [mask.values for _, mask in empty]
-        yield Finding(
-            "error",
-            "empty-mask",
-            f"{_images(samples)} labelled defect {_by_number(samples, 'has', 'have')} a mask that marks no pixel "
-            f"(values: {_first_few(values)}; "
-            f"background is {background_name(manifest.mask_meaning)}); draw the defect or drop the mask.",
-            _masks_of(samples),
-        )
-    good = [sample for sample, mask, _ in fitting if sample.label == "good" and mask.pixels]
-    if good:
-        yield Finding(
-            "error",
-            "mask-on-good",
-            f"{_images(good)} labelled good {_by_number(good, 'has', 'have')} a mask that marks a defect; correct the "
-            "label or the mask.",
-            _masks_of(good),
-        )
-    missing = [o.sample for o in inspections if o.sample.label == "defect" and not o.sample.masks]
-    if missing:
-        defects = sum(inspection.sample.label == "defect" for inspection in inspections)
-        which = (
-            f"None of the {defects} defect images has"
-            if len(missing) == defects
-            else f"{len(missing)} of {defects} defect images have"
-        )
-        what = "no pixel metric can be computed" if len(missing) == defects else "pixel metrics leave them out"
-        yield Finding(
-            "warning",
-            "mask-missing",
-            f"{which} {'a' if len(missing) == defects else 'no'} mask: {what}.",
-            _alone(missing),
-        )
-    visible = [(sample, mask) for sample, mask, image in fitting if mask.pixels and image.holds(geometry)]
-    lost = [(sample, 1 - mask.pixels_seen / mask.pixels) for sample, mask in visible if mask.pixels_seen < mask.pixels]
-    if lost:
-        whole = sum(share == 1 for _, share in lost)
-        samples = [sample for sample, _ in lost]
-        yield Finding(
-            "warning",
-            "defect-outside",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} defect pixels outside what the network sees "
-            "(image.crop, image.region): "
-            f"{np.mean([share for _, share in lost]):.0%} of the defect is lost on average"
-            + (f", all of it in {whole}." if whole else "."),
-            _alone(samples),
-        )
-    vanished = [sample for sample, mask in visible if mask.pixels_seen and not mask.pixels_at_input]
-    if vanished:
-        yield Finding(
-            "warning",
-            "defect-vanishes",
-            f"{_images(vanished)} {_by_number(vanished, 'has', 'have')} a defect that vanishes at the "
-            f"{_pixels(geometry.map_size)} pixels the "
-            "network sees; use a larger image.size.",
-            _alone(vanished),
-        )
-
-
-def _meaning(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[Finding]:
-    """Whether the set's masks can mean what was decided for them."""
-    meaning = manifest.mask_meaning
-    if meaning.problem:
-        yield Finding(
-            "error", "mask-meaning", meaning.problem, _masks_of(sample for sample in manifest.samples if sample.masks)
-        )
-        return
-    masked = [
-        (o.sample, o.mask)
-        for o in inspections
-        if o.image and o.mask and not o.mask.problem and o.mask.size == o.image.size
-    ]
-    most = [(sample, mask) for sample, mask in masked if mask.share > 0.5]
-    if not most:
-        return
-    samples, values = [sample for sample, _ in most], _first_few(mask.values for _, mask in most)
-    background = background_name(meaning)
-    # In an inverted mask the defect is what does not reach the edges.
-    inverted = [sample for sample, mask in most if mask.share < 1 and mask.border > _REACHES_EVERY_EDGE]
-    if len(masked) > len(inverted) >= max(2, _MIXED_MASKS * len(masked)):
-        yield Finding(
-            "error",
-            "mask-conventions",
-            f"The masks do not agree on what is background: it is {background} in {len(masked) - len(inverted)} of "
-            f"them, and in {len(inverted)} that "
-            f"value is an island in what would be defect (values: {values}); draw all masks in one way.",
-            _masks_of(inverted),
-        )
-        return
-    half = f", {len(most)} of {len(masked)} masks," if 2 * len(most) >= len(masked) > 1 else ""
-    yield Finding(
-        "warning",
-        "mask-covers-most",
-        f"{_images(samples)}{half} {_by_number(samples, 'has', 'have')} a mask that marks more than half of the "
-        "photograph (the first "
-        f"{most[0][1].share:.0%}; values: {values}; background is {background}): inverted?",
-        _masks_of(samples),
-    )
 
 
 def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geometry) -> Iterator[Finding]:
@@ -584,9 +347,9 @@ def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geomet
             "error",
             "region-outside",
             f"{' or '.join(key for key in ('image.region', 'image.area') if getattr(geometry, key[6:]))} reaches to "
-            f"{geometry.reach[0]:g}, {geometry.reach[1]:g}, outside {_images(samples)} (the first has "
-            f"{_pixels(outside[0][1].size)} pixels); make it smaller or leave these images out.",
-            _alone(samples),
+            f"{geometry.reach[0]:g}, {geometry.reach[1]:g}, outside {count_images(samples)} (the first has "
+            f"{in_pixels(outside[0][1].size)} pixels); make it smaller or leave these images out.",
+            alone(samples),
         )
     seen = geometry.region and (geometry.region[3] - geometry.region[1], geometry.region[2] - geometry.region[0])
     small = [
@@ -598,10 +361,11 @@ def _geometry(images: Sequence[tuple[Sample, ImageInspection]], geometry: Geomet
         yield Finding(
             "warning",
             "enlarged",
-            f"{_images(small)} {_by_number(small, 'is', 'are')} smaller than the {_pixels(geometry.size)} pixels of "
+            f"{count_images(small)} {by_number(small, 'is', 'are')} smaller than the {in_pixels(geometry.size)} "
+            "pixels of "
             "image.size: "
             "enlarging adds cost, not detail.",
-            _alone(small),
+            alone(small),
         )
 
 
@@ -620,14 +384,16 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
         )
         if 2 * count >= len(images):
             sentence = (
-                f"{_images(odd)} {_by_number(odd, 'is', 'are')} not of the usual {_pixels(usual)} pixels "
+                f"{count_images(odd)} {by_number(odd, 'is', 'are')} not of the usual {in_pixels(usual)} pixels "
                 f"({len(sizes)} sizes in all)."
             )
         else:
             smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
-            sentence = f"The images come in {len(sizes)} sizes, from {_pixels(smallest)} to {_pixels(largest)} pixels."
+            sentence = (
+                f"The images come in {len(sizes)} sizes, from {in_pixels(smallest)} to {in_pixels(largest)} pixels."
+            )
             odd = []
-        yield Finding("warning", "mixed-sizes", sentence + stretched, _alone(odd))
+        yield Finding("warning", "mixed-sizes", sentence + stretched, alone(odd))
     grey = [sample for sample, image in images if image.grey]
     colour = [sample for sample, image in images if not image.grey]
     if grey and colour:
@@ -637,7 +403,7 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
             "mixed-channels",
             f"{len(grey)} images are stored grey and {len(colour)} in colour; a camera's mode that differs between "
             "splits is learnt as a defect.",
-            _alone(fewer),
+            alone(fewer),
         )
     turned = [sample for sample, image in images if image.orientation != 1]
     if turned:
@@ -645,9 +411,10 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
         yield Finding(
             "warning",
             "turned",
-            f"{_images(turned)} {_by_number(turned, 'is', 'are')} turned by {_by_number(turned, 'its', 'their')} EXIF "
+            f"{count_images(turned)} {by_number(turned, 'is', 'are')} turned by {by_number(turned, 'its', 'their')} "
+            "EXIF "
             f"orientation before use.{masks}",
-            _alone(turned),
+            alone(turned),
         )
     several = [(sample, image) for sample, image in images if image.pages > 1]
     if several:
@@ -655,10 +422,10 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
         yield Finding(
             "warning",
             "more-pages",
-            f"{_images(samples)} {_by_number(samples, 'holds', 'hold')} more than one page (the first "
+            f"{count_images(samples)} {by_number(samples, 'holds', 'hold')} more than one page (the first "
             f"{several[0][1].pages}): only page {manifest.decoding.page} is read (image.page); save each page "
             "as a file of its own where each is a photograph.",
-            _alone(samples),
+            alone(samples),
         )
     transparent = [(sample, image.transparent) for sample, image in images if image.transparent]
     if transparent:
@@ -666,68 +433,32 @@ def _likeness(manifest: Manifest, images: Sequence[tuple[Sample, ImageInspection
         yield Finding(
             "warning",
             "transparent",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} transparent pixels ({share:.1%} of all): they "
+            f"{count_images(samples)} {by_number(samples, 'has', 'have')} transparent pixels ({share:.1%} of all): "
+            "they "
             "become grey "
             f"{TRANSPARENT_GREY}, in training as in prediction, whatever lies under them.",
-            _alone(samples),
+            alone(samples),
         )
     clipped = [(sample, image.clipped) for sample, image in images if image.clipped > _CLIPPED]
     if clipped:
         samples, share = [sample for sample, _ in clipped], np.mean([share for _, share in clipped])
+        decoding = manifest.decoding
+        beyond, remedy = f"above the white level, {decoding.white_level}", "image.white_level to the value of white"
+        if decoding.float_white is not None:
+            beyond = f"outside of the range {decoding.float_black:g} to {decoding.float_white:g}"
+            remedy = "image.range to the values of black and white"
         yield Finding(
             "warning",
             "clipped-white",
-            f"{_images(samples)} {_by_number(samples, 'has', 'have')} values above the white level, "
-            f"{manifest.decoding.white_level} ({share:.1%} "
-            "of the pixels), which are cut off; set image.white_level to the value of white.",
-            _alone(samples),
+            f"{count_images(samples)} {by_number(samples, 'has', 'have')} values {beyond} ({share:.1%} of the pixels), "
+            f"which are cut off; set {remedy}.",
+            alone(samples),
         )
-    blank = [sample for sample, image in images if image.thumbnail.std() < _BLANK_DEVIATION]
+    blank = [sample for sample, image in images if image.thumbnail.std() < BLANK_DEVIATION]
     if blank:
         yield Finding(
             "warning",
             "blank",
-            f"{_images(blank)} of nearly one colour: a covered lens or a light that was off?",
-            _alone(blank),
+            f"{count_images(blank)} of nearly one colour: a covered lens or a light that was off?",
+            alone(blank),
         )
-
-
-def _first_few(values: Iterable[str]) -> str:
-    """The different texts in order, at most three of them."""
-    different = list(dict.fromkeys(values))
-    return "; ".join(different[:3]) + ("; ..." if len(different) > 3 else "")
-
-
-def _alone(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
-    return tuple((sample.path,) for sample in samples)
-
-
-def _masks_of(samples: Iterable[Sample]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(mask.path for mask in sample.masks) or (sample.path,) for sample in samples)
-
-
-def _together(sample_groups: Sequence[Sequence[Sample]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(sample.path for sample in group) for group in sample_groups)
-
-
-def _between(sample_groups: Sequence[Sequence[Sample]]) -> str:
-    """Which splits share images, in the order of a run."""
-    shared: set[Split] = {sample.split for group in sample_groups for sample in group}
-    return " and ".join(split for split in SPLITS if split in shared)
-
-
-def _images(samples: Sequence[Sample]) -> str:
-    return "1 image" if len(samples) == 1 else f"{len(samples)} images"
-
-
-def _occur(items: Sequence[object], what: str) -> str:
-    return f"1 {what} occurs" if len(items) == 1 else f"{len(items)} {what}s occur"
-
-
-def _by_number(samples: Sequence[Sample], one: str, many: str) -> str:
-    return one if len(samples) == 1 else many
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    """(height, width) as people write it: width x height."""
-    return f"{size[1]} x {size[0]}"

@@ -21,16 +21,16 @@ LEVELS = 12.0
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def seen_cells(geometry: Geometry, size: tuple[int, int]) -> np.ndarray:
-    """Which cells of a photograph of (height, width) the network sees, by their centres: bool [GRID * GRID]."""
+def seen_cells(geometry: Geometry, size: tuple[int, int], grid: int = GRID) -> np.ndarray:
+    """Which cells of a photograph of (height, width) the network sees, by their centres: bool [grid * grid]."""
     left, top, right, bottom = geometry.seen(size)
-    down, across = ((np.arange(GRID) + 0.5) / GRID * side for side in size)
+    down, across = ((np.arange(grid) + 0.5) / grid * side for side in size)
     seen: np.ndarray = np.outer((down >= top) & (down < bottom), (across >= left) & (across < right)).reshape(-1)
     return seen
 
 
-def describe(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> float16 [GRID * GRID, CHANNELS] of the whole photograph."""
+def describe(pixels: np.ndarray, grid: int = GRID) -> np.ndarray:
+    """uint8 [H, W, 3] -> float16 [grid * grid, CHANNELS] of the whole photograph; `grid` is a power of two up to 32."""
     picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     colours = np.asarray(picture, dtype=np.float32)
     colours = colours * (EXPOSURE / (colours.mean() + DARKNESS))
@@ -41,7 +41,7 @@ def describe(pixels: np.ndarray) -> np.ndarray:
         maps += [*_log_contrasts(octave), octave / LEVELS]
         if number + 1 < OCTAVES:
             octave = (octave[::2, ::2] + octave[1::2, ::2] + octave[::2, 1::2] + octave[1::2, 1::2]) / 4
-    return np.stack([_cells(values) for values in maps], axis=-1).reshape(-1, CHANNELS).astype(np.float16)
+    return np.stack([_cells(values, grid) for values in maps], axis=-1).reshape(-1, CHANNELS).astype(np.float16)
 
 
 def _log_contrasts(octave: np.ndarray) -> list[np.ndarray]:
@@ -57,6 +57,6 @@ def _log_contrasts(octave: np.ndarray) -> list[np.ndarray]:
     return maps
 
 
-def _cells(values: np.ndarray) -> np.ndarray:
+def _cells(values: np.ndarray, grid: int) -> np.ndarray:
     height, width = values.shape
-    return values.reshape(GRID, height // GRID, GRID, width // GRID).mean(axis=(1, 3))
+    return values.reshape(grid, height // grid, grid, width // grid).mean(axis=(1, 3))

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqi.dataset.images import Decoding
+from vqi.dataset.decoding import Decoding
+from vqi.dataset.file_rows import FileRows
 from vqi.dataset.inspection import ImageInspection, inspect_photograph
 from vqi.dataset.intake import Stored
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted
-from vqi.dataset.near_duplicates import groups, near_duplicates
+from vqi.dataset.near_duplicates import MOST_COMPARED, SIDE, groups, near_duplicates
 from vqi.dataset.splits import joined
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
@@ -60,15 +61,24 @@ def near_copies(
             inspected(photograph, image)
         return image.thumbnail, image.size[1] / image.size[0]
 
+    paths: list[str] = []
+    aspects: list[float] = []
+    few: list[np.ndarray] = []
+    many = FileRows(SIDE * SIDE) if len(photographs) > MOST_COMPARED else None
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        read_ones = list(tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs)))
-    known = [(photograph.path, *one) for photograph, one in zip(photographs, read_ones, strict=True) if one]
-    if len(known) < 2:
+        images = tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs))
+        for photograph, image in zip(photographs, images, strict=True):
+            if image:
+                paths.append(photograph.path)
+                aspects.append(image[1])
+                if many is not None:
+                    many.append(image[0].reshape(1, -1))
+                else:
+                    few.append(image[0])
+    if len(paths) < 2:
         return []
-    pairs = near_duplicates(
-        np.stack([pattern for _, pattern, _ in known]), np.array([aspect for _, _, aspect in known])
-    )
-    return [(known[first][0], known[second][0]) for first, second in pairs]
+    pairs = near_duplicates(np.stack(few) if many is None else many, np.array(aspects))
+    return [(paths[first], paths[second]) for first, second in pairs]
 
 
 @dataclass(frozen=True)

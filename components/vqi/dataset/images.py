@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -26,6 +26,11 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from vqi.dataset.decoding import DEFAULT, Decoding
+from vqi.dataset.profiles import ColourProfile, Colours, colour_profile
+from vqi.dataset.scaling import Photograph, over_grey, scale_floats, scale_values
+from vqi.dataset.tiffs import STARTS as TIFF_STARTS
+from vqi.dataset.tiffs import TiffHeader, count_tiff_pages, tiff_header, tiff_values, too_large
 from vqi.platform.errors import BadInput
 
 # Pillow tells formats by content, and for some (EPS) starts other programs: only these may be opened, whatever a file
@@ -66,73 +71,39 @@ OTHER_PICTURES = (
 # The TIFF tag whose lowest bit says that a page is another one, made smaller.
 _NEW_SUBFILE_TYPE = 254
 
-# What lies under transparent pixels is what an editor left there, of any colour: they become this grey, the middle of
-# the range.
-TRANSPARENT_GREY = 128
 # The chunks of a PNG that hold text, EXIF or XMP among it.
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How files become pixels: decided once for a whole set, and the same in training, prediction and the exported
-    bundle.
-
-    `white_level` is the value of white in files with more than 8 bits a channel: scaling each photograph by its own
-    maximum would make dark ones bright. `max_pixels` bounds a photograph, since a header may promise any size: 100
-    megapixels are more than any camera on a line has, and take 300 MB decoded. `page` is which picture is read of files
-    that hold several, from 1.
-    """
-
-    white_level: int = 65535
-    max_pixels: int = 100_000_000
-    page: int = 1
-
-    def to_dict(self) -> dict[str, int]:
-        """As a Dataset and its fingerprint hold it: what later versions added only where it is not its default."""
-        values = asdict(self)
-        return {name: value for name, value in values.items() if name not in ADDED or value != getattr(DEFAULT, name)}
-
-
-# What earlier versions did not have; their files are read with the defaults.
-ADDED = ("page",)
-
-
-DEFAULT = Decoding()
+_MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 281, 258, 262, 284
 
 
 @dataclass(frozen=True)
 class Header:
     """What a file says before it is decoded: `width` and `height` in pixels as a viewer shows them (EXIF orientation
-    applied), whether it has more than 8 bits a channel (`wide`), and then the value of white where the format states
-    one (a TIFF of 12 bits, a PGM's maxval, a PNG's sBIT)."""
+    applied), whether it has whole numbers of more than 8 bits a channel (`wide`), and then the value of white where the
+    format states one (a TIFF of 12 bits, a PGM's maxval, a PNG's sBIT); whether its values are `floating`; its
+    `colours`, and its colour profile (ICC), b"" where it bears none."""
 
     width: int
     height: int
     wide: bool
     white: int | None
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque; and, of a file with more
-    than 8 bits a channel, the share of its pixels that lie above the white level."""
-
-    pixels: np.ndarray
-    transparent: float = 0.0
-    clipped: float = 0.0
+    floating: bool = False
+    colours: Colours = "RGB"
+    profile: bytes = b""
 
 
 def read_header(data: bytes | memoryview, name: str, page: int = 1) -> Header:
     """The header of a page of a file of any size. Raises BadInput where it is unreadable."""
+    if _is_odd_tiff(data, page):
+        return _of_tiff(tiff_header(data, name, page))
     with open_image(data, name, page=page) as image:
         width, height = image.size
         # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
         if image.format != "TIFF" and _orientation(image, data, name) in (5, 6, 7, 8):
             width, height = height, width
         wide = is_wide(image)
-        return Header(width, height, wide, _stated_white(image, data) if wide else None)
+        white = _stated_white(image, data) if wide else None
+        return Header(width, height, wide, white, False, _colours(image), image.info.get("icc_profile") or b"")
 
 
 def header_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
@@ -149,6 +120,9 @@ def stored_form(data: bytes | memoryview, name: str, page: int = 1) -> tuple[boo
 
     Raises BadInput where the header is unreadable.
     """
+    if _is_odd_tiff(data, page):
+        header = tiff_header(data, name, page)
+        return header.grey, header.orientation
     with open_image(data, name, page=page) as image:
         # The base mode is that of the colours: "RGB" for a palette of them, "L" for 1, 8 and 16 bits of grey, with
         # alpha or without. Pillow opens a PNG of 16 bits of grey with alpha as RGBA.
@@ -187,7 +161,12 @@ def count_pages(file: BinaryIO) -> int:
             with Image.open(file, formats=FORMATS) as image:
                 return len(_frames_of_pages(image))
     except Exception:  # whatever Pillow meets, as in _decoded: what is wrong with a file is said where it is decoded
-        return 1
+        try:
+            file.seek(0)
+            content = file.read()
+            return max(1, count_tiff_pages(content, "")) if content[:4] in TIFF_STARTS else 1
+        except (BadInput, OSError):
+            return 1
 
 
 def _frames_of_pages(image: ImageFile.ImageFile) -> list[int]:
@@ -214,23 +193,100 @@ def decode_rgb(data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT
 def decode_photograph(
     data: bytes | memoryview, name: str, decoding: Decoding = DEFAULT, rows: int | None = None
 ) -> Photograph:
-    """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level, EXIF orientation is
-    applied.
+    """Decode a photograph: grey is repeated, more than 8 bits are scaled to 8 by the white level and floating-point
+    values by their range, EXIF orientation is applied, and colours of another profile become sRGB.
 
     Transparent pixels become TRANSPARENT_GREY, half-transparent ones are blended with it. Where only the first `rows`
     are wanted, those below are left out if the codec can stop there (PNG of 8 bits, not interlaced); the others decode
-    all. Raises BadInput where it is unreadable, truncated or too large.
+    all. Raises BadInput where it is unreadable, truncated or too large, RangeUnknown for floating-point values without
+    a range.
     """
+    if _is_odd_tiff(data, decoding.page):
+        values, header = tiff_values(data, name, decoding.page, decoding.max_pixels)
+        photograph = (
+            scale_floats(values, name, decoding)
+            if header.floating
+            else scale_values(values, decoding.white_level if header.bits > 8 else 255)
+        )
+        return _in_srgb(photograph, _conversion(_of_tiff(header), decoding))
     with open_image(data, name, decoding.max_pixels, decoding.page) as image, decoding_errors(name):
+        profile = image.info.get("icc_profile") or b""
+        conversion = _conversion(Header(0, 0, False, None, False, _colours(image), profile), decoding)
         if is_wide(image):
-            return _scaled(load_wide(image, data), decoding.white_level)
+            return _in_srgb(scale_values(load_wide(image, data), decoding.white_level), conversion)
         if rows is not None and rows < image.height and _may_stop(image) and _orientation(image, data, name) == 1:
             _stop_after(image, rows)
         upright = load_upright(image, name)
         if not upright.has_transparency_data:
-            return Photograph(np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB")))
+            if conversion and conversion.space == "CMYK":
+                return Photograph(np.asarray(conversion.convert(upright)))
+            pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+            return _in_srgb(Photograph(pixels), conversion)
         values = np.asarray(upright.convert("RGBA"))
-        return _over_grey(values[..., :3], values[..., 3])
+        colours = _in_srgb(Photograph(np.ascontiguousarray(values[..., :3])), conversion).pixels
+        return over_grey(colours, values[..., 3])
+
+
+def wide_values(data: bytes | memoryview, name: str, decoding: Decoding) -> np.ndarray:
+    """The values of a file with more than 8 bits a channel, or of floating-point values, read by size and page of
+    `decoding`: upright, [H, W, C] with C = 1 (grey), 2 (grey, alpha), 3 or 4 channels. Raises BadInput where it cannot
+    be decoded."""
+    if _is_odd_tiff(data, decoding.page):
+        return tiff_values(data, name, decoding.page, decoding.max_pixels)[0]
+    with open_image(data, name, decoding.max_pixels, decoding.page) as image, decoding_errors(name):
+        return load_wide(image, data)
+
+
+def _of_tiff(header: TiffHeader) -> Header:
+    turned = header.orientation >= 5
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    wide = header.bits > 8 and not header.floating
+    white = header.white if wide else None
+    return Header(width, height, wide, white, header.floating, "GRAY" if header.grey else "RGB", header.profile)
+
+
+def _is_odd_tiff(data: bytes | memoryview, page: int) -> bool:
+    """Whether a file is a TIFF that Pillow cannot open, or would not decode as it is meant."""
+    if bytes(data[:4]) not in TIFF_STARTS:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _identified(data) as image:
+                image.seek(_frames_of_pages(image)[page - 1] if page > 1 else 0)
+                if not isinstance(image, TiffImagePlugin.TiffImageFile):
+                    return False
+                tags = image.tag_v2
+                wide = int(np.max(tags.get(_BITS_PER_SAMPLE, 1))) > 8
+                planes, white_is_zero = tags.get(_PLANES, 1) == 2, tags.get(_PHOTOMETRIC) == 0
+                return image.mode == "F" or (wide and (planes or white_is_zero))
+    except Image.DecompressionBombError:
+        return False
+    except Exception:  # whatever Pillow meets; what is wrong is said where the file is decoded
+        return True
+
+
+def _colours(image: ImageFile.ImageFile) -> Colours:
+    """The colours of a file that is open, but not loaded yet."""
+    if image.mode == "CMYK":
+        return "CMYK"
+    grey = ImageMode.getmode(image.mode).basemode == "L" or _raw_mode(image).startswith("LA;")
+    return "GRAY" if grey else "RGB"
+
+
+def _conversion(header: Header, decoding: Decoding) -> ColourProfile | None:
+    """How a photograph's colours become sRGB; None where they are, or nothing that fits says what they are."""
+    profile = colour_profile(header.profile) if decoding.profiles and header.profile else None
+    return profile if profile and profile.transform and profile.fits(header.colours) else None
+
+
+def _in_srgb(photograph: Photograph, conversion: ColourProfile | None) -> Photograph:
+    """A photograph of RGB or grey whose colours are those of a profile."""
+    if conversion is None or conversion.space == "CMYK":
+        return photograph
+    pixels = photograph.pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if conversion.space == "GRAY" else pixels)
+    return replace(photograph, pixels=np.asarray(conversion.convert(image)))
 
 
 def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:
@@ -308,11 +364,7 @@ def open_image(
     if page > 1:
         _turn_to(image, name, page)
     if max_pixels is not None and image.width * image.height > max_pixels:
-        raise BadInput(
-            f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} megapixels; scale it "
-            "down, or raise "
-            "image.max_megapixels."
-        )
+        raise too_large(name, image.width, image.height, max_pixels)
     return image
 
 
@@ -389,36 +441,6 @@ def _loaded_as(image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     ]
     _load(image)
     return np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)
-
-
-def _scaled(values: np.ndarray, white: int) -> Photograph:
-    """A photograph of int32 [H, W, C] whose white is `white`."""
-    colours = values if values.shape[2] in (1, 3) else values[..., :-1]
-    brightest = int(colours.max(initial=0))
-    clipped = (
-        np.count_nonzero((colours > white).any(axis=2)) / max(values[..., 0].size, 1) if brightest > white else 0.0
-    )
-    scaled = (colours.clip(0, white) * 255 // white).astype(np.uint8)
-    pixels = np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))
-    if colours is values:
-        return Photograph(pixels, clipped=clipped)
-    # Alpha has a range of its own: that of 16 bits, unless it ends where white does.
-    alpha = values[..., -1]
-    opaque = white if alpha.max(initial=0) <= white else 65535
-    return Photograph(
-        **{**vars(_over_grey(pixels, (alpha.clip(0, opaque) * 255 // opaque).astype(np.uint8))), "clipped": clipped}
-    )
-
-
-def _over_grey(colours: np.ndarray, alpha: np.ndarray) -> Photograph:
-    """uint8 [H, W, 3] with alpha, uint8 [H, W], over the grey of transparent pixels."""
-    transparent = 1 - np.count_nonzero(alpha == 255) / max(alpha.size, 1)
-    if not transparent:
-        return Photograph(np.ascontiguousarray(colours))
-    weight = alpha[..., None].astype(np.int32)
-    return Photograph(
-        ((colours * weight + TRANSPARENT_GREY * (255 - weight) + 127) // 255).astype(np.uint8), transparent
-    )
 
 
 def _stated_white(image: ImageFile.ImageFile, data: bytes | memoryview) -> int | None:

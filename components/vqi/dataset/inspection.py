@@ -12,10 +12,12 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.areas import Polygons, draw_area
+from vqi.dataset.capture import Capture, capture_of
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.description import describe
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
-from vqi.dataset.images import Decoding, count_pages, decode_photograph, stored_form
+from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
 from vqi.dataset.near_duplicates import thumbnail
@@ -27,6 +29,8 @@ from vqi.platform.threads import decoding_threads
 PICTURE_SIDE = 320
 CONTOUR = (255, 0, 220)
 FRAME = (0, 150, 255)
+# Cells along a side of a fine description.
+FINE = 32
 # What may hold more than one picture.
 _PAGED = (".tif", ".tiff", ".webp", ".png")
 
@@ -36,7 +40,8 @@ class MaskInspection:
     """A defect mask: why it cannot be read (then the rest is empty), its (height, width), and its pixels: all, those
     the network sees (in original pixels) and those left in the network's geometry. `border` is the share of the pixels
     along the edges that are defect. `values` names what the files hold, where the mask marks nothing or most of the
-    photograph."""
+    photograph. `cells` and `ignored_cells`: those of a fine description that the mask, and what is ignored, touch, bool
+    [FINE, FINE]."""
 
     problem: str | None = None
     size: tuple[int, int] = (0, 0)
@@ -45,6 +50,8 @@ class MaskInspection:
     pixels_at_input: int = 0
     border: float = 0.0
     values: str = ""
+    cells: np.ndarray | None = None
+    ignored_cells: np.ndarray | None = None
 
     @property
     def share(self) -> float:
@@ -55,10 +62,10 @@ class MaskInspection:
 @dataclass(frozen=True)
 class ImageInspection:
     """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
-    EXIF orientation, how many `pages` it holds (one is read), the shares of its pixels that are
-    `transparent` (not opaque) and `clipped` (above the white level), its thumbnail (uint8), where it
-    is good its `description` (vqi.dataset.description), and, where one was requested, a picture for the page (uint8 [h,
-    w, 3], mask contour and the network's frame on it)."""
+    EXIF orientation, how many `pages` it holds (one is read), the shares of its pixels that are `transparent` (not
+    opaque) and `clipped` (above the white level), its thumbnail (uint8), where it is good its `description`
+    (vqi.dataset.description), what it says of its `capture`, and, where one was requested, a picture for the page
+    (uint8 [h, w, 3], mask contour and the network's frame on it) and a description in FINE x FINE `cells`."""
 
     size: tuple[int, int]
     grey: bool
@@ -69,6 +76,8 @@ class ImageInspection:
     thumbnail: np.ndarray
     description: np.ndarray | None
     picture: np.ndarray | None
+    capture: Capture
+    cells: np.ndarray | None = None
 
     @property
     def brightness(self) -> float:
@@ -97,15 +106,22 @@ def inspect_samples(
     pictured: Collection[str],
     known: Mapping[str, ImageInspection] | None = None,
     only: Collection[str] | None = None,
+    compared: Collection[str] = (),
 ) -> list[Inspection]:
     """Inspect every sample, or those whose path is in `only`, in the manifest's order; those in `pictured` get a
-    picture. What is `known` of a photograph, by its hash, is not looked at again."""
+    picture, those in `compared` a fine description. What is `known` of a photograph, by its hash, is not looked at
+    again."""
     inspected = known or {}
     samples = [sample for sample in dataset.manifest.samples if only is None or sample.path in only]
     with ThreadPoolExecutor(decoding_threads()) as pool:
         inspections = pool.map(
             lambda sample: _inspect_sample(
-                dataset, sample, geometry, sample.path in pictured, inspected.get(sample.sha256)
+                dataset,
+                sample,
+                geometry,
+                sample.path in pictured,
+                sample.path in compared,
+                inspected.get(sample.sha256),
             ),
             samples,
         )
@@ -131,25 +147,42 @@ def inspect_photograph(
         thumbnail(pixels),
         describe(pixels) if described else None,
         None,
+        capture_of(pixels, content),
     )
     return inspection, pixels
 
 
 def _inspect_sample(
-    dataset: Dataset, sample: Sample, geometry: Geometry, pictured: bool, known: ImageInspection | None
+    dataset: Dataset,
+    sample: Sample,
+    geometry: Geometry,
+    pictured: bool,
+    compared: bool,
+    known: ImageInspection | None,
 ) -> Inspection:
     try:
         content = _content(dataset, sample.image, sample.sha256, sample.path)
         pixels = None
-        if known is None or pictured:
+        if known is None or pictured or compared:
             good = sample.label == "good"
             known, pixels = inspect_photograph(content, sample.path, dataset.manifest.decoding, good)
     except BadInput as error:
         return Inspection(sample, str(error), None, None)
     mask, inspected_mask = _mask(dataset, sample, known.size, geometry)
+    if compared and pixels is not None:
+        known = replace(known, cells=describe(pixels, FINE))
+        if mask is not None and inspected_mask and mask.shape == known.size:
+            ignored = _ignored(dataset, sample)
+            inspected_mask = replace(
+                inspected_mask,
+                cells=_touched_cells(mask),
+                ignored_cells=None if ignored is None or ignored.shape != mask.shape else _touched_cells(ignored),
+            )
     if pictured and pixels is not None:
         ignored = _ignored(dataset, sample)
         drawn_on = pixels if ignored is None or ignored.shape != pixels.shape[:2] else hatch(pixels, ignored)
+        # Region and area are drawn where the network looks: on the aligned photograph.
+        drawn_on, mask = dataset.aligned(sample, drawn_on), dataset.aligned_labels(sample, mask)
         known = replace(known, picture=_picture(drawn_on, mask, geometry if known.holds(geometry) else None))
     return Inspection(sample, None, known, inspected_mask)
 
@@ -186,10 +219,11 @@ def _mask(
     if geometry.region and (geometry.region[2] > size[1] or geometry.region[3] > size[0]):
         return mask, whole
     left, top, right, bottom = (round(edge) for edge in geometry.seen(size))
+    aligned = dataset.aligned_labels(sample, mask)
     return mask, replace(
         whole,
-        pixels_seen=_count(mask[top:bottom, left:right]),
-        pixels_at_input=_count(geometry.apply_labels(mask.astype(np.int32))),
+        pixels_seen=_count(aligned[top:bottom, left:right]),
+        pixels_at_input=_count(geometry.apply_labels(aligned.astype(np.int32))),
     )
 
 
@@ -223,6 +257,14 @@ def _picture(image: np.ndarray, mask: np.ndarray | None, geometry: Geometry | No
         area = draw_area(Polygons.of(geometry.area).moved(0, 0, across, down), picture.shape[:2])
         picture[_grown(area) & ~area] = FRAME
     return picture
+
+
+def _touched_cells(mask: np.ndarray) -> np.ndarray:
+    """The FINE x FINE cells that a mask touches."""
+    rows, columns = np.nonzero(mask)
+    cells = np.zeros((FINE, FINE), dtype=bool)
+    cells[rows * FINE // mask.shape[0], columns * FINE // mask.shape[1]] = True
+    return cells
 
 
 def _count(mask: np.ndarray) -> int:

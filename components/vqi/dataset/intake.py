@@ -8,14 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vqi.dataset.decoding import Decoding
 from vqi.dataset.drawn_masks import DrawnMasks, store_drawn_masks
-from vqi.dataset.images import Decoding, Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
+from vqi.dataset.images import Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.manifest import Extent
+from vqi.dataset.profiles import Profiles
+from vqi.dataset.scaling import RangeUnknown
 from vqi.dataset.shards import ShardWriter
-from vqi.dataset.white_level import WhiteLevel
+from vqi.dataset.white_level import FloatRange, WhiteLevel
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
 
@@ -33,12 +36,15 @@ class Stored:
 @dataclass
 class Intake:
     """What became of the files: those stored, by path; masks drawn, by the photograph's path; photographs left out as
-    damaged, with the reason; what the wide ones reach."""
+    damaged, with the reason; what the wide ones and those of floating-point values reach; which bear colour
+    profiles."""
 
     stored: dict[str, Stored] = field(default_factory=dict)
     drawn: dict[str, DrawnMasks] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     white: WhiteLevel = field(default_factory=WhiteLevel)
+    floats: FloatRange = field(default_factory=FloatRange)
+    profiles: Profiles = field(default_factory=Profiles)
 
 
 def write_shards(
@@ -52,7 +58,7 @@ def write_shards(
 ) -> Intake:
     """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
     normals with more than 8 bits a channel."""
-    intake = Intake()
+    intake = Intake(profiles=Profiles(decoding.profiles))
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
             by_path = {photograph.path: contents.of_photograph(photograph)}
@@ -65,6 +71,11 @@ def write_shards(
                 intake.stored[path] = Stored(
                     hashlib.sha256(content).hexdigest(), shards.add(path, content), header.width, header.height
                 )
+                if path == photograph.path:
+                    intake.profiles.add(path, header.profile, header.colours)
+                    if header.floating:
+                        with suppress(BadInput):
+                            intake.floats.add(content, path, decoding)
                 if find_white and header.wide and path == photograph.path and photograph.is_training_normal:
                     # The dataset check names what cannot be decoded, with everything else that is wrong.
                     with suppress(BadInput):
@@ -106,6 +117,8 @@ def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Dec
             else:
                 with open_image(content, path) as image, decoding_errors(path):
                     load_upright(image, path)
+    except RangeUnknown:
+        return ""  # the question is for the whole set
     except BadInput as error:
         return str(error)
     return ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vqi.dataset.images import DEFAULT, Decoding
+from vqi.dataset.alignment import Alignment, Reference
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning
 from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
@@ -68,6 +69,8 @@ class Sample:
     the same part or the same occasion, and never stand on both sides of a sample split; "" = a group of its own. What
     any of `ignore` marks is neither defect nor good. `boxes` are the defects that were drawn as boxes, one by one (the
     mask of kind "box" holds them united). `metadata` are columns of the source that nothing here reads, (name, value).
+    `alignment` is how the photograph lies against the set's reference; None where there is none, or it cannot be
+    decoded.
     """
 
     path: str
@@ -83,6 +86,7 @@ class Sample:
     ignore: tuple[MaskFile, ...] = ()
     boxes: tuple[PixelBox, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    alignment: Alignment | None = None
 
     @property
     def group_key(self) -> str:
@@ -101,7 +105,8 @@ class Manifest:
     `notes` are sentences for the report: what ingest decided or left out. `decoding` is how the files become pixels,
     `mask_meaning` how the values of masks become defect. `copies_cross`: photographs are so alike that copies of one
     part cannot be distinguished from like parts, and may lie on both sides of a split, so that no threshold from them
-    promises anything.
+    promises anything. `profiles` is how many photographs bear a colour profile that makes their pixels others.
+    `reference` is what photographs are aligned to.
     """
 
     name: str
@@ -114,6 +119,8 @@ class Manifest:
     mask_meaning: MaskMeaning = BLACK_BACKGROUND
     copies_cross: bool = False
     saturation: tuple[Saturation, ...] = ()
+    profiles: int = 0
+    reference: Reference | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -127,9 +134,14 @@ class Manifest:
             ]
             for s in self.samples
         )
-        parts: list[Any] = [_FINGERPRINT, self.decoding.to_dict(), asdict(self.mask_meaning), rows]
+        # Where no photograph bears such a profile, pixels are the same whether profiles are read or not.
+        decoding = replace(self.decoding, profiles=self.decoding.profiles and self.profiles > 0)
+        parts: list[Any] = [_FINGERPRINT, decoding.to_dict(), asdict(self.mask_meaning), rows]
         if self.saturation:
             parts.append([asdict(rule) for rule in self.saturation])
+        if self.reference:
+            # What follows from them is not a part: the last digits are those of a machine.
+            parts.append({"align": [self.reference.path, self.reference.shift, self.reference.angle]})
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def to_json(self) -> str:
@@ -143,7 +155,9 @@ class Manifest:
             "decoding": self.decoding.to_dict(),
             "mask_meaning": asdict(self.mask_meaning),
             "copies_cross": self.copies_cross,
+            **({"profiles": self.profiles} if self.profiles else {}),
             **({"saturation": [asdict(rule) for rule in self.saturation]} if self.saturation else {}),
+            **({"reference": asdict(self.reference)} if self.reference else {}),
             "notes": list(self.notes),
         }
         rows = ",\n".join(json.dumps(_row(sample), ensure_ascii=False) for sample in self.samples)
@@ -178,6 +192,8 @@ def read_manifest(folder: Path) -> Manifest:
             MaskMeaning.from_dict(value["mask_meaning"]),
             bool(value["copies_cross"]),
             tuple(map(Saturation.from_dict, value.get("saturation", []))),
+            int(value.get("profiles", 0)),
+            Reference(**value["reference"]) if "reference" in value else None,
         )
         matches = manifest.fingerprint == fingerprint
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -192,10 +208,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    """A sample as JSON values, without what most sets have none of: ignored regions, boxes, metadata, and masks that
-    ingest drew."""
+    """A sample as JSON values, without what most sets have none of: ignored regions, boxes, metadata, an alignment, and
+    masks that ingest drew."""
     row = asdict(sample)
-    for name in ("ignore", "boxes", "metadata"):
+    for name in ("ignore", "boxes", "metadata", "alignment"):
         if not row[name]:
             del row[name]
     for mask in (*row["masks"], *row.get("ignore", ())):
@@ -208,7 +224,15 @@ def _sample(row: dict[str, Any]) -> Sample:
     masks, ignore = (tuple(map(_mask_file, row.get(name, []))) for name in ("masks", "ignore"))
     boxes = tuple(_box(box) for box in row.get("boxes", []))
     metadata = tuple((str(name), str(text)) for name, text in row.get("metadata", []))
-    parts = {"image": _extent(row["image"]), "masks": masks, "ignore": ignore, "boxes": boxes, "metadata": metadata}
+    alignment = Alignment.from_dict(row["alignment"]) if "alignment" in row else None
+    parts = {
+        "image": _extent(row["image"]),
+        "masks": masks,
+        "ignore": ignore,
+        "boxes": boxes,
+        "metadata": metadata,
+        "alignment": alignment,
+    }
     sample = Sample(**{**row, **parts})
     if sample.split not in get_args(Split) or sample.label not in get_args(Label):
         raise ValueError(f"{sample.path!r} has split {sample.split!r} and label {sample.label!r}")

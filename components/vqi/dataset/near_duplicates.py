@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from vqi.dataset.file_rows import FileRows
 from vqi.platform.progress import Progress
 
 SIDE = 32
@@ -55,20 +56,40 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs i < j of near copies among thumbnails, float32 [N, SIDE, SIDE], of images with `aspects` width / height
-    [N].
+def near_duplicates(thumbnails: np.ndarray | FileRows, aspects: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs i < j of near copies among thumbnails, float32 [N, SIDE, SIDE] or [N, SIDE * SIDE], of images with
+    `aspects` width / height [N]. Of more than MOST_COMPARED a few are in memory at a time.
 
     The pairs join every group of near copies (`groups`), each with as few of them as that takes: N copies of one image
     have quadratically many.
     """
-    patterns = _patterns(thumbnails)
-    if not len(patterns):
+    total = len(thumbnails)
+    if not total:
         return []
+    patterns = _new_rows(total, SIDE * SIDE)
+    for numbers in _blocks(total):
+        _store(patterns, numbers, _patterns(thumbnails[numbers].reshape(-1, SIDE, SIDE)))
     views = _Views(patterns)
-    forest = _Forest(len(patterns))
-    compare = _compare_all if len(patterns) <= MOST_COMPARED else _compare_cells
+    forest = _Forest(total)
+    compare = _compare_all if total <= MOST_COMPARED else _compare_cells
     return compare(views, aspects, forest)
+
+
+def _new_rows(total: int, width: int) -> np.ndarray | FileRows:
+    return FileRows(width) if total > MOST_COMPARED else np.empty((total, width), dtype=np.float32)
+
+
+def _store(rows: np.ndarray | FileRows, numbers: np.ndarray, values: np.ndarray) -> None:
+    """Put the next `values` [n, width] where `numbers` says."""
+    if isinstance(rows, FileRows):
+        rows.append(values)
+    else:
+        rows[numbers] = values
+
+
+def _blocks(total: int) -> Iterator[np.ndarray]:
+    for start in range(0, total, _BLOCK):
+        yield np.arange(start, min(start + _BLOCK, total))
 
 
 def _compare_all(views: _Views, aspects: np.ndarray, forest: _Forest) -> list[tuple[int, int]]:
@@ -237,22 +258,21 @@ class _Views:
     the same mirrored, so that each whitening direction is even or odd along height and width: mirroring changes signs.
     """
 
-    def __init__(self, patterns: np.ndarray) -> None:
+    def __init__(self, patterns: np.ndarray | FileRows) -> None:
         self.patterns = patterns
         along = {step: _shift_matrix(step * SHIFT) for step in (-1, 0, 1)}
-        used = patterns[patterns.any(axis=1)]
-        moments = _symmetrised((used.T @ used).astype(np.float64) / max(len(used), 1))
+        moments = _symmetrised(_moments(patterns))
         # The eight shifts are two and their mirror images and quarter turns. S M S' = S (S M)', M being symmetric.
         moved = [_shifted(_shifted(moments, along[down], along[1]).T, along[down], along[1]) for down in (0, 1)]
         whitening, self.signs = _whitening(_symmetrised((moments + 4 * moved[0] + 4 * moved[1]) / 9))
-        numbers = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
-        self.whitening, self.turned = whitening, whitening[numbers.T.ravel()]
+        pixels = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
+        self.whitening, self.turned = whitening, whitening[pixels.T.ravel()]
         shifts = [(along[down], along[right]) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
         # x[order] @ W = x @ W[the inverse of order], and S x @ W = x @ (S.T W).
         self.shifted = [_shifted(whitening, down.T, right.T) for down, right in shifts]
-        self.plain = np.concatenate(
-            [self._whitened(patterns[start : start + _BLOCK], whitening) for start in range(0, len(patterns), _BLOCK)]
-        )
+        self.plain = _new_rows(len(patterns), whitening.shape[1])
+        for numbers in _blocks(len(patterns)):
+            _store(self.plain, numbers, self._whitened(patterns[numbers], whitening))
 
     def of(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The views of those patterns: unturned, and turned by a quarter."""
@@ -270,6 +290,20 @@ class _Views:
     def _whitened(patterns: np.ndarray, whitening: np.ndarray) -> np.ndarray:
         whitened = patterns @ whitening
         return whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-6)
+
+
+def _moments(patterns: np.ndarray | FileRows) -> np.ndarray:
+    """The mean second moments of patterns that are not blank, float64 [SIDE * SIDE, SIDE * SIDE]."""
+    if not isinstance(patterns, FileRows):
+        shown = patterns.any(axis=1)
+        used = patterns if shown.all() else patterns[shown]
+        return (used.T @ used).astype(np.float64) / max(len(used), 1)
+    total, count = np.zeros((SIDE * SIDE, SIDE * SIDE)), 0
+    for numbers in _blocks(len(patterns)):
+        block = patterns[numbers]
+        total += block.T @ block
+        count += int(np.count_nonzero(block.any(axis=1)))
+    return total / max(count, 1)
 
 
 def _symmetrised(moments: np.ndarray) -> np.ndarray:

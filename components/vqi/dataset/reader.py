@@ -5,14 +5,18 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.images import Photograph, decode_photograph
+from vqi.dataset.images import decode_photograph
 from vqi.dataset.manifest import Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask, painted_level
+from vqi.dataset.scaling import Photograph
 from vqi.platform.errors import BadInput
+
+Labels = TypeVar("Labels", np.ndarray, np.ndarray | None)
 
 
 class Dataset:
@@ -72,7 +76,7 @@ class Dataset:
         seen = self.seen(sample, geometry)
         if geometry.tiling is None:
             return seen
-        mask = self.mask(sample)
+        mask = self.aligned_labels(sample, self.mask(sample))
         return geometry.tiling.cut_one(
             seen, geometry.tiling.most_marked(None if mask is None else geometry.apply_mask(mask))
         )
@@ -83,9 +87,23 @@ class Dataset:
 
         Raises BadInput where the photograph cannot be decoded, or the region reaches outside it.
         """
-        rows = geometry.region[3] if geometry.region else None
+        moved = sample.alignment is not None and sample.alignment.matrix is not None
+        rows = geometry.region[3] if geometry.region and not moved else None
         photograph = decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding, rows)
-        return geometry.apply(photograph.pixels)
+        return geometry.apply(self.aligned(sample, photograph.pixels))
+
+    def aligned(self, sample: Sample, pixels: np.ndarray) -> np.ndarray:
+        """A photograph's pixels, uint8 [H, W, 3], in the reference's place, where the set has one."""
+        reference = self.manifest.reference
+        return reference.apply(sample.alignment, pixels) if reference and sample.alignment else pixels
+
+    def aligned_labels(self, sample: Sample, labels: Labels) -> Labels:
+        """Labels or a mask of a photograph, [H, W], in the reference's place; None stays None."""
+        return labels if labels is None or sample.alignment is None else sample.alignment.apply_labels(labels)
+
+    def original_map(self, sample: Sample, values: np.ndarray) -> np.ndarray:
+        """A map of the reference's place, float32 [H, W], brought to the photograph; NaN where it has no value."""
+        return sample.alignment.invert_map(values) if sample.alignment else values
 
     def mask(self, sample: Sample) -> np.ndarray | None:
         """The defect mask, bool [H, W] (True = defect in any of the sample's masks), or None where the sample has none.

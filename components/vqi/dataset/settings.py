@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, field_validator
 
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.geometry import Geometry
-from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Names, Settings
+from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Names, Settings, parse_numbers
 
 
 class DataSettings(Settings):
@@ -96,12 +98,62 @@ class PixelSettings(Settings):
         description="the value of white in files with more than 8 bits a channel, such as 4095 of a 12-bit camera; "
         "auto = from the normals",
     )
+    align: str = Field(
+        "",
+        max_length=1000,
+        description="the reference photograph, a path of the set, or auto (the first normal): parts that lie turned or "
+        "shifted are brought into its place before anything looks at them; empty = off",
+    )
+    align_limit: Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(parse_numbers)] = Field(
+        (0.2, 15.0),
+        description="the largest shift, as a share of the longer side, and the largest angle, degrees, that parts are "
+        "moved by",
+        json_schema_extra={"shape": "two numbers, a share of the longer side and degrees, such as 0.2,15"},
+    )
+    range: Annotated[tuple[FiniteFloat, FiniteFloat] | None, BeforeValidator(parse_numbers)] = Field(
+        None,
+        description="the values of black and white in files of floating-point values, one pair for the whole set; "
+        "such files are refused without",
+        json_schema_extra={"shape": "two numbers, the values of black and of white, such as 0,1, or empty"},
+    )
+    profiles: Literal["convert", "ignore"] = Field(
+        "convert",
+        description="what becomes of colours where a file bears a profile (ICC) other than sRGB: converted, as a "
+        "viewer shows them, or taken as they are stored, as anomalib does",
+    )
     page: int = Field(
         1, ge=1, le=100_000, description="which page is read of a TIFF with several, or frame of an animation, from 1"
     )
     max_megapixels: int = Field(
         100, ge=1, le=10_000, description="a larger photograph is refused: a header may promise any size"
     )
+
+    @field_validator("align_limit")
+    @classmethod
+    def _check_align_limit(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (0 <= value[0] <= 0.5 and 0 <= value[1] <= 180):
+            raise ValueError("must be a share from 0 to 0.5 and an angle from 0 to 180")
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _check_range(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and not value[0] < value[1]:
+            raise ValueError("must be black and white, with black below white")
+        return value
+
+    @property
+    def decoding(self) -> Decoding:
+        """How a file becomes pixels, white at the end of 16 bits where it is to be found."""
+        black, white = self.range or (None, None)
+        return Decoding(
+            self.white_level or DEFAULT.white_level,
+            self.max_megapixels * 1_000_000,
+            self.page,
+            black,
+            white,
+            self.profiles == "convert",
+        )
 
 
 class ImageSettings(PixelSettings, Geometry):

@@ -1,5 +1,5 @@
 """The value of white in photographs with more than 8 bits a channel: one for a whole set, from the values its normals
-reach.
+reach; and the range of floating-point values, which is asked for.
 
 A camera of 10, 12 or 14 bits is often saved in files of 16 without scaling: taken as 16 bits its photographs are nearly
 black.
@@ -11,12 +11,48 @@ from collections import Counter
 
 import numpy as np
 
-from vqi.dataset.images import Decoding, decoding_errors, load_wide, open_image
+from vqi.dataset.decoding import Decoding
+from vqi.dataset.images import wide_values
+from vqi.dataset.scaling import finite_range, range_question
+from vqi.platform.errors import BadInput
 
 # The ranges of 8, 10, 12, 14 and 16 bits.
 WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
 # Defective pixels of a sensor may hold any value. They are few.
 _MOST_HOT_PIXELS = 1e-5
+
+
+class FloatRange:
+    """What the photographs of floating-point values of a set hold, added one by one."""
+
+    def __init__(self) -> None:
+        self._paths: list[str] = []
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, data: bytes | memoryview, name: str, decoding: Decoding) -> None:
+        """Such a file, read by size and page of `decoding`. Raises BadInput where it cannot be decoded."""
+        values = wide_values(data, name, decoding)
+        low, high = finite_range(values[..., : 1 if values.shape[2] < 3 else 3])
+        self._paths.append(name)
+        self._low, self._high = min(self._low, low), max(self._high, high)
+
+    def ask(self) -> None:
+        """Raises BadInput with the question for the range, where there are such photographs."""
+        if self._paths:
+            hold = "photograph holds" if len(self._paths) == 1 else "photographs hold"
+            what = f"{len(self._paths)} {hold}"
+            raise BadInput(range_question(what, self._low, self._high, f" (the first is {self._paths[0]})"))
+
+    def note(self, stated: tuple[float, float] | None) -> str:
+        """The sentence on a `stated` range; "" where there are no such photographs."""
+        if not self._paths or stated is None:
+            return ""
+        black, white = stated
+        beyond = "" if black <= self._low and self._high <= white else ", and what lies outside is cut off"
+        return (
+            f"Black is {black:.6g} and white {white:.6g} in photographs of floating-point values, as image.range says; "
+            f"they hold {self._low:.6g} to {self._high:.6g}{beyond}."
+        )
 
 
 class WhiteLevel:
@@ -30,8 +66,7 @@ class WhiteLevel:
     def add(self, data: bytes | memoryview, name: str, stated: int | None, decoding: Decoding) -> None:
         """A file with more than 8 bits a channel, read by size and page of `decoding`; `stated` is the white that its
         header names. Raises BadInput where it cannot be decoded."""
-        with open_image(data, name, decoding.max_pixels, decoding.page) as image, decoding_errors(name):
-            values = load_wide(image, data)
+        values = wide_values(data, name, decoding)
         colours = values if values.shape[2] in (1, 3) else values[..., :-1]
         brightest = colours.max(axis=2)
         highest = int(brightest.max(initial=0))

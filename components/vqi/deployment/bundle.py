@@ -29,6 +29,17 @@ from vqi.deployment.sidecar import EARLIER_FORMAT, FORMAT, FileEntry, FormatEntr
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import sha256_of, write_json
 
+VERSION_CHARACTERS = 12
+
+
+def bundle_version(folder: Path) -> str:
+    """What tells a bundle from every other: the beginning of its sidecar's SHA-256, which holds those of all files.
+    Raises BadInput where there is no sidecar."""
+    path = folder / SIDECAR
+    if not path.is_file():
+        raise BadInput(f"{folder} is not a bundle: {SIDECAR} is missing.")
+    return sha256_of(path)[:VERSION_CHARACTERS]
+
 
 def shared_files(folder: Path) -> dict[Literal["index.safetensors", "golden.safetensors"], FileEntry]:
     """Hash and size of what the formats of a bundle in `folder` share."""

@@ -23,8 +23,8 @@ class BoxRecord(Record):
 
 class PredictionRecord(PartialRecord):
     """What is known of one image; of one that could not be read, nothing but its name and the `error`. `implausible`:
-    why it is not judged; `map`, `mask` and `picture`: the files that were written of it, '/'-separated, in the
-    predictions' folder."""
+    why it is not judged; `unaligned`: why it was used as it lies though the bundle aligns; `map`, `mask` and `picture`:
+    the files that were written of it, '/'-separated, in the predictions' folder."""
 
     left_out: ClassVar[frozenset[str]] = frozenset(
         {
@@ -37,6 +37,7 @@ class PredictionRecord(PartialRecord):
             "boxes",
             "seconds",
             "implausible",
+            "unaligned",
             "map",
             "mask",
             "picture",
@@ -53,6 +54,7 @@ class PredictionRecord(PartialRecord):
     boxes: Items[BoxRecord] | None = None
     seconds: float | None = None
     implausible: str | None = None
+    unaligned: str | None = None
     map: str | None = None
     mask: str | None = None
     picture: str | None = None

@@ -111,6 +111,7 @@ class PredictionWriter:
                 ),
                 seconds=round(result.seconds, 6),
                 implausible=result.implausible or None,
+                unaligned=result.unaligned or None,
                 **self._files(result, frame),
             )
         self.records.append(record)

@@ -19,9 +19,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vqi.dataset.alignment import AS_IT_IS, Alignment
+from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.geometry import to_input
 from vqi.dataset.image_statistics import image_statistics, implausible_sentence
-from vqi.dataset.images import DEFAULT, Decoding, decode_rgb
+from vqi.dataset.images import decode_rgb
+from vqi.dataset.scaling import scale_floats
 from vqi.dataset.tiling import united
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.chosen_threshold import with_threshold
@@ -49,8 +52,9 @@ class Prediction:
     `score` is raw (higher = more anomalous); `decision` is "defect" where it lies above the bundle's image threshold.
     `map` is float32 [H, W] in the photograph's own geometry, NaN where the network saw nothing. `boxes` are (x1, y1,
     x2, y2, highest map value) of the regions above `level`, which the bundle's rule for boxes gives. `seconds` is this
-    image's share of its batch's time in the graph. `implausible` is the sentence that says why the photograph cannot be
-    one of the set, "" where it can.
+    image's share of its batch's time in the graph. `unaligned` is the sentence that says why the photograph was used as
+    it lies though the bundle aligns, "" where it was aligned, or none are. `implausible` is the sentence that says why
+    the photograph cannot be one of the set, "" where it can.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Prediction:
     level: float
     seconds: float
     implausible: str = ""
+    unaligned: str = ""
 
     @property
     def mask(self) -> np.ndarray:
@@ -85,6 +90,7 @@ class PreparedImage:
     images: np.ndarray
     original: tuple[int, int]
     implausible: str
+    alignment: Alignment
 
 
 class Predictor:
@@ -125,6 +131,7 @@ class Predictor:
         self.sidecar = with_threshold(sidecar.for_backend(self.graph.backend), false_reject_rate, threshold)
         self.ranges = self.sidecar.plausibility.limits
         self.geometry = self.sidecar.geometry
+        self.reference = self.sidecar.reference
         self.box_rule = BoxRule(self.sidecar.boxes.fraction)
         self.batch_size = batch_size or self.sidecar.graph.batch_size
         # Of photographs, which may be several tiles each.
@@ -176,11 +183,13 @@ class Predictor:
                     f"{name} is a {type(source).__name__}; give the path or the bytes of a file, an array, or a name "
                     "and one of the last two."
                 )
-            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(pixels)
+            alignment = self.reference.align(pixels) if self.reference else AS_IT_IS
+            aligned = self.reference.apply(alignment, pixels) if self.reference else pixels
+            original, seen = (pixels.shape[0], pixels.shape[1]), self.geometry.apply(aligned)
             reason = implausible_sentence(
                 name, image_statistics(seen, original), self.ranges, self.sidecar.plausibility.images
             )
-            return PreparedImage(name, self.geometry.cut(seen), original, reason)
+            return PreparedImage(name, self.geometry.cut(seen), original, reason, alignment)
         except BadInput as error:
             return Unreadable(name, str(error))
 
@@ -213,11 +222,23 @@ class Predictor:
 
     def _prediction(self, item: PreparedImage, score: float, values: np.ndarray, seconds: float) -> Prediction:
         thresholds = self.sidecar.thresholds
-        whole = self.geometry.invert_map(values, item.original)
+        whole = item.alignment.invert_map(self.geometry.invert_map(values, item.original))
         scored: Decision = "defect" if score > thresholds.image else "good"
         level = self.box_rule.level(whole, scored, thresholds.pixel)
         decision: BundleDecision = "implausible" if item.implausible and self.implausible == "refuse" else scored
-        return Prediction(item.name, score, decision, whole, boxes(whole, level), level, seconds, item.implausible)
+        failed = self.reference is not None and item.alignment.matrix is None
+        reason = f"{item.name} could not be aligned, and was used as it is: {item.alignment.reason}."
+        return Prediction(
+            item.name,
+            score,
+            decision,
+            whole,
+            boxes(whole, level),
+            level,
+            seconds,
+            item.implausible,
+            reason if failed else "",
+        )
 
 
 def read_photograph(path: Path, decoding: Decoding = DEFAULT) -> np.ndarray:
@@ -238,18 +259,22 @@ def pixels_of(image: np.ndarray, name: str, decoding: Decoding = DEFAULT) -> np.
     """A frame in memory as RGB, uint8 [H, W, 3]: what a file that holds the same values is decoded to.
 
     Grey ([H, W] or [H, W, 1]) is repeated, RGB ([H, W, 3]) taken as it is; uint16 is scaled by the white level of
-    `decoding`, bool is black and white. Raises BadInput for any other type or shape.
+    `decoding`, floating-point values by its range, bool is black and white. Raises BadInput for any other type or
+    shape.
     """
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
-    if not shaped or image.dtype not in (np.uint8, np.uint16, np.bool_) or 0 in image.shape:
+    floating = image.dtype in (np.float16, np.float32, np.float64)
+    if not shaped or not (floating or image.dtype in (np.uint8, np.uint16, np.bool_)) or 0 in image.shape:
         raise BadInput(
-            f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8, uint16 or bool, "
+            f"{name} is {image.dtype} of shape {list(image.shape)}; an array must be uint8, uint16, bool or floating, "
             "[height, width] or [height, width, 1] for grey or [height, width, 3] for RGB."
         )
     if image.shape[0] * image.shape[1] > decoding.max_pixels:
         most = f"{decoding.max_pixels / 1e6:.0f} megapixels"
         raise BadInput(f"{name} has {image.shape[1]} x {image.shape[0]} pixels, more than {most}; scale it down.")
     values = image.reshape(*image.shape[:2], -1)
+    if floating:
+        return scale_floats(values, name, decoding).pixels
     if values.dtype == np.uint16:
         values = (values.astype(np.int64) * 255 // decoding.white_level).clip(0, 255).astype(np.uint8)
     elif values.dtype == np.bool_:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat, field_serializer, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from vqi.dataset.alignment import Reference
+from vqi.dataset.decoding import ADDED, Decoding
 from vqi.dataset.geometry import Geometry, WholeGeometry
 from vqi.dataset.image_statistics import STATISTICS, StatisticRange
-from vqi.dataset.images import ADDED, Decoding
 from vqi.dataset.splits import CalibrationKind
 from vqi.deployment.bundle_files import BUNDLE_FILE, NAME, PACKAGE, PRECISION
 from vqi.evaluation.box_rule import Boxes
 from vqi.evaluation.calibration import Calibration as Evidence
 from vqi.platform.devices import Precision
-from vqi.platform.records import Record
+from vqi.platform.records import PartialRecord, Record
 from vqi.storage.weights import WeightsOrigin
 
 FORMAT: Literal["vqi-bundle/4"] = "vqi-bundle/4"
@@ -71,8 +72,16 @@ class DecodingEntry(Decoding):
     """How a file becomes pixels: every field of the Dataset's `decoding`, read strictly."""
 
 
-class Preprocessing(Record):
-    """How a photograph becomes `images`; the backbone's normalisation is inside the graph."""
+@dataclass(config=ConfigDict(extra="forbid", strict=True), frozen=True)
+class ReferenceEntry(Reference):
+    """What photographs are aligned to: every field of the Dataset's `reference`, read strictly."""
+
+
+class Preprocessing(PartialRecord):
+    """How a photograph becomes `images`; the backbone's normalisation is inside the graph. `alignment` comes between
+    decoding and geometry; None where photographs are taken as they lie."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"alignment"})
 
     decoding: DecodingEntry
 
@@ -81,6 +90,7 @@ class Preprocessing(Record):
     resize: Literal["antialiased bilinear"] = "antialiased bilinear"
     normalisation: Literal["inside the graph"] = "inside the graph"
     geometry: WholeGeometry
+    alignment: ReferenceEntry | None = None
 
     @field_validator("decoding", mode="before")
     @classmethod
@@ -94,7 +104,7 @@ class Preprocessing(Record):
         return value
 
     @field_serializer("decoding")
-    def _as_before(self, value: DecodingEntry) -> dict[str, int]:
+    def _as_before(self, value: DecodingEntry) -> dict[str, bool | int | float | None]:
         """A sidecar of an earlier version is written again as it was."""
         return value.to_dict()
 
@@ -327,6 +337,10 @@ class SidecarBase(Record):
     @property
     def decoding(self) -> Decoding:
         return self.preprocessing.decoding
+
+    @property
+    def reference(self) -> Reference | None:
+        return self.preprocessing.alignment
 
 
 class Sidecar(SidecarBase):

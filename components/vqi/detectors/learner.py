@@ -83,6 +83,8 @@ class Learner(nn.Module, ABC):
 
     # State that training never changes, by the beginning of its names: left out of checkpoints.
     unchanged: ClassVar[tuple[str, ...]] = ()
+    # Buffers that `loss` adds numbers of images to: where several processes share a batch, all of them are counted.
+    counted: ClassVar[tuple[str, ...]] = ()
     # Further images a learner may be given (textures, images of another domain), in the network's geometry.
     extra: TrainingImages | None = None
 

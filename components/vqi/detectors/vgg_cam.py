@@ -55,6 +55,8 @@ class VggCam(TrainedDetector):
         "convnext": ("features",),
     }
 
+    counted: ClassVar[tuple[str, ...]] = ("seen", "right")
+
     settings: VggCamSettings
     backbone: Backbone
     epoch: Tensor

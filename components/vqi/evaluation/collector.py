@@ -84,7 +84,7 @@ class Collector:
         drawn = shows and self._draws(sample, decision)
         compared = shows and sample.path in self.compared
         shown = marked or wanted or drawn or compared
-        full_map = self.geometry.invert_map(values, original) if shown else None
+        full_map = self._whole_map(sample, values) if shown else None
         level = math.inf if full_map is None else self.box_rule.level(full_map, decision, self.threshold.pixel)
         map_boxes = [] if full_map is None else detect_boxes(full_map, level)
         self._measure_boxes(sample, full_map, level)
@@ -143,7 +143,7 @@ class Collector:
         if sample.label == "unknown":
             return
         self.left_out["ignored images"] += ignored is not None and bool(ignored.any())
-        excluded = outside if ignored is None else _either(self.geometry.apply_mask(ignored), outside)
+        excluded = outside if ignored is None else _either(self._masked(sample, ignored), outside)
         if sample.label == "good":
             self.pixels.add(values, excluded=excluded)
             return
@@ -154,7 +154,7 @@ class Collector:
                 self.left_out["boxed"] += 1
                 return
             boxed = boxed & ~mask if ignored is None else boxed & ~mask | ignored
-            excluded = _either(self.geometry.apply_mask(boxed), outside)
+            excluded = _either(self._masked(sample, boxed), outside)
         if mask is None or not mask.any():
             self.left_out["without a mask" if mask is None else "with an empty mask"] += 1
             return
@@ -162,23 +162,33 @@ class Collector:
         if ignored is not None:
             labels[ignored] = 0
             mask = labels > 0
-        if self.geometry.crop or self.geometry.region or self.geometry.area:
+        moved = sample.alignment is not None and sample.alignment.matrix is not None
+        if self.geometry.crop or self.geometry.region or self.geometry.area or moved:
             # A pixel that no map value falls on lies outside what the network saw.
-            unseen = int(np.count_nonzero(np.isnan(self.geometry.invert_map(np.zeros_like(values), mask.shape)) & mask))
+            unseen = int(np.count_nonzero(np.isnan(self._whole_map(sample, np.zeros_like(values))) & mask))
             self.left_out["unseen pixels"] += unseen
             self.left_out["unseen images"] += unseen > 0
-        seen = self.geometry.apply_labels(labels)
+        seen = self.geometry.apply_labels(self.data.aligned_labels(sample, labels))
         if excluded is not None:
             seen[excluded] = 0
         self.left_out["regions"] += np.unique(labels[labels > 0]).size - np.unique(seen[seen > 0]).size
         if seen.any():
             saturated = [
-                (self.geometry.apply_labels(region.astype(np.int32)) > 0, share)
+                (self.geometry.apply_labels(self.data.aligned_labels(sample, region.astype(np.int32))) > 0, share)
                 for region, share in self.data.saturated_regions(sample)
             ]
             self.pixels.add(values, seen, sample.defect, excluded, saturated)
         else:
             self.left_out["with a mask that no input pixel falls on"] += 1
+
+    def _masked(self, sample: Sample, mask: np.ndarray) -> np.ndarray:
+        """A mask of the photograph, bool [H, W], in the map's geometry: masks move as the photographs do, so that
+        metrics count what was scored."""
+        return self.geometry.apply_mask(self.data.aligned_labels(sample, mask))
+
+    def _whole_map(self, sample: Sample, values: np.ndarray) -> np.ndarray:
+        """A map at the photograph's size and in its place, float32 [H, W]; NaN where the network saw nothing."""
+        return self.data.original_map(sample, self.geometry.invert_map(values, (sample.height, sample.width)))
 
     def _measure_boxes(self, sample: Sample, full_map: np.ndarray | None, level: float) -> None:
         """Count which of a photograph's boxes what is marked of its map reaches into; without a map nothing is."""
@@ -191,7 +201,7 @@ class Collector:
             boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2, _ in detect_boxes(boxed.astype(np.float32), 0))
         if full_map is None:
             height, width = self.geometry.map_size
-            full_map = self.geometry.invert_map(np.zeros((height, width), np.float32), (sample.height, sample.width))
+            full_map = self._whole_map(sample, np.zeros((height, width), np.float32))
         self.boxes.add(boxes, full_map > level, ~np.isnan(full_map), sample.defect)
 
     def _region_notes(self) -> list[str]:
@@ -235,6 +245,11 @@ class Collector:
             sentences.append(
                 f"Each photograph was cut into {self.geometry.inputs} tiles of {self.geometry.input_size[0]} x "
                 f"{self.geometry.input_size[1]}; its score is the highest of its tiles, and their maps are blended."
+            )
+        if self.data.manifest.reference:
+            sentences.append(
+                f"Photographs were aligned to {self.data.manifest.reference.path} before they were scored, and masks "
+                "with them; maps and boxes are those of the photographs as they came."
             )
         if self.geometry.area:
             sentences.append("Pixels outside of image.area are one grey to the network and in no pixel metric.")

@@ -28,7 +28,7 @@ from vqi.platform.logs import logger
 from vqi.platform.progress import Progress
 from vqi.training.batch_size import largest_batch
 from vqi.training.checkpoints import Checkpoint, Checkpoints, load_optimiser, optimiser_state
-from vqi.training.distributed import Group, synchronise_batch_norm
+from vqi.training.distributed import Group, SynchronisedBatchNorm
 from vqi.training.history import History
 from vqi.training.layouts import lay_out_gradients
 from vqi.training.order import batch_numbers, generator, step_seed, steps_per_epoch
@@ -136,12 +136,16 @@ class Loop:
         SIGINT came: the checkpoint is written then, and the same call resumes.
         """
         checkpoint = self.checkpoints.latest() if self.checkpoints else None
+        if not self.group.agrees(checkpoint.step if checkpoint else -1, self.device):
+            raise RunFailed(
+                f"The {self.group.size} processes do not see the same checkpoint; train.checkpoints must be one place "
+                "that all of them read."
+            )
         self.kept = checkpoint is not None
         self.schedule = self._schedule(checkpoint)
         if checkpoint is None:
             self.learner.prepare(normals)
-        if self.group.size > 1:
-            synchronise_batch_norm(self.learner)
+        self.batch_norm = SynchronisedBatchNorm(self.learner) if self.group.size > 1 else None
         self.optimisation = self.learner.optimisation(self.schedule)
         for group in self.optimisation.optimiser.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -150,6 +154,7 @@ class Loop:
         self.history = History(self.schedule.steps)
         if checkpoint is not None:
             self._restore(checkpoint)
+        self.group.share(self.learner.state_dict().values())
         if self.settings.patience and self.stopping is None and self.group.rank == 0:
             log.warning(
                 f"{self.name}: train.patience is {self.settings.patience}, and no images are held out to stop by: "
@@ -193,11 +198,11 @@ class Loop:
             size = checkpoint.state["position"]["batch_size"]
         elif size == LARGEST:
             size = largest_batch(self.learner, self.images, self.device, self.seed)
-        size = min(size, len(self.images))
+        size = self.group.smallest(min(size, len(self.images)), self.device)
         if size < self.group.size:
             raise RunFailed(
-                f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or raise "
-                "train.batch_size."
+                f"{self.group.size} processes cannot share a batch of {size}; lower train.processes or train.nodes, or "
+                "raise train.batch_size."
             )
         self.position.batch_size = size
         epoch = steps_per_epoch(len(self.images), size)
@@ -254,7 +259,8 @@ class Loop:
             note = ", ".join(
                 f"{name} {value:.4g}" for name, value in (self.history.means() if self.history.count else {}).items()
             )
-            progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
+            if self.group.rank == 0:
+                progress.advance(1, f"{note or 'recording'}, {images / max(seconds, 1e-9):.1f} images/s")
         return stopped, prefetcher.waited, time.monotonic() - begun, images
 
     def _out_of_time(self) -> bool:
@@ -314,6 +320,8 @@ class Loop:
         """One optimiser step; this process's share of every loss. Where memory does not suffice, `views` are learnt
         from in more micro-batches."""
         length = len(next(iter(views.values())))
+        counts = [self.learner.get_buffer(name) for name in self.learner.counted]
+        before = [count.clone() for count in counts]
         while True:
             try:
                 losses = self._gradients(seed, views, length)
@@ -323,6 +331,8 @@ class Loop:
                     raise
                 self._more_micro_batches(length, error)
         self.group.sum_gradients(self.learner.parameters())
+        if self.group.shares(length):
+            self.group.sum_counts(counts, before)
         if self.optimisation.clip:
             self.scaler.unscale_(self.optimisation.optimiser)
             torch.nn.utils.clip_grad_norm_(
@@ -340,6 +350,10 @@ class Loop:
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         part = self.group.part(images)
         mine = part.stop - part.start
+        # All learn the same from a batch that is not split, and what they learn is summed all the same.
+        repeated = 1 if self.group.shares(images) else self.group.size
+        if self.batch_norm:
+            self.batch_norm.active = repeated == 1
         totals: dict[str, Tensor] = {}
         for micro_batch in range(min(self.position.micro_batches, mine)):
             micro_batches = min(self.position.micro_batches, mine)
@@ -349,7 +363,7 @@ class Loop:
             inputs = {name: values[span].to(self.device, non_blocking=True) for name, values in views.items()}
             with _autocast(self.device, self.compute.precision):
                 losses = self.learner.loss(inputs)
-            share = (span.stop - span.start) / images
+            share = (span.stop - span.start) / images / repeated
             self.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value.detach().float() * share

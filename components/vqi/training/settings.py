@@ -51,7 +51,13 @@ class TrainSettings(Settings):
         le=10**6,
         description="epochs without a better loss on held-out normals before training stops; 0 = no early stop",
     )
-    processes: int = Field(1, ge=1, le=1024, description="processes that train together, one a device")
+    processes: int = Field(1, ge=1, le=1024, description="processes that train together on a node, one a device")
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="nodes of a cluster that train together, each with train.processes; above 1 by Kubeflow Trainer",
+    )
 
     def kept_at(self, default: str, name: str) -> TrainSettings:
         """These, with checkpoints kept below `default` where no other place is named; `name` sorts them for people,
@@ -76,6 +82,29 @@ class TrainSettings(Settings):
     def after(self, seconds: float) -> TrainSettings:
         """The limits of what comes after a training that took `seconds`."""
         return self.model_copy(update={"max_seconds": max(self.max_seconds - seconds, self.max_seconds / 2)})
+
+
+def check_nodes(method: str, settings: TrainSettings, budget: HasBudget | None) -> None:
+    """Raises BadInput where `method`, whose budget is None if it learns nothing by gradient, cannot be trained on the
+    nodes of `settings`."""
+    if settings.nodes == 1:
+        return
+    if budget is None:
+        raise BadInput(
+            f"train.nodes is {settings.nodes}, but {method} learns nothing by gradient steps, so that nodes have "
+            "nothing to share; leave train.nodes at 1."
+        )
+    if settings.checkpoints and not settings.checkpoints.startswith("s3://"):
+        raise BadInput(
+            f"train.checkpoints is {settings.checkpoints!r}, which only one of {settings.nodes} nodes would see; name "
+            "an s3://bucket/prefix."
+        )
+    size, processes = settings.batch_size or budget.batch_size, settings.nodes * settings.processes
+    if size != LARGEST and size < processes:
+        raise BadInput(
+            f"{settings.nodes} nodes have {processes} processes, which cannot share {method}'s batch of {size}; raise "
+            "train.batch_size or lower train.nodes."
+        )
 
 
 def check_training_precision(method: str, precision: str, device: str) -> None:

@@ -11,7 +11,9 @@ import typer
 
 def check(
     source: Annotated[str, typer.Argument(help="Folder, tar or zip file, or s3://bucket/prefix.")],
-    out: Annotated[Path, typer.Option(help="Folder for verdict.json and check.html.")] = Path("dataset-check"),
+    out: Annotated[Path, typer.Option(help="Folder for check.html, verdict.json, findings.csv.")] = Path(
+        "dataset-check"
+    ),
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="path=value of a category, such as data.layout=folders or image.size=[256,256]."),
@@ -28,7 +30,7 @@ def check(
     from vqi_pipelines.catalog import load_category
 
     # What an earlier check found must not stand beside a set that cannot even be brought in.
-    for written in (out / "check.html", out / "verdict.json"):
+    for written in (out / "check.html", out / "verdict.json", out / "findings.csv"):
         written.unlink(missing_ok=True)
     category = load_category("check", [f"data.source={source}", *(set_ or [])])
     inspected: dict[str, ImageInspection] = {}
@@ -46,12 +48,14 @@ def check(
                 dataset=dataset,
                 page=out / "check.html",
                 verdict=out / "verdict.json",
+                paths=out / "findings.csv",
                 report=lambda line: typer.echo(printable(line)),
                 inspected=inspected,
             )
         finally:
             if (out / "verdict.json").is_file():
                 typer.echo(
-                    f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}"
+                    f"Page: {printable(str(out / 'check.html'))}\nVerdict: {printable(str(out / 'verdict.json'))}\n"
+                    f"Paths: {printable(str(out / 'findings.csv'))}"
                 )
     typer.echo(f"The set passes: {len(manifest.samples)} images, fingerprint {manifest.fingerprint[:16]}.")

@@ -121,7 +121,7 @@ def predict(
         typer.echo(predictor.sidecar.plausibility.sentence)
         typer.echo(f"Predictions: {printable(str(out / PREDICTIONS))}")
     for record in writer.records:
-        for sentence in (record.error, record.implausible):
+        for sentence in (record.error, record.implausible, record.unaligned):
             if sentence:
                 log.warning(f"vqi predict: {sentence}")
     if counts.unreadable or counts.implausible:

@@ -41,6 +41,7 @@ def test_decisions_are_listed_counted_drawn_and_marked(
             f"Decision {broken['id']} is unreadable",
         )
         assert server.request("POST", "/decisions/99/mark", json={"mark": None}).status == 404
+        assert server.request("POST", f"/decisions/{10**30}/mark", json={"mark": None}).status == 422
         assert server.request("POST", f"/decisions/{bad['id']}/mark", json={"mark": "perhaps"}).status == 422
         table = list(csv.DictReader(io.StringIO(server.request("GET", "/decisions/marked.csv").data.decode())))
     assert [(row["label"], row["decided"]) for row in table] == [("good", "good"), ("good", "defect")]

@@ -20,6 +20,7 @@ from vqi.deployment.serving.guard import Guard
 from vqi.deployment.serving.metrics import Metrics
 from vqi.deployment.serving.refusals import Refusal, TooLarge
 from vqi.deployment.serving.remote_photographs import fetch_photograph
+from vqi.deployment.serving.run import _bind
 from vqi.deployment.serving.settings import ServeSettings
 
 
@@ -136,6 +137,12 @@ def test_a_request_whose_client_is_gone_takes_no_room(
         while (status := server.request("POST", "/predict", body=good).status) == 503 and time.monotonic() < latest:
             time.sleep(0.02)
         assert status == 200
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """asyncio switches Nagle's algorithm off for what it knows as TCP; with it each answer waited 40 ms."""
+    with _bind(ServeSettings(port=0)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_tls_with_a_certificate_of_ones_own(toy_bundle: Path, good: bytes, tmp_path: Path) -> None:

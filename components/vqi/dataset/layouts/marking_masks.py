@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vqi.dataset.images import DEFAULT
+from vqi.dataset.decoding import DEFAULT
 from vqi.dataset.layouts.interface import SourceFiles
 from vqi.dataset.masks import decide_meaning, decode_mask
 from vqi.platform.progress import tracked

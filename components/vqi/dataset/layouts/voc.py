@@ -14,7 +14,8 @@ from collections import Counter
 
 import numpy as np
 
-from vqi.dataset.images import DEFAULT, decoding_errors, load_upright, open_image
+from vqi.dataset.decoding import DEFAULT
+from vqi.dataset.images import decoding_errors, load_upright, open_image
 from vqi.dataset.layouts.annotations import (
     PhotographNames,
     Shape,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from vqi.dataset.images import decode_rgb
@@ -14,6 +14,7 @@ from vqi.deployment.serving.decision_log import RECENT, DecisionLog, Mark, Recen
 from vqi.deployment.serving.drawn import picture_of
 
 THUMBNAIL = 320
+Number = Annotated[int, Path(ge=1, le=2**62)]
 # The page loads nothing from elsewhere and runs nothing but its own file; pictures of data are `blob:`.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -51,13 +52,13 @@ def decision_routes(decisions: DecisionLog) -> APIRouter:
         return Response(await asyncio.to_thread(decisions.marked_table), media_type="text/csv; charset=utf-8")
 
     @routes.get("/{number}/picture", response_class=Response)
-    async def picture(number: int, side: int = Query(THUMBNAIL, ge=32, le=2048)) -> Response:
+    async def picture(number: Number, side: int = Query(THUMBNAIL, ge=32, le=2048)) -> Response:
         """The photograph of a recent decision with heatmap, outline and boxes."""
         content = await asyncio.to_thread(_drawn, decisions.recent(number), side)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     @routes.post("/{number}/mark")
-    async def mark(number: int, request: MarkRequest) -> dict[str, Any]:
+    async def mark(number: Number, request: MarkRequest) -> dict[str, Any]:
         """Say whether a decision was right."""
         return await asyncio.to_thread(decisions.mark, number, request.mark, request.note)
 

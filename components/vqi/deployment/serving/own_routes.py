@@ -41,8 +41,8 @@ _PREDICT_BODY = {
 
 class PhotographAnswer(BaseModel):
     """One photograph: `error` where it could not be read; else `decision`, `score` against `threshold`, and the
-    `boxes` in its own pixels. `implausible`: why it is not judged. `picture` (JPEG) and `map` (float TIFF of its size)
-    are Base64, where they were asked for."""
+    `boxes` in its own pixels. `implausible`: why it is not judged; `unaligned`: why it was used as it lies though the
+    bundle aligns. `picture` (JPEG) and `map` (float TIFF of its size) are Base64, where they were asked for."""
 
     image: str
     error: str | None = None
@@ -53,15 +53,18 @@ class PhotographAnswer(BaseModel):
     height: int | None = None
     boxes: list[BoxRecord] | None = None
     implausible: str | None = None
+    unaligned: str | None = None
     picture: str | None = None
     map: str | None = None
 
 
 class PredictAnswer(BaseModel):
-    """What a bundle says of the photographs of one request, in their order."""
+    """What a bundle says of the photographs of one request, in their order. `error`: where none could be read (status
+    422), why the first could not."""
 
     model: str
     version: str
+    error: str | None = None
     predictions: list[PhotographAnswer]
 
 
@@ -90,9 +93,10 @@ def own_routes(models: ServedModels, metrics: Metrics, most: int) -> APIRouter:
                 for (_, content), result in zip(files, results, strict=True)
             )
         )
-        if all(answer.error for answer in answers):
+        error = answers[0].error if all(answer.error for answer in answers) else None
+        if error:
             response.status_code = 422
-        return PredictAnswer(model=served.name, version=served.version, predictions=list(answers))
+        return PredictAnswer(model=served.name, version=served.version, error=error, predictions=list(answers))
 
     @routes.get("/metrics", response_class=Response)
     async def read_metrics() -> Response:
@@ -153,6 +157,7 @@ def _answer(
         height=height,
         boxes=[BoxRecord(x1=x1, y1=y1, x2=x2, y2=y2, score=score) for x1, y1, x2, y2, score in result.boxes],
         implausible=result.implausible or None,
+        unaligned=result.unaligned or None,
         picture=base64.b64encode(drawn).decode() if drawn else None,
         map=base64.b64encode(map_file(result.map)).decode() if anomaly_map else None,
     )

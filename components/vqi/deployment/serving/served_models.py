@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqi.deployment.bundle_files import SIDECAR
+from vqi.deployment.bundle import bundle_version
 from vqi.deployment.golden import check_golden
 from vqi.deployment.predictor import ImageSource, Prediction, Predictor, Unreadable
 from vqi.deployment.serving.batcher import MicroBatcher
@@ -22,14 +22,12 @@ from vqi.deployment.serving.metrics import Metrics, ModelMetrics
 from vqi.deployment.serving.refusals import Busy, NotServed
 from vqi.deployment.serving.settings import ServeSettings
 from vqi.platform.errors import BadInput, VqiError
-from vqi.platform.files import sha256_of
 from vqi.platform.logs import logger
 
 log = logger(__name__)
 
 # A version that was refused may be one that is still being copied: it is tried again, more rarely.
 RETRY_REFUSED = 6
-VERSION_CHARACTERS = 12
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class ServedModels:
         async with self._loading:
             served = self._models[name]
             folder = await asyncio.to_thread(self._sources[name].refresh)
-            if await asyncio.to_thread(_version_of, folder) == served.version:
+            if await asyncio.to_thread(bundle_version, folder) == served.version:
                 return False
             try:
                 self._take_over(await self._load(name, folder))
@@ -212,24 +210,16 @@ class ServedModels:
 
 
 def _version_at(source: BundleSource) -> str:
-    return _version_of(source.refresh())
-
-
-def _version_of(folder: Path) -> str:
-    """What tells a bundle from every other: the beginning of its sidecar's SHA-256, which holds those of all files."""
-    path = folder / SIDECAR
-    if not path.is_file():
-        raise BadInput(f"{folder} is not a bundle: {SIDECAR} is missing.")
-    return sha256_of(path)[:VERSION_CHARACTERS]
+    return bundle_version(source.refresh())
 
 
 def _open(folder: Path, options: PredictorOptions) -> tuple[Predictor, str]:
     """A bundle, loaded and tried, and its version. Raises BadInput where it changed meanwhile."""
-    version = _version_of(folder) if folder.is_dir() else ""
+    version = bundle_version(folder) if folder.is_dir() else ""
     predictor = Predictor(folder, options.backend, options.device, options.threads, options.batch_size)
     if not check_golden(folder, predictor.sidecar, predictor.graph):
         height, width = predictor.geometry.input_size
         predictor.graph.run(np.full((1, 3, height, width), 0.5, np.float32))
-    if _version_of(folder) != version:
+    if bundle_version(folder) != version:
         raise BadInput(f"The bundle {folder} was replaced while it was loaded; it is tried again.")
     return predictor, version

@@ -10,6 +10,7 @@ def check_dataset(
     dataset: dsl.Input[dsl.Dataset],
     dataset_page: dsl.Output[dsl.HTML],
     dataset_verdict: dsl.Output[dsl.Artifact],
+    dataset_findings: dsl.Output[dsl.Artifact],
     settings: dict,
 ) -> None:
     """Stop a bad set here, with its reasons; a page shows what the set looks like."""
@@ -25,12 +26,17 @@ def check_dataset(
         from vqi.steps.check_dataset.step import check_dataset as run
 
         log = logger("vqi.steps.check_dataset")
-        record.outputs.update(dataset_page=dataset_page.path, dataset_verdict=dataset_verdict.path)
+        record.outputs.update(
+            dataset_page=dataset_page.path,
+            dataset_verdict=dataset_verdict.path,
+            dataset_findings=dataset_findings.path,
+        )
         run(
             read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
             page=Path(dataset_page.path),
             verdict=Path(dataset_verdict.path),
+            paths=Path(dataset_findings.path),
             page_uri=dataset_page.uri,
             report=lambda line: log.log(WARNING if line.startswith(("warning", "error")) else INFO, line),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vqi.dataset.check_page import check_page
 from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
+from vqi.dataset.findings.mask_position import compared_paths
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import ImageInspection, Inspection, inspect_samples
 from vqi.dataset.reader import Dataset
@@ -30,24 +33,28 @@ def check_dataset(
     dataset: Path,
     page: Path,
     verdict: Path,
+    paths: Path | None = None,
     report: Callable[[str], None] = lambda finding: None,
     inspected: Mapping[str, ImageInspection] | None = None,
     page_uri: str = "",
 ) -> Verdict:
-    """Inspect every image and mask once, write the HTML `page` and the JSON `verdict`, and return the verdict.
+    """Inspect every image and mask once, write the HTML `page`, the JSON `verdict` and the table `paths` of all files
+    that findings are about (CSV: severity, code, row, path; files of one row belong together), and return the verdict.
 
     `report` gets what the set holds and every
     finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error. What was
     `inspected` already, by hash, is not decoded again.
-    Raises BadInput, after both are written, where the set does not pass; warnings do not stop it. `page_uri` is where
+    Raises BadInput, after all are written, where the set does not pass; warnings do not stop it. `page_uri` is where
     KFP would store the page if the step succeeded: it is stored there, since a step that fails leaves nothing.
     """
     data, geometry, rate = Dataset(dataset), settings.geometry, settings.threshold.false_reject_rate
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
-    inspections = inspect_samples(data, geometry, pictured, inspected)
+    inspections = inspect_samples(data, geometry, pictured, inspected, compared=compared_paths(data.manifest))
     result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
-    write_whole(page, check_page(result, data.manifest, _with_unusual(result, data, inspections, geometry), geometry))
+    write_whole(page, check_page(result, data.manifest, _with_examples(result, data, inspections, geometry), geometry))
     write_check(verdict, result.record)
+    if paths:
+        write_whole(paths, _table(result))
     # The first errors are the sentence that the check ends with: nothing is reported twice.
     ended_with = result.errors[:REASONS]
     listed = [finding for finding in result.findings if finding not in ended_with]
@@ -61,12 +68,24 @@ def check_dataset(
     return result
 
 
-def _with_unusual(
+def _table(verdict: Verdict) -> str:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["severity", "code", "row", "path"])
+    for finding in verdict.findings:
+        for number, row in enumerate(finding.paths, 1):
+            writer.writerows([finding.severity, finding.code, number, path] for path in row)
+    return table.getvalue()
+
+
+def _with_examples(
     verdict: Verdict, data: Dataset, inspections: list[Inspection], geometry: Geometry
 ) -> list[Inspection]:
     """The inspections with pictures of the unusual normals as well, which are known only after all were inspected."""
     bare = {one.sample.path for one in inspections if one.image and one.image.picture is None}
-    wanted = bare & {normal.path for normal in verdict.unusual}
+    shown = {normal.path for normal in verdict.unusual}
+    shown |= {example.path for finding in verdict.findings for example in finding.examples}
+    wanted = bare & shown
     if not wanted:
         return inspections
     pictured = {one.sample.path: one for one in inspect_samples(data, geometry, wanted, only=wanted)}

@@ -31,8 +31,6 @@ def learning(network: Path, record: TrainingRecord | None, data: Dataset, geomet
         for number, path in enumerate(record.tracked):
             if path in samples:
                 tracked.append(
-                    TrackedImage(
-                        path, geometry.apply(data.image(samples[path])), maps["first"][number], maps["last"][number]
-                    )
+                    TrackedImage(path, data.seen(samples[path], geometry), maps["first"][number], maps["last"][number])
                 )
     return Learning(record.summary, record.points, tracked)

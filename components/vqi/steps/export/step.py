@@ -44,6 +44,7 @@ from vqi.deployment.sidecar import (
     Plausibility,
     Preprocessing,
     RangeEntry,
+    ReferenceEntry,
     Sidecar,
     Thresholds,
 )
@@ -371,7 +372,7 @@ def plausibility_of(data: Dataset, geometry: Geometry) -> Plausibility:
 
 def _statistics(data: Dataset, sample: Sample, geometry: Geometry) -> dict[str, float]:
     image = data.image(sample)
-    return image_statistics(geometry.apply(image), image.shape[:2])
+    return image_statistics(geometry.apply(data.aligned(sample, image)), image.shape[:2])
 
 
 def _sidecar(
@@ -399,7 +400,11 @@ def _sidecar(
         weights=record.weights,
         seed=record.seed,
         dataset=DatasetEntry(name=data.manifest.name, fingerprint=data.manifest.fingerprint),
-        preprocessing=Preprocessing(decoding=DecodingEntry(**asdict(data.manifest.decoding)), geometry=geometry),
+        preprocessing=Preprocessing(
+            decoding=DecodingEntry(**asdict(data.manifest.decoding)),
+            geometry=geometry,
+            alignment=ReferenceEntry(**asdict(data.manifest.reference)) if data.manifest.reference else None,
+        ),
         graph=graph,
         thresholds=Thresholds(image=threshold.image, pixel=threshold.pixel, floor=threshold.floor),
         boxes=results.boxes,

@@ -10,7 +10,6 @@ from pathlib import Path
 from vqi.dataset.drawn_masks import drawn_notes
 from vqi.dataset.exclusion import exclude
 from vqi.dataset.grouping import group_photographs, is_dealt, near_copies
-from vqi.dataset.images import Decoding
 from vqi.dataset.inspection import ImageInspection
 from vqi.dataset.intake import ignored_note, left_out_note, write_shards
 from vqi.dataset.layouts.contents import Contents
@@ -18,9 +17,9 @@ from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.interface import Options, SourceFiles
 from vqi.dataset.manifest import MANIFEST, Manifest
 from vqi.dataset.masks import decide_meaning
+from vqi.dataset.placing import align_samples
 from vqi.dataset.sample_splits import split_photographs
 from vqi.dataset.sources import open_source
-from vqi.dataset.white_level import WHITE_LEVELS
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.ingest.settings import StepSettings
@@ -41,23 +40,22 @@ def ingest(
     photographs, of every defect type and of the good ones alike, that supervised methods learn from. Photographs with
     the same bytes, near copies and photographs of one part stay together in every split; `data.group` is a regular
     expression that names the part a photograph shows (`part_of`). `pixels.white_level` is the value of white in files
-    with more than 8 bits a channel (None: decided from the normals); the dataset check refuses a photograph of more
-    than `pixels.max_megapixels`. Up to `data.skip_damaged` photographs that cannot be decoded, or have a mask that
-    cannot, are left out: with 0 the check names all that are damaged. What `data.exclude` names is left out before
-    anything else is decided. `report` gets every note of the manifest as soon as it is known: those that decide what is
-    learnt come before any photograph is read.
-    `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
-    process need not decode them again. The same content and seed give the same bytes, whatever the source.
-    Raises BadInput where the source cannot be read as the layout says, or more
-    photographs are damaged than may be left out; RunFailed where it cannot be reached or the disk is full.
+    with more than 8 bits a channel (None: decided from the normals), `pixels.range` black and white in those of
+    floating-point values, which are refused without; the dataset check refuses a photograph of more than
+    `pixels.max_megapixels`. With `pixels.align` it is found how every photograph lies against a reference. Up to
+    `data.skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
+    names all that are damaged. What `data.exclude` names is left out before anything else is decided. `report` gets
+    every note of the manifest as soon as it is known: those that decide what is learnt come before any photograph is
+    read. `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
+    process need not decode them again. The same content and seed give the same bytes, whatever the source. Raises
+    BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left out;
+    RunFailed where it cannot be reached or the disk is full.
     """
     name, seed, data = settings.name, settings.seed, settings.data
     source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
     labelled_fraction = data.labelled_fraction or 0.0
     white_level, rate = settings.pixels.white_level, settings.threshold.false_reject_rate
-    decoding = Decoding(
-        white_level or WHITE_LEVELS[-1], settings.pixels.max_megapixels * 1_000_000, settings.pixels.page
-    )
+    decoding = settings.pixels.decoding
     try:
         with open_source(source) as origin, whole_folder(dataset) as folder:
             options = Options(data.mask_suffix, data.good, data.defect, data.good_class)
@@ -76,6 +74,8 @@ def ingest(
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
             if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
+            if settings.pixels.range is None:
+                intake.floats.ask()
             masks = sorted({path for photograph in photographs for path in photograph.mask_files})
             meaning, stated_masks = decide_meaning(masks, contents.of_file, decoding.max_pixels)
             stated_white = (
@@ -92,6 +92,8 @@ def ingest(
                 ignored_note(photographs),
                 stated_masks,
                 stated_white,
+                intake.floats.note(settings.pixels.range),
+                *intake.profiles.notes,
             )
             notes = (*reading.notes, *filter(None, stated))
             seen = {} if inspected is None else inspected
@@ -124,10 +126,14 @@ def ingest(
                 meaning,
                 grouping.copies_cross,
                 reading.saturation,
+                intake.profiles.count if decoding.profiles else 0,
             )
+            write_whole(folder / MANIFEST, manifest.to_json())
+            if settings.pixels.align:
+                manifest = align_samples(folder, manifest, settings.pixels.align, *settings.pixels.align_limit)
+                write_whole(folder / MANIFEST, manifest.to_json())
             for note in manifest.notes[len(reading.notes) :]:
                 report(note)
-            write_whole(folder / MANIFEST, manifest.to_json())
             return manifest
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

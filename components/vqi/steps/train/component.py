@@ -17,19 +17,21 @@ def train(dataset: dsl.Input[dsl.Dataset], network: dsl.Output[dsl.Model], setti
 
         from vqi.platform.settings import read_settings
         from vqi.steps.train.settings import StepSettings
-        from vqi.steps.train.step import train as run
         from vqi.tracking.origins import kfp_run_of
 
         parsed = read_settings(StepSettings, settings)
         # A cluster's settings say where a training that loses its node resumes from.
         budgets = parsed.train.kept_at(os.environ.get("VQI_CHECKPOINTS", ""), parsed.name)
         record.outputs["network"] = network.path
-        training = run(
-            parsed.model_copy(update={"train": budgets}),
-            dataset=Path(dataset.path),
-            network=Path(network.path),
-            kfp_run=kfp_run_of(network.uri),
-        )
+        parsed, kfp_run = parsed.model_copy(update={"train": budgets}), kfp_run_of(network.uri)
+        if budgets.nodes == 1:
+            from vqi.steps.train.step import train as run
+
+            training = run(parsed, dataset=Path(dataset.path), network=Path(network.path), kfp_run=kfp_run)
+        else:
+            from vqi.steps.train.nodes import train_on_nodes
+
+            training = train_on_nodes(parsed, dataset=dataset.uri, network=Path(network.path), kfp_run=kfp_run)
         if training:
             record.facts["training"] = training.model_dump(exclude={"points", "held_out", "tracked", "checkpoints"})
             record.facts["checkpoints"] = training.checkpoints

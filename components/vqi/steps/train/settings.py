@@ -15,6 +15,16 @@ from vqi.tracking.settings import ExperimentSettings
 from vqi.training.settings import TrainSettings
 
 
+class NodeResources(Settings):
+    """What each of several nodes gets that train together, as quantities of Kubernetes."""
+
+    cpu_request: str
+    cpu: str
+    memory: str
+    accelerator: str = ""
+    accelerators: str = "0"
+
+
 class StepSettings(Settings):
     """Not the comparison that a run is a trial of: a training is the same in all of them, and comes from the cache.
     `inputs` is the fingerprint of what the addresses of weights and further images list."""
@@ -30,6 +40,7 @@ class StepSettings(Settings):
     tracking: ExperimentSettings = ExperimentSettings()
     seed: int = 0
     inputs: str = Field("", description="fingerprint of what weights and further images list")
+    node: NodeResources | None = Field(None, description="what each of train.nodes gets where they are several")
 
     @staticmethod
     def of(category: Category, inputs: str = "") -> StepSettings:
@@ -46,4 +57,10 @@ class StepSettings(Settings):
             tracking=ExperimentSettings(uri=category.tracking.uri, experiment=category.tracking.experiment),
             seed=category.seed,
             inputs=inputs,
+            node=_node(category) if category.training.nodes > 1 else None,
         )
+
+
+def _node(category: Category) -> NodeResources:
+    placement = category.training_node
+    return NodeResources(**{name: getattr(placement, name) for name in NodeResources.model_fields})

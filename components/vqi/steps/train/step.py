@@ -76,6 +76,25 @@ class TrainingJob:
     experiment: str
     kfp_run: str = ""
 
+    @staticmethod
+    def of(settings: StepSettings, dataset: Path, network: Path, kfp_run: str) -> TrainingJob:
+        """The job that the step's settings describe, from one folder into another."""
+        return TrainingJob(
+            Path(dataset),
+            settings.method,
+            settings.method_settings,
+            settings.backbone,
+            settings.geometry,
+            settings.compute,
+            settings.seed,
+            Path(network),
+            settings.train,
+            settings.calibration_fraction,
+            settings.tracking.uri,
+            settings.tracking.experiment,
+            kfp_run,
+        )
+
 
 def train(settings: StepSettings, *, dataset: Path, network: Path, kfp_run: str = "") -> TrainingRecord | None:
     """Write the network artefact of `method` to `network`; returns what was learnt and how (None where nothing is
@@ -107,21 +126,7 @@ def train(settings: StepSettings, *, dataset: Path, network: Path, kfp_run: str 
         return None
     # The first step refuses it where the device is named; here `auto` has become one.
     check_training_precision(method, compute.precision, torch_device(compute).type)
-    job = TrainingJob(
-        Path(dataset),
-        method,
-        settings.method_settings,
-        settings.backbone,
-        geometry,
-        compute,
-        settings.seed,
-        Path(network),
-        settings.train,
-        settings.calibration_fraction,
-        settings.tracking.uri,
-        settings.tracking.experiment,
-        kfp_run,
-    )
+    job = TrainingJob.of(settings, dataset, network, kfp_run)
     check_tracking(job.tracking_uri, job.experiment)
     if job.budgets.processes == 1:
         return learn(Group(), job)
@@ -132,7 +137,7 @@ def train(settings: StepSettings, *, dataset: Path, network: Path, kfp_run: str 
 
 def learn(group: Group, job: TrainingJob) -> TrainingRecord:
     """Train in this process, one of `group`; rank 0 writes the network artefact. Returns the record of the training."""
-    dataset, compute = Dataset(job.dataset), job.compute.of_process(group.rank) if group.size > 1 else job.compute
+    dataset, compute = Dataset(job.dataset), job.compute.of_process(group.local_rank) if group.size > 1 else job.compute
     split = split_samples(dataset, job.method, job.budgets, job.calibration_fraction, job.seed)
     kind = settings_class(job.method)
     with ExitStack() as around:
@@ -352,7 +357,7 @@ def _checkpoints(
         "tuning": [sample.path for sample in split.tuning],
         "seed": job.seed,
         "precision": job.compute.precision,
-        "budgets": job.budgets.model_dump(exclude={"max_seconds", "checkpoints", "processes"}),
+        "budgets": job.budgets.model_dump(exclude={"max_seconds", "checkpoints", "processes", "nodes"}),
     }
     address, run = job.budgets.checkpoints, identity(facts)
     return Checkpoints(f"{address.rstrip('/')}/{run}", part) if part else Checkpoints(address, run)

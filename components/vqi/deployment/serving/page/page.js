@@ -39,6 +39,7 @@ async function ask(path, options = {}) {
 async function askJson(path, options) {
   const response = await ask(path, options);
   const answer = await response.json().catch(() => ({ error: `Status ${response.status}.` }));
+  // Where no photograph could be read, each says why by itself.
   if (!response.ok && !answer.predictions) throw new Error(answer.error || `Status ${response.status}.`);
   return answer;
 }

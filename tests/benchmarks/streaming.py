@@ -1,0 +1,151 @@
+"""Ingest of many small photographs from an S3 store: objects a second, processor time, peak memory, and what a killed
+ingest leaves to do, beside a plain tool that lists and copies.
+
+    python tests/benchmarks/streaming.py --count 10000 --out build/streaming
+
+The store is a MinIO on this machine (`make s3-servers`), which shares its processors with both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from processes import measure_process
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+BUCKET = "streaming"
+
+
+def fill(count: int, side: int) -> None:
+    """`count` small JPEGs, each with a texture of its own, in the layout of MVTec AD."""
+    import numpy as np
+    from PIL import Image
+
+    from vqi.storage.s3_client import client_from_environment
+
+    client, _ = client_from_environment(os.environ, 16)
+    client.make_bucket(BUCKET)
+    draws = np.random.default_rng(0)
+
+    def photograph() -> bytes:
+        values = Image.fromarray(draws.normal(120, 30, (12, 12)).clip(0, 255).astype(np.uint8))
+        file = io.BytesIO()
+        values.resize((side, side), Image.Resampling.BICUBIC).convert("RGB").save(file, "JPEG", quality=90)
+        return file.getvalue()
+
+    def put(number: int, content: bytes) -> None:
+        where = "train" if number % 100 else "test"
+        client.put_object(BUCKET, f"set/{where}/good/{number:06}.jpg", io.BytesIO(content), len(content))
+
+    with ThreadPoolExecutor(8) as pool:
+        for start in range(0, count, 1000):
+            batch = range(start, min(start + 1000, count))
+            list(pool.map(put, batch, [photograph() for _ in batch]))
+
+
+def copy(folder: Path) -> None:
+    """What a plain tool does: list, then get every object into a file, eight at once."""
+    from vqi.storage.s3_client import client_from_environment
+
+    client, _ = client_from_environment(os.environ, 16)
+    keys = [item.object_name for item in client.list_objects(BUCKET, prefix="set/", recursive=True)]
+
+    def get(key: str) -> None:
+        file = folder / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        response = client.get_object(BUCKET, key)
+        file.write_bytes(response.read())
+        response.release_conn()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(get, keys))
+
+
+def open_only() -> None:
+    """What of ingest the store takes part in."""
+    from vqi.dataset.sources import open_source
+
+    with open_source(f"s3://{BUCKET}/set") as source:
+        assert source.files
+
+
+def ingest_set(folder: Path) -> None:
+    from vqi.category import Category
+    from vqi.steps.ingest.settings import StepSettings
+    from vqi.steps.ingest.step import ingest
+
+    values = {"name": "streaming", "data": {"source": f"s3://{BUCKET}/set"}}
+    ingest(StepSettings.of(Category.parse(values, "The benchmark")), dataset=folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--only", choices=("copy", "open", "ingest"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("build/streaming"))
+    options = parser.parse_args()
+    if options.only:
+        actions = {
+            "copy": lambda: copy(options.out / "copied"),
+            "open": open_only,
+            "ingest": lambda: ingest_set(options.out / "dataset"),
+        }
+        return actions[options.only]()
+    from s3_server import serving
+
+    shutil.rmtree(options.out, ignore_errors=True)
+    (options.out / "server").mkdir(parents=True)
+    with serving("minio", options.out.resolve() / "server") as server:
+        os.environ.update(server.environment() | {"AWS_REGION": "us-east-1", "VQI_CACHE": str(options.out / "cache")})
+        fill(options.count, options.side)
+        rows = []
+
+        def measure(what: str, only: str) -> None:
+            command = [sys.executable, "-W", "ignore", __file__, "--only", only, "--out", str(options.out)]
+            cost = measure_process(command, options.out / "log")
+            rows.append(
+                {
+                    "what": what,
+                    "objects": options.count,
+                    "wall_s": round(cost["wall"], 1),
+                    "cpu_s": round(cost["processor"], 1),
+                    "peak_mib": round(cost["peak_mib"]),
+                    "objects_a_second": round(options.count / cost["wall"]),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+
+        measure("plain copy", "copy")
+        measure("open_source", "open")
+        measure("open_source again", "open")
+        shutil.rmtree(options.out / "cache")
+        measure("ingest", "ingest")
+        shutil.rmtree(options.out / "cache")
+        command = [sys.executable, "-W", "ignore", __file__, "--only", "ingest", "--out", str(options.out)]
+        killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wanted = random.Random(0).uniform(0.3, 0.7) * options.count
+        while sum(1 for _ in (options.out / "cache" / "objects").glob("*")) < wanted:
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        there = {path: path.stat().st_mtime_ns for path in (options.out / "cache").rglob("*") if path.is_file()}
+        measure("ingest after a kill", "ingest")
+        kept = sum(path.exists() and path.stat().st_mtime_ns == before for path, before in there.items())
+        print(json.dumps({"files before the kill": len(there), "untouched by the second run": kept}))
+    (options.out / "streaming.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
