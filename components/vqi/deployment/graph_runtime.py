@@ -70,6 +70,11 @@ def open_graph(
             f"the thresholds of this bundle were taken in {sidecar.calibration.precision}, and {chosen.backend} "
             f"computes in {entry.precision}: scores deviate by up to {100 * shift:.2g} % (measured at export)"
         )
+    if entry.accuracy is not None and entry.own is None:
+        log.warning(
+            f"the thresholds of this bundle are the detector's, in {sidecar.calibration.precision}; what they promise "
+            f"is not known to hold for {chosen.backend}"
+        )
     return open_format(chosen, folder, sidecar.graph, device, threads)
 
 
