@@ -13,6 +13,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
 
 if TYPE_CHECKING:
     from vqi.deployment.predictor import Unreadable
@@ -29,16 +30,10 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="Folder for predictions.json, predictions.csv and pictures; replaces earlier ones.")
     ] = Path("predictions"),
-    backend: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime, or that of another export format in the bundle.")
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")
-    ] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")] = 0,
-    batch: Annotated[
-        int, typer.Option(help="Images a batch; 0: as many as fit the bundle's memory bound, at most 8.")
-    ] = 0,
+    backend: Backend = "auto",
+    device: Device = "cpu",
+    threads: Threads = 0,
+    batch: BatchSize = 0,
     false_reject_rate: Annotated[
         float | None,
         typer.Option(

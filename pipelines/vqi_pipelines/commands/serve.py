@@ -12,6 +12,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
 
 if TYPE_CHECKING:
     from vqi.deployment.serving.bundle_sources import BundleSource
@@ -33,16 +34,10 @@ def serve(
     grpc_port: Annotated[
         int | None, typer.Option(help="Port of gRPC (Open Inference Protocol v2); none: no gRPC.")
     ] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime, or that of another export format in the bundle.")
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")
-    ] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")] = 0,
-    batch: Annotated[
-        int, typer.Option(help="Most photographs a batch; 0: as many as fit the bundle's memory bound, at most 8.")
-    ] = 0,
+    backend: Backend = "auto",
+    device: Device = "cpu",
+    threads: Threads = 0,
+    batch: BatchSize = 0,
     batch_wait: Annotated[
         float, typer.Option(help="Longest wait of a photograph for others that are being decoded, milliseconds.")
     ] = 5.0,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vqi.platform.logs import logger
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
 
 log = logger(__name__)
 
@@ -55,16 +56,10 @@ def watch(
     buffer: Annotated[
         int, typer.Option(help="Most decisions kept for sinks that are away; then photographs wait.")
     ] = 10_000,
-    backend: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime, or that of another export format in the bundle.")
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")
-    ] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")] = 0,
-    batch: Annotated[
-        int, typer.Option(help="Images a batch; 0: as many as fit the bundle's memory bound, at most 8.")
-    ] = 0,
+    backend: Backend = "auto",
+    device: Device = "cpu",
+    threads: Threads = 0,
+    batch: BatchSize = 0,
     false_reject_rate: Annotated[
         float | None,
         typer.Option(help="Share of good parts that may be rejected, in place of the bundle's."),
