@@ -339,7 +339,7 @@ def test_a_step_that_is_told_to_stop_deletes_its_trainjob(api: TrainerApi, bucke
 
     api.advance = stop
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RunFailed, match="told to stop"):
+    with pytest.raises(RunFailed, match="stopped by a signal"):
         start(bucket, tmp_path / "network")
     assert signal.getsignal(signal.SIGTERM) == before
     assert_nothing_stays(api, bucket)

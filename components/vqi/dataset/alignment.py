@@ -267,7 +267,7 @@ def _correlation(cv2: Any, reference: np.ndarray, photograph: np.ndarray, matrix
 
 
 def _within(matrix: np.ndarray, shape: tuple[int, ...], limit: float, angle: float) -> bool:
-    """Whether a turn, and the shift of the middle, are no larger than allowed."""
+    """Whether a turn and the shift of the middle lie within the limits."""
     middle = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
     shift = matrix[:, :2] @ middle + matrix[:, 2] - middle
     turn = abs(math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])))

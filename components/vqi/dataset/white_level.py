@@ -44,7 +44,7 @@ class FloatRange:
             raise BadInput(range_question(what, self._low, self._high, f" (the first is {self._paths[0]})"))
 
     def note(self, stated: tuple[float, float] | None) -> str:
-        """The sentence on a `stated` range; "" where there are no such photographs."""
+        """The sentence on a `stated` range; "" where the set lacks such photographs."""
         if not self._paths or stated is None:
             return ""
         black, white = stated

@@ -235,7 +235,9 @@ def _launch(config: LaunchConfig, work: Callable[..., Result], *arguments: Any) 
     except ChildFailedError as error:
         raise _first(error, processes) from error
     except SignalException as error:
-        raise RunFailed("The processes that train here were told to stop; what each wrote stands above.") from error
+        raise RunFailed(
+            "The processes that train here were stopped by a signal; what each wrote stands above."
+        ) from error
     finally:
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
 

@@ -50,3 +50,14 @@ def test_what_is_not_a_bundle_is_named(store: ObjectStore, toy_bundle: Path, tmp
     with pytest.raises(BadInput, match="'no part of it', which is not a file of a bundle"):
         source.refresh()
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_a_version_that_is_half_stored_is_brought_again(store: ObjectStore, toy_bundle: Path, tmp_path: Path) -> None:
+    half = Address("vqi", "bundles/half")
+    source = StoreSource(store, half, tmp_path / "cache")
+    store.upload_folder(toy_bundle, half)
+    store.write_text(Address("vqi", "bundles/half/model.onnx"), "of another version")
+    with pytest.raises(BadInput, match="its SHA-256 differs"):
+        source.refresh()
+    store.upload_file(toy_bundle / "model.onnx", Address("vqi", "bundles/half/model.onnx"))
+    assert read_sidecar(source.refresh()).name == "plates"

@@ -43,7 +43,7 @@ _TURNS = {
 
 
 def compared_paths(manifest: Manifest) -> frozenset[str]:
-    """The photographs that are described finely: none where there are no masks, or too few normals."""
+    """The photographs that are described finely; an empty result where the set has too few normals, or lacks masks."""
     normals = [s.path for s in manifest.samples if s.label == "good" and s.split in ("train", "calibration")]
     defects = [s.path for s in manifest.samples if s.label == "defect" and s.masks]
     if len(normals) < FEWEST_NORMALS or not defects:

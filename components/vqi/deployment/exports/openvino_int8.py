@@ -71,7 +71,7 @@ class OpenVinoInt8(OpenVino):
 
         normals = evenly(source.normals, NORMALS)
         if not normals:
-            raise RunFailed("there are no training normals to take the ranges of activations from")
+            raise RunFailed("The set holds 0 training normals, and int8 takes the ranges of activations from them.")
         if not source.index:
             return quantise(model, normals)
         network = openvino.Core().read_model(source.engine.graph) if source.engine else network_of(model)

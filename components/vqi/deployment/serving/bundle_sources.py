@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.bundle_files import BUNDLE_FILE, SIDECAR
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
@@ -41,8 +42,8 @@ class FolderSource:
 class StoreSource:
     """A bundle below an address in an object store; each version gets a folder of its own in `cache`.
 
-    A version is told by its `bundle.json`, so that one is stored last (`vqi put` of a bundle that is there already
-    replaces it in any order: a version whose files do not fit together is refused, and tried again later).
+    The `bundle.json` tells a version from others. `vqi put` over a bundle replaces its files in any order: a version
+    whose files do not fit together is refused, is not kept, and is brought again later.
     """
 
     store: ObjectStore
@@ -71,6 +72,7 @@ class StoreSource:
                 self.store.download_file(
                     Address(self.address.bucket, "/".join(filter(None, (self.address.key, name)))), whole / name
                 )
+            read_sidecar(whole)
         versions = sorted(
             (path for path in self.cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
         )

@@ -180,7 +180,7 @@ class DecisionLog:
         with self._writing() as rows:
             row = rows.execute("SELECT * FROM decisions WHERE id = ?", (number,)).fetchone()
             if row is None:
-                raise NotServed(f"There is no decision {number}.")
+                raise NotServed(f"Decision {number} does not exist.")
             if mark and row["decision"] not in OPPOSITE:
                 raise Refusal(f"Decision {number} is {row['decision']}; only good and defect can be right or wrong.")
             photograph = row["photograph"]

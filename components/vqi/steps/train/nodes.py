@@ -183,7 +183,9 @@ def _ended_by_signals() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise RunFailed("train was told to stop; the TrainJob of its nodes is deleted, and its checkpoints stay.")
+        raise RunFailed(
+            "train was stopped by a signal; the TrainJob of its nodes is deleted, and its checkpoints stay."
+        )
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
