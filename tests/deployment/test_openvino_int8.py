@@ -63,7 +63,7 @@ def test_the_network_is_in_int8_and_what_the_index_is_compared_by_is_not(written
 
 
 def test_without_normals_it_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"openvino-int8 cannot be written: there are no training normals"):
+    with pytest.raises(RunFailed, match=r"openvino-int8 cannot be written: The set holds 0 training normals"):
         export_graphs(toy_detector(), tmp_path, [INT8])
 
 
