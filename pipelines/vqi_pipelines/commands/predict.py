@@ -13,7 +13,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Bundle, Device, Threads, Tracking
 
 if TYPE_CHECKING:
     from vqi.deployment.predictor import Unreadable
@@ -22,7 +22,7 @@ log = logger(__name__)
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: Bundle,
     images: Annotated[
         list[str],
         typer.Argument(help="Photographs: files, folders (searched through), or patterns such as 'line1/*.png'."),
@@ -56,6 +56,7 @@ def predict(
     masks: Annotated[
         bool, typer.Option("--masks", help="Write what is marked at the photograph's size: PNG, 0 and 255.")
     ] = False,
+    tracking: Tracking = "",
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -73,20 +74,22 @@ def predict(
     from vqi.platform.files import whole_folder
     from vqi.platform.printing import printable
     from vqi.platform.progress import Progress
+    from vqi.registry.source import bundle_folder
 
     out = Path(os.path.abspath(out))
     check_destination(out)
     files, missing = matched(images, out)
-    predictor = Predictor(
-        bundle,
-        backend,
-        device,
-        threads,
-        batch,
-        false_reject_rate=false_reject_rate,
-        threshold=threshold,
-        implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
-    )
+    with bundle_folder(bundle, tracking) as held:
+        predictor = Predictor(
+            held,
+            backend,
+            device,
+            threads,
+            batch,
+            false_reject_rate=false_reject_rate,
+            threshold=threshold,
+            implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
+        )
     # Another page was chosen on purpose; that the first alone is read, nobody may have noticed.
     if predictor.sidecar.decoding.page == 1:
         missing += _later_pages(files)

@@ -12,7 +12,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads, Tracking
 
 if TYPE_CHECKING:
     from vqi.deployment.serving.bundle_sources import BundleSource
@@ -25,7 +25,10 @@ TOKEN = "VQI_SERVE_TOKEN"
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(help="Bundles: folders, or s3://bucket/prefix; NAME=BUNDLE serves one under a name of its own."),
+        typer.Argument(
+            help="Bundles: folders, s3://bucket/prefix, or models:/NAME@champion; NAME=BUNDLE serves one under a name "
+            "of its own."
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0: every network of this machine.")
@@ -48,8 +51,9 @@ def serve(
     photographs: Annotated[int, typer.Option(help="Most photographs in one request.")] = 64,
     answer_seconds: Annotated[float, typer.Option(help="Longest time until an answer; then status 504.")] = 60.0,
     reload_seconds: Annotated[
-        float, typer.Option(help="How often the folders are looked at for new versions of the bundles; 0: never.")
+        float, typer.Option(help="How often folders, stores and aliases are looked at for new versions; 0: never.")
     ] = 5.0,
+    tracking: Tracking = "",
     decisions: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps decisions, marks and marked photographs; without: in memory alone."),
@@ -94,7 +98,7 @@ def serve(
         raise BadInput("TLS needs both --certificate and --key.")
     token = _token(token_file)
     with tempfile.TemporaryDirectory(prefix="vqi-serve-") as cache:
-        sources = named_sources(bundles, Path(cache))
+        sources = named_sources(bundles, Path(cache), tracking)
 
         def report(http: int, grpc: int | None) -> None:
             scheme = "https" if certificate else "http"
@@ -115,9 +119,9 @@ def serve(
         )
 
 
-def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
-    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store is kept
-    in `cache`.
+def named_sources(bundles: list[str], cache: Path, tracking: str = "") -> dict[str, BundleSource]:
+    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store, or
+    from the registry of the MLflow at `tracking`, is kept in `cache`.
 
     Raises BadInput where a name cannot stand in an address or stands twice, and where an unnamed bundle cannot be used.
     """
@@ -125,7 +129,9 @@ def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
 
     from vqi.deployment.bundle import read_sidecar
     from vqi.deployment.serving.bundle_sources import FolderSource, StoreSource
+    from vqi.registry.source import RegistrySource, is_registered
     from vqi.storage.object_store import Address, ObjectStore
+    from vqi.tracking.registry import ModelAddress
 
     sources: dict[str, BundleSource] = {}
     for number, text in enumerate(bundles):
@@ -135,6 +141,8 @@ def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
         source: BundleSource
         if address.startswith("s3://"):
             source = StoreSource(ObjectStore.from_environment(), Address.parse(address), cache / str(number))
+        elif is_registered(address):
+            source = RegistrySource(ModelAddress.parse(address), tracking, cache / str(number))
         else:
             source = FolderSource(Path(os.path.abspath(address)))
         if not named:

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Bundle, Device, Threads, Tracking
 
 log = logger(__name__)
 
 
 def watch(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: Bundle,
     source: Annotated[
         str,
         typer.Argument(
@@ -68,6 +68,7 @@ def watch(
     implausible: Annotated[
         str, typer.Option(help="A photograph that cannot be one of the set: refuse (decision implausible) or score.")
     ] = "refuse",
+    tracking: Tracking = "",
     metrics_port: Annotated[
         int | None, typer.Option(help="Port that Prometheus reads at; 0: any; none: not read.")
     ] = None,
@@ -88,6 +89,7 @@ def watch(
     from vqi.deployment.watching.settings import WatchSettings
     from vqi.platform.printing import printable
     from vqi.platform.settings import read_settings
+    from vqi.registry.source import bundle_folder
 
     values = {
         "settle_seconds": settle,
@@ -103,16 +105,18 @@ def watch(
     }
     settings = read_settings(WatchSettings, values)
     with stopped_by_signals() as stop:
-        predictor = Predictor(
-            bundle,
-            backend,
-            device,
-            threads,
-            batch,
-            false_reject_rate=false_reject_rate,
-            threshold=threshold,
-            implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
-        )
+        with bundle_folder(bundle, tracking) as folder:
+            predictor = Predictor(
+                folder,
+                backend,
+                device,
+                threads,
+                batch,
+                false_reject_rate=false_reject_rate,
+                threshold=threshold,
+                implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
+            )
+            version = bundle_version(folder)
 
         def report(label: str, sinks: Sequence[str], port: int | None) -> None:
             where = ", ".join("standard output" if name == "-" else printable(name) for name in sinks)
@@ -121,7 +125,7 @@ def watch(
 
         count = run_watch(
             predictor,
-            bundle_version(bundle),
+            version,
             source,
             sink or ["-"],
             Path(os.path.abspath(state)),

@@ -23,7 +23,7 @@ def export(
         from vqi.platform.settings import read_settings
         from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
-        from vqi.storage.copying import copy_command
+        from vqi.storage.copying import copy_command, s3_address
 
         record.outputs["bundle"] = bundle.path
         costs = run(
@@ -33,6 +33,7 @@ def export(
             index=Path(index.path),
             evaluation=Path(evaluation.path),
             bundle=Path(bundle.path),
+            dataset_address=s3_address(dataset.uri) or dataset.path,
         )
         record.facts["costs"] = costs
         # What a person at the artefact's panel needs to know: what it costs, and how to get it.
