@@ -14,7 +14,7 @@ def promotion_lines(promotion: Promotion) -> list[str]:
     if promotion.decision == "unchanged":
         return [f"{name}/{candidate} is the champion already; nothing was compared."]
     champion = f"version {promotion.champion}" if promotion.champion else "no champion"
-    rows = [("", f"version {candidate}", champion, "95 % of the difference", "")]
+    rows = [("figure", f"version {candidate}", champion, "95 % of the difference", "")]
     for figure in promotion.figures:
         interval = "" if figure.low is None else f"{figure.low:+.4f} to {figure.high:+.4f}"
         before = "-" if figure.champion is None else _shown(figure.champion)

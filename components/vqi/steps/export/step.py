@@ -63,6 +63,7 @@ from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.registry.registering import register_bundle
 from vqi.steps.export.accuracy import Judged, judge_accuracy
+from vqi.steps.export.left_out import scored_left_out
 from vqi.steps.export.settings import StepSettings
 from vqi.steps.export.wrapping import add_wrapper
 from vqi.tracking.runs import add_to_run
@@ -165,6 +166,9 @@ def export(
             )
             reason = ""
             if export_format.judged_by_accuracy:
+                # By which the index was built.
+                detector.engine = engine
+                folds = scored_left_out(export_format, folder, graph, detector, data, geometry, calibration_rows)
                 judged = judge_accuracy(
                     open_format(export_format, folder, graph),
                     graph.batch_size,
@@ -174,6 +178,7 @@ def export(
                     scores,
                     calibration_rows,
                     settings.export.int8_max_drop,
+                    folds,
                 )
                 entry, reason = _with_accuracy(entry, judged), judged.reason or _far_off(entry)
             if reason:
