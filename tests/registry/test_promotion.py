@@ -53,6 +53,11 @@ def test_champions_follow_each_other_and_return(registry_uri: str, name: str, va
     kept = tags_of(name, 2)
     assert (kept["promotion.decision"], kept["promotion.against"]) == ("refused", f"{name}/1")
     assert json.loads(kept["promotion.figures"])[1]["champion"] == 1.0
+    promote(name, RULE, data)  # refused again: its page says so once
+    with open_registry() as registry:
+        page = registry.resolve(ModelAddress(name, version=2)).description
+    assert page.count("**Gate: refused against version 1**") == 1
+    assert "| recall | 0.0000 | 1.0000 | -1.0000 to -1.0000 |" in page
 
     register_bundle(variant("third", auroc=0.95), name)
     third = promote(name, RULE, data)

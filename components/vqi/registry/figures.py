@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from vqi.deployment.bundle_files import SIDECAR
@@ -14,6 +13,8 @@ from vqi.tracking.registry import DIGEST
 DATASET = "vqi.dataset"
 FINGERPRINT = "vqi.dataset_fingerprint"
 SIZE = "vqi.size_mib"
+# Those that a person compares versions by; the bundle and its run hold all.
+METRICS = ("image_auroc", "recall", "false_reject_rate", "accuracy", "pixel_auroc", "aupro")
 
 
 def bundle_digest(folder: Path) -> str:
@@ -43,9 +44,7 @@ def tags_of(folder: Path, sidecar: Sidecar, dataset: str = "") -> dict[str, str]
     }
     if dataset:
         tags[DATASET] = dataset
-    for name, value in sidecar.metrics.items():
-        shown = f"{value:.6g}" if isinstance(value, int | float) else json.dumps(value, sort_keys=True)
-        tags[f"metric.{name}"] = shown
+    tags |= {f"metric.{name}": f"{sidecar.metrics[name]:.6g}" for name in METRICS if name in sidecar.metrics}
     for name, entry in sidecar.formats.items():
         tags[f"parity.{name}"] = (
             f"largest deviation {entry.largest_deviation:.2g}, tolerance {entry.tolerance:g}; {entry.flipped} "

@@ -27,6 +27,8 @@ from vqi.tracking.registry import CANDIDATE, CHAMPION, ModelAddress, ModelRegist
 log = logger(__name__)
 
 Decision = Literal["accepted", "refused", "unchanged"]
+# Where the decision begins in a version's description.
+DECIDED = "\n\n**Gate: "
 SINCE, ENDED = "vqi.champion_since", "vqi.champion_until"
 
 
@@ -179,6 +181,8 @@ def _keep(
             "promotion.figures": json.dumps([_rounded(figure) for figure in promotion.figures]),
         },
     )
+    # The page of a version hides all but the first tags.
+    registry.describe(candidate, candidate.description.partition(DECIDED)[0] + _decision_text(promotion))
     if promotion.decision != "accepted":
         return
     now = registry.version_of(candidate.name, CHAMPION)
@@ -197,6 +201,23 @@ def _keep(
         registry.tag(champion, {ENDED: promotion.decided})
     if CANDIDATE in candidate.aliases:
         registry.delete_alias(candidate.name, CANDIDATE)
+
+
+def _decision_text(promotion: Promotion) -> str:
+    """The decision and its figures in Markdown."""
+    against = f"against version {promotion.champion}" if promotion.champion else "as the first champion"
+    lines = [
+        f"{DECIDED}{promotion.decision} {against}** ({promotion.decided})"
+        + "".join(f"; {r}" for r in promotion.reasons),
+        "",
+        "| figure | candidate | champion | 95 % of the difference |",
+        "|---|---|---|---|",
+    ]
+    for figure in promotion.figures:
+        before = "" if figure.champion is None else f"{figure.champion:.4f}"
+        interval = "" if figure.low is None else f"{figure.low:+.4f} to {figure.high:+.4f}"
+        lines.append(f"| {figure.name} | {figure.candidate:.4f} | {before} | {interval} |")
+    return "\n".join(lines)
 
 
 def _rounded(figure: Figure) -> dict[str, Any]:

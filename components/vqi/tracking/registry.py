@@ -79,6 +79,7 @@ class ModelVersion:
     created: datetime
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+    description: str = ""
 
     @property
     def digest(self) -> str:
@@ -237,6 +238,10 @@ class ModelRegistry:
         for key, value in tags.items():
             self._client.set_model_version_tag(version.name, str(version.version), key, str(value)[:LONGEST_TAG])
 
+    def describe(self, version: ModelVersion, text: str) -> None:
+        """Replace what the page of a version says, in Markdown."""
+        self._client.update_model_version(version.name, str(version.version), description=text)
+
     def champions(self, name: str) -> list[int]:
         """The versions that were the champion of a name, in turn, the newest last."""
         value = self._model(name).tags.get(CHAMPIONS, "[]")
@@ -288,7 +293,9 @@ def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
 
 def _version(row: Any, aliases: Sequence[str]) -> ModelVersion:
     created = datetime.fromtimestamp(row.creation_timestamp / 1000, UTC)
-    return ModelVersion(row.name, int(row.version), created, tuple(sorted(aliases)), dict(row.tags))
+    return ModelVersion(
+        row.name, int(row.version), created, tuple(sorted(aliases)), dict(row.tags), row.description or ""
+    )
 
 
 def _made(folder: Path) -> Path:
