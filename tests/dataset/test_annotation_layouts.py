@@ -212,8 +212,7 @@ def test_labelme_that_labelme_wrote(tmp_path: Path) -> None:
         [[20.0, 10.0], [26.0, 18.0]], "group_id": null, "description": "", "shape_type": "mask", "flags": {}, "mask":
         "iVBORw0KGgoAAAANSUhEUgAAAAcAAAAJCAAAAADbM2l/AAAAKElEQVR4nDXLwRGAABDCwM3137M+UD4wAUimcLMu6PH3bXWLQ/KdewEsgQ\
 EYVaRohgAAAABJRU5ErkJggg=="}], "imagePath": "3.png", "imageData": null, "imageHeight": 32, "imageWidth": 32}"""
-    content = written.replace("\\\n", "").encode()
-    reading = read(tmp_path, photographs("good/0.png", "good/1.png", "3.png") | {"3.json": content})
+    reading = read(tmp_path, photographs("good/0.png", "good/1.png", "3.png") | {"3.json": written.encode()})
     rows, columns = np.nonzero(drawn(by_path(reading)["3.png"]))
     assert list(zip(rows.tolist(), columns.tolist(), strict=True))[:6] == [
         (10, 21),
