@@ -10,11 +10,12 @@ from pathlib import Path
 
 from vqi.dataset.decoding import Decoding, ProfileUse
 from vqi.dataset.drawn_masks import DrawnMasks, store_drawn_masks
-from vqi.dataset.images import Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
+from vqi.dataset.images import Header, decode_rgb, read_header
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.manifest import Extent
+from vqi.dataset.masks import BLACK_BACKGROUND, decode_mask
 from vqi.dataset.profiles import Profiles
 from vqi.dataset.scaling import RangeUnknown
 from vqi.dataset.shards import ShardWriter
@@ -116,8 +117,7 @@ def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Dec
             if path == photograph.path:
                 decode_rgb(content, path, decoding)
             else:
-                with open_image(content, path) as image, decoding_errors(path):
-                    load_upright(image, path)
+                decode_mask(content, path, BLACK_BACKGROUND)
     except RangeUnknown:
         return ""  # the question is for the whole set
     except BadInput as error:

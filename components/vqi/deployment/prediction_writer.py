@@ -27,6 +27,7 @@ from vqi.deployment.prediction_record import (
 from vqi.deployment.predictor import Prediction, Unreadable, pixels_of, read_photograph
 from vqi.deployment.sidecar import Sidecar
 from vqi.evaluation.pictures import Example, picture_name, save_picture
+from vqi.evaluation.predictions import UNALIGNED
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_whole
 from vqi.platform.printing import printable
@@ -200,10 +201,11 @@ class PredictionWriter:
         """Write predictions.json and predictions.csv; returns what the former holds."""
         summary = self.summary()
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        columns = [*COLUMNS, UNALIGNED] if self.sidecar.reference else COLUMNS
+        table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
         for record in self.records:
-            row = {key: "" if (value := getattr(record, key)) is None else value for key in COLUMNS}
+            row = {key: "" if (value := getattr(record, key)) is None else value for key in columns}
             row["boxes"] = "" if record.boxes is None else len(record.boxes)
             table.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
         write_whole(self.folder / CSV, text.getvalue())
