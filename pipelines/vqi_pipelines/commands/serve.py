@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,9 @@ from vqi.platform.logs import logger
 from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
 
 if TYPE_CHECKING:
+    from vqi.deployment.bench_record import BenchRecord
     from vqi.deployment.serving.bundle_sources import BundleSource
+    from vqi.deployment.serving.served_models import PredictorOptions
 
 log = logger(__name__)
 
@@ -38,6 +41,10 @@ def serve(
     device: Device = "cpu",
     threads: Threads = 0,
     batch: BatchSize = 0,
+    bench: Annotated[
+        Path | None,
+        typer.Option(help="File of vqi bench --save: serve by its best backend, threads and batch."),
+    ] = None,
     batch_wait: Annotated[
         float, typer.Option(help="Longest wait of a photograph for others that are being decoded, milliseconds.")
     ] = 5.0,
@@ -93,8 +100,14 @@ def serve(
     if (certificate is None) != (key is None):
         raise BadInput("TLS needs both --certificate and --key.")
     token = _token(token_file)
+    options = PredictorOptions(backend, device, threads, batch)
+    measured = _measured(bench, options) if bench else None
     with tempfile.TemporaryDirectory(prefix="vqi-serve-") as cache:
         sources = named_sources(bundles, Path(cache))
+        if measured:
+            best = measured.best
+            options = PredictorOptions(best.backend, measured.device, best.threads, best.batch)
+            _report_setting(measured, sources, bench)
 
         def report(http: int, grpc: int | None) -> None:
             scheme = "https" if certificate else "http"
@@ -107,11 +120,39 @@ def serve(
 
         run_server(
             sources,
-            PredictorOptions(backend, device, threads, batch),
+            options,
             settings,
             token,
             Certificate(certificate, key) if certificate and key else None,
             report,
+        )
+
+
+def _measured(file: Path, options: PredictorOptions) -> BenchRecord:
+    """What `vqi bench` measured. Raises BadInput where it cannot be read, and where options say how to run as well."""
+    from vqi.deployment.bench_record import read_bench
+    from vqi.deployment.serving.served_models import PredictorOptions
+
+    if options != PredictorOptions():
+        raise BadInput("--bench excludes --backend, --device, --threads and --batch; leave it or them out.")
+    return read_bench(file)
+
+
+def _report_setting(record: BenchRecord, sources: Mapping[str, BundleSource], file: Path | None) -> None:
+    """Say what a measurement chose, and where it was made with another bundle or on another machine."""
+    from vqi.deployment.bench_record import machine_in_use
+    from vqi.deployment.bundle import bundle_version
+
+    best = record.best
+    threads = f"{best.threads} threads" if best.threads else "its own threads"
+    log.info(f"By {file}: backend {best.backend}, {threads}, batches of at most {best.batch}")
+    if record.version not in {bundle_version(source.refresh()) for source in sources.values()}:
+        log.warning(f"{file} was measured with version {record.version} of {record.bundle}, which is not served here.")
+    machine = machine_in_use()
+    if (machine.processor, machine.cpus) != (record.machine.processor, record.machine.cpus):
+        log.warning(
+            f"{file} was measured on {record.machine.cpus} processors ({record.machine.processor}), and these are "
+            f"{machine.cpus} ({machine.processor}); measure here (vqi bench --save)."
         )
 
 
