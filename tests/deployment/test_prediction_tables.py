@@ -32,7 +32,7 @@ UNREADABLE = PredictionRecord(image="caf\udce9.png", error="It is not an image."
 
 def test_json_lines_and_parquet_hold_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_tables, "ROW_GROUP", 2)
-    tables = open_tables(tmp_path, ["json", "jsonl", "parquet"])
+    tables = open_tables(tmp_path, ["json", "jsonl", "parquet"], False)
     for table in tables:
         for record in (DEFECT, UNREADABLE, DEFECT):
             table.add(record)
@@ -49,14 +49,14 @@ def test_json_lines_and_parquet_hold_the_records(tmp_path: Path, monkeypatch: py
 
 
 def test_no_rows_are_a_parquet_file_too(tmp_path: Path) -> None:
-    open_tables(tmp_path, ["parquet"])[0].close()
+    open_tables(tmp_path, ["parquet"], False)[0].close()
     assert pyarrow.parquet.read_table(tmp_path / "predictions.parquet").num_rows == 0
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BadInput, match=r"pip install 'vqi\[parquet\]'"):
-        open_tables(tmp_path, ["parquet"])
+        open_tables(tmp_path, ["parquet"], False)
 
 
 def test_a_list_of_results_is_read_or_refused() -> None:

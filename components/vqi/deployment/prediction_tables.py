@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_args
 
 from vqi.deployment.prediction_record import PREDICTIONS, PredictionRecord, ResultsFormat
+from vqi.evaluation.predictions import UNALIGNED
 from vqi.platform.errors import BadInput, closest
 from vqi.platform.printing import printable
 
@@ -32,9 +33,12 @@ DEFAULT_RESULTS: tuple[ResultsFormat, ...] = ("json", "csv")
 
 
 class Table(Protocol):
-    """A file of results; `close` completes it."""
+    """A file of results in a folder; `close` completes it. `aligned`: photographs are aligned, and a table of fixed
+    columns has one that says which could not be."""
 
     name: ClassVar[str]
+
+    def __init__(self, folder: Path, aligned: bool) -> None: ...
 
     def add(self, record: PredictionRecord) -> None: ...
 
@@ -46,13 +50,14 @@ class CsvTable:
 
     name: ClassVar[str] = CSV
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, aligned: bool) -> None:
         self._file = open(folder / CSV, "w", encoding="utf-8", newline="")  # noqa: SIM115  # closed by close
-        self._table = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._columns = [*COLUMNS, UNALIGNED] if aligned else COLUMNS
+        self._table = csv.DictWriter(self._file, self._columns, lineterminator="\n")
         self._table.writeheader()
 
     def add(self, record: PredictionRecord) -> None:
-        row = {key: "" if (value := getattr(record, key)) is None else value for key in COLUMNS}
+        row = {key: "" if (value := getattr(record, key)) is None else value for key in self._columns}
         row["boxes"] = "" if record.boxes is None else len(record.boxes)
         self._table.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
 
@@ -65,7 +70,7 @@ class JsonLinesTable:
 
     name: ClassVar[str] = JSON_LINES
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, aligned: bool) -> None:
         self._file = open(folder / JSON_LINES, "w", encoding="utf-8")  # noqa: SIM115  # closed by close
 
     def add(self, record: PredictionRecord) -> None:
@@ -80,7 +85,7 @@ class ParquetTable:
 
     name: ClassVar[str] = PARQUET
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, aligned: bool) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
@@ -122,7 +127,7 @@ class ParquetTable:
             self._rows = []
 
 
-TABLES: dict[ResultsFormat, type[CsvTable] | type[JsonLinesTable] | type[ParquetTable]] = {
+TABLES: dict[ResultsFormat, type[Table]] = {
     "csv": CsvTable,
     "jsonl": JsonLinesTable,
     "parquet": ParquetTable,
@@ -142,11 +147,11 @@ def parse_results(text: str) -> tuple[ResultsFormat, ...]:
     return names  # type: ignore[return-value]  # each is one
 
 
-def open_tables(folder: Path, formats: Sequence[ResultsFormat]) -> list[Table]:
-    """The tables in a folder, one a format; `json` is not one (it is written at the end). Raises BadInput where
-    pyarrow is wanted and missing."""
+def open_tables(folder: Path, formats: Sequence[ResultsFormat], aligned: bool) -> list[Table]:
+    """The tables in a folder, one a format; `json` is not one (it is written at the end). `aligned`: photographs are
+    aligned, and CSV says which could not be. Raises BadInput where pyarrow is wanted and missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [TABLES[name](folder) for name in formats if name != "json"]
+    return [TABLES[name](folder, aligned) for name in formats if name != "json"]
 
 
 def json_line(record: PredictionRecord) -> str:

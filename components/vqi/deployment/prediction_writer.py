@@ -85,7 +85,7 @@ class PredictionWriter:
         self.records: list[PredictionRecord] = []
         self._writes_json = "json" in results
         self._keeps = self._writes_json or keep_records
-        self._tables = open_tables(self.folder, results)
+        self._tables = open_tables(self.folder, results, sidecar.reference is not None)
         self._names: Counter[str] = Counter()
         self._decisions: Counter[str | None] = Counter()
 

@@ -101,7 +101,15 @@ class Collector:
         self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
         self.predictions.append(
             Prediction(
-                sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(map_boxes)
+                sample.path,
+                sample.split,
+                sample.label,
+                sample.defect,
+                score,
+                decision,
+                highest,
+                tuple(map_boxes),
+                sample.alignment.reason if sample.alignment else "",
             )
         )
         if folder is not None and self.settings.maps != "none":

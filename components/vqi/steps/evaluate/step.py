@@ -110,7 +110,8 @@ def evaluate(
         results = _results(data, record, notes, calibration, threshold, collector, compute, detector.build_notes)
         write_results(folder, results)
         write_examples(folder, collector.examples)
-        write_whole(folder / PREDICTIONS, predictions_csv(collector.predictions).encode("utf-8", "backslashreplace"))
+        predictions = predictions_csv(collector.predictions, data.manifest.reference is not None)
+        write_whole(folder / PREDICTIONS, predictions.encode("utf-8", "backslashreplace"))
         write_report(
             report,
             results,
