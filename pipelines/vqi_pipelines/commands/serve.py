@@ -13,6 +13,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
+from vqi_pipelines.commands.bundle_address import source_of
 from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
 
 if TYPE_CHECKING:
@@ -165,19 +166,13 @@ def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
     import re
 
     from vqi.deployment.bundle import read_sidecar
-    from vqi.deployment.serving.bundle_sources import FolderSource, StoreSource
-    from vqi.storage.object_store import Address, ObjectStore
 
     sources: dict[str, BundleSource] = {}
     for number, text in enumerate(bundles):
         name, equals, rest = text.partition("=")
         named = bool(equals) and "/" not in name
         address = rest if named else text
-        source: BundleSource
-        if address.startswith("s3://"):
-            source = StoreSource(ObjectStore.from_environment(), Address.parse(address), cache / str(number))
-        else:
-            source = FolderSource(Path(os.path.abspath(address)))
+        source = source_of(address, cache / str(number))
         if not named:
             name = read_sidecar(source.refresh()).name
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):

@@ -15,6 +15,7 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.deployment.bench_record import machine_in_use
 from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.costs import BundleCosts
 from vqi.deployment.exports import ExportFormat, check_formats, preferred
@@ -57,11 +58,12 @@ from vqi.evaluation.predictions import read_scores
 from vqi.evaluation.records import PREDICTIONS, Results, read_results
 from vqi.platform.devices import Compute, Precision
 from vqi.platform.errors import BadInput, GateRefused, VqiError
-from vqi.platform.files import whole_folder
+from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.steps.export.accuracy import Judged, judge_accuracy
+from vqi.steps.export.page import PAGE, bundle_page
 from vqi.steps.export.settings import StepSettings
 from vqi.tracking.runs import add_to_run
 from vqi.training.record import notes_of
@@ -85,12 +87,13 @@ def export(
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
     wherever it was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.formats` are
-    the export formats the graph is written in; one that the test split judges too inaccurate (`export.int8_max_drop`)
-    is left out. `export.tolerance` is the largest deviation the parity gate lets pass
-    (formula: vqi.deployment.parity) of a format that states none of its own. Raises BadInput where the artefacts do not
-    belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where the
-    gate says no: then nothing is written.
+    The page `bundle.html` in it has the figures of each format. Returns what the bundle costs, and adds it to the
+    evaluation's MLflow run where there is one. `export.formats` are the export formats the graph is written in; one
+    that the test split judges too inaccurate (`export.int8_max_drop`) is left out. `export.tolerance` is the largest
+    deviation the parity gate lets pass (formula: vqi.deployment.parity) of a format that states none of its own. Raises
+    BadInput where the artefacts do not belong together or a format does not exist, RunFailed where one cannot be
+    written or opened, GateRefused where the gate says no: then nothing is
+    written.
     """
     chosen = check_formats(settings.export.formats, writable=True)
 
@@ -186,7 +189,9 @@ def export(
         golden = Golden(scores={precision: part[0].tolist() for precision, part in references.items()})
         parity = Parity(formula=FORMULA, images=len(images))
         described = (shift, golden, graph, parity, entries, left_out, package_versions(chosen), folder)
-        write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, *described))
+        sidecar = _sidecar(results, record, data, geometry, calibration, plausibility, *described)
+        write_whole(folder / PAGE, bundle_page(sidecar, machine_in_use()))
+        write_sidecar(folder, sidecar)
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
