@@ -22,7 +22,7 @@ from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.deployment.exports import check_formats
 from vqi.deployment.settings import ExportSettings
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
-from vqi.evaluation.settings import ThresholdSettings
+from vqi.evaluation.settings import EvaluationSettings, ThresholdSettings
 from vqi.placement import Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, Compute
 from vqi.platform.errors import BadInput
@@ -60,6 +60,7 @@ class Category(Settings):
     method: MethodSection = MethodSection()
     train: TrainSettings = TrainSettings()
     threshold: ThresholdSettings = ThresholdSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     compute: Compute = Compute()
     tracking: TrackingSettings = TrackingSettings()
     export: ExportSettings = ExportSettings()

@@ -16,6 +16,7 @@ from vqi.platform.bytecode import keep_bytecode
 from vqi.platform.errors import VqiError
 from vqi.platform.logs import DEBUG, QUIET, logger, set_verbosity, versions
 from vqi.platform.system_errors import system_error
+from vqi_pipelines.commands.bench import bench
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.ci import ci
@@ -95,7 +96,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "distill": distill,
     },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
-    "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "export": export},
+    "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "bench": bench, "export": export},
     "Keep and promote what was trained": {
         "register": register,
         "models": models,

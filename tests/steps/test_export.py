@@ -137,6 +137,7 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
     )
     sidecar = read_sidecar(bundle)
     assert [entry.backend for entry in sidecar.formats.values()] == ["onnxruntime", "openvino"]
+    assert "<td>openvino</td>" in (bundle / "bundle.html").read_text()
     for entry in sidecar.formats.values():
         assert {deviation.batch for deviation in entry.deviations} == {1, 5}
         assert 0 <= entry.largest_deviation <= 1e-3 == entry.tolerance

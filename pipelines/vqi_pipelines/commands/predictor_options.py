@@ -10,6 +10,12 @@ Bundle = Annotated[
     str,
     typer.Argument(help="The bundle folder that a run exported, or models:/NAME@champion, models:/NAME/3."),
 ]
+BundleAddress = Annotated[
+    str,
+    typer.Argument(
+        help="The bundle: the folder that a run exported, s3://bucket/prefix, or models:/NAME@champion, models:/NAME/3."
+    ),
+]
 Backend = Annotated[
     str, typer.Option(help="auto, openvino, onnxruntime, or that of another export format in the bundle.")
 ]

@@ -32,6 +32,8 @@ def configure(
     data_most_per_class: int,
     data_skip_damaged: int,
     data_source: str,
+    evaluation_maps: str,
+    evaluation_pictures: str,
     export_formats: str,
     export_int8_max_drop: float,
     export_tolerance: float,

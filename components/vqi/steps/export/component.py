@@ -20,7 +20,9 @@ def export(
     with step("export") as record:
         from pathlib import Path
 
+        from vqi.deployment.bundle import read_sidecar
         from vqi.platform.settings import read_settings
+        from vqi.steps.export.page import format_figures
         from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
         from vqi.storage.copying import copy_command, s3_address
@@ -38,5 +40,7 @@ def export(
         record.facts["costs"] = costs
         # What a person at the artefact's panel needs to know: what it costs, and how to get it.
         bundle.metadata.update(costs.values())
+        figures = format_figures(read_sidecar(Path(bundle.path)))
+        bundle.metadata.update({f"format_{name}": line for name, line in figures.items()})
         if command := copy_command(bundle.uri, "bundle"):
             bundle.metadata["get_it_with"] = command

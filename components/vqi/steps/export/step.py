@@ -15,6 +15,7 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.deployment.bench_record import machine_in_use
 from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.costs import BundleCosts
 from vqi.deployment.exports import ExportFormat, check_formats, graphs_of, preferred, wrappers_of
@@ -57,13 +58,14 @@ from vqi.evaluation.predictions import read_scores
 from vqi.evaluation.records import PREDICTIONS, Results, read_results
 from vqi.platform.devices import Compute, Precision
 from vqi.platform.errors import BadInput, GateRefused, VqiError
-from vqi.platform.files import whole_folder
+from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
 from vqi.registry.registering import register_bundle
 from vqi.steps.export.accuracy import Judged, judge_accuracy
 from vqi.steps.export.left_out import scored_left_out
+from vqi.steps.export.page import PAGE, bundle_page
 from vqi.steps.export.settings import StepSettings
 from vqi.steps.export.wrapping import add_wrapper
 from vqi.tracking.runs import add_to_run
@@ -90,13 +92,14 @@ def export(
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
     wherever it was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.formats` are
-    the export formats the graph is written in; one that the test split judges too inaccurate (`export.int8_max_drop`)
-    is left out. `export.tolerance` is the largest deviation the parity gate lets pass
-    (formula: vqi.deployment.parity) of a format that states none of its own. `dataset_address` is where whoever
-    promotes the bundle later has the Dataset. Raises BadInput where the artefacts do not belong together or a format
-    does not exist, RunFailed where one cannot be written or opened, GateRefused where the gate says no: then nothing is
-    written. RunFailed where the bundle cannot be registered: it is written all the same.
+    The page `bundle.html` in it has the figures of each format. Returns what the bundle costs, and adds it to the
+    evaluation's MLflow run where there is one. `export.formats` are the export formats the graph is written in; one
+    that the test split judges too inaccurate (`export.int8_max_drop`) is left out. `export.tolerance` is the largest
+    deviation the parity gate lets pass (formula: vqi.deployment.parity) of a format that states none of its own.
+    `dataset_address` is where whoever promotes the bundle later has the Dataset. Raises BadInput where the artefacts do
+    not belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where
+    the gate says no: then nothing is written. RunFailed where the bundle cannot be registered: it is written all the
+    same.
     """
     formats = check_formats(settings.export.formats, writable=True)
     chosen = graphs_of(formats)
@@ -203,7 +206,9 @@ def export(
         photographs = [bytes(data.bytes_of(sample.image)) for sample in samples] if wrappers else []
         for wrapper in wrappers:
             entries[wrapper.name] = add_wrapper(wrapper, folder, sidecar, photographs)
-            write_sidecar(folder, sidecar.model_copy(update={"formats": dict(entries)}))
+            sidecar = sidecar.model_copy(update={"formats": dict(entries)})
+            write_sidecar(folder, sidecar)
+        write_whole(folder / PAGE, bundle_page(sidecar, machine_in_use()))
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
