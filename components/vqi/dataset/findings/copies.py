@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vqi.dataset.findings.finding import Finding, count_occurring, splits_between, together
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
 from vqi.dataset.near_duplicates import groups, near_duplicates
 
