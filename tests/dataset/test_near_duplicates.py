@@ -141,6 +141,7 @@ def test_many_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = random.normal(120, 30, (40, 32, 32)).astype(np.float32)
     thumbnails[31] = thumbnails[5] + random.normal(0, 1, (32, 32))
     monkeypatch.setattr(module, "MOST_COMPARED", 39)
+    monkeypatch.setattr(module, "MOST_IN_MEMORY", 20)
     monkeypatch.setattr(module, "_PER_CELL", 8)
     monkeypatch.setattr("vqi.dataset.thumbnail_views.BLOCK", 16)
     rows = FileRows(32 * 32)
@@ -148,3 +149,5 @@ def test_many_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
     rows.append(thumbnails[7:].reshape(33, -1))
     assert (rows[np.array([3, 4, 30, 2])] == thumbnails[[3, 4, 30, 2]].reshape(4, -1)).all()
     assert near_duplicates(rows, np.ones(40)) == near_duplicates(thumbnails, np.ones(40)) == [(5, 31)]
+    monkeypatch.setattr(module, "MOST_COMPARED", 40)
+    assert near_duplicates(rows, np.ones(40)) == [(5, 31)]

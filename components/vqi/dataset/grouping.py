@@ -11,16 +11,14 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.decoding import Decoding
-from vqi.dataset.file_rows import FileRows
-from vqi.dataset.image_inspection import Inspected, inspect_photograph
+from vqi.dataset.image_inspection import ImageInspection, inspect_photograph
 from vqi.dataset.inspection_rows import InspectionWriter
 from vqi.dataset.intake import Stored
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted
-from vqi.dataset.near_duplicates import MOST_COMPARED, groups, near_duplicates
+from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail_rows
 from vqi.dataset.splits import joined
-from vqi.dataset.thumbnail_views import SIDE, blocks
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads, in_threads, one_blas_thread
@@ -63,13 +61,15 @@ def inspect_photographs(
     for photograph in photographs:
         first.setdefault(stored[photograph.path].sha256, photograph)
 
-    def read(item: tuple[str, Photograph]) -> Inspected | None:
+    def read(item: tuple[str, Photograph]) -> tuple[ImageInspection, Image.Image] | None:
         sha256, photograph = item
         try:
             content = contents.of_photograph(photograph)
-            return inspect_photograph(content, photograph.path, decoding, described and sha256 in good)
+            inspected = inspect_photograph(content, photograph.path, decoding, described and sha256 in good)
         except BadInput:
             return None
+        # Without the pixels: several results wait.
+        return inspected.image, inspected.picture
 
     with one_blas_thread():
         every = tracked(
@@ -78,9 +78,9 @@ def inspect_photographs(
         for sha256, inspected in zip(first, every, strict=True):
             if inspected:
                 by_hash[sha256] = len(rows)
-                rows.append(sha256, inspected.image)
+                rows.append(sha256, inspected[0])
                 if keep:
-                    keep(sha256, inspected.picture)
+                    keep(sha256, inspected[1])
     for photograph in photographs:
         number = by_hash.get(stored[photograph.path].sha256)
         if number is not None:
@@ -94,10 +94,7 @@ def near_copies(numbers: Mapping[str, int], rows: InspectionWriter) -> list[tupl
     if len(numbers) < 2:
         return []
     paths, every = list(numbers), np.array(list(numbers.values()))
-    thumbnails = rows.thumbnails(every) if len(every) <= MOST_COMPARED else FileRows(SIDE * SIDE)
-    if isinstance(thumbnails, FileRows):
-        for part in blocks(len(every)):
-            thumbnails.append(rows.thumbnails(every[part]))
+    thumbnails = thumbnail_rows(len(every), lambda part: rows.thumbnails(every[part]))
     pairs = near_duplicates(thumbnails, rows.aspects(every))
     return [(paths[first], paths[second]) for first, second in pairs]
 

@@ -8,7 +8,7 @@ the set itself is asked what all share: thumbnails are whitened before they are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -43,6 +43,8 @@ _FEW = 2000
 # that it is nearest to, out of one for every _PER_CELL images. Pairs whose cosine without a shift is above _LIKELY are
 # then compared as all are in a smaller set.
 MOST_COMPARED, _PER_CELL, _CELLS_EACH, _LIKELY = 20_000, 128, 3, 0.35
+# Of more than this, what images are compared by lies in a file, and a few are in memory at a time.
+MOST_IN_MEMORY = 5_000
 
 
 def thumbnail(photograph: Image.Image) -> np.ndarray:
@@ -54,9 +56,17 @@ def thumbnail(photograph: Image.Image) -> np.ndarray:
     return np.rint(np.asarray(grey) * np.float32(LEVELS)) / np.float32(LEVELS)
 
 
+def thumbnail_rows(total: int, read: Callable[[np.ndarray], np.ndarray]) -> Rows:
+    """The thumbnails that `read` gives for numbers below `total`, [n, SIDE * SIDE], as `near_duplicates` takes them."""
+    rows = _new_rows(total, SIDE * SIDE)
+    for numbers in blocks(total):
+        _store(rows, numbers, read(numbers))
+    return rows
+
+
 def near_duplicates(thumbnails: np.ndarray | FileRows, aspects: np.ndarray) -> list[tuple[int, int]]:
     """Pairs i < j of near copies among thumbnails, float32 [N, SIDE, SIDE] or [N, SIDE * SIDE], of images with
-    `aspects` width / height [N]. Of more than MOST_COMPARED a few are in memory at a time.
+    `aspects` width / height [N].
 
     The pairs join every group of near copies (`groups`), each with as few of them as that takes: N copies of one image
     have quadratically many.
@@ -84,7 +94,7 @@ def _near_duplicates(thumbnails: Rows, aspects: np.ndarray) -> list[tuple[int, i
 
 
 def _new_rows(total: int, width: int) -> Rows:
-    return FileRows(width) if total > MOST_COMPARED else np.empty((total, width), dtype=np.float32)
+    return FileRows(width) if total > MOST_IN_MEMORY else np.empty((total, width), dtype=np.float32)
 
 
 def _store(rows: Rows, numbers: np.ndarray, values: np.ndarray) -> None:
