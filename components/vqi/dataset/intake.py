@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vqi.dataset.decoding import Decoding
+from vqi.dataset.decoding import Decoding, ProfileUse
 from vqi.dataset.drawn_masks import DrawnMasks, store_drawn_masks
 from vqi.dataset.images import Header, decode_rgb, read_header
 from vqi.dataset.layouts.contents import Contents
@@ -55,11 +55,12 @@ def write_shards(
     folder: Path,
     decoding: Decoding,
     find_white: bool,
+    profiles: ProfileUse,
     skip_damaged: int,
 ) -> Intake:
     """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
-    normals with more than 8 bits a channel."""
-    intake = Intake(profiles=Profiles(decoding.profiles))
+    normals with more than 8 bits a channel, `profiles` is what the settings ask for."""
+    intake = Intake(profiles=Profiles(profiles))
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
             by_path = {photograph.path: contents.of_photograph(photograph)}

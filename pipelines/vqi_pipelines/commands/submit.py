@@ -39,9 +39,7 @@ def submit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Run several steps in each task: a small record, and less overhead.")
-    ] = False,
+    compact: options.Compact = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")
     ] = False,
@@ -60,7 +58,6 @@ def submit(
     json_output: options.Json = False,
 ) -> None:
     """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
-    from vqi.placement import COMPACT_STEPS, composite_placements
     from vqi_pipelines.catalog import load_category
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
@@ -72,9 +69,7 @@ def submit(
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:
-        preflight(
-            server, kubernetes, chosen, composite_placements(chosen.step_placements, COMPACT_STEPS) if compact else None
-        )
+        preflight(server, kubernetes, chosen, task_placements(chosen, compact))
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
@@ -87,6 +82,14 @@ def submit(
             print(run.run_id)
         result = RunResult(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
     finish(result, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
+
+
+def task_placements(category: Category, compact: bool) -> Mapping[str, StepPlacement]:
+    """What each task of a category's run gets, by its name."""
+    from vqi.placement import COMPACT_STEPS, composite_placements
+
+    placed = category.step_placements
+    return composite_placements(placed, COMPACT_STEPS) if compact else placed
 
 
 def preflight(

@@ -75,8 +75,16 @@ def ingest(
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
             contents = Contents(origin.files, reading)
             intake = write_shards(
-                photographs, contents, reading.layout, folder, decoding, white_level is None, skip_damaged
+                photographs,
+                contents,
+                reading.layout,
+                folder,
+                decoding,
+                white_level is None,
+                settings.pixels.profiles,
+                skip_damaged,
             )
+            decoding = replace(decoding, profiles=intake.profiles.converts)
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
             if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
