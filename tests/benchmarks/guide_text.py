@@ -177,17 +177,8 @@ def _conditions(results: Results) -> str:
         train and build_index, including refits for the threshold; other work on the machine changes it less than the clock. Latency: processor time
         of one image, alone, by the exported bundle on one thread; dfm, simsiam and cutpaste are the same graph, so the difference of their times
         is the accuracy of all latencies. Bundle: both graphs and the index. Methods that train learned from
-        all normals here (`data.calibration_fraction=0`), as in their papers; a reliable threshold needs some held out.{_colours(dates[0])}
+        all normals here (`data.calibration_fraction=0`), as in their papers; a reliable threshold needs some held out.
         """
-
-
-def _colours(first: str) -> str:
-    if first >= "2026-11-29":
-        return ""
-    return (
-        " Colours were taken as they are stored (`image.profiles=ignore`): the Display P3 of cookie's photographs is converted by default now, "
-        "which moves the image AUROC of patchcore, padim and dfm by .007 and less, and their AUPRO by .012 and less (see layouts.md)."
-    )
 
 
 def _default_size() -> int:
