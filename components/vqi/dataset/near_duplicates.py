@@ -107,7 +107,8 @@ def _store(rows: Rows, numbers: np.ndarray, values: np.ndarray) -> None:
 
 def _compare_all(views: Views, plain: Rows, aspects: np.ndarray, forest: _Forest) -> list[tuple[int, int]]:
     total = len(plain)
-    progress = Progress("near copies: comparing images", total)
+    # By pairs, not images: each has to be compared with all before it.
+    progress = Progress("near copies: comparing pairs of images", total * (total + 1) // 2)
     pairs: list[tuple[int, int]] = []
     for columns in blocks(total):
         own, shifted = plain[columns], list[np.ndarray]()
@@ -125,7 +126,7 @@ def _compare_all(views: Views, plain: Rows, aspects: np.ndarray, forest: _Forest
                 shown = likely[_largest_cosines(others, shifted, likely) > COSINE]
                 alike[shown[:, 0], shown[:, 1]] = True
             pairs += forest.join_alike(rows, columns, alike)
-        progress.advance(len(columns))
+        progress.advance(int((columns + 1).sum()))
     return pairs
 
 
