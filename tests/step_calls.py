@@ -120,10 +120,11 @@ def evaluate(
     return run(settings, **paths)
 
 
-def export(*, tolerance: float, tracking_uri: str = "", **values: Any) -> Any:
+def export(*, tolerance: float, tracking_uri: str = "", registered_name: str | None = None, **values: Any) -> Any:
     """`values` are `formats`, `int8_max_drop` and the paths."""
     from vqi.steps.export.settings import StepSettings
     from vqi.steps.export.step import export as run
 
     exports = ExportSettings(tolerance=tolerance, **_part(values, ("formats", "int8_max_drop")))
-    return run(StepSettings(export=exports, tracking_uri=tracking_uri), **values)
+    settings = StepSettings(export=exports, tracking_uri=tracking_uri, registered_name=registered_name)
+    return run(settings, **values)

@@ -187,3 +187,19 @@ def test_measuring_scores_as_the_bundle_does(toy_bundle: Path, tested: Path) -> 
     assert row.size_mib == pytest.approx(
         sum(path.stat().st_size for path in toy_bundle.rglob("*") if path.is_file()) / 2**20, abs=1e-3
     )
+
+
+def test_a_dataset_in_a_store_is_brought(s3: Any, bucket: str, tested: Path, tmp_path: Path) -> None:
+    from vqi.registry.compared_photographs import open_photographs
+    from vqi.storage.object_store import Address, ObjectStore
+
+    folder = tmp_path / "dataset"
+    manifest = ingest(
+        name="plates", source=str(tested), layout="mvtec", calibration_fraction=0.0, seed=0, dataset=folder
+    )
+    ObjectStore.from_environment().upload_folder(folder, Address(bucket, "runs/dataset"))
+    with open_photographs(DataSettings(source=f"s3://{bucket}/runs/dataset/")) as compared:
+        assert compared.fingerprint == manifest.fingerprint
+        assert [photograph.defect for photograph in compared.photographs] == [False] * 6 + [True] * 6
+        first = compared.photographs[0]
+        assert first.read() == (tested / first.name).read_bytes()

@@ -29,6 +29,8 @@ from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, writ
 from vqi.evaluation.records import write_results
 from vqi.platform.devices import PRECISIONS
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
+from vqi.platform.files import sha256_of
+from vqi.tracking.registry import ModelAddress, open_registry
 from vqi.training.record import NetworkNotes
 
 GEOMETRY = Geometry(size=(72, 80), crop=(64, 72))
@@ -214,6 +216,21 @@ def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(
 
 
 @pytest.mark.slow
+def test_a_bundle_is_registered_where_the_form_says_so(tmp_path: Path, padim: dict[str, Path]) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    values = {**padim, "tolerance": 1e-3, "formats": ["onnx"], "tracking_uri": uri, "registered_name": "plates"}
+    export(**values, bundle=tmp_path / "bundle", dataset_address="s3://runs/dataset")
+    with open_registry(uri) as registry:
+        version = registry.resolve(ModelAddress("plates", "candidate"))
+    assert version.digest == sha256_of(tmp_path / "bundle" / "bundle.json")
+    assert version.tags["vqi.dataset"] == "s3://runs/dataset"
+    assert version.tags["metric.image_auroc"] == "1"
+    with pytest.raises(RunFailed, match="does not work"):
+        export(**{**values, "tracking_uri": "http://127.0.0.1:9"}, bundle=tmp_path / "whole")
+    assert (tmp_path / "whole" / "bundle.json").is_file()
+
+
+@pytest.mark.slow
 def test_a_bundle_for_mlflow_is_gated_and_described(
     tmp_path: Path, padim: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,8 +340,14 @@ def test_it_has_thresholds_of_its_own_where_normals_are_held_out(tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.usefixtures("rough_int8")
 def test_a_format_that_falls_by_too_much_is_left_out_with_its_figures(
-    tmp_path: Path, padim: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, padim: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refused(*arguments: object) -> Iterator[object]:
+        raise RunFailed("its graph does not take the index of a fold.")
+        yield
+
+    # Then it decides by the detector's threshold.
+    monkeypatch.setattr("vqi.steps.export.step.scored_left_out", refused)
     results = json.loads((padim["evaluation"] / "results.json").read_text())
     results["threshold"]["image"] = 1e9  # at which it decides half of the test split rightly
     results["metrics"]["accuracy"] = 1.0
@@ -341,7 +364,9 @@ def test_a_format_that_falls_by_too_much_is_left_out_with_its_figures(
     assert left_out.accuracy is not None
     assert left_out.size_mib > 0
     assert left_out.latency_ms
-    assert "goes without openvino-int8: accuracy falls" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "the thresholds of openvino-int8 stay the detector's: its graph does not take the index" in printed
+    assert "goes without openvino-int8: accuracy falls" in printed
     with pytest.raises(GateRefused, match=r"No format of export\.formats may be in the bundle"):
         export(**inputs, tolerance=1e-3, bundle=tmp_path / "alone", formats=["openvino-int8"])
     assert not (tmp_path / "alone").exists()
