@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -606,8 +607,16 @@ def _json(address: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         address, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    for pause in (2, 8, 0):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            # A server that is busy.
+            if error.code < 500 or not pause:
+                raise
+        time.sleep(pause)
+    raise AssertionError
 
 
 @contextmanager
