@@ -500,8 +500,7 @@ def _training_pod(cluster: Cluster, run_id: str, task: str = "train") -> str:
         if _step(pod) == task and any(s["name"] == "main" and s["state"].get("running") for s in statuses):
             name: str = pod["metadata"]["name"]
             return name if re.search(r"step \d+/", cluster.kubectl("logs", name, "-c", "main")) else ""
-    state = cluster.api(f"/apis/v2beta1/runs/{run_id}").get("state", "")
-    if state in ("SUCCEEDED", "FAILED", "CANCELED"):
+    if state := _end(cluster, run_id):
         raise CheckFailed(f"The run {run_id} {state.lower()} before a pod of {task} was seen training.")
     return ""
 
@@ -527,9 +526,7 @@ def _kill_in_training(cluster: Cluster, run_id: str, task: str) -> tuple[str, Ca
 def _terminate(cluster: Cluster, run_id: str) -> None:
     """Terminate a run. Raises CheckFailed where vqi calls its end otherwise."""
     cluster.vqi("terminate", run_id, *cluster.reach())
-    _until(
-        lambda: cluster.api(f"/apis/v2beta1/runs/{run_id}").get("finished_at", ""), 120, "the end of a terminated run"
-    )
+    _until(lambda: _end(cluster, run_id), 120, "the end of a terminated run")
     ended = _ended(cluster, run_id)
     if ended != "canceled":
         raise CheckFailed(f"vqi runs calls a terminated run {ended}.")
@@ -555,6 +552,12 @@ def _record(cluster: Cluster, run_id: str, most: int) -> int:
 
 def _uid(cluster: Cluster, run_id: str, name: str) -> str:
     return next((pod["metadata"]["uid"] for pod in cluster.pods(run_id) if pod["metadata"]["name"] == name), "")
+
+
+def _end(cluster: Cluster, run_id: str) -> str:
+    """How KFP calls the end of a run, "" before it."""
+    state = str(cluster.api(f"/apis/v2beta1/runs/{run_id}").get("state", ""))
+    return state if state in ("SUCCEEDED", "FAILED", "CANCELED") else ""
 
 
 def _ended(cluster: Cluster, run_id: str) -> str:
