@@ -30,6 +30,7 @@ from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.put import put
+from vqi_pipelines.commands.registry import models, promote, register, rollback
 from vqi_pipelines.commands.run import run
 from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
@@ -96,6 +97,12 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
     "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "bench": bench, "export": export},
+    "Keep and promote what was trained": {
+        "register": register,
+        "models": models,
+        "promote": promote,
+        "rollback": rollback,
+    },
     "Train in a cluster": {
         "put": put,
         "submit": submit,

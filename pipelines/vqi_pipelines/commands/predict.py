@@ -14,7 +14,7 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Bundle, Device, Threads, Tracking
 
 if TYPE_CHECKING:
     from vqi.deployment.photographs import Photographs
@@ -27,7 +27,7 @@ STANDARD_INPUT = "-"
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: Bundle,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -81,6 +81,7 @@ def predict(
         list[str] | None,
         typer.Option(help="Host that photographs may be fetched from by address (repeat it); without: none."),
     ] = None,
+    tracking: Tracking = "",
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -102,6 +103,7 @@ def predict(
     from vqi.platform.files import whole_folder
     from vqi.platform.printing import printable
     from vqi.platform.progress import Progress
+    from vqi.registry.source import bundle_folder
 
     if json_output and json_lines:
         raise BadInput("--json and --json-lines exclude each other; leave one out.")
@@ -113,13 +115,14 @@ def predict(
     with (
         Photographs(files, hosts=hosts, left_out=out, keep=True) as named,
         Photographs(_lines(), hosts=hosts, left_out=out, keep=True) as further,
+        bundle_folder(bundle, tracking) as held,
     ):
         listed = distinct(named)
         streamed = STANDARD_INPUT in images
         if not streamed:
             check_any(listed)
         predictor = Predictor(
-            bundle,
+            held,
             backend,
             device,
             threads,

@@ -14,7 +14,7 @@ import typer
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 from vqi_pipelines.commands.bundle_address import source_of
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads, Tracking
 
 if TYPE_CHECKING:
     from vqi.deployment.bench_record import BenchRecord
@@ -29,7 +29,10 @@ TOKEN = "VQI_SERVE_TOKEN"
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(help="Bundles: folders, or s3://bucket/prefix; NAME=BUNDLE serves one under a name of its own."),
+        typer.Argument(
+            help="Bundles: folders, s3://bucket/prefix, or models:/NAME@champion; NAME=BUNDLE serves one under a name "
+            "of its own."
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0: every network of this machine.")
@@ -56,8 +59,9 @@ def serve(
     photographs: Annotated[int, typer.Option(help="Most photographs in one request.")] = 64,
     answer_seconds: Annotated[float, typer.Option(help="Longest time until an answer; then status 504.")] = 60.0,
     reload_seconds: Annotated[
-        float, typer.Option(help="How often the folders are looked at for new versions of the bundles; 0: never.")
+        float, typer.Option(help="How often folders, stores and aliases are looked at for new versions; 0: never.")
     ] = 5.0,
+    tracking: Tracking = "",
     decisions: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps decisions, marks and marked photographs; without: in memory alone."),
@@ -104,7 +108,7 @@ def serve(
     options = PredictorOptions(backend, device, threads, batch)
     measured = _measured(bench, options) if bench else None
     with tempfile.TemporaryDirectory(prefix="vqi-serve-") as cache:
-        sources = named_sources(bundles, Path(cache))
+        sources = named_sources(bundles, Path(cache), tracking)
         if measured:
             best = measured.best
             options = PredictorOptions(best.backend, measured.device, best.threads, best.batch)
@@ -157,9 +161,9 @@ def _report_setting(record: BenchRecord, sources: Mapping[str, BundleSource], fi
         )
 
 
-def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
-    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store is kept
-    in `cache`.
+def named_sources(bundles: list[str], cache: Path, tracking: str = "") -> dict[str, BundleSource]:
+    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store, or
+    from the registry of the MLflow at `tracking`, is kept in `cache`.
 
     Raises BadInput where a name cannot stand in an address or stands twice, and where an unnamed bundle cannot be used.
     """
@@ -172,7 +176,7 @@ def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
         name, equals, rest = text.partition("=")
         named = bool(equals) and "/" not in name
         address = rest if named else text
-        source = source_of(address, cache / str(number))
+        source = source_of(address, cache / str(number), tracking)
         if not named:
             name = read_sidecar(source.refresh()).name
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):

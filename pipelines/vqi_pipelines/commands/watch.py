@@ -13,13 +13,13 @@ import typer
 
 from vqi.platform.logs import logger
 from vqi_pipelines.commands.bundle_address import source_of
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, BundleAddress, Device, Threads, Tracking
 
 log = logger(__name__)
 
 
 def watch(
-    bundle: Annotated[str, typer.Argument(help="The bundle: the folder that a run exported, or s3://bucket/prefix.")],
+    bundle: BundleAddress,
     source: Annotated[
         str,
         typer.Argument(
@@ -74,6 +74,7 @@ def watch(
     reload_seconds: Annotated[
         float, typer.Option(help="How often the bundle is looked at for a new version, seconds; 0: never.")
     ] = 5.0,
+    tracking: Tracking = "",
     metrics_port: Annotated[
         int | None, typer.Option(help="Port that Prometheus reads at; 0: any; none: not read.")
     ] = None,
@@ -123,7 +124,7 @@ def watch(
         )
 
     with stopped_by_signals() as stop, tempfile.TemporaryDirectory(prefix="vqi-watch-") as cache:
-        followed = FollowedBundle(source_of(bundle, Path(cache)), open_predictor, settings.reload_seconds)
+        followed = FollowedBundle(source_of(bundle, Path(cache), tracking), open_predictor, settings.reload_seconds)
 
         def report(label: str, sinks: Sequence[str], port: int | None) -> None:
             name = followed.newest.predictor.sidecar.name

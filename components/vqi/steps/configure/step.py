@@ -45,7 +45,13 @@ def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, s
     category = Category.from_parameters(parameters)
     if not category.data.source:
         raise BadInput("data_source is empty; name an s3://bucket/prefix, a folder or an archive.")
-    check_server(tracking_address(category.tracking.uri), category.tracking.experiment)
+    address = tracking_address(category.tracking.uri)
+    check_server(address, category.tracking.experiment)
+    if not address and "yes" in (category.tracking.register, category.promote.step):
+        raise BadInput(
+            "tracking.register and promote.step need an MLflow, whose registry keeps the bundle; set tracking.uri, or "
+            "leave both at no."
+        )
     placements = category.step_placements
     # The steps that touch the device differ only in image and quantities.
     shared = placements["train"]
@@ -81,7 +87,7 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
         "train": {"inputs": _inputs_fingerprint(category)},
     }
     values: dict[str, dict[str, Any]] = {}
-    for step in CONFIGURABLE:
+    for step in (*CONFIGURABLE, "promote"):
         model = importlib.import_module(f"vqi.steps.{step}.settings").StepSettings
         settings: Settings = model.of(category, **fingerprints.get(step, {}))
         values[step] = settings.model_dump(mode="json", exclude_none=True)

@@ -25,7 +25,7 @@ def export(
         from vqi.steps.export.page import format_figures
         from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
-        from vqi.storage.copying import copy_command
+        from vqi.storage.copying import copy_command, s3_address
 
         record.outputs["bundle"] = bundle.path
         costs = run(
@@ -35,6 +35,7 @@ def export(
             index=Path(index.path),
             evaluation=Path(evaluation.path),
             bundle=Path(bundle.path),
+            dataset_address=s3_address(dataset.uri) or dataset.path,
         )
         record.facts["costs"] = costs
         # What a person at the artefact's panel needs to know: what it costs, and how to get it.
