@@ -55,6 +55,7 @@ def print_summary(category: Category, summary: Summary) -> None:
         ("Report", summary.report),
         ("Dataset check", summary.check_page),
         ("Bundle", summary.bundle),
+        ("Its formats", f"{summary.bundle}/bundle.html" if summary.bundle else ""),
         ("Run", summary.run_dir),
     ):
         if path:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqi_pipelines.commands.predictor_options import Device
+from vqi_pipelines.commands.predictor_options import Bundle, Device, Tracking
 
 if TYPE_CHECKING:
     from vqi.deployment.bench_record import BenchRecord
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: Bundle,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="Backend to measure (repeat it); without: all inside that can run here."),
@@ -36,6 +36,7 @@ def bench(
     save: Annotated[
         Path | None, typer.Option(help="File for the measurement; vqi serve --bench takes the best setting from it.")
     ] = None,
+    tracking: Tracking = "",
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -52,19 +53,21 @@ def bench(
     from vqi.deployment.bench_record import machine_in_use, write_bench
     from vqi.platform.files import check_writable
     from vqi.platform.printing import printable
+    from vqi.registry.source import bundle_folder
 
     if save:
         check_writable(save)
-    record = measure(
-        bundle,
-        machine_in_use(),
-        backends=backend or (),
-        threads=threads or (),
-        batches=batch or (),
-        device=device,
-        seconds=seconds,
-        latency_ms=latency,
-    )
+    with bundle_folder(bundle, tracking) as folder:
+        record = measure(
+            folder,
+            machine_in_use(),
+            backends=backend or (),
+            threads=threads or (),
+            batches=batch or (),
+            device=device,
+            seconds=seconds,
+            latency_ms=latency,
+        )
     if save:
         write_bench(save, record)
     if json_output:
@@ -72,7 +75,7 @@ def bench(
         return
     typer.echo(table(record))
     if save:
-        typer.echo(f"Saved: {printable(str(save))} (vqi serve {printable(str(bundle))} --bench {printable(str(save))})")
+        typer.echo(f"Saved: {printable(str(save))} (vqi serve {printable(bundle)} --bench {printable(str(save))})")
 
 
 def table(record: BenchRecord) -> str:

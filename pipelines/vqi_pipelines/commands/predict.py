@@ -111,8 +111,10 @@ def predict(
     check_destination(out)
     formats = parse_results(results)
     hosts = tuple(allow_host or ())
+    files = [name for name in images if name != STANDARD_INPUT]
     with (
-        Photographs([name for name in images if name != STANDARD_INPUT], hosts=hosts, left_out=out, keep=True) as named,
+        Photographs(files, hosts=hosts, left_out=out, keep=True) as named,
+        Photographs(_lines(), hosts=hosts, left_out=out, keep=True) as further,
         bundle_folder(bundle, tracking) as held,
     ):
         listed = distinct(named)
@@ -133,10 +135,7 @@ def predict(
         # Another page was chosen on purpose; that the first alone is read, nobody may have noticed.
         first_page = predictor.sidecar.decoding.page == 1
         progress = Progress("predicted", None if streamed else len(listed))
-        stream: Iterable[ImageSource | Unreadable] = listed
-        further = Photographs(_lines(), hosts=hosts, left_out=out, keep=True) if streamed else None
-        if further:
-            stream = chain(listed, further)
+        stream: Iterable[ImageSource | Unreadable] = chain(listed, further) if streamed else listed
         if first_page:
             stream = _with_later_pages(stream)
         with whole_folder(out) as folder:
@@ -153,7 +152,7 @@ def predict(
                 keep_records=json_output,
             )
             for result in predictor.predict(stream):
-                content = named.content(result.name) or (further.content(result.name) if further else None)
+                content = named.content(result.name) or further.content(result.name)
                 rows = [(result, content)]
                 if first_page and content and (later := _later_pages_of(content, result.name)):
                     rows.append((later, None))

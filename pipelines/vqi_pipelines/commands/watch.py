@@ -23,7 +23,8 @@ def watch(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder that photographs appear in; camera:0, rtsp://HOST/PATH, http://HOST/PATH; a video file."
+            help="A folder that photographs appear in; camera:0, genicam:SERIAL, rtsp://HOST/PATH, http://HOST/PATH; a "
+            "video file."
         ),
     ],
     sink: Annotated[

@@ -230,7 +230,7 @@ def test_a_password_comes_from_the_environment_and_is_not_shown(monkeypatch: pyt
     monkeypatch.setenv("VQI_CAMERA_USER", "line")
     monkeypatch.setenv("VQI_CAMERA_PASSWORD", "a@b/c")
     reading = Stopped("rtsp://host:554/stream?channel=1", lambda frame: None)
-    assert reading._opened == "rtsp://line:a%40b%2Fc@host:554/stream?channel=1"
+    assert reading._open.args[0] == "rtsp://line:a%40b%2Fc@host:554/stream?channel=1"
     assert reading.label == "rtsp://host:554/stream"
 
 

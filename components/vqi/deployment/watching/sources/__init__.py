@@ -18,7 +18,8 @@ from vqi.platform.errors import BadInput
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph to decide on. `content`: its file, a frame (uint8 [H, W, 3], RGB), or the sentence that says why
+    """One photograph to decide on. `content`: its file, a frame (uint8 [H, W, 3], RGB; of a
+    GenICam camera also grey or uint16), or the sentence that says why
     there is none. `at`: seconds since 1970. `key`: what knows it after a restart, "" where it is gone then."""
 
     name: str
@@ -67,8 +68,8 @@ class Source(Protocol):
 
 
 def open_source(address: str, settings: WatchSettings, outbox: Outbox) -> Source:
-    """The source of an address: `camera:0`, `rtsp(s)://`, `http(s)://`, a video file, or a folder. Raises BadInput
-    where it cannot be used."""
+    """The source of an address: `camera:0`, `genicam:SERIAL`, `rtsp(s)://`, `http(s)://`, a video file, or a folder.
+    Raises BadInput where it cannot be used."""
     from vqi.deployment.watching.sources.camera import CameraSource
     from vqi.deployment.watching.sources.capture import SCHEMES, is_camera
     from vqi.deployment.watching.sources.folder import FolderSource

@@ -1,15 +1,17 @@
-"""A camera by OpenCV: frames as they come, for as long as it takes."""
+"""A camera by OpenCV, or by harvesters: frames as they come, for as long as it takes."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import numpy as np
 
+from vqi.deployment.watching.sources.genicam import ANY, PREFIX, GenicamReader, check_genicam
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 
@@ -21,14 +23,38 @@ TIMEOUT_MS = 10_000
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
+class Reader(Protocol):
+    """A camera that was opened, or tried to be."""
+
+    def read(self) -> np.ndarray | None:
+        """The next frame; None where there is none: it is opened again."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class OpenCvReader:
+    """A camera's number or address by OpenCV."""
+
+    def __init__(self, address: int | str) -> None:
+        self._capture = open_capture(address)
+
+    def read(self) -> np.ndarray | None:
+        return read_frame(self._capture)
+
+    def release(self) -> None:
+        self._capture.release()
+
+
 class Capture:
-    """Reads frames in a thread and hands each to `on_frame`, RGB uint8 [H, W, 3]; a camera that is away is opened again
+    """Reads frames in a thread and hands each to `on_frame`: RGB uint8 [H, W, 3], or as a GenICam camera gives them; a
+    camera that is away is opened again
     and again. Raises BadInput for an address that cannot be one."""
 
     def __init__(self, address: str, on_frame: Callable[[np.ndarray], None]) -> None:
-        self._opened, self.label = _parse(address)
-        self._on_frame = on_frame
         self._stop = threading.Event()
+        self._open, self.label = _parse(address, self._stop)
+        self._on_frame = on_frame
         self._thread = threading.Thread(target=self._run, name=f"camera {self.label}", daemon=True)
 
     def start(self) -> None:
@@ -42,16 +68,16 @@ class Capture:
     def _run(self) -> None:
         pause, away = FIRST_PAUSE, False
         while not self._stop.is_set():
-            capture = open_capture(self._opened)
+            reader = self._open()
             frames = 0
             try:
-                while not self._stop.is_set() and (frame := read_frame(capture)) is not None:
+                while not self._stop.is_set() and (frame := reader.read()) is not None:
                     if away:
                         log.warning(f"{self.label} gives frames again.")
                     pause, away, frames = FIRST_PAUSE, False, frames + 1
                     self._on_frame(frame)
             finally:
-                capture.release()
+                reader.release()
             if self._stop.is_set():
                 return
             if not away:
@@ -86,17 +112,23 @@ def read_frame(capture: Any) -> np.ndarray | None:
 
 
 def is_camera(address: str) -> bool:
-    return address.startswith("camera:") or address.partition("://")[0] in SCHEMES
+    return address.startswith(("camera:", PREFIX)) or address.partition("://")[0] in SCHEMES
 
 
-def _parse(address: str) -> tuple[int | str, str]:
-    """What OpenCV opens, and what people read. User and password come from the environment."""
+def _parse(address: str, stop: threading.Event) -> tuple[Callable[[], Reader], str]:
+    """What opens a camera, and what people read. User and password come from the environment."""
+    if address.startswith(PREFIX):
+        serial = address.removeprefix(PREFIX)
+        if not serial:
+            raise BadInput(f"The source {PREFIX} names no camera; add its serial number, or {ANY} for the only one.")
+        check_genicam()
+        return partial(GenicamReader, serial, stop), address
     if address.startswith("camera:"):
         number = address.removeprefix("camera:")
         if number.isdecimal():
-            return int(number), address
+            return partial(OpenCvReader, int(number)), address
         if number.startswith("/dev/"):
-            return number, address
+            return partial(OpenCvReader, number), address
         raise BadInput(f"The source {address} is not a camera; name it by its number (camera:0) or camera:/dev/....")
     try:
         parts = urlsplit(address)
@@ -111,4 +143,4 @@ def _parse(address: str) -> tuple[int | str, str]:
     if user := os.environ.get(USER, ""):
         login = f"{quote(user, safe='')}:{quote(os.environ.get(PASSWORD, ''), safe='')}"
         parts = parts._replace(netloc=f"{login}@{parts.netloc}")
-    return urlunsplit(parts), label
+    return partial(OpenCvReader, urlunsplit(parts)), label
