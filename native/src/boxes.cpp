@@ -40,7 +40,8 @@ struct Region {
 
 }  // namespace
 
-double marking_level(const Map &map, bool defect, std::optional<double> fraction, std::optional<double> pixel_threshold) {
+double marking_level(const Map &map, bool defect, std::optional<double> fraction,
+                     std::optional<double> pixel_threshold) {
     const double nothing = std::numeric_limits<double>::infinity();
     if (!fraction && !pixel_threshold) return nothing;
     const float top = highest_of(map);

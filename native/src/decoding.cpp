@@ -70,8 +70,8 @@ void check_pixels(const std::string &name, int64_t width, int64_t height, const 
     if (width <= decoding.max_pixels && height <= decoding.max_pixels && width * height <= decoding.max_pixels) return;
     char most[32];
     std::snprintf(most, sizeof most, "%.0f", static_cast<double>(decoding.max_pixels) / 1e6);
-    throw BadInput(name + " has " + std::to_string(width) + " x " + std::to_string(height) + " pixels, more than " + most +
-                   " megapixels; scale it down, or raise image.max_megapixels.");
+    throw BadInput(name + " has " + std::to_string(width) + " x " + std::to_string(height) + " pixels, more than " +
+                   most + " megapixels; scale it down, or raise image.max_megapixels.");
 }
 
 namespace {
@@ -82,9 +82,15 @@ Stored stored_values(const Bytes &bytes, const std::string &name, const Decoding
     };
     if (starts("\x89PNG\r\n\x1a\n", 8)) return decode_png(bytes, name, decoding);
     if (starts("\xff\xd8\xff", 3)) return decode_jpeg(bytes, name, decoding);
-    for (const auto &[start, length, form] : {std::tuple{"BM", 2, "a BMP"}, {"II*\0", 4, "a TIFF"}, {"MM\0*", 4, "a TIFF"},
-                                              {"II+\0", 4, "a TIFF"}, {"MM\0+", 4, "a TIFF"}, {"RIFF", 4, "a WEBP"},
-                                              {"P4", 2, "a PBM"}, {"P5", 2, "a PGM"}, {"P6", 2, "a PPM"}})
+    for (const auto &[start, length, form] : {std::tuple{"BM", 2, "a BMP"},
+                                              {"II*\0", 4, "a TIFF"},
+                                              {"MM\0*", 4, "a TIFF"},
+                                              {"II+\0", 4, "a TIFF"},
+                                              {"MM\0+", 4, "a TIFF"},
+                                              {"RIFF", 4, "a WEBP"},
+                                              {"P4", 2, "a PBM"},
+                                              {"P5", 2, "a PGM"},
+                                              {"P6", 2, "a PPM"}})
         if (starts(start, length))
             throw BadInput(name + " is " + form + " file, which the native program does not read; save it as PNG.");
     throw BadInput(name + " is not an image that can be read (no known format).");
@@ -98,8 +104,9 @@ Rgb decode(const Bytes &bytes, const std::string &name, const Decoding &decoding
     if (decoding.profiles && !stored.profile.empty()) profile = profiles.of(stored.profile);
     if (profile && !profile->converts(stored.grey)) profile = nullptr;
     if (profile && profile->has_tables())
-        throw BadInput(name + " bears a colour profile (ICC) of tables, which the native program does not convert; save it in "
-                              "sRGB without one.");
+        throw BadInput(name +
+                       " bears a colour profile (ICC) of tables, which the native program does not convert; save it in "
+                       "sRGB without one.");
     if (stored.wide.data) {
         Rgb rgb = to_rgb(stored.wide, decoding.white_level);
         if (profile) profile->convert(rgb);

@@ -21,8 +21,8 @@ struct Bytes {
     size_t size;
 };
 
-// What a file's own decoder made of it: stored values as Pillow loads them, upright, with 1 (grey), 2 (grey, alpha), 3 or
-// 4 channels, of 8 bits or, where `wide` is filled, of 16; its profile (ICC), empty where it bears none.
+// What a file's own decoder made of it: stored values as Pillow loads them, upright, with 1 (grey), 2 (grey, alpha), 3
+// or 4 channels, of 8 bits or, where `wide` is filled, of 16; its profile (ICC), empty where it bears none.
 struct Stored {
     Plane<uint8_t> narrow;
     Plane<uint16_t> wide;

@@ -15,8 +15,10 @@ namespace vqi {
 std::string one_line(const std::string &message) {
     std::string line;
     for (unsigned char letter : message) {
-        if (letter > ' ') line += static_cast<char>(letter);
-        else if (!line.empty() && line.back() != ' ') line += ' ';
+        if (letter > ' ')
+            line += static_cast<char>(letter);
+        else if (!line.empty() && line.back() != ' ')
+            line += ' ';
         if (line.size() >= 300) break;
     }
     while (!line.empty() && (line.back() == '.' || line.back() == ' ')) line.pop_back();

@@ -1,4 +1,5 @@
-// Region, resize, crop, area and tiles of a photograph, and the way back for its map (components/vqi/dataset/geometry.py).
+// Region, resize, crop, area and tiles of a photograph, and the way back for its map
+// (components/vqi/dataset/geometry.py).
 #pragma once
 
 #include <array>

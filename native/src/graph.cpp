@@ -42,7 +42,8 @@ Assembled assemble(const Model &model, Tensors index) {
     if (note_of(*model, "neighbours") == "preselected" && int8_instructions())
         if (auto preselected = with_preselection(model, index)) return *preselected;
     if (searches(model)) return {model, std::move(index)};
-    if (auto blocks = with_triangular_blocks(model, index)) return {for_one(blocks->model, blocks->tensors), blocks->tensors};
+    if (auto blocks = with_triangular_blocks(model, index))
+        return {for_one(blocks->model, blocks->tensors), blocks->tensors};
     return {for_one(model, index), std::move(index)};
 }
 
@@ -87,8 +88,9 @@ Graph::Graph(const std::string &folder, const Sidecar &sidecar, int threads) : l
             lower[ov::hint::inference_precision.name()] = ov::element::bf16;
             ov::CompiledModel compiled = loaded.core.compile_model(network, "CPU", lower);
             if (compiled.get_property(ov::hint::inference_precision) != ov::element::bf16)
-                throw BadInput("The network of this bundle computes in bfloat16, in which this processor does not, so that "
-                               "its thresholds would not hold; export again in float32.");
+                throw BadInput(
+                    "The network of this bundle computes in bfloat16, in which this processor does not, so that "
+                    "its thresholds would not hold; export again in float32.");
             loaded.network = compiled.create_infer_request();
             for (const auto &output : compiled.outputs()) loaded.features.push_back(output.get_any_name());
             scoring = rest;
@@ -97,7 +99,8 @@ Graph::Graph(const std::string &folder, const Sidecar &sidecar, int threads) : l
         loaded.tensors = assembled.tensors;
         for (const auto &[name, value] : loaded.tensors) loaded.scoring.set_tensor(name, value);
         const Size size = sidecar.geometry.input_size();
-        loaded.images = ov::Tensor(ov::element::f32, {1, 3, static_cast<size_t>(size.height), static_cast<size_t>(size.width)});
+        loaded.images =
+            ov::Tensor(ov::element::f32, {1, 3, static_cast<size_t>(size.height), static_cast<size_t>(size.width)});
         (loaded.features.empty() ? loaded.scoring : loaded.network).set_tensor("images", loaded.images);
     });
 }
@@ -114,14 +117,16 @@ std::pair<double, Map> Graph::run(const Rgb &image) {
     return guarded(loaded.backend + " failed", [&] {
         if (!loaded.features.empty()) {
             loaded.network.infer();
-            for (const std::string &name : loaded.features) loaded.scoring.set_tensor(name, loaded.network.get_tensor(name));
+            for (const std::string &name : loaded.features)
+                loaded.scoring.set_tensor(name, loaded.network.get_tensor(name));
         }
         loaded.scoring.infer();
         const ov::Tensor score = loaded.scoring.get_tensor("score"), map = loaded.scoring.get_tensor("map");
         const ov::Shape expected{1, static_cast<size_t>(image.height), static_cast<size_t>(image.width)};
         if (score.get_shape() != ov::Shape{1} || map.get_shape() != expected)
-            throw RunFailed(loaded.backend + " answered with a score and a map of another shape than the sidecar's; export "
-                                             "again.");
+            throw RunFailed(loaded.backend +
+                            " answered with a score and a map of another shape than the sidecar's; export "
+                            "again.");
         Map values(image.width, image.height);
         std::memcpy(values.data.get(), map.data<float>(), values.size() * sizeof(float));
         return std::pair(static_cast<double>(score.data<float>()[0]), std::move(values));

@@ -144,7 +144,8 @@ private:
 Stored decode_jpeg(const Bytes &bytes, const std::string &name, const Decoding &decoding) {
     Decoder decoder(bytes);
     const auto damaged = [&] {
-        return BadInput(name + " cannot be decoded (" + one_line(decoder.errors.message) + "); it is damaged or truncated.");
+        return BadInput(name + " cannot be decoded (" + one_line(decoder.errors.message) +
+                        "); it is damaged or truncated.");
     };
     if (!decoder.good) throw damaged();
     jpeg_decompress_struct &info = decoder.info;
@@ -158,7 +159,8 @@ Stored decode_jpeg(const Bytes &bytes, const std::string &name, const Decoding &
     if (!orientation && segments.xmp.data) orientation = xmp_orientation(segments.xmp);
 
     if (!decoder.start()) throw damaged();
-    Plane<uint8_t> image(static_cast<int>(info.output_width), static_cast<int>(info.output_height), info.output_components);
+    Plane<uint8_t> image(static_cast<int>(info.output_width), static_cast<int>(info.output_height),
+                         info.output_components);
     if (!decoder.read(image)) throw damaged();
     const bool grey = image.channels == 1;
     return {upright(std::move(image), orientation.value_or(1)), {}, grey, segments.profile};

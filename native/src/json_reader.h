@@ -21,7 +21,8 @@ public:
         : value_(&value), file_(std::move(file)), path_(std::move(path)) {}
 
     [[noreturn]] void refuse(const std::string &why) const {
-        throw BadInput(file_ + " is malformed at " + (path_.empty() ? "its root" : path_) + " (" + why + "); export again.");
+        throw BadInput(file_ + " is malformed at " + (path_.empty() ? "its root" : path_) + " (" + why +
+                       "); export again.");
     }
     // Throws BadInput where the object has a key that is not known here: what it means is not known either.
     const JsonReader &only(std::initializer_list<const char *> keys) const {

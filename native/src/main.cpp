@@ -21,7 +21,8 @@ constexpr const char *USAGE =
     "  --implausible  a photograph that cannot be one of the set: refuse (decision implausible) or score (refuse)\n"
     "  --version      print the version\n"
     "\n"
-    "Exit code: 0; 1 where the bundle could not be run; 2 where something that was given cannot be used, a photograph could\n"
+    "Exit code: 0; 1 where the bundle could not be run; 2 where something that was given cannot be used, a photograph "
+    "could\n"
     "not be read or is implausible: the others are predicted all the same.\n";
 
 constexpr const char *DECISIONS[] = {"good", "defect", "implausible"};
@@ -38,12 +39,14 @@ void print(const Json &line) {
 }
 
 Json line_of(const char *name, const vqi_result &result) {
-    Json line{{"image", name},           {"decision", DECISIONS[result.decision]}, {"score", result.score},
-              {"threshold", result.threshold}, {"width", result.width},            {"height", result.height}};
+    Json line{{"image", name},         {"decision", DECISIONS[result.decision]},
+              {"score", result.score}, {"threshold", result.threshold},
+              {"width", result.width}, {"height", result.height}};
     line["boxes"] = Json::array();
     for (size_t number = 0; number < result.box_count; number++) {
         const vqi_box &box = result.boxes[number];
-        line["boxes"].push_back({{"x1", box.x1}, {"y1", box.y1}, {"x2", box.x2}, {"y2", box.y2}, {"score", double{box.score}}});
+        line["boxes"].push_back(
+            {{"x1", box.x1}, {"y1", box.y1}, {"x2", box.x2}, {"y2", box.y2}, {"score", double{box.score}}});
     }
     line["seconds"] = result.seconds;
     if (*result.implausible) line["implausible"] = result.implausible;
@@ -60,13 +63,15 @@ int main(int count, char **arguments) {
         const auto value = [&]() -> const char * { return number + 1 < count ? arguments[++number] : ""; };
         if (word == "--help" || word == "-h") return std::fputs(USAGE, stdout), 0;
         if (word == "--version") return std::puts(vqi_version()), 0;
-        if (word == "--backend") options.backend = value();
+        if (word == "--backend")
+            options.backend = value();
         else if (word == "--threads") {
             const char *text = value();
             char *end = nullptr;
             const long threads = std::strtol(text, &end, 10);
             if (!*text || *end || threads < 0 || threads > 4096)
-                return complain(std::string("--threads is '") + text + "'; it must be a whole number from 0 to 4096.", 2);
+                return complain(std::string("--threads is '") + text + "'; it must be a whole number from 0 to 4096.",
+                                2);
             options.threads = static_cast<int32_t>(threads);
         } else if (word == "--implausible") {
             const std::string text = value();
@@ -82,7 +87,8 @@ int main(int count, char **arguments) {
             given.push_back(arguments[number]);
         }
     }
-    if (given.size() < 2) return complain(std::string("a bundle and at least one photograph must be given.\n") + USAGE, 2);
+    if (given.size() < 2)
+        return complain(std::string("a bundle and at least one photograph must be given.\n") + USAGE, 2);
 
     vqi_bundle *bundle;
     if (const vqi_status status = vqi_open(given[0], &options, &bundle)) return complain(vqi_last_error(), status);

@@ -47,9 +47,12 @@ std::optional<int> xmp_orientation(const Bytes &xmp) {
     const std::string_view text(reinterpret_cast<const char *>(xmp.data), xmp.size), tag = "tiff:Orientation";
     for (size_t at = text.find(tag); at != text.npos; at = text.find(tag, at + 1)) {
         std::string_view rest = text.substr(at + tag.size());
-        if (rest.substr(0, 2) == "=\"") rest.remove_prefix(2);
-        else if (rest.substr(0, 1) == ">") rest.remove_prefix(1);
-        else continue;
+        if (rest.substr(0, 2) == "=\"")
+            rest.remove_prefix(2);
+        else if (rest.substr(0, 1) == ">")
+            rest.remove_prefix(1);
+        else
+            continue;
         if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9') return rest[0] - '0';
     }
     return std::nullopt;

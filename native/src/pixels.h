@@ -33,7 +33,8 @@ struct RgbView {
     int width, height;
     size_t stride;
 
-    RgbView(const Rgb &image) : data(image.data.get()), width(image.width), height(image.height), stride(image.row_size()) {}
+    RgbView(const Rgb &image)
+        : data(image.data.get()), width(image.width), height(image.height), stride(image.row_size()) {}
     RgbView(const uint8_t *data, int width, int height, size_t stride)
         : data(data), width(width), height(height), stride(stride) {}
     const uint8_t *row(int y) const { return data + y * stride; }

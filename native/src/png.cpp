@@ -45,12 +45,18 @@ Chunks walk(const Bytes &png) {
         const Bytes content{png.data + at + 8, length};
         const std::string_view text = text_of(content);
         if (kind == "IEND") break;
-        if (kind == "IDAT") early = false;
-        else if (kind == "PLTE") take(chunks.palette, content, chunks, early);
-        else if (kind == "tRNS") take(chunks.transparency, content, chunks, early);
-        else if (kind == "iCCP" && early) chunks.profile = content;
-        else if (kind == "acTL") chunks.animated = true;
-        else if (kind == "eXIf") chunks.exif = content;
+        if (kind == "IDAT")
+            early = false;
+        else if (kind == "PLTE")
+            take(chunks.palette, content, chunks, early);
+        else if (kind == "tRNS")
+            take(chunks.transparency, content, chunks, early);
+        else if (kind == "iCCP" && early)
+            chunks.profile = content;
+        else if (kind == "acTL")
+            chunks.animated = true;
+        else if (kind == "eXIf")
+            chunks.exif = content;
         else if ((kind == "tEXt" || kind == "zTXt" || kind == "iTXt") && starts(text, "Raw profile type"))
             chunks.refused = "has EXIF or XMP as text, in which the native program does not look for its orientation";
         else if (kind == "iTXt" && starts(text, std::string_view("XML:com.adobe.xmp\0", 18))) {
@@ -154,7 +160,8 @@ Plane<uint8_t> of_palette(const Plane<uint8_t> &numbers, const Chunks &chunks, c
     for (size_t at = 0; at < numbers.size(); at++, out += result.channels) {
         const size_t number = numbers.data[at];
         if (3 * number + 3 > palette.size)
-            throw BadInput(name + " cannot be decoded (a pixel's colour is not in its palette); it is damaged or truncated.");
+            throw BadInput(name +
+                           " cannot be decoded (a pixel's colour is not in its palette); it is damaged or truncated.");
         std::memcpy(out, palette.data + 3 * number, 3);
         if (result.channels == 4) out[3] = number < alpha.size ? alpha.data[number] : 255;
     }
@@ -169,11 +176,14 @@ Stored decode_png(const Bytes &bytes, const std::string &name, const Decoding &d
     const auto damaged = [&](const std::string &why) {
         return BadInput(name + " cannot be decoded (" + one_line(why) + "); it is damaged or truncated.");
     };
-    const auto refused = [&](const std::string &why) { return BadInput(name + " " + why + "; save it again without."); };
+    const auto refused = [&](const std::string &why) {
+        return BadInput(name + " " + why + "; save it again without.");
+    };
     if (!decoder.good) throw damaged(decoder.message);
     const int width = static_cast<int>(png_get_image_width(decoder.png, decoder.info));
     const int height = static_cast<int>(png_get_image_height(decoder.png, decoder.info));
-    const int depth = png_get_bit_depth(decoder.png, decoder.info), kind = png_get_color_type(decoder.png, decoder.info);
+    const int depth = png_get_bit_depth(decoder.png, decoder.info),
+              kind = png_get_color_type(decoder.png, decoder.info);
     check_pixels(name, width, height, decoding);
     if (!chunks.refused.empty()) throw refused(chunks.refused);
     if (chunks.animated) throw refused("is an animation, which the native program does not read");
@@ -220,7 +230,8 @@ Stored decode_png(const Bytes &bytes, const std::string &name, const Decoding &d
     } else if (depth < 8) {
         // Pillow compares the transparent colour of 2 and 4 bits with values of 8.
         const int white = (1 << depth) - 1;
-        for (size_t at = 0; at < stored.size(); at++) stored.data[at] = static_cast<uint8_t>(stored.data[at] * (255 / white));
+        for (size_t at = 0; at < stored.size(); at++)
+            stored.data[at] = static_cast<uint8_t>(stored.data[at] * (255 / white));
         if (depth == 1) transparent[0] = transparent[0] ? 255 : 0;
     }
     if (chunks.transparency && !indexed) stored = with_alpha(stored, transparent);

@@ -29,7 +29,9 @@ Plane<Value> values_of(const vqi_frame &frame) {
 }  // namespace
 
 Predictor::Predictor(const std::string &folder, const std::string &backend, int threads, bool score_implausible)
-    : sidecar_(read_sidecar(folder, backend)), graph_(folder, sidecar_, threads), score_implausible_(score_implausible) {}
+    : sidecar_(read_sidecar(folder, backend)),
+      graph_(folder, sidecar_, threads),
+      score_implausible_(score_implausible) {}
 
 Prediction Predictor::predict_file(const std::string &path) {
     const std::vector<uint8_t> data = read_file(path, LARGEST_PHOTOGRAPH);
@@ -44,10 +46,13 @@ Prediction Predictor::predict_frame(const vqi_frame &frame, const std::string &n
     const int64_t row = int64_t{frame.width} * frame.channels * frame.bytes_per_channel;
     if (!frame.data || frame.width < 1 || frame.height < 1 || (frame.channels != 1 && frame.channels != 3) ||
         (frame.bytes_per_channel != 1 && frame.bytes_per_channel != 2) || (frame.stride && frame.stride < row))
-        throw BadInput(name + " is not a frame: it must have data, a width and a height, 1 channel or 3, 1 byte a channel or 2, "
-                              "and rows that do not overlap.");
+        throw BadInput(
+            name +
+            " is not a frame: it must have data, a width and a height, 1 channel or 3, 1 byte a channel or 2, "
+            "and rows that do not overlap.");
     check_pixels(name, frame.width, frame.height, sidecar_.decoding);
-    if (frame.bytes_per_channel == 2) return predict(to_rgb(values_of<uint16_t>(frame), sidecar_.decoding.white_level), name);
+    if (frame.bytes_per_channel == 2)
+        return predict(to_rgb(values_of<uint16_t>(frame), sidecar_.decoding.white_level), name);
     return predict(to_rgb(values_of<uint8_t>(frame)), name);
 }
 
@@ -68,7 +73,8 @@ Prediction Predictor::predict(const Rgb &photograph, const std::string &name) {
             for (size_t number = 0; number < geometry.tiling->corners().size(); number++) {
                 auto [score, values] = graph_.run(geometry.tiling->cut(seen, number));
                 // One that is not a number stays.
-                if (!(score <= prediction.score)) prediction.score = std::isnan(prediction.score) ? prediction.score : score;
+                if (!(score <= prediction.score))
+                    prediction.score = std::isnan(prediction.score) ? prediction.score : score;
                 maps.push_back(std::move(values));
             }
             map = geometry.tiling->blend(maps);
@@ -80,7 +86,8 @@ Prediction Predictor::predict(const Rgb &photograph, const std::string &name) {
         prediction.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     }
     if (!std::isfinite(prediction.score))
-        throw BadInput(name + " has a score that is not finite, which decides nothing; look at the image and export again.");
+        throw BadInput(name +
+                       " has a score that is not finite, which decides nothing; look at the image and export again.");
     const bool defect = prediction.score > sidecar_.thresholds.image;
     prediction.threshold = sidecar_.thresholds.image;
     prediction.map = geometry.invert_map(map, original);

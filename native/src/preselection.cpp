@@ -25,7 +25,9 @@ struct Search {
     Value distances, items;
 };
 
-bool is_a(const std::shared_ptr<ov::Node> &node, const char *type) { return std::string(node->get_type_name()) == type; }
+bool is_a(const std::shared_ptr<ov::Node> &node, const char *type) {
+    return std::string(node->get_type_name()) == type;
+}
 
 // The first node of a type among what reads a value, and what reads that.
 std::shared_ptr<ov::Node> below(const Value &value, const char *type, int depth) {
@@ -53,7 +55,8 @@ std::optional<Search> search_of(const std::shared_ptr<ov::Node> &node) {
     const auto count = ov::as_type_ptr<op::Constant>(node->get_input_node_shared_ptr(1));
     const auto distances = below(node->output(1), "ReduceL2", 4);
     if (!is_a(bank, "Parameter") || !count || !distances) return std::nullopt;
-    return Search{bank, product->input_value(0), count->cast_vector<int64_t>().at(0), distances->output(0), node->output(1)};
+    return Search{bank, product->input_value(0), count->cast_vector<int64_t>().at(0), distances->output(0),
+                  node->output(1)};
 }
 
 std::vector<Search> searches_of(const Model &model) {
@@ -90,13 +93,15 @@ std::vector<Value> split(const Value &values, const std::vector<int64_t> &length
     return std::make_shared<op::VariadicSplit>(values, integer(0), integers(lengths))->outputs();
 }
 
-std::shared_ptr<op::TopK> least(const Value &values, int64_t count, ov::op::TopKSortType order = ov::op::TopKSortType::NONE) {
+std::shared_ptr<op::TopK> least(const Value &values, int64_t count,
+                                ov::op::TopKSortType order = ov::op::TopKSortType::NONE) {
     return std::make_shared<op::TopK>(values, integer(count), 0, ov::op::TopKMode::MIN, order, ov::element::i32);
 }
 
 // [a, b] -> [b, a], in the form that OpenVINO has a quick kernel for.
 Value turned(const Value &values) {
-    const auto rows = static_cast<int64_t>(values.get_shape()[0]), columns = static_cast<int64_t>(values.get_shape()[1]);
+    const auto rows = static_cast<int64_t>(values.get_shape()[0]),
+               columns = static_cast<int64_t>(values.get_shape()[1]);
     return reshaped(transposed(reshaped(values, {1, rows, 1, columns}), {0, 3, 1, 2}), {columns, rows});
 }
 
@@ -116,7 +121,8 @@ Value candidates_of(const Value &values, int64_t groups, int64_t columns, int64_
     const Value kept = reshaped(std::make_shared<op::GatherElements>(dealt, members, 2), {rows, groups * columns});
     std::vector<int32_t> starts(groups);
     for (int64_t group = 0; group < groups; group++) starts[group] = static_cast<int32_t>(group * length);
-    const Value firsts = std::make_shared<op::Constant>(ov::element::i32, ov::Shape{starts.size(), 1, 1}, starts.data());
+    const Value firsts =
+        std::make_shared<op::Constant>(ov::element::i32, ov::Shape{starts.size(), 1, 1}, starts.data());
     Value numbers = std::make_shared<op::Add>(std::make_shared<op::Unsqueeze>(best, integers({0})), firsts);
     numbers = reshaped(numbers, {groups * columns, rows});
     const Value chosen = std::make_shared<op::GatherElements>(numbers, least(turned(kept), count)->output(1), 0);
@@ -125,7 +131,8 @@ Value candidates_of(const Value &values, int64_t groups, int64_t columns, int64_
 
 std::pair<Value, Value> exactly(const Value &queries, const Value &bank, const Value &candidates, int64_t count) {
     const Value items = std::make_shared<op::Gather>(bank, candidates, integer(0));
-    const Value difference = std::make_shared<op::Subtract>(std::make_shared<op::Unsqueeze>(queries, integers({1})), items);
+    const Value difference =
+        std::make_shared<op::Subtract>(std::make_shared<op::Unsqueeze>(queries, integers({1})), items);
     const Value distances = transposed(std::make_shared<op::ReduceL2>(difference, integers({2}), false), {1, 0});
     const auto first = least(distances, count, ov::op::TopKSortType::SORT_VALUES);
     const Value numbers = std::make_shared<op::GatherElements>(transposed(candidates, {1, 0}), first->output(1), 0);
@@ -172,7 +179,8 @@ std::pair<Value, Value> nearest(const Value &queries, const ov::Tensor &bank, in
         const Value values =
             std::make_shared<op::Add>(std::make_shared<op::MatMul>(parts[part], weights, false, true), distance);
         const int64_t columns = std::min<int64_t>(count + MORE_COLUMNS, length);
-        const Value candidates = candidates_of(values, groups, columns, std::min<int64_t>(count + MORE, columns * groups));
+        const Value candidates =
+            candidates_of(values, groups, columns, std::min<int64_t>(count + MORE, columns * groups));
         const auto [near, which] = exactly(vectors[part], exact, candidates, count);
         distances.push_back(near);
         numbers.push_back(which);
@@ -190,7 +198,8 @@ std::optional<Assembled> with_preselection(const Model &model, const Tensors &in
     for (const Search &search : searches_of(one)) {
         const ov::Tensor &bank = index.at(search.bank->output(0).get_any_name());
         if (search.queries.get_shape()[0] < FEWEST || bank.get_shape()[0] < LEAST_BANK) continue;
-        const auto readers_of_distances = search.distances.get_target_inputs(), readers_of_items = search.items.get_target_inputs();
+        const auto readers_of_distances = search.distances.get_target_inputs(),
+                   readers_of_items = search.items.get_target_inputs();
         const auto [distances, numbers] = nearest(search.queries, bank, search.wanted);
         const Value items = std::make_shared<op::Convert>(numbers, ov::element::i64);
         for (ov::Input<ov::Node> reader : readers_of_distances) reader.replace_source_output(distances);

@@ -19,8 +19,10 @@ Rgb samples(bool rgb) {
     uint8_t *out = image.data.get();
     const auto step = [](int number) { return static_cast<uint8_t>(255 * number / 8); };
     for (int at = 0; at < image.width; at++, out += 3) {
-        if (rgb) out[0] = step(at / 81), out[1] = step(at / 9 % 9), out[2] = step(at % 9);
-        else out[0] = out[1] = out[2] = static_cast<uint8_t>(at);
+        if (rgb)
+            out[0] = step(at / 81), out[1] = step(at / 9 % 9), out[2] = step(at % 9);
+        else
+            out[0] = out[1] = out[2] = static_cast<uint8_t>(at);
     }
     return image;
 }
@@ -40,14 +42,15 @@ ColourProfile::ColourProfile(const std::vector<uint8_t> &profile) {
     if (space != cmsSigRgbData && space != cmsSigGrayData) return;
     rgb_ = space == cmsSigRgbData;
     tables_ = rgb_ && !cmsIsMatrixShaper(source.get());
-    transform_ = cmsCreateTransform(source.get(), rgb_ ? TYPE_RGB_8 : TYPE_GRAY_8, target.get(), TYPE_RGB_8, INTENT_PERCEPTUAL,
-                                    cmsFLAGS_NOCACHE);
+    transform_ = cmsCreateTransform(source.get(), rgb_ ? TYPE_RGB_8 : TYPE_GRAY_8, target.get(), TYPE_RGB_8,
+                                    INTENT_PERCEPTUAL, cmsFLAGS_NOCACHE);
     if (!transform_) return;
     const Rgb before = samples(rgb_);
     Rgb after = samples(rgb_);
     convert(after);
     int furthest = 0;
-    for (size_t at = 0; at < before.size(); at++) furthest = std::max(furthest, std::abs(before.data[at] - after.data[at]));
+    for (size_t at = 0; at < before.size(); at++)
+        furthest = std::max(furthest, std::abs(before.data[at] - after.data[at]));
     if (furthest > SAME) return;
     cmsDeleteTransform(transform_);
     transform_ = nullptr;
@@ -61,7 +64,8 @@ void ColourProfile::convert(Rgb &image) const {
     std::vector<uint8_t> row(image.row_size());
     for (int y = 0; y < image.height; y++) {
         uint8_t *pixels = image.row(y);
-        if (rgb_) std::copy_n(pixels, row.size(), row.data());
+        if (rgb_)
+            std::copy_n(pixels, row.size(), row.data());
         else
             for (int x = 0; x < image.width; x++) row[x] = pixels[3 * static_cast<size_t>(x)];
         cmsDoTransform(transform_, row.data(), pixels, static_cast<cmsUInt32Number>(image.width));

@@ -1,4 +1,5 @@
-// Colour profiles (ICC) that photographs bear, made sRGB by LittleCMS as Pillow does (components/vqi/dataset/profiles.py).
+// Colour profiles (ICC) that photographs bear, made sRGB by LittleCMS as Pillow does
+// (components/vqi/dataset/profiles.py).
 #pragma once
 
 #include <cstdint>

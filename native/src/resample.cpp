@@ -1,6 +1,6 @@
 // Pillow 13 (libImaging/Resample.c): each axis by itself, with weights in double that sum to 1; images
-// of 8 bits are summed up in whole numbers of 2^-22. The order of sums decides on the last bit, and so does a multiplication
-// that is not rounded before its sum: the build says -ffp-contract=off.
+// of 8 bits are summed up in whole numbers of 2^-22. The order of sums decides on the last bit, and so does a
+// multiplication that is not rounded before its sum: the build says -ffp-contract=off.
 #include "resample.h"
 
 #include <algorithm>

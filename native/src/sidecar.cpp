@@ -40,7 +40,8 @@ Decoding read_decoding(const JsonReader &json) {
 Size read_size(const JsonReader &json, int most) {
     const auto sides = json.items();
     if (sides.size() != 2) json.refuse("it must be a height and a width");
-    return {static_cast<int>(sides[0].whole(SHORTEST_SIDE, most)), static_cast<int>(sides[1].whole(SHORTEST_SIDE, most))};
+    return {static_cast<int>(sides[0].whole(SHORTEST_SIDE, most)),
+            static_cast<int>(sides[1].whole(SHORTEST_SIDE, most))};
 }
 
 // "x,y x,y x,y; x,y ...", each number of at most six digits before its point and after it.
@@ -84,7 +85,8 @@ Geometry read_geometry(const JsonReader &json) {
     Geometry geometry;
     geometry.size = read_size(json["size"], LONGEST_TILED);
     const auto fits = [](const JsonReader &part, Size inner, Size outer) {
-        if (inner.height > outer.height || inner.width > outer.width) part.refuse("it is larger than what it is cut from");
+        if (inner.height > outer.height || inner.width > outer.width)
+            part.refuse("it is larger than what it is cut from");
     };
     if (!json["crop"].is_null()) {
         geometry.crop = read_size(json["crop"], LONGEST_TILED);
@@ -94,7 +96,8 @@ Geometry read_geometry(const JsonReader &json) {
         const auto sides = json["region"].items();
         if (sides.size() != 4) json["region"].refuse("it must be x1, y1, x2, y2");
         geometry.region.emplace();
-        for (size_t side = 0; side < 4; side++) (*geometry.region)[side] = static_cast<int>(sides[side].whole(0, INT32_MAX));
+        for (size_t side = 0; side < 4; side++)
+            (*geometry.region)[side] = static_cast<int>(sides[side].whole(0, INT32_MAX));
         const auto &[x1, y1, x2, y2] = *geometry.region;
         if (x1 >= x2 || y1 >= y2) json["region"].refuse("it is empty");
     }
@@ -119,7 +122,8 @@ std::vector<IndexTensor> read_index(const JsonReader &json) {
     for (const JsonReader &tensor : json.items()) {
         tensor.only({"name", "dtype", "shape"});
         IndexTensor entry{tensor["name"].text(), tensor["dtype"].text(), {}};
-        for (const JsonReader &side : tensor["shape"].items()) entry.shape.push_back(static_cast<size_t>(side.whole(0, INT32_MAX)));
+        for (const JsonReader &side : tensor["shape"].items())
+            entry.shape.push_back(static_cast<size_t>(side.whole(0, INT32_MAX)));
         index.push_back(std::move(entry));
     }
     return index;
@@ -135,7 +139,8 @@ std::optional<double> read_boxes(const JsonReader &json) {
     const std::string rule = json["rule"].text();
     const std::optional<double> fraction = json.has("fraction") ? json["fraction"].optional_number() : std::nullopt;
     if (rule != "threshold" && rule != "fraction") json["rule"].refuse("it must be threshold or fraction");
-    if ((rule == "fraction") != fraction.has_value()) json.refuse("the rule fraction has a fraction, and threshold none");
+    if ((rule == "fraction") != fraction.has_value())
+        json.refuse("the rule fraction has a fraction, and threshold none");
     if (fraction && (*fraction <= 0 || *fraction >= 1)) json["fraction"].refuse("it must lie between 0 and 1");
     return fraction;
 }
@@ -168,16 +173,20 @@ std::vector<std::string> formats_of(const JsonReader &root, bool second) {
 }
 
 std::string choose(const std::vector<std::string> &inside, const std::string &backend, const std::string &folder) {
-    const auto holds = [&](const std::string &name) { return std::find(inside.begin(), inside.end(), name) != inside.end(); };
+    const auto holds = [&](const std::string &name) {
+        return std::find(inside.begin(), inside.end(), name) != inside.end();
+    };
     if (!backend.empty() && std::find(FORMATS.begin(), FORMATS.end(), backend) == FORMATS.end())
-        throw BadInput("The backend is '" + backend + "', which the native program does not have; it has openvino, "
+        throw BadInput("The backend is '" + backend +
+                       "', which the native program does not have; it has openvino, "
                        "openvino-fp16 and openvino-int8.");
     for (const std::string name : FORMATS)
         if (holds(name) && (backend.empty() || backend == name)) return name;
     std::string held;
     for (const std::string &name : inside) held += (held.empty() ? "" : ", ") + name;
-    throw BadInput("The bundle " + folder + " holds nothing for " + (backend.empty() ? "OpenVINO" : "the backend " + backend) +
-                   "; it holds " + (held.empty() ? "nothing" : held) + ": export again with openvino in export.formats.");
+    throw BadInput("The bundle " + folder + " holds nothing for " +
+                   (backend.empty() ? "OpenVINO" : "the backend " + backend) + "; it holds " +
+                   (held.empty() ? "nothing" : held) + ": export again with openvino in export.formats.");
 }
 
 // The format's files and thresholds of its own, into `sidecar`.
@@ -186,8 +195,8 @@ void read_format(const JsonReader &root, bool second, Sidecar &sidecar) {
     sidecar.model = name + "/model.xml";
     const JsonReader entry = second ? root : root["formats"][name];
     if (!second) {
-        entry.only({"backend", "precision", "install", "tolerance", "deviations", "latency_ms", "latency_8_ms", "accuracy", "own",
-                    "notes", "files"});
+        entry.only({"backend", "precision", "install", "tolerance", "deviations", "latency_ms", "latency_8_ms",
+                    "accuracy", "own", "notes", "files"});
         if (entry["backend"].text() != name) entry["backend"].refuse("it is not that of its format");
         if (entry.has("own")) {
             sidecar.thresholds = read_thresholds(entry["own"]["thresholds"]);
@@ -195,21 +204,24 @@ void read_format(const JsonReader &root, bool second, Sidecar &sidecar) {
         }
     }
     const JsonReader files = entry["files"];
-    for (const std::string &file : {sidecar.model, name + "/model.bin"}) sidecar.files[file] = read_file_entry(files[file]);
+    for (const std::string &file : {sidecar.model, name + "/model.bin"})
+        sidecar.files[file] = read_file_entry(files[file]);
     if (!second && files.keys().size() != 2) files.refuse("it must name the format's two files");
     if (!sidecar.index.empty()) sidecar.files[INDEX] = read_file_entry(root["files"][INDEX]);
 }
 
 Sidecar parsed(const Json &json, const std::string &path, const std::string &folder, const std::string &backend) {
     const JsonReader root(json, path);
-    const std::string format = json.is_object() && json.contains("format") && json["format"].is_string() ? json["format"] : Json("");
+    const std::string format =
+        json.is_object() && json.contains("format") && json["format"].is_string() ? json["format"] : Json("");
     const bool second = format == "vqi-bundle/2";
     if (!second && format != "vqi-bundle/3" && format != "vqi-bundle/4")
-        throw BadInput(path + " has format '" + one_line(format) + "', this version reads 'vqi-bundle/4'; export again, or use "
+        throw BadInput(path + " has format '" + one_line(format) +
+                       "', this version reads 'vqi-bundle/4'; export again, or use "
                        "the version of vqi that made it.");
-    root.only({"name", "method", "settings", "backbone", "weights", "seed", "dataset", "preprocessing", "graph", "thresholds",
-               "boxes", "calibration", "plausibility", "metrics", "versions", "format", "parity", "formats", "left_out", "golden",
-               "files"});
+    root.only({"name",          "method", "settings",   "backbone", "weights",     "seed",         "dataset",
+               "preprocessing", "graph",  "thresholds", "boxes",    "calibration", "plausibility", "metrics",
+               "versions",      "format", "parity",     "formats",  "left_out",    "golden",       "files"});
     const JsonReader preprocessing = root["preprocessing"];
     preprocessing.only({"decoding", "colour", "range", "resize", "normalisation", "geometry", "alignment"});
     if (preprocessing.has("alignment")) refuse("aligns photographs (image.align)");
@@ -231,8 +243,10 @@ Sidecar parsed(const Json &json, const std::string &path, const std::string &fol
     graph["input"].must_be("images");
     graph["outputs"].must_be({"score", "map"});
     const Size seen = sidecar.geometry.input_size();
-    if (graph.has("input_shape")) graph["input_shape"].must_be({nullptr, 3, seen.height, seen.width});
-    else graph["input_shape"].refuse("it must be a list");
+    if (graph.has("input_shape"))
+        graph["input_shape"].must_be({nullptr, 3, seen.height, seen.width});
+    else
+        graph["input_shape"].refuse("it must be a list");
     sidecar.index = read_index(graph["index"]);
     sidecar.backend = choose(formats_of(root, second), backend, folder);
     read_format(root, second, sidecar);
@@ -247,7 +261,9 @@ Sidecar read_sidecar(const std::string &folder, const std::string &backend) {
     try {
         text = read_file(path, LARGEST_SIDECAR);
     } catch (const BadInput &) {
-        throw BadInput(folder + " is not a bundle: bundle.json is missing or cannot be read; give the folder the export step wrote.");
+        throw BadInput(
+            folder +
+            " is not a bundle: bundle.json is missing or cannot be read; give the folder the export step wrote.");
     }
     try {
         return parsed(Json::parse(text.begin(), text.end()), path, folder, backend);

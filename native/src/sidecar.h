@@ -42,9 +42,9 @@ struct Sidecar {
     std::map<std::string, FileEntry> files;
 };
 
-// Reads the sidecar of a bundle folder for a backend ("" = the first of openvino, openvino-fp16 and openvino-int8 that is
-// inside) with the thresholds that hold for it. Throws BadInput where it is missing, malformed, or states what the native
-// program does not do.
+// Reads the sidecar of a bundle folder for a backend ("" = the first of openvino, openvino-fp16 and openvino-int8 that
+// is inside) with the thresholds that hold for it. Throws BadInput where it is missing, malformed, or states what the
+// native program does not do.
 Sidecar read_sidecar(const std::string &folder, const std::string &backend);
 
 // The bytes of a file of the bundle, held against its hash. Throws BadInput where it is missing or differs.

@@ -77,9 +77,9 @@ std::string formatted(double value, int decimals) {
 
 }  // namespace
 
-const std::array<const char *, STATISTICS> STATISTIC_NAMES{"side",       "aspect",         "brightness",
-                                                           "red_green",  "blue_green",     "colourfulness",
-                                                           "contrast",   "sharpness",      "uniform_share"};
+const std::array<const char *, STATISTICS> STATISTIC_NAMES{"side",      "aspect",     "brightness",
+                                                           "red_green", "blue_green", "colourfulness",
+                                                           "contrast",  "sharpness",  "uniform_share"};
 
 std::array<double, STATISTICS> image_statistics(const Rgb &seen, Size original) {
     const Rgb cells = resize(seen, CELLS, CELLS, Filter::box);
@@ -129,8 +129,8 @@ std::string implausible_sentence(const std::string &name, const std::array<doubl
         if (lowest != highest) reasons += " to " + highest;
     }
     if (reasons.empty()) return "";
-    return name + " is not a plausible photograph of this set: " + reasons + " (" + std::to_string(plausibility.images) +
-           " good photographs).";
+    return name + " is not a plausible photograph of this set: " + reasons + " (" +
+           std::to_string(plausibility.images) + " good photographs).";
 }
 
 }  // namespace vqi

@@ -22,8 +22,8 @@ constexpr Kind KINDS[] = {{"float32", "F32", ov::element::f32},
 
 }  // namespace
 
-std::map<std::string, ov::Tensor> read_tensors(const std::vector<uint8_t> &file, const std::vector<IndexTensor> &expected,
-                                               const std::string &path) {
+std::map<std::string, ov::Tensor> read_tensors(const std::vector<uint8_t> &file,
+                                               const std::vector<IndexTensor> &expected, const std::string &path) {
     const BadInput unreadable(path + " is not a readable index; export again.");
     const BadInput others(path + " does not hold the index tensors that its bundle.json names; export again.");
     uint64_t length = 0;

@@ -11,7 +11,7 @@
 namespace vqi {
 
 // The tensors of the file's bytes, by name. Throws BadInput where they are not those that the sidecar names.
-std::map<std::string, ov::Tensor> read_tensors(const std::vector<uint8_t> &file, const std::vector<IndexTensor> &expected,
-                                               const std::string &path);
+std::map<std::string, ov::Tensor> read_tensors(const std::vector<uint8_t> &file,
+                                               const std::vector<IndexTensor> &expected, const std::string &path);
 
 }  // namespace vqi

@@ -23,7 +23,8 @@ std::vector<int> starts_of(int size, int tile, double overlap) {
 // What the pixels of a tile count along an axis: as numpy computes it, the distance to the edge in float32.
 std::vector<float> ramp_of(const std::vector<int> &starts, int tile) {
     int longest = starts.size() < 2 ? tile : 0;
-    for (size_t number = 1; number < starts.size(); number++) longest = std::max(longest, starts[number] - starts[number - 1]);
+    for (size_t number = 1; number < starts.size(); number++)
+        longest = std::max(longest, starts[number] - starts[number - 1]);
     const auto ramp = static_cast<float>(std::max(1, tile - longest));
     std::vector<float> weights(tile);
     for (int at = 0; at < tile; at++) {

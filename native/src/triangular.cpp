@@ -31,11 +31,13 @@ std::shared_ptr<op::MatMul> product_of(const Value &factors) {
 
 bool is_triangular(const ov::Tensor &factors) {
     const ov::Shape &shape = factors.get_shape();
-    if (factors.get_element_type() != ov::element::f32 || shape.size() != 3 || shape[1] != shape[2] || shape[1] < BLOCKS)
+    if (factors.get_element_type() != ov::element::f32 || shape.size() != 3 || shape[1] != shape[2] ||
+        shape[1] < BLOCKS)
         return false;
     const float *row = factors.data<float>();
     for (size_t number = 0; number < shape[0] * shape[1]; number++, row += shape[2])
-        if (std::any_of(row + number % shape[1] + 1, row + shape[2], [](float value) { return value != 0; })) return false;
+        if (std::any_of(row + number % shape[1] + 1, row + shape[2], [](float value) { return value != 0; }))
+            return false;
     return true;
 }
 
@@ -69,14 +71,15 @@ std::optional<Assembled> with_triangular_blocks(const Model &given, const Tensor
             const size_t start = rows * number / BLOCKS, end = rows * (number + 1) / BLOCKS;
             const std::string block = name + "_" + std::to_string(number);
             assembled.tensors[block] = block_of(factors, start, end);
-            const auto parameter = std::make_shared<op::Parameter>(ov::element::f32, assembled.tensors[block].get_shape());
+            const auto parameter =
+                std::make_shared<op::Parameter>(ov::element::f32, assembled.tensors[block].get_shape());
             parameter->set_friendly_name(block);
             parameter->output(0).set_names({block});
             inputs.push_back(parameter);
-            const Value part = std::make_shared<op::Slice>(vectors, integers({0}), integers({static_cast<int64_t>(end)}),
-                                                           integers({1}), integers({2}));
-            const Value lengths = std::make_shared<op::ReduceL2>(std::make_shared<op::MatMul>(part, parameter, false, false),
-                                                                 integers({2}), false);
+            const Value part = std::make_shared<op::Slice>(
+                vectors, integers({0}), integers({static_cast<int64_t>(end)}), integers({1}), integers({2}));
+            const Value lengths = std::make_shared<op::ReduceL2>(
+                std::make_shared<op::MatMul>(part, parameter, false, false), integers({2}), false);
             const Value square = std::make_shared<op::Multiply>(lengths, lengths);
             squares = number == 0 ? square : Value(std::make_shared<op::Add>(squares, square));
         }

@@ -58,7 +58,8 @@ template <typename Work>
 vqi_status scored(vqi_bundle *bundle, vqi_result **result, Work work) noexcept {
     if (result) *result = nullptr;
     return guarded([&] {
-        if (!bundle || !result) throw vqi::BadInput("A bundle and the address of a result must be given, and one is NULL.");
+        if (!bundle || !result)
+            throw vqi::BadInput("A bundle and the address of a result must be given, and one is NULL.");
         *result = new Result(work(bundle->predictor));
     });
 }
@@ -70,13 +71,16 @@ std::string name_of(const char *name) { return name && *name ? name : "the photo
 vqi_status vqi_open(const char *folder, const vqi_options *options, vqi_bundle **bundle) {
     if (bundle) *bundle = nullptr;
     return guarded([&] {
-        if (!folder || !bundle) throw vqi::BadInput("A folder and the address of a bundle must be given, and one is NULL.");
+        if (!folder || !bundle)
+            throw vqi::BadInput("A folder and the address of a bundle must be given, and one is NULL.");
         const vqi_options chosen = options ? *options : vqi_options{};
         for (int64_t reserved : chosen.reserved)
             if (reserved) throw vqi::BadInput("The reserved options must be 0.");
         if (chosen.threads < 0 || chosen.threads > 4096)
-            throw vqi::BadInput("The threads are " + std::to_string(chosen.threads) + "; they must lie between 0 and 4096.");
-        *bundle = new vqi_bundle{{folder, chosen.backend ? chosen.backend : "", chosen.threads, chosen.score_implausible != 0}};
+            throw vqi::BadInput("The threads are " + std::to_string(chosen.threads) +
+                                "; they must lie between 0 and 4096.");
+        *bundle = new vqi_bundle{
+            {folder, chosen.backend ? chosen.backend : "", chosen.threads, chosen.score_implausible != 0}};
     });
 }
 
@@ -85,8 +89,14 @@ void vqi_close(vqi_bundle *bundle) { delete bundle; }
 void vqi_describe(const vqi_bundle *bundle, vqi_info *info) {
     const vqi::Sidecar &sidecar = bundle->predictor.sidecar();
     const vqi::Size size = sidecar.geometry.input_size();
-    *info = {sidecar.name.c_str(),     sidecar.method.c_str(), sidecar.backend.c_str(), sidecar.guarantee.c_str(),
-             sidecar.thresholds.image, size.height,            size.width,              {}};
+    *info = {sidecar.name.c_str(),
+             sidecar.method.c_str(),
+             sidecar.backend.c_str(),
+             sidecar.guarantee.c_str(),
+             sidecar.thresholds.image,
+             size.height,
+             size.width,
+             {}};
 }
 
 vqi_status vqi_score_file(vqi_bundle *bundle, const char *path, vqi_result **result) {

@@ -23,7 +23,8 @@ Plane<Value> read_plane(int channels) {
     int32_t sides[2];
     if (std::fread(sides, sizeof *sides, 2, stdin) != 2) throw BadInput("no array");
     Plane<Value> plane(sides[0], sides[1], channels);
-    if (std::fread(plane.data.get(), sizeof(Value), plane.size(), stdin) != plane.size()) throw BadInput("no whole array");
+    if (std::fread(plane.data.get(), sizeof(Value), plane.size(), stdin) != plane.size())
+        throw BadInput("no whole array");
     return plane;
 }
 
@@ -50,7 +51,8 @@ void run(const std::string &part, const std::vector<const char *> &given) {
     } else if (part == "seen") {  // BUNDLE: what the network sees of a photograph
         write_plane(read_sidecar(given.at(0), "").geometry.apply(read_plane<uint8_t>(3), "it"));
     } else if (part == "statistics") {  // HEIGHT WIDTH of the original
-        for (double value : image_statistics(read_plane<uint8_t>(3), {number(0), number(1)})) std::printf("%.17g\n", value);
+        for (double value : image_statistics(read_plane<uint8_t>(3), {number(0), number(1)}))
+            std::printf("%.17g\n", value);
     } else if (part == "invert") {  // BUNDLE HEIGHT WIDTH: a map, at the size of the original
         write_plane(read_sidecar(given.at(0), "").geometry.invert_map(read_plane<float>(1), {number(1), number(2)}));
     } else if (part == "area") {  // HEIGHT WIDTH; x,y x,y ... of each ring

@@ -30,7 +30,7 @@ from vqi.steps.promote.component import promote
 from vqi.steps.train.component import train
 from vqi_pipelines.task_placement import place_task, variants
 
-DESCRIPTION = """**Fill in**
+DESCRIPTION = """**One category. Fill in**
 
 - `data_source`: `s3://bucket/prefix` of the photographs;
 - `backbone_weights`: `s3://...`; `imagenet` where nodes reach the internet; `random` with `backbone_name` `filterbank`;
@@ -41,12 +41,13 @@ The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of t
 **Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: its log says why.
 
 Every parameter: `docs/reference/settings.md`."""
-SHARDS_DESCRIPTION = DESCRIPTION.replace(
+SHARDS_DESCRIPTION = DESCRIPTION.replace("**One category.", "**One category, its index by several tasks.").replace(
     "**Open**", "`compute_shards`: the tasks that compute the index side by side.\n\n**Open**"
 )
 COMPACT_DESCRIPTION = (
-    DESCRIPTION.replace("*5 evaluate*", "*2 make bundle*").replace("*2 check dataset*", "*1 prepare*")
-    + "\n\nThree tasks in place of seven: a third of the record and of the overhead of a run."
+    DESCRIPTION.replace("**One category.", "**One category in three tasks: half the record and overhead.")
+    .replace("*5 evaluate*", "*2 make bundle*")
+    .replace("*2 check dataset*", "*1 prepare*")
 )
 PROMOTE_DESCRIPTION = DESCRIPTION + (
     "\n\nThe bundle is registered under `name` in the MLflow of `tracking_uri`, and becomes the champion where the "

@@ -191,6 +191,8 @@ def test_the_input_is_what_the_geometry_makes_of_the_photograph(tmp_path: Path) 
         Geometry(size=(32, 32)),
         Geometry(size=(32, 32), region=(5, 7, 60, 55)),
         Geometry(size=(48, 48), crop=(32, 32), region=(0, 20, 80, 80)),
+        # The area reaches further down than the region.
+        Geometry(size=(32, 32), region=(5, 7, 60, 55), area="0,0 80,0 80,79.5 0,60"),
     ):
         for one in dataset.samples():
             assert np.array_equal(dataset.seen(one, geometry), geometry.apply(dataset.image(one))), one.path

@@ -77,8 +77,8 @@ def make_bundle(
     return paths["bundle"]
 
 
-def test_tiles_a_region_and_rounded_weights(dataset: Path, tmp_path: Path) -> None:
-    geometry = Geometry(size=(96, 128), region=(4, 2, 78, 70), tile=(64, 64), overlap=0.25)
+def test_tiles_an_area_a_region_and_rounded_weights(dataset: Path, tmp_path: Path) -> None:
+    geometry = Geometry(size=(96, 128), region=(4, 2, 78, 70), tile=(64, 64), area="8,0 80,0 80,72 8,72")
     bundle = make_bundle(dataset, tmp_path, "patchcore", geometry, formats=("openvino", "openvino-fp16"))
     assert check_native(bundle, photographs_of(dataset)) > 0
     assert check_native(bundle, photographs_of(dataset), "openvino-fp16") > 0

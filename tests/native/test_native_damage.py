@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from native_program import check_native, predict, run
+from native_program import BUILD, ROOT, check_native, predict, run
 from toy_bundle import photograph, write_toy_bundle
 from vqi.platform.files import sha256_of
 
@@ -375,3 +377,17 @@ def test_the_example_in_c(toy_bundle: Path, parts: list[Path], tmp_path: Path) -
     assert [line.split(": ")[1].split(",")[0] for line in lines if line.startswith("/")] == ["good", "defect"] * 2
     assert sum(line.startswith("  from ") for line in lines) >= 2
     assert run(tmp_path, parts[0], program="example").returncode == 1
+
+
+def test_the_example_in_c_sharp(toy_bundle: Path, parts: list[Path], tmp_path: Path) -> None:
+    if not (shutil.which("mcs") and shutil.which("mono")) or "sanitized" in BUILD.name:
+        pytest.skip("Mono (mono-mcs, mono-runtime) is not installed, or the library has sanitizers")
+    source, program = ROOT / "native" / "examples" / "Score.cs", tmp_path / "Score.exe"
+    subprocess.run(["mcs", f"-out:{program}", source], check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(BUILD)}
+    command = ["mono", program, toy_bundle, *parts]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    decisions = [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines() if line.startswith("/")]
+    assert decisions == ["no defect", "defect"] * 2
+    scores = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("/")]
+    assert scores == pytest.approx([line["score"] for line in predict(toy_bundle, parts)], rel=1e-6)

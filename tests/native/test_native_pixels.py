@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from native_program import probe, probe_text
+from vqi.dataset.areas import Polygons, draw_area
 from vqi.dataset.decoding import Decoding
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.image_statistics import image_statistics
@@ -255,6 +256,8 @@ GEOMETRIES = [
     Geometry(size=(40, 72), region=(3, 5, 50, 36)),
     Geometry(size=(65, 43), crop=(33, 32), region=(0, 1, 53, 37)),
     Geometry(size=(96, 128), tile=(64, 64), overlap=0.25),
+    Geometry(size=(64, 80), crop=(48, 56), area="2,3 53,0 50,37 9.5,30; 20,10 30,10 25.25,20"),
+    Geometry(size=(65, 43), region=(10, 1, 50, 37), area="2,3 53,0 50,37 9.5,30; 20,10 30,10 25.25,20"),
 ]
 
 
@@ -277,6 +280,31 @@ def test_what_the_network_sees_and_the_way_back(geometry: Geometry, toy_bundle: 
     values = RANDOM.normal(size=geometry.map_size).astype(np.float32)
     back = probe("invert", bundle, *NOISE.shape[:2], array=values, kind=np.float32)
     np.testing.assert_array_equal(back, geometry.invert_map(values, NOISE.shape[:2]))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_areas_are_drawn_as_opencv_draws_them(seed: int) -> None:
+    """Polygons that cross themselves and each other, reach outside, and have corners on edges of pixels."""
+    random = np.random.default_rng(seed)
+    height, width = random.integers(20, 90, 2).tolist()
+    rings = []
+    for kind in range(3):
+        low, high = ((0.0, 1.0), (-0.4, 1.4), (0.0, 1.0))[kind]
+        ring = random.uniform(low, high, (random.integers(3, 8), 2)) * (width, height)
+        rings.append(np.round(ring).clip(0, (width, height)) if kind == 2 else ring)
+    for chosen in ([rings[0]], [rings[1]], rings[1:], rings):
+        texts = [" ".join(f"{x!r},{y!r}" for x, y in ring.tolist()) for ring in chosen]
+        drawn = probe("area", height, width, *texts) > 0
+        np.testing.assert_array_equal(drawn, draw_area(Polygons(tuple(chosen)), (height, width)))
+
+
+def test_an_area_that_reaches_outside_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = with_geometry(toy_bundle, Geometry(size=(64, 64), area="0,0 54,0 20,20"), tmp_path)
+    with pytest.raises(BadInput, match=r"image.area reaches to 54, 20, outside of an image of 53 x 37 pixels\."):
+        probe("seen", bundle, array=NOISE)
+    bundle = with_geometry(toy_bundle, Geometry(size=(64, 64), region=(0, 0, 53, 38)), tmp_path)
+    with pytest.raises(BadInput, match=r"image.region \[0, 0, 53, 38\] reaches outside an image of 53 x 37 pixels\."):
+        probe("seen", bundle, array=NOISE)
 
 
 def test_statistics() -> None:

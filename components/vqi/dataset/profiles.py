@@ -66,7 +66,9 @@ class Profiles:
         elif read and read.transform:
             self.count += 1
             self._names[read.name] += 1
-            self._distinct.add((read.space, hashlib.sha256(profile).digest()))
+            # Without its date and its identifier, which tools write anew for every photograph (ICC.1, header).
+            colours_of = profile[:24] + profile[36:84] + profile[100:]
+            self._distinct.add((read.space, hashlib.sha256(colours_of).digest()))
 
     @property
     def converts(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,13 +83,13 @@ class Dataset:
         )
 
     def seen(self, sample: Sample, geometry: Geometry) -> np.ndarray:
-        """A photograph before it is cut, uint8 [h, w, 3] of `map_size`; what lies below the region of interest is not
-        decoded where the codec can stop.
+        """A photograph before it is cut, uint8 [h, w, 3] of `map_size`; what lies below the region of interest, and the
+        area, is not decoded where the codec can stop.
 
         Raises BadInput where the photograph cannot be decoded, or the region reaches outside it.
         """
         moved = sample.alignment is not None and sample.alignment.matrix is not None
-        rows = geometry.region[3] if geometry.region and not moved else None
+        rows = math.ceil(geometry.reach[1]) if geometry.region and not moved else None
         photograph = decode_photograph(self.bytes_of(sample.image), sample.path, self.manifest.decoding, rows)
         return geometry.apply(self.aligned(sample, photograph.pixels))
 

@@ -310,6 +310,8 @@ def _record(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], me
 def _client(address: str) -> MlflowClient:
     # Inspection data is the user's own: nothing is reported to MLflow's makers unless the user asks for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # It names a page of the experiment that opens empty.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:

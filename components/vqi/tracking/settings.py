@@ -25,8 +25,9 @@ with warnings.catch_warnings():
 
         comparison: str = Field(
             "",
-            pattern=r"^([A-Za-z0-9]{1,64}/[A-Za-z0-9]{1,16})?$",
-            description="RUN/TRIAL: the MLflow run that this one is a trial of; train_all sets it",
+            pattern=r"^([A-Za-z0-9]{1,64}(/[A-Za-z0-9]{1,16})?)?$",
+            description="RUN/TRIAL: the MLflow run that this one is a trial of, or what tells a trial in every "
+            "comparison; train_all sets it",
         )
         register: Answer = Field(
             "no",

@@ -132,6 +132,7 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
 def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
     """Print how a run stands and raise what it failed with; `tracking` is where MLflow is, if the run does not say
     more."""
+    from vqi_pipelines.cluster.logs import SUBMIT_AGAIN
     from vqi_pipelines.cluster.steps import OVER
 
     tracking = result.tracking or tracking
@@ -155,10 +156,8 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
         if result.link:
             report(f"See {result.link}")
         if result.state in OVER:
-            report(
-                f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it "
-                "failed."
-            )
+            retry = "" if SUBMIT_AGAIN in result.error else f"; `vqi retry {result.run_id}` goes on where it failed"
+            report(f"`vqi logs {result.run_id} STEP` shows a step's log{retry}.")
         raise typer.Exit(result.exit_code)
 
 

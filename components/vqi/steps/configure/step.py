@@ -9,7 +9,6 @@ from typing import Any
 
 from vqi.category import Category, check_texts
 from vqi.dataset.sources import source_fingerprint
-from vqi.detectors.settings import setting_addresses
 from vqi.placement import (
     COMPACT_STEPS,
     CONFIGURABLE,
@@ -21,14 +20,11 @@ from vqi.placement import (
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 from vqi.platform.settings import Settings
-from vqi.storage.listing import listing_fingerprint
+from vqi.steps.fingerprints import inputs_fingerprint
 from vqi.tracking.runs import tracking_address
 from vqi.tracking.server import check_server
 
 log = logger(__name__)
-
-# Weights that are not at an address.
-NO_ADDRESS = ("imagenet", "random")
 
 
 def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -84,7 +80,7 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
     """
     fingerprints = {
         "ingest": {"listing": source_fingerprint(category.data.source)},
-        "train": {"inputs": _inputs_fingerprint(category)},
+        "train": {"inputs": inputs_fingerprint(category)},
     }
     values: dict[str, dict[str, Any]] = {}
     for step in (*CONFIGURABLE, "promote"):
@@ -92,15 +88,6 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
         settings: Settings = model.of(category, **fingerprints.get(step, {}))
         values[step] = settings.model_dump(mode="json", exclude_none=True)
     return values
-
-
-def _inputs_fingerprint(category: Category) -> str:
-    """What the addresses of weights and further images list, "" where there is none. Raises BadInput where nothing is
-    at one."""
-    addresses = setting_addresses(category.method.name, category.method.settings)
-    if category.reads_weights and category.backbone.weights not in NO_ADDRESS:
-        addresses["backbone.weights"] = category.backbone.weights
-    return ",".join(listing_fingerprint(address, key)[:16] for key, address in sorted(addresses.items()))
 
 
 def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None:
