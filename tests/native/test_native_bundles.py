@@ -100,9 +100,10 @@ def test_a_bundle_of_real_cookies(photographs: Path, imagenet_resnet18: Path, tm
         (source / part).mkdir(parents=True)
         for path in sorted((photographs / "cookie" / part).glob("*.jpg"))[:count]:
             shutil.copy(path, source / part)
-    ingest(name="cookie", source=str(source), layout="mvtec", seed=0, dataset=tmp_path / "dataset")
+    dataset = tmp_path / "dataset"
+    ingest(name="cookie", source=str(source), layout="mvtec", seed=0, dataset=dataset, profiles="convert")
     bundle = make_bundle(
-        tmp_path / "dataset",
+        dataset,
         tmp_path,
         "patchcore",
         Geometry(size=(256, 256)),
