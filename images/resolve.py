@@ -18,6 +18,7 @@ EXTRAS = {
     "data": "check-dataset",
     "predict": "predict",
     "serve": "serve",
+    "watch": "watch",
     "tracking": "tracking",
     "compare": "compare",
     "mlflow": "tracking-server",

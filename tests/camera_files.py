@@ -30,15 +30,32 @@ def red_for_blue() -> bytes:
 
 def linear_grey() -> bytes:
     """A profile of grey whose values are amounts of light: a viewer shows half the light as 188."""
+    return _profile(b"linear", b"mntr", b"GRAY", b"XYZ ", b"kTRC", b"curv\0\0\0\0" + struct.pack(">I", 0))
+
+
+def red_cyan() -> bytes:
+    """A profile of a press (CMYK) whose cyan ink is red and whose black ink is green; both at once, and the others, are
+    black. Between the inks colours lie on straight lines in CIELAB (ICC.1:2001-04, lut16Type)."""
+    paper, red, green, black = (100.0, 0.0, 0.0), (54.29, 80.81, 69.89), (87.82, -79.29, 80.99), (0.0, 0.0, 0.0)
+    inks = {(0, 0, 0, 0): paper, (1, 0, 0, 0): red, (0, 0, 0, 1): green}
+    corners = [inks.get((c, m, y, k), black) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    values = [round(v) for L, a, b in corners for v in (L * 652.8, (a + 128) * 256, (b + 128) * 256)]
+    identity = [65536 if row == column else 0 for row in range(3) for column in range(3)]
+    lut = b"mft2\0\0\0\0" + struct.pack(">4B9i2H", 4, 3, 2, 0, *identity, 2, 2)
+    lut += struct.pack(">8H", *[0, 65535] * 4) + struct.pack(">48H", *values) + struct.pack(">6H", *[0, 65535] * 3)
+    return _profile(b"red cyan", b"prtr", b"CMYK", b"Lab ", b"A2B0", lut)
+
+
+def _profile(name: bytes, kind: bytes, space: bytes, connection: bytes, tag: bytes, content: bytes) -> bytes:
+    """An ICC profile of version 2 with one tag beside its description and its white."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in (0.9642, 1.0, 0.8249)))
-    curve = b"curv\0\0\0\0" + struct.pack(">I", 0)
-    name = b"desc\0\0\0\0" + struct.pack(">I", 7) + b"linear\0" + bytes(78)
-    name += bytes(-len(name) % 4)
-    tags, at, body, table = (b"desc", name), 128 + 4 + 3 * 12, b"", b""
-    for kind, content in (tags, (b"wtpt", white), (b"kTRC", curve)):
-        table += kind + struct.pack(">II", at + len(body), len(content))
-        body += content
-    head = struct.pack(">I4sI4s4s4s", at + len(body), b"none", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    described = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + bytes(79)
+    described += bytes(-len(described) % 4)
+    at, body, table = 128 + 4 + 3 * 12, b"", b""
+    for key, part in ((b"desc", described), (b"wtpt", white), (tag, content)):
+        table += key + struct.pack(">II", at + len(body), len(part))
+        body += part + bytes(-len(part) % 4)
+    head = struct.pack(">I4sI4s4s4s", at + len(body), b"none", 0x02100000, kind, space, connection)
     head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
     head += white[8:] + bytes(48)
     return head + struct.pack(">I", 3) + table + body

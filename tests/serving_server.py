@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import urllib3
 from PIL import Image
 
-from vqi.deployment.serving.bundle_sources import FolderSource
+from vqi.deployment.serving.bundle_sources import BundleSource, FolderSource
 from vqi.deployment.serving.run import Certificate, serve
 from vqi.deployment.serving.served_models import PredictorOptions
 from vqi.deployment.serving.settings import ServeSettings
@@ -34,7 +34,7 @@ class Running:
 
 @contextmanager
 def running(
-    folders: dict[str, Path],
+    folders: Mapping[str, Path | BundleSource],
     token: str = "",
     certificate: Certificate | None = None,
     options: PredictorOptions | None = None,
@@ -47,7 +47,7 @@ def running(
     def run() -> None:
         try:
             serve(
-                {name: FolderSource(folder) for name, folder in folders.items()},
+                {name: FolderSource(one) if isinstance(one, Path) else one for name, one in folders.items()},
                 options or PredictorOptions("onnxruntime", threads=1),
                 ServeSettings(**{"port": 0, "reload_seconds": 0, **settings}),
                 token,

@@ -23,11 +23,11 @@ def _part(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def ingest(*, name: str, dataset: Path, false_reject_rate: float = 0.01, **values: Any) -> Any:
-    """`values` are those of DataSettings and PixelSettings, `seed`, `trains`, `report` and `inspected`."""
+    """`values` are those of DataSettings and PixelSettings, `seed`, `trains`, `report`, `checked` and `described`."""
     from vqi.steps.ingest.settings import StepSettings
     from vqi.steps.ingest.step import ingest as run
 
-    reported = _part(values, ("report", "inspected"))
+    reported = _part(values, ("report", "checked", "described"))
     settings = StepSettings(
         name=name,
         data=DataSettings(**_part(values, DATA)),
@@ -42,7 +42,7 @@ def check_dataset(*, dataset: Path, page: Path, verdict: Path, false_reject_rate
     from vqi.steps.check_dataset.settings import StepSettings
     from vqi.steps.check_dataset.step import check_dataset as run
 
-    reported = _part(values, ("report", "page_uri", "inspected", "paths"))
+    reported = _part(values, ("report", "page_uri", "described", "paths"))
     settings = StepSettings(threshold=ThresholdSettings(false_reject_rate=false_reject_rate), **values)
     return run(settings, dataset=dataset, page=page, verdict=verdict, **reported)
 

@@ -23,6 +23,7 @@ BELOW_STEPS = {
     "vqi.training",
     "vqi.evaluation",
     "vqi.deployment",
+    "vqi.registry",
     "vqi.category",
     "vqi.placement",
 }
@@ -39,6 +40,14 @@ ALLOWED = {
     "vqi.evaluation": {"vqi.platform", "vqi.pages", "vqi.storage", "vqi.dataset", "vqi.detectors"},
     "vqi.training": {"vqi.platform", "vqi.storage", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
     "vqi.deployment": {"vqi.platform", "vqi.storage", "vqi.dataset", "vqi.detectors", "vqi.evaluation"},
+    "vqi.registry": {
+        "vqi.platform",
+        "vqi.storage",
+        "vqi.tracking",
+        "vqi.dataset",
+        "vqi.evaluation",
+        "vqi.deployment",
+    },
     "vqi.placement": {"vqi.platform"},
     # The sections of the configuration stand in the rooms that use them.
     "vqi.category": {
@@ -49,6 +58,7 @@ ALLOWED = {
         "vqi.training",
         "vqi.evaluation",
         "vqi.deployment",
+        "vqi.registry",
         "vqi.placement",
     },
     "vqi.tools": BELOW_STEPS,
@@ -63,6 +73,7 @@ ALLOWED = {
         "vqi.category",
         "vqi.deployment",
         "vqi.evaluation",
+        "vqi.registry",
         "vqi.placement",
     },
 }

@@ -22,11 +22,12 @@ from vqi.dataset.splits import resolve_labelled_fraction
 from vqi.deployment.exports import check_formats
 from vqi.deployment.settings import ExportSettings
 from vqi.detectors.settings import BackboneSettings, local_paths, method_names, parse_settings, settings_class
-from vqi.evaluation.settings import ThresholdSettings
+from vqi.evaluation.settings import EvaluationSettings, ThresholdSettings
 from vqi.placement import Pool, StepPlacement, parse_resources, placements
 from vqi.platform.devices import DEVICES, Compute
 from vqi.platform.errors import BadInput
 from vqi.platform.settings import Settings, choices_of, extra_of, sentence, shorten, type_of
+from vqi.registry.settings import PromoteSettings
 from vqi.tracking.settings import TrackingSettings
 from vqi.training.settings import TrainSettings, check_nodes, check_training_precision
 
@@ -59,9 +60,11 @@ class Category(Settings):
     method: MethodSection = MethodSection()
     train: TrainSettings = TrainSettings()
     threshold: ThresholdSettings = ThresholdSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     compute: Compute = Compute()
     tracking: TrackingSettings = TrackingSettings()
     export: ExportSettings = ExportSettings()
+    promote: PromoteSettings = PromoteSettings()
     seed: int = Field(
         0,
         ge=0,
@@ -134,6 +137,11 @@ class Category(Settings):
             raise BadInput(
                 f"compute.shards is {self.compute.shards}, but {self.method.name} computes its index in one task; "
                 "leave compute.shards at 1."
+            )
+        if self.compute.shards > 1 and self.promote.step == "yes":
+            raise BadInput(
+                f"compute.shards is {self.compute.shards}, and the pipeline that ends with promote has one task for "
+                "the index; leave compute.shards at 1, or promote.step at no and run vqi promote afterwards."
             )
         check_nodes(self.method.name, self.training, settings_class(self.method.name).budget)
         device = self.step_placements["train"].device

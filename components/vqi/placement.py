@@ -36,7 +36,8 @@ class Step:
     resources in the catalog. `of_category` tells the steps of one category's DAG from those of a comparison, and from
     those that do the work of another step in parts, or in another form: `part_of` names it, and they have its folder,
     its settings and what it gets. `runs` are the steps that a composite runs in its one task, one after the other; what
-    it gets stands in an output of the step `placed_by`. A failed pod is tried again `retries` times, the first time
+    it gets stands in an output of the step `placed_by`. An `optional` step runs where a category asks for it. A failed
+    pod is tried again `retries` times, the first time
     after `first_pause`.
     """
 
@@ -55,6 +56,7 @@ class Step:
     part_of: str = ""
     runs: tuple[str, ...] = ()
     placed_by: str = "configure"
+    optional: bool = False
     retries: int = 3
     first_pause: str = "30s"
 
@@ -100,6 +102,8 @@ STEP_TABLE = (
     Step("merge_parts", "build-index", "neighbours", "build-index", **_PART),
     Step("evaluate", "evaluate", "measuring", "evaluate", **_TORCH, device=True, gaudi_stage="gaudi-measuring"),
     Step("export", "export", "exporting", "export", **_TORCH),
+    # In the pipeline train-category-promote, after export.
+    Step("promote", "export", "exporting", "export", "500m", "2", "4Gi", of_category=False, optional=True, **_FIRST),
     # The compact form: several steps in one task. Its own quantities are the largest of theirs.
     Step("prepare", "ingest", "data", "check-dataset", **_DATA, **_COMPOSITE, runs=_PREPARED),
     Step("make_bundle", "export", "exporting", "export", **_EXPORTING, runs=_MADE),
@@ -120,7 +124,7 @@ STEP_BY_NAME = {step.name: step for step in STEP_TABLE}
 STEPS = tuple(step.name for step in STEP_TABLE if step.of_category)
 PARTS = tuple(step.name for step in STEP_TABLE if step.part_of == "build_index")
 # Those that report what they did in one category's DAG, whatever its shards and its form.
-ALL_STEPS = tuple(step.name for step in STEP_TABLE if step.of_category or step.name in PARTS)
+ALL_STEPS = tuple(step.name for step in STEP_TABLE if step.of_category or step.optional or step.name in PARTS)
 # The tasks of one category's compact form, after configure.
 COMPACT_STEPS = tuple(step.name for step in STEP_TABLE if step.runs and step.placed_by == "configure")
 # Those that are given images and nodes of their own.
@@ -288,11 +292,13 @@ def _pool(placement: StepPlacement) -> str:
     return f"{pool} with {placement.accelerator}" if placement.accelerator else pool
 
 
-def steps_of_run(shards: int) -> tuple[str, ...]:
-    """The steps of one category's DAG in their order, where `shards` tasks compute its index."""
+def steps_of_run(shards: int, promotes: bool = False) -> tuple[str, ...]:
+    """The steps of one category's DAG in their order, where `shards` tasks compute its index; `promotes`: whether it
+    ends with the step promote."""
+    last = ("promote",) if promotes else ()
     if shards == 1:
-        return STEPS
-    return tuple(part for step in STEPS for part in (PARTS if step == "build_index" else (step,)))
+        return STEPS + last
+    return tuple(part for step in STEPS for part in (PARTS if step == "build_index" else (step,))) + last
 
 
 def placement_of(step: str) -> StepPlacement:

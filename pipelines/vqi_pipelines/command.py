@@ -16,6 +16,7 @@ from vqi.platform.bytecode import keep_bytecode
 from vqi.platform.errors import VqiError
 from vqi.platform.logs import DEBUG, QUIET, logger, set_verbosity, versions
 from vqi.platform.system_errors import system_error
+from vqi_pipelines.commands.bench import bench
 from vqi_pipelines.commands.categories import categories
 from vqi_pipelines.commands.check import check
 from vqi_pipelines.commands.ci import ci
@@ -29,6 +30,7 @@ from vqi_pipelines.commands.methods import methods
 from vqi_pipelines.commands.predict import predict
 from vqi_pipelines.commands.preview import preview
 from vqi_pipelines.commands.put import put
+from vqi_pipelines.commands.registry import models, promote, register, rollback
 from vqi_pipelines.commands.run import run
 from vqi_pipelines.commands.run_all import run_all_command
 from vqi_pipelines.commands.runs import logs, retry, runs, terminate
@@ -94,7 +96,13 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "distill": distill,
     },
     "Train on this machine": {"demo": demo, "run": run, "run-all": run_all_command},
-    "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "export": export},
+    "Use what was trained": {"predict": predict, "serve": serve, "watch": watch, "bench": bench, "export": export},
+    "Keep and promote what was trained": {
+        "register": register,
+        "models": models,
+        "promote": promote,
+        "rollback": rollback,
+    },
     "Train in a cluster": {
         "put": put,
         "submit": submit,

@@ -22,14 +22,20 @@ PACKAGES = {
     "train_all_compact": "vqi_pipelines.train_all:train_all_compact",
     "train_category": "vqi_pipelines.train_category:train_category",
     "train_category_compact": "vqi_pipelines.train_category:train_category_compact",
+    "train_category_promote": "vqi_pipelines.train_category:train_category_promote",
     "train_category_shards": "vqi_pipelines.train_category:train_category_shards",
 }
 
 
 def pipeline_of(category: Category, compact: bool = False) -> str:
-    """The pipeline that runs a category: one of its own where several tasks compute the index, and for the compact
-    form. Raises BadInput for both at once."""
+    """The pipeline that runs a category: one of its own where several tasks compute the index, where promote comes
+    last, and for the compact form. Raises BadInput for the compact form of one of the others."""
     if compact:
+        if category.promote.step == "yes":
+            raise BadInput(
+                "promote.step is yes, and the compact form ends with export; run vqi promote afterwards, or leave "
+                "--compact out."
+            )
         if category.compute.shards > 1:
             raise BadInput(
                 f"compute.shards is {category.compute.shards}, and the compact form has one task for the index and "
@@ -41,6 +47,8 @@ def pipeline_of(category: Category, compact: bool = False) -> str:
                 "others train; leave it at 1, or leave --compact out."
             )
         return "train_category_compact"
+    if category.promote.step == "yes":
+        return "train_category_promote"
     return "train_category_shards" if category.compute.shards > 1 else "train_category"
 
 

@@ -108,7 +108,7 @@ def run_category(
     parameters["method_settings"] = json.dumps({**category.method.settings, **method_paths}, sort_keys=True)
     out = Path(out).resolve()
     run_dir = _new_run_folder(out, category.name)
-    reports, steps = run_dir / "steps", steps_of_run(category.compute.shards)
+    reports, steps = run_dir / "steps", steps_of_run(category.compute.shards, category.promote.step == "yes")
     reports.mkdir()
     if not category.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
         parameters["tracking_uri"] = f"sqlite:///{out / 'mlflow.db'}"
@@ -142,7 +142,10 @@ def run_category(
         try:
             _run_pipeline(pipeline, parameters, run_dir, variables, _Console(log, report), runner)
         except RuntimeError as error:
-            raise _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(".")) from error
+            failure = _failure(reports, run_dir, steps, re.sub(r"\x1b\[\d+m", "", str(error)).rstrip("."))
+            if isinstance(failure, GateRefused):
+                summarise(category.name, run_dir)  # a refused candidate has a report and a bundle
+            raise failure from error
     # kfp takes a container that was gone before kfp could read its state for one that succeeded.
     states = [ended.state if (ended := read_step_report(reports, step)) else None for step in steps]
     if any(state != "succeeded" for state in states):

@@ -38,6 +38,7 @@ from vqi.steps.reports import read_step_report
 from vqi.storage.object_store import Address, ObjectStore
 from vqi.tracking.comparisons import Comparison
 from vqi.tracking.runs import code_version
+from vqi_pipelines.compiling import pipeline_of
 from vqi_pipelines.local_run import Summary
 
 FINISHED = "finished"
@@ -68,13 +69,21 @@ class AllRuns:
 
 
 def run_all(
-    trials: Sequence[Trial], out: Path, report: Callable[[str], None], parallel: int = 1, isolated: bool = False
+    trials: Sequence[Trial],
+    out: Path,
+    report: Callable[[str], None],
+    parallel: int = 1,
+    isolated: bool = False,
+    compact: bool = False,
 ) -> AllRuns:
-    """Run the trials, `parallel` at a time, and compare them; `report` gets each line that a person should see. Steps
-    are `isolated` as `run_category` says.
+    """Run the trials, `parallel` at a time, and compare them; `report` gets each line that a person should see. Runs
+    are `isolated` and `compact` as `run_category` says.
 
-    A trial that fails is listed and the others go on. Raises BadInput where `out` cannot be written.
+    A trial that fails is listed and the others go on. Raises BadInput where `out` cannot be written, or a trial has no
+    compact form.
     """
+    for trial in trials:
+        pipeline_of(trial.category, compact)
     out = Path(out).resolve()
     folder = _new_folder(out)
     tracking = trials[0].category.tracking
@@ -82,7 +91,7 @@ def run_all(
     comparison = Comparison.begin(uri, tracking.experiment, f"run-all {folder.name}", folder.name)
     comparison.write_trials([trial.entry() for trial in trials])
     report(f"{len(trials)} runs, {parallel} at a time, in {out}")
-    options = ["--isolated"] if isolated else []
+    options = [*(["--isolated"] if isolated else []), *(["--compact"] if compact else [])]
     with ThreadPoolExecutor(parallel) as workers:
         running = _Running()
         try:
@@ -274,8 +283,9 @@ def _read_finished(record: Path) -> Summary | None:
 
 
 def _evaluation(summary: Summary) -> Path | None:
-    matches = sorted(Path(summary.run_dir).glob(f"artifacts/*/evaluate/*/{RESULTS}"))
-    return matches[0].parent if matches else None
+    report = read_step_report(Path(summary.run_dir) / "steps", "evaluate")
+    folder = (report.outputs or {}).get("evaluation") if report else None
+    return Path(folder) if folder and (Path(folder) / RESULTS).is_file() else None
 
 
 def _results(summary: Summary) -> Results | None:

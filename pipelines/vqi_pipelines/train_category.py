@@ -1,5 +1,6 @@
 """The DAG of one product category: configure, ingest, check_dataset, train, build_index, evaluate, export; the one
-whose index several tasks compute; and the compact one, whose tasks run several steps each.
+whose index several tasks compute; the one that ends with promote; and the compact one, whose tasks run several steps
+each.
 
 Its parameters are `Category.parameters()`, in the form's alphabetical order under prefixes (`data_*`, `method_*`), all
 with defaults; the compiled package has none for what a person must fill in.
@@ -25,10 +26,11 @@ from vqi.steps.export.component import export
 from vqi.steps.ingest.component import ingest
 from vqi.steps.make_bundle.component import make_bundle
 from vqi.steps.prepare.component import prepare
+from vqi.steps.promote.component import promote
 from vqi.steps.train.component import train
 from vqi_pipelines.task_placement import place_task, variants
 
-DESCRIPTION = """**Fill in**
+DESCRIPTION = """**One category. Fill in**
 
 - `data_source`: `s3://bucket/prefix` of the photographs;
 - `backbone_weights`: `s3://...`; `imagenet` where nodes reach the internet; `random` with `backbone_name` `filterbank`;
@@ -39,21 +41,34 @@ The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of t
 **Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: its log says why.
 
 Every parameter: `docs/reference/settings.md`."""
-SHARDS_DESCRIPTION = DESCRIPTION.replace(
+SHARDS_DESCRIPTION = DESCRIPTION.replace("**One category.", "**One category, its index by several tasks.").replace(
     "**Open**", "`compute_shards`: the tasks that compute the index side by side.\n\n**Open**"
 )
 COMPACT_DESCRIPTION = (
-    DESCRIPTION.replace("*5 evaluate*", "*2 make bundle*").replace("*2 check dataset*", "*1 prepare*")
-    + "\n\nThree tasks in place of seven: a third of the record and of the overhead of a run."
+    DESCRIPTION.replace("**One category.", "**One category in three tasks: half the record and overhead.")
+    .replace("*5 evaluate*", "*2 make bundle*")
+    .replace("*2 check dataset*", "*1 prepare*")
+)
+PROMOTE_DESCRIPTION = DESCRIPTION + (
+    "\n\nThe bundle is registered under `name` in the MLflow of `tracking_uri`, and becomes the champion where the "
+    "rule of `promote_*` allows: else *7 promote* fails and says why."
 )
 SHARDS_PARAMETER = "compute_shards"
+# Those of the pipeline that ends with promote.
+PROMOTE_PARAMETERS = tuple(name for name in Category().parameters() if name.startswith("promote_"))
+# That it ends so, its form need not ask.
+PROMOTES = "promote_step"
+# What a category has and the plain pipeline does not: only the pipelines that read it.
+OF_OTHERS = (SHARDS_PARAMETER, *PROMOTE_PARAMETERS)
 # The name of the loop over them, which KFP's pages show.
 SHARDS = "shards"
 
 
-def _dag(parameters: dict[str, Any], sharded: bool = False) -> None:
+def _dag(parameters: dict[str, Any], sharded: bool = False, promotes: bool = False) -> None:
     """The tasks of one category, from its parameters; `sharded`: a task for each of `compute_shards`, and one that
-    merges what they kept, in place of build_index."""
+    merges what they kept, in place of build_index; `promotes`: promote comes last."""
+    if promotes:
+        parameters = {**parameters, PROMOTES: "yes"}
     # Never from the cache: it lists the source, and checks that the tracking server answers now.
     configured = configure(images=variants(), **parameters).set_caching_options(False)
     place_task(configured, "configure").set_display_name("0 configure")
@@ -96,6 +111,12 @@ def _dag(parameters: dict[str, Any], sharded: bool = False) -> None:
     )
     place_task(exported, "export", configured).set_display_name("6 export")
 
+    if promotes:
+        promoted = promote(dataset=dataset, bundle=exported.outputs["bundle"], settings=settings("promote"))
+        # The champion may be another by now.
+        promoted.set_caching_options(False)
+        place_task(promoted, "promote", configured).set_display_name("7 promote")
+
 
 def _compact_dag(parameters: dict[str, Any]) -> None:
     """The same steps in three tasks. A task comes from the cache where nothing changed that any of its steps reads."""
@@ -133,14 +154,19 @@ def _pipeline(signature: inspect.Signature, tasks: Callable[[dict[str, Any]], No
 
 
 # A loop is a DAG of its own, which Argo's record holds several times: who needs no shards does not pay for them.
-train_category = dsl.pipeline(
-    _pipeline(_signature(SHARDS_PARAMETER), _dag), name="train-category", description=DESCRIPTION
-)
+train_category = dsl.pipeline(_pipeline(_signature(*OF_OTHERS), _dag), name="train-category", description=DESCRIPTION)
 train_category_shards = dsl.pipeline(
-    _pipeline(_signature(), partial(_dag, sharded=True)), name="train-category-shards", description=SHARDS_DESCRIPTION
+    _pipeline(_signature(*PROMOTE_PARAMETERS), partial(_dag, sharded=True)),
+    name="train-category-shards",
+    description=SHARDS_DESCRIPTION,
+)
+train_category_promote = dsl.pipeline(
+    _pipeline(_signature(SHARDS_PARAMETER, PROMOTES), partial(_dag, promotes=True)),
+    name="train-category-promote",
+    description=PROMOTE_DESCRIPTION,
 )
 train_category_compact = dsl.pipeline(
-    _pipeline(_signature(SHARDS_PARAMETER), _compact_dag),
+    _pipeline(_signature(*OF_OTHERS), _compact_dag),
     name="train-category-compact",
     description=COMPACT_DESCRIPTION,
 )

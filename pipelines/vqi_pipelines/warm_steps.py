@@ -34,7 +34,7 @@ def warm_steps(environment: Mapping[str, str], output: TextIO) -> Iterator[dict[
         return
     with tempfile.TemporaryDirectory(prefix="vqi-warm-", ignore_cleanup_errors=True) as folder:
         try:
-            sockets = listen(Path(folder), STEPS)
+            sockets = listen(Path(folder), (*STEPS, "promote"))
         except OSError as error:  # the name of the folder for temporary files is too long for a socket's
             log.debug(f"Every step is a process of its own from the start ({error})")
             yield {}

@@ -1,5 +1,5 @@
-"""Ingest of many small photographs from an S3 store: objects a second, processor time, peak memory, and what a killed
-ingest leaves to do, beside a plain tool that lists and copies.
+"""Ingest and check of many small photographs from an S3 store: objects a second, processor time, peak memory, how right
+the time that is said to be left was, and what a killed ingest leaves to do, beside a plain tool that lists and copies.
 
     python tests/benchmarks/streaming.py --count 10000 --out build/streaming
 
@@ -13,18 +13,22 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from processes import measure_process
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 BUCKET = "streaming"
+PARTS = ("copy", "open", "ingest", "check", "kill")
 
 
 def fill(count: int, side: int) -> None:
@@ -89,11 +93,45 @@ def ingest_set(folder: Path) -> None:
     ingest(StepSettings.of(Category.parse(values, "The benchmark")), dataset=folder)
 
 
+def check_set(folder: Path) -> None:
+    """The check of what `ingest_set` wrote."""
+    from vqi.category import Category
+    from vqi.steps.check_dataset.settings import StepSettings
+    from vqi.steps.check_dataset.step import check_dataset
+
+    settings = StepSettings.of(Category.parse({"name": "streaming"}, "The benchmark"))
+    files = {"page": folder.parent / "check.html", "verdict": folder.parent / "verdict.json"}
+    check_dataset(settings, dataset=folder, **files)
+
+
+def errors_of_progress(log: Path) -> dict[str, str]:
+    """For each part of the work that took 10 s and more: how far the seconds that were said to be left, while it was
+    done to a quarter up to three quarters, lay from what was left, at most, as a share of it."""
+    said: dict[str, list[tuple[float, float, float]]] = {}
+    for line in log.read_text().splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            found = re.fullmatch(r"(.+) \d+/\d+ \((\d+) %\), (\d+) s left.*", entry["message"])
+            if found:
+                at = datetime.fromisoformat(entry["time"]).timestamp()
+                said.setdefault(found[1], []).append((at, float(found[2]), float(found[3])))
+    errors = {}
+    for what, lines in said.items():
+        last, _, left = lines[-1]
+        end = last + left
+        if end - lines[0][0] >= 10:
+            shares = [(end - at, seconds) for at, share, seconds in lines if 25 <= share <= 75 and end - at > 0]
+            worst = max((abs(seconds - rest) / rest for rest, seconds in shares), default=float("nan"))
+            errors[what] = f"{worst:.0%} of {len(shares)}"
+    return errors
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--only", choices=("copy", "open", "ingest"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--only", choices=("copy", "open", "ingest", "check"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("build/streaming"))
     options = parser.parse_args()
     if options.only:
@@ -101,7 +139,11 @@ def main() -> None:
             "copy": lambda: copy(options.out / "copied"),
             "open": open_only,
             "ingest": lambda: ingest_set(options.out / "dataset"),
+            "check": lambda: check_set(options.out / "dataset"),
         }
+        from vqi.platform.logs import configure
+
+        configure("json")
         return actions[options.only]()
     from s3_server import serving
 
@@ -114,7 +156,8 @@ def main() -> None:
 
         def measure(what: str, only: str) -> None:
             command = [sys.executable, "-W", "ignore", __file__, "--only", only, "--out", str(options.out)]
-            cost = measure_process(command, options.out / "log")
+            log = options.out / f"{what}.log"
+            cost = measure_process(command, log)
             rows.append(
                 {
                     "what": what,
@@ -123,28 +166,40 @@ def main() -> None:
                     "cpu_s": round(cost["processor"], 1),
                     "peak_mib": round(cost["peak_mib"]),
                     "objects_a_second": round(options.count / cost["wall"]),
+                    "error_of_time_left": errors_of_progress(log),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
 
-        measure("plain copy", "copy")
-        measure("open_source", "open")
-        measure("open_source again", "open")
-        shutil.rmtree(options.out / "cache")
-        measure("ingest", "ingest")
-        shutil.rmtree(options.out / "cache")
-        command = [sys.executable, "-W", "ignore", __file__, "--only", "ingest", "--out", str(options.out)]
-        killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wanted = random.Random(0).uniform(0.3, 0.7) * options.count
-        while sum(1 for _ in (options.out / "cache" / "objects").glob("*")) < wanted:
-            time.sleep(0.05)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        there = {path: path.stat().st_mtime_ns for path in (options.out / "cache").rglob("*") if path.is_file()}
-        measure("ingest after a kill", "ingest")
-        kept = sum(path.exists() and path.stat().st_mtime_ns == before for path, before in there.items())
-        print(json.dumps({"files before the kill": len(there), "untouched by the second run": kept}))
+        if "copy" in options.measure:
+            measure("plain copy", "copy")
+        if "open" in options.measure:
+            measure("open_source", "open")
+            measure("open_source again", "open")
+            shutil.rmtree(options.out / "cache")
+        if "ingest" in options.measure:
+            measure("ingest", "ingest")
+        if "check" in options.measure:
+            measure("check", "check")
+        if "kill" in options.measure:
+            shutil.rmtree(options.out / "cache", ignore_errors=True)
+            kill(options.out, options.count)
+            there = {path: path.stat().st_mtime_ns for path in (options.out / "cache").rglob("*") if path.is_file()}
+            measure("ingest after a kill", "ingest")
+            kept = sum(path.exists() and path.stat().st_mtime_ns == before for path, before in there.items())
+            print(json.dumps({"files before the kill": len(there), "untouched by the second run": kept}))
     (options.out / "streaming.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def kill(out: Path, count: int) -> None:
+    """An ingest that is killed while it loads."""
+    command = [sys.executable, "-W", "ignore", __file__, "--only", "ingest", "--out", str(out)]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wanted = random.Random(0).uniform(0.3, 0.7) * count
+    while sum(1 for _ in (out / "cache" / "objects").glob("*")) < wanted:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
 
 
 if __name__ == "__main__":

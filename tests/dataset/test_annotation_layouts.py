@@ -206,6 +206,25 @@ def test_labelme(tmp_path: Path) -> None:
     assert len(found["line/2.png"].ignore) == 1
 
 
+def test_labelme_that_labelme_wrote(tmp_path: Path) -> None:
+    """A mask as `labelme._label_file.LabelFile.save` of labelme 6.3.1 wrote it."""
+    written = """{"version": "6.3.1", "flags": {"checked": true}, "shapes": [{"label": "dent", "points":
+        [[20.0, 10.0], [26.0, 18.0]], "group_id": null, "description": "", "shape_type": "mask", "flags": {}, "mask":
+        "iVBORw0KGgoAAAANSUhEUgAAAAcAAAAJCAAAAADbM2l/AAAAKElEQVR4nDXLwRGAABDCwM3137M+UD4wAUimcLMu6PH3bXWLQ/KdewEsgQ\
+EYVaRohgAAAABJRU5ErkJggg=="}], "imagePath": "3.png", "imageData": null, "imageHeight": 32, "imageWidth": 32}"""
+    reading = read(tmp_path, photographs("good/0.png", "good/1.png", "3.png") | {"3.json": written.encode()})
+    rows, columns = np.nonzero(drawn(by_path(reading)["3.png"]))
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True))[:6] == [
+        (10, 21),
+        (10, 23),
+        (11, 23),
+        (12, 22),
+        (12, 23),
+        (12, 26),
+    ]
+    assert len(rows) == 23
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

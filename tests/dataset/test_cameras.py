@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from camera_files import image_file, linear_grey, red_for_blue, tiff
+from camera_files import image_file, linear_grey, red_cyan, red_for_blue, tiff
 from vqi.dataset import tiffs
 from vqi.dataset.decoding import DEFAULT, Decoding
 from vqi.dataset.images import count_pages, decode_photograph, decode_rgb, read_header, stored_form
@@ -226,6 +226,27 @@ def test_a_profile_of_grey_keeps_grey_grey() -> None:
     assert pixels[0, :, 0].tolist() == [0, pytest.approx(188, abs=2), 255]
     of_colours = image_file(np.array([[0, 100, 255]], np.uint8), icc_profile=red_for_blue())
     assert decode_rgb(of_colours, "x", PROFILED)[0, :, 0].tolist() == pytest.approx([0, 100, 255], abs=1)
+
+
+@pytest.mark.parametrize(("form", "options"), [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {})])
+def test_the_inks_of_a_press_become_what_a_viewer_shows(form: str, options: dict[str, object]) -> None:
+    """Solid areas of paper, cyan, black and both, in files as a viewer's own library converts them (LittleCMS)."""
+    inks = np.zeros((16, 64, 4), np.uint8)
+    inks[:, 16:32, 0] = inks[:, 32:48, 3] = inks[:, 48:, [0, 3]] = 255
+    out = io.BytesIO()
+    Image.fromarray(inks, "CMYK").save(out, form, icc_profile=red_cyan(), **options)
+    header = read_header(out.getvalue(), "x")
+    assert (header.colours, header.profile) == ("CMYK", red_cyan())
+    shown = decode_rgb(out.getvalue(), "x", PROFILED)[8, 8::16].astype(int)
+    for found, expected in zip(shown, [(255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 0)], strict=True):
+        assert np.abs(found - expected).max() <= 12, (found, expected)
+    plain = decode_rgb(out.getvalue(), "x", DEFAULT)[8, 8::16].astype(int)
+    assert np.abs(plain[1] - (0, 255, 255)).max() <= 12
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(red_cyan()))
+    with Image.open(out) as image:
+        directly = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert directly is not None
+    assert np.abs(decode_rgb(out.getvalue(), "x", PROFILED) - np.asarray(directly).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("profile", [b"no profile", red_for_blue()[:200], red_for_blue()[:16] + b"Luv " * 60])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from camera_files import tiff
 from vqi.dataset.masks import BLACK, BLACK_BACKGROUND, TRANSPARENT, MaskMeaning, decide_meaning, decode_mask, values_met
 from vqi.platform.errors import BadInput
 
@@ -277,3 +278,35 @@ def test_damaged_and_giant_masks_decide_nothing() -> None:
     assert decide_meaning([], files.__getitem__) == (BLACK_BACKGROUND, "")
     with pytest.raises(BadInput, match="megapixels"):
         decode_mask(files["giant.png"], "m", BLACK_BACKGROUND, SIDE * SIDE)
+
+
+# TIFFs that Pillow cannot open, or reads as something else (`test_cameras.py`).
+ODD = {
+    "shares": lambda n: tiff(defect(n).astype(np.float32)),
+    "soft shares": lambda n: tiff(np.asarray(Image.fromarray(blurred(n)), np.float64) / 255),
+    "floats of 255": lambda n: tiff(grey(n).astype(np.float16)),
+    "classes of floats": lambda n: tiff(classes(n).astype(np.float32)),
+    "sixteen bits in planes": lambda n: tiff(
+        np.repeat(grey(n)[None].astype(np.uint16) * 257, 3, axis=0), photometric="rgb", planarconfig="separate"
+    ),
+    "white is zero": lambda n: tiff(np.uint16(65535) - grey(n).astype(np.uint16) * 257, photometric="miniswhite"),
+    "bigtiff of floats": lambda n: tiff(defect(n).astype(np.float64), bigtiff=True),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_masks_are_read_from_the_tiffs_that_photographs_are_read_from(case: str) -> None:
+    files = {f"{number}.tif": ODD[case](number) for number in range(MASKS)}
+    meaning, _ = decided(files)
+    assert meaning.background == BLACK
+    for number in range(MASKS):
+        found = decode_mask(files[f"{number}.tif"], "mask", meaning)
+        expected = np.rint(blurred(number) / 255).astype(bool) if case == "soft shares" else defect(number)
+        assert np.array_equal(found, expected)
+
+
+def test_a_mask_of_values_that_are_not_finite_is_refused() -> None:
+    values = defect(0).astype(np.float32)
+    values[3, 3] = np.nan
+    with pytest.raises(BadInput, match=r"The mask m\.tif has values that are not finite"):
+        decode_mask(tiff(values), "m.tif", BLACK_BACKGROUND)

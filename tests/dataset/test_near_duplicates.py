@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqi.dataset.description import reduced
 from vqi.dataset.generator.part import photograph, position_part
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail
 
@@ -53,7 +54,7 @@ COPIES = {
 
 def pairs_of(images: list[np.ndarray]) -> list[tuple[int, int]]:
     return near_duplicates(
-        np.stack([thumbnail(np.ascontiguousarray(i)) for i in images]),
+        np.stack([thumbnail(reduced(np.ascontiguousarray(i))) for i in images]),
         np.array([i.shape[1] / i.shape[0] for i in images]),
     )
 
@@ -102,7 +103,7 @@ def test_a_long_photograph_and_its_quarter_turn() -> None:
 
 
 def test_copies_of_one_image_do_not_explode() -> None:
-    image = thumbnail(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    image = thumbnail(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
     pairs = near_duplicates(np.repeat(image[None], 1500, axis=0), np.ones(1500))
     assert groups(pairs) == [list(range(1500))]
     assert len(pairs) == 1499
@@ -140,10 +141,13 @@ def test_many_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = random.normal(120, 30, (40, 32, 32)).astype(np.float32)
     thumbnails[31] = thumbnails[5] + random.normal(0, 1, (32, 32))
     monkeypatch.setattr(module, "MOST_COMPARED", 39)
+    monkeypatch.setattr(module, "MOST_IN_MEMORY", 20)
     monkeypatch.setattr(module, "_PER_CELL", 8)
-    monkeypatch.setattr(module, "_BLOCK", 16)
+    monkeypatch.setattr("vqi.dataset.thumbnail_views.BLOCK", 16)
     rows = FileRows(32 * 32)
     rows.append(thumbnails[:7].reshape(7, -1))
     rows.append(thumbnails[7:].reshape(33, -1))
     assert (rows[np.array([3, 4, 30, 2])] == thumbnails[[3, 4, 30, 2]].reshape(4, -1)).all()
     assert near_duplicates(rows, np.ones(40)) == near_duplicates(thumbnails, np.ones(40)) == [(5, 31)]
+    monkeypatch.setattr(module, "MOST_COMPARED", 40)
+    assert near_duplicates(rows, np.ones(40)) == [(5, 31)]

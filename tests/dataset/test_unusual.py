@@ -12,7 +12,7 @@ from PIL import Image
 from photograph_folders import write_files
 from step_calls import ingest
 from vqi.dataset.checks import judge
-from vqi.dataset.description import CHANNELS, GRID, describe, seen_cells
+from vqi.dataset.description import CHANNELS, GRID, describe, pictured, reduced, seen_cells
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import inspect_samples
 from vqi.dataset.reader import Dataset
@@ -72,7 +72,7 @@ def test_of_few_normals_none_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64)])
 def test_any_size_is_described(size: tuple[int, int]) -> None:
-    description = describe(np.full((*size, 3), 90, np.uint8))
+    description = describe(pictured(reduced(np.full((*size, 3), 90, np.uint8))))
     assert description.shape == (GRID * GRID, CHANNELS)
     assert np.isfinite(description).all()
 

@@ -23,7 +23,7 @@ from vqi.deployment.predictor import Prediction, Predictor
 from vqi.platform.errors import BadInput, RunFailed
 
 OURS = ("onnx", "openvino")
-ALL = ("onnx", "openvino", "openvino-fp16", "openvino-int8", "torch-export", "torchscript")
+ALL = ("mlflow", "onnx", "openvino", "openvino-fp16", "openvino-int8", "torch-export", "torchscript")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_list_of_formats_is_checked_without_torch_and_without_a_runtime() -> N
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ((), r"export.formats is empty; name at least one of onnx, openvino"),
+        ((), r"export.formats is empty; name at least one of mlflow, onnx, openvino"),
         (("onnx", "onnx"), "names onnx more than once"),
         (("onnx", "opnvino"), "names 'opnvino', which is not an export format. Did you mean 'openvino'"),
     ],

@@ -24,13 +24,14 @@ def test_the_guides_code_runs(
         Image.fromarray(photograph(number, defect=number == 1)).save(tmp_path / "photos" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/predicting.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "photos/0.png good" in printed
     assert "photos/1.png defect" in printed
+    assert "photos/0.png\nphotos/1.png\nfrom memory\n" in printed
     assert "image 0\ncamera 2\n" in printed
     assert read_predictions(tmp_path / "inspected") == names["summary"]
     assert len(list((tmp_path / "inspected").rglob("*.tiff"))) == 3

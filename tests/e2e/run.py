@@ -1,11 +1,11 @@
-"""The whole path on a cluster that is there: upload, submit, metrics and report, a pod killed in training, a schedule,
-every category at once.
+"""The whole path on a cluster that is there: upload, submit, metrics and report, the cache, a pod killed in training, a
+schedule, images that are not there, too little memory, comparisons, a store that is away.
 
     tests/e2e/run.py --host http://localhost:8080 --namespace vqi        (or: make e2e HOST=... NAMESPACE=vqi)
 
 It needs a KUBECONFIG of the cluster, kubectl, a KFP 2.17 server and our manifests in the namespace. Everything it does,
-it does by the `vqi` commands that people use. Where the store or MLflow are not Services of the namespace, --store and
---tracking name addresses that answer from here.
+it does by the `vqi` commands that people use; checks go on side by side where one does not disturb another. Where the
+store or MLflow are not Services of the namespace, --store and --tracking name addresses that answer from here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import urllib.parse
@@ -36,10 +37,13 @@ BUCKET, ARTEFACTS = "vqi", "mlpipeline"
 # With the retry that stock KFP adds to every template; 509 kB were measured.
 RECORD_BYTES = 560_000
 COMPACT_RECORD_BYTES = 300_000
+# Where Argo compresses a record, and KFP's API no longer reads the steps in it.
+RECORD_LIMIT = 1_000_000
 # Longer than KFP's launcher waits for a store.
 OUTAGE_SECONDS = 120
 # torch's import alone takes more.
 TOO_LITTLE = "300Mi"
+DOZEN = 12
 # What a run of ours leaves in MLflow and what KFP shows must be the same number; killed or not, training must give the
 # same one.
 COMPARED = ("image_auroc", "pixel_auroc", "threshold")
@@ -51,6 +55,8 @@ SETTINGS = (
     "train.max_epochs=30",
     "train.batch_size=8",
 )
+# What takes seconds, for checks that are not about training; the later of two values for one path counts.
+QUICK = ("backbone.name=filterbank", "image.size=64,64")
 
 
 class CheckFailed(Exception):
@@ -72,6 +78,13 @@ class Cluster:
     tracking: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    killed_metrics: dict[str, float] = field(default_factory=dict)
+    compact_metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def changed_source(self) -> str:
+        """Photographs that a check changes: the same, in a folder that no other check reads."""
+        return f"s3://{BUCKET}/e2e/{self.mark}/changed"
 
     @property
     def mark(self) -> str:
@@ -83,13 +96,13 @@ class Cluster:
         environment."""
         completed = subprocess.run(
             [*VQI, *arguments],
-            env={**os.environ, **self.environment, **variables},
+            env={**os.environ, **self.environment, **{name: value for name, value in variables.items() if value}},
             capture_output=True,
             text=True,
             timeout=self.timeout,
         )
         for line in completed.stderr.splitlines():
-            print(f"    {line}", flush=True)
+            say(f"  {line}")
         if "Traceback" in completed.stderr:
             raise CheckFailed(f"vqi {arguments[0]} printed a traceback.")
         if completed.returncode != wanted:
@@ -113,6 +126,18 @@ class Cluster:
             *(part for value in values for part in ("--set", value)),
         ]
 
+    def start(self, name: str, *more: str, compact: bool = False, image_tag: str = "") -> str:
+        """The id of a run that `vqi submit` started; `image_tag`: of images that are not everyone's."""
+        options = [*(["--compact"] if compact else []), "--experiment", self.experiment, "--json"]
+        started = self.vqi("submit", *self.category(name, *more), *options, *self.reach(), VQI_IMAGE_TAG=image_tag)
+        return str(json.loads(started)["run_id"])
+
+    def wait(self, run_id: str) -> dict[str, Any]:
+        """A run as it ended well."""
+        waited = ["--wait", "--timeout", str(self.timeout), "--json"]
+        ended: dict[str, Any] = json.loads(self.vqi("runs", run_id, *waited, *self.reach()))
+        return ended
+
     def submit(self, name: str, *more: str, compact: bool = False) -> dict[str, Any]:
         """A run of `vqi submit --wait`, as it ended well."""
         waited = [
@@ -124,7 +149,25 @@ class Cluster:
             self.experiment,
             "--json",
         ]
-        return json.loads(self.vqi("submit", *self.category(name, *more), *waited, *self.reach()))
+        submitted: dict[str, Any] = json.loads(self.vqi("submit", *self.category(name, *more), *waited, *self.reach()))
+        return submitted
+
+    def compare(self, files: dict[str, str], *more: str, compact: bool = False, wanted: int = 0) -> str:
+        """What `vqi submit-all --wait` says of a comparison: its JSON, or its sentences where it is to end otherwise.
+        `files` are the texts of category files by the categories' names; all take the QUICK settings."""
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = []
+            for name, text in files.items():
+                file = Path(folder) / f"{name}-{self.mark}.yaml"
+                file.write_text(f"name: {file.stem}\ndata: {{source: '{self.source}'}}\n{text}", encoding="utf-8")
+                chosen += ["--category", str(file)]
+            values = (f"tracking.experiment={self.experiment}", *QUICK, *more)
+            options = [
+                *(part for value in values for part in ("--set", value)),
+                *(["--compact"] if compact else []),
+                *("--wait", "--timeout", str(self.timeout), "--experiment", self.experiment, "--json"),
+            ]
+            return self.vqi("submit-all", *chosen, "--pool", self.pool, *options, *self.reach(), wanted=wanted)
 
     def kubectl(self, *arguments: str) -> str:
         completed = subprocess.run(
@@ -142,8 +185,8 @@ class Cluster:
         return _json(f"{self.host.rstrip('/')}{path}")
 
 
-# ---- the checks, in the order they run
-# -------------------------------------------------------------------------------------------------------------
+# ---- the checks
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def refusals(cluster: Cluster) -> str:
@@ -179,7 +222,7 @@ def uploads(cluster: Cluster) -> str:
 
 def a_run(cluster: Cluster) -> str:
     """A category from the command line to its metrics."""
-    cluster.run = cluster.submit("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
+    cluster.run = cluster.submit("part", *_changed(cluster))
     if not cluster.run["metrics"]:
         raise CheckFailed("vqi submit --wait prints no metrics.")
     if missing := [name for name in COMPARED if name not in cluster.run["metrics"]]:
@@ -195,14 +238,26 @@ def light_record(cluster: Cluster) -> str:
 
 
 def the_compact_form(cluster: Cluster) -> str:
-    """Several steps in one task: the same numbers, and a record that lets a dozen trials into one."""
-    ended = cluster.submit("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/compact", compact=True)
+    """Several steps in one task, whose pod is killed in training: the same numbers, and a record that lets a dozen
+    trials into one."""
+    run_id = cluster.start("part", f"train.checkpoints={_checkpoints(cluster, 'compact')}", compact=True)
+    killed, again = _kill_in_training(cluster, run_id, "make-bundle")
+    ended = cluster.wait(run_id)
     if sorted(ended["steps"]) != ["configure", "make-bundle", "prepare"]:
         raise CheckFailed(f"The compact form ran {', '.join(ended['steps'])}.")
-    for name in COMPARED:
-        if ended["metrics"].get(name) != cluster.run["metrics"].get(name):
-            raise CheckFailed(f"{name} of the compact form is not that of the full form.")
-    return f"{_record(cluster, ended['run_id'], COMPACT_RECORD_BYTES)} bytes"
+    again()
+    cluster.compact_metrics = ended["metrics"]
+    return f"{killed} deleted, {_record(cluster, run_id, COMPACT_RECORD_BYTES)} bytes"
+
+
+def the_same_numbers(cluster: Cluster) -> str:
+    """Full form and compact form, killed in training or not: the same metrics."""
+    for form, metrics in (("compact form", cluster.compact_metrics), ("full form", cluster.killed_metrics)):
+        for name in COMPARED:
+            whole, after = cluster.run["metrics"].get(name), metrics.get(name)
+            if whole != after:
+                raise CheckFailed(f"{name} of the {form}, killed in training, is {after}, and {whole} undisturbed.")
+    return ", ".join(COMPARED)
 
 
 def restricted(cluster: Cluster) -> str:
@@ -252,66 +307,48 @@ def in_mlflow(cluster: Cluster) -> str:
 
 
 def from_the_cache(cluster: Cluster) -> str:
-    """The same category again comes from the cache but for its first step; where a photograph changed, nothing does."""
+    """The same category again comes from the cache but for its first step; where a photograph changed, nothing does.
+    That run is terminated then, and is called canceled."""
     from vqi.storage.object_store import Address, ObjectStore
 
-    checkpoints = f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole"
     began = time.monotonic()
-    again = cluster.submit("part", checkpoints)["steps"]
+    again = cluster.submit("part", *_changed(cluster))["steps"]
     seconds = time.monotonic() - began
     computed = [step for step, state in again.items() if "from the cache" not in state]
     if computed != ["configure"]:
         raise CheckFailed(f"The same category again computed {', '.join(computed)}, in place of configure alone.")
     store = ObjectStore.from_environment({**os.environ, **cluster.environment})
-    root = Address.parse(cluster.source)
+    root = Address.parse(cluster.changed_source)
     first, second, *_ = sorted(item.key for item in store.objects(root) if "/train/good/" in item.key)
     with tempfile.TemporaryDirectory() as folder:
         file = store.download_prefix(Address(root.bucket, str(Path(first).parent)), Path(folder))[Path(first).name]
         store.upload_file(file, Address(root.bucket, second))
-    changed = cluster.submit("part", checkpoints)["steps"]
-    kept = [step for step, state in changed.items() if "from the cache" in state]
-    if kept:
+    run_id = cluster.start("part", *_changed(cluster))
+    _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
+    steps = {_step(pod) for pod in cluster.pods(run_id)} - {""}
+    if kept := {"configure", "ingest", "check-dataset", "train"} - steps:
         raise CheckFailed(f"A photograph changed, and {', '.join(kept)} came from the cache all the same.")
-    return f"the second run took {seconds:.0f} s; a changed photograph was noticed"
+    _terminate(cluster, run_id)
+    return f"the second run took {seconds:.0f} s; a changed photograph was noticed; then canceled"
 
 
 def killed_in_training(cluster: Cluster) -> str:
-    """The pod of train is deleted while it runs: the step is tried again and the result is the same."""
-    options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/killed")
-    started = json.loads(
-        cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach())
-    )
-    run_id = started["run_id"]
-    killed = _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
-    before = _uid(cluster, run_id, killed)
-    cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
-    print(f"    deleted {killed}", flush=True)
-    ended = json.loads(
-        cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
-    )
-    for name in COMPARED:
-        whole, after = cluster.run["metrics"].get(name), ended["metrics"].get(name)
-        if whole != after:
-            raise CheckFailed(f"{name} is {after} after the pod of train was killed, and {whole} when it was not.")
-    # Argo makes the pod anew under the same name, or another one.
-    again = [
-        pod["metadata"]["name"]
-        for pod in cluster.pods(run_id)
-        if _step(pod) == "train" and pod["metadata"]["uid"] != before
-    ]
-    if not again:
-        raise CheckFailed(f"The pod {killed} was deleted, and no other pod of train came after it.")
-    return f"{killed} deleted, {again[-1]} did it again, same metrics"
+    """The pod of train is deleted while it runs: the step is tried again."""
+    run_id = cluster.start("part", f"train.checkpoints={_checkpoints(cluster, 'killed')}")
+    killed, again = _kill_in_training(cluster, run_id, "train")
+    cluster.killed_metrics = cluster.wait(run_id)["metrics"]
+    return f"{killed} deleted, {again()} did it again"
 
 
 def a_schedule(cluster: Cluster) -> str:
-    """A schedule starts a run by itself, which succeeds."""
+    """A schedule starts a run by itself, which succeeds; of the compact form, which ran before: from the cache."""
     name = f"every-minute-{cluster.mark}"
-    options = cluster.category("part", f"train.checkpoints=s3://{BUCKET}/checkpoints/{cluster.mark}/whole")
+    options = cluster.category("part", f"train.checkpoints={_checkpoints(cluster, 'compact')}")
     made = json.loads(
         cluster.vqi(
             "schedule",
             *options,
+            "--compact",
             "--cron",
             "* * * * *",
             "--name",
@@ -325,149 +362,182 @@ def a_schedule(cluster: Cluster) -> str:
     try:
         run_id = _until(lambda: _run_of_schedule(cluster, made[0]["id"]), 240, f"a run of the schedule {name}")
         cluster.vqi("schedule", "--pause", made[0]["id"], *cluster.reach())
-        ended = json.loads(
-            cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
-        )
+        ended = cluster.wait(run_id)
     finally:
         # Not before its run is over: Kubernetes collects the workflows of a schedule that is deleted, and KFP would
         # show the run as running for ever.
         cluster.vqi("schedule", "--delete", made[0]["id"], *cluster.reach())
+    computed = [step for step, state in ended["steps"].items() if "from the cache" not in state]
+    if computed != ["configure"]:
+        raise CheckFailed(f"The run of the schedule computed {', '.join(computed)}, in place of configure alone.")
     return f"{ended['name']}: {ended['state'].lower()}"
 
 
 def an_image_that_is_not_there(cluster: Cluster) -> str:
-    """A private tag that no registry has: a pipeline of its own, and one sentence on the image; terminated, the run is
-    called canceled."""
-    started = json.loads(
-        cluster.vqi(
-            "submit",
-            *cluster.category("unpullable"),
-            "--experiment",
-            cluster.experiment,
-            "--json",
-            *cluster.reach(),
-            VQI_IMAGE_TAG=f"none-{cluster.mark}",
-        )
-    )
-    run_id = started["run_id"]
+    """A private tag that no registry has: a pipeline of its own, and one sentence on the image."""
+    run_id = cluster.start("unpullable", image_tag=f"none-{cluster.mark}")
     try:
         sentence = cluster.vqi("runs", run_id, "--wait", "--timeout", "300", *cluster.reach(), wanted=2)
         if f"ingest:none-{cluster.mark} of step configure cannot be had" not in sentence:
             raise CheckFailed(f"vqi runs does not name the image that cannot be pulled: {sentence.strip()[-300:]}")
+        pipeline = cluster.api(f"/apis/v2beta1/runs/{run_id}")["pipeline_version_reference"]["pipeline_id"]
+        name = cluster.api(f"/apis/v2beta1/pipelines/{pipeline}")["display_name"]
+        if name == "train-category":
+            raise CheckFailed("A private tag became a version of the pipeline that everyone starts.")
     finally:
-        cluster.vqi("terminate", run_id, *cluster.reach())
-    pipeline = cluster.api(f"/apis/v2beta1/runs/{run_id}")["pipeline_version_reference"]["pipeline_id"]
-    name = cluster.api(f"/apis/v2beta1/pipelines/{pipeline}")["display_name"]
-    if name == "train-category":
-        raise CheckFailed("A private tag became a version of the pipeline that everyone starts.")
-    ended = _until(lambda: _ended(cluster, run_id), 120, "the end of a terminated run")
-    if ended != "canceled":
-        raise CheckFailed(f"vqi runs calls a terminated run {ended}.")
-    return f"{name}: named the image, then {ended}"
+        _terminate(cluster, run_id)
+    return f"{name}: named the image, then canceled"
 
 
 def shards(cluster: Cluster) -> str:
     """An index that two tasks compute, and one that merges what they kept."""
-    settings = ("method.name=patchcore", "backbone.name=filterbank", "compute.shards=2")
-    ended = cluster.submit("sharded", *settings)
+    ended = cluster.submit("sharded", *QUICK, "method.name=patchcore", "compute.shards=2")
     steps = {name: state for name, state in ended["steps"].items() if name in ("index-part", "merge-parts")}
     if len(steps) != 2 or "image_auroc" not in ended["metrics"]:
         raise CheckFailed(f"The run of shards has the steps {', '.join(ended['steps'])}.")
     return ", ".join(f"{name}: {state}" for name, state in steps.items())
 
 
+def a_trial_that_fails(cluster: Cluster) -> str:
+    """Two categories in one comparison, one of which is given too little memory: the other succeeds, the comparison is
+    in the store and says what became of the second, and so does the command."""
+    from vqi.storage.object_store import Address, ObjectStore
+
+    heavy = f"resources: {{train: {{memory: {TOO_LITTLE}}}}}\n"
+    # One trial fails, and so does the run.
+    sentence = cluster.compare({"light": "", "heavy": heavy}, "method.name=padim", wanted=1)
+    (run_id,) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", sentence))
+    for told in ("train (trial 2) ran out of memory", TOO_LITTLE, "resources.train.memory"):
+        if told not in sentence:
+            raise CheckFailed(f"vqi submit-all does not tell of {told}: {sentence.strip()[-400:]}")
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    page = _comparison(store, Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{run_id}"))
+    for told in ("1 of 2 runs are complete", "resources.train.memory"):
+        if told not in page:
+            raise CheckFailed(f"The comparison does not tell of {told}.")
+    return f"{run_id}: the command and the comparison say why"
+
+
+def a_dozen_trials(cluster: Cluster) -> str:
+    """Twelve trials in one comparison of the compact form: all complete, and KFP's API never loses sight of them."""
+    from vqi.storage.object_store import Address, ObjectStore
+
+    files = {f"c{number}": f"seed: {number}\n" for number in range(1, DOZEN + 1)}
+    run_id = json.loads(cluster.compare(files, "method.name=padim", compact=True))["run_id"]
+    size = _record(cluster, run_id, RECORD_LIMIT)
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    page = _comparison(store, Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all-compact/{run_id}"))
+    if f"{DOZEN} of {DOZEN} runs are complete" not in page:
+        raise CheckFailed(f"Not all of the {DOZEN} runs of the comparison {run_id} are complete.")
+    tasks = cluster.api(f"/apis/v2beta1/runs/{run_id}")["run_details"]["task_details"]
+    known = Counter(task.get("state", "") for task in tasks if task.get("display_name", "").startswith("run-trial("))
+    if known != {"SUCCEEDED": DOZEN}:
+        raise CheckFailed(f"KFP's API knows the trials as {dict(known)}.")
+    return f"{run_id}: {size} bytes"
+
+
 def the_store_away(cluster: Cluster) -> str:
     """The store is away for two minutes in the middle of a run, longer than KFP's launcher waits: the run succeeds."""
-    options = cluster.category("outage", "seed=1")
-    started = json.loads(
-        cluster.vqi("submit", *options, "--experiment", cluster.experiment, "--json", *cluster.reach())
-    )
-    run_id = started["run_id"]
-    _until(lambda: _training_pod(cluster, run_id), cluster.timeout, "a pod of train that runs")
+    run_id = cluster.start("outage", "seed=1", compact=True)
+    _until(lambda: _training_pod(cluster, run_id, "make-bundle"), cluster.timeout, "a pod of make-bundle that trains")
     cluster.kubectl("scale", "deployment/minio", "--replicas=0")
     try:
         time.sleep(OUTAGE_SECONDS)
     finally:
         cluster.kubectl("scale", "deployment/minio", "--replicas=1")
         cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=120s")
-    ended = json.loads(
-        cluster.vqi("runs", run_id, "--wait", "--timeout", str(cluster.timeout), "--json", *cluster.reach())
-    )
+    ended = cluster.wait(run_id)
     pods = Counter(_step(pod) for pod in cluster.pods(run_id))
-    return f"{ended['state'].lower()}, train in {pods['train']} pods"
+    return f"{ended['state'].lower()}, make-bundle in {pods['make-bundle']} pods"
 
 
-def every_category(cluster: Cluster) -> str:
-    """Three categories through train_all, one of which is given too little memory: the other trials succeed, the
-    comparison is in the store and says what became of the third, and so does the command."""
-    from vqi.storage.object_store import Address, ObjectStore
-
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{name}-{cluster.mark}.yaml" for name in ("left", "right", "heavy")]
-        for file in files:
-            file.write_text(f"name: {file.stem}\ndata:\n  source: {cluster.source}\n", encoding="utf-8")
-        with files[-1].open("a", encoding="utf-8") as heavy:
-            heavy.write(f"resources:\n  train: {{memory: {TOO_LITTLE}}}\n")
-        chosen = [part for file in files for part in ("--category", str(file))]
-        values = [
-            part
-            for value in (f"tracking.experiment={cluster.experiment}", *cluster.settings)
-            for part in ("--set", value)
-        ]
-        waited = ["--wait", "--timeout", str(cluster.timeout), "--experiment", cluster.experiment, "--json"]
-        # One trial fails, and so does the run.
-        sentence = cluster.vqi(
-            "submit-all", *chosen, "--pool", cluster.pool, *values, *waited, *cluster.reach(), wanted=1
-        )
-    run_id = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", sentence)[0]
-    for told in ("train", TOO_LITTLE, "resources.train.memory"):
-        if told not in sentence.strip().splitlines()[-1] and told not in sentence:
-            raise CheckFailed(f"vqi submit-all does not tell of {told}: {sentence.strip()[-400:]}")
-    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
-    root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-all/{run_id}")
-    pages = [item.key for item in store.objects(root) if "/compare/" in item.key and item.key.endswith("/comparison")]
-    if not pages:
-        raise CheckFailed(f"The store has no comparison under {root}.")
-    page = store.read_text(Address(root.bucket, pages[0]))
-    if "resources.train.memory" not in page:
-        raise CheckFailed("The comparison does not say why the trial with too little memory failed.")
-    return f"{run_id}: {pages[0]}"
-
-
-CHECKS: tuple[Callable[[Cluster], str], ...] = (
-    refusals,
-    uploads,
-    a_run,
-    light_record,
-    the_compact_form,
-    restricted,
-    in_the_store,
-    in_mlflow,
-    killed_in_training,
-    from_the_cache,
-    a_schedule,
-    an_image_that_is_not_there,
-    shards,
-    the_store_away,
-    every_category,
-)
+# Each with those that must have passed before it begins. None may read the photographs that from_the_cache changes, but
+# a_run, which it follows.
+CHECKS: dict[Callable[[Cluster], str], tuple[Callable[[Cluster], str], ...]] = {
+    uploads: (),
+    a_run: (uploads,),
+    the_compact_form: (uploads,),
+    killed_in_training: (uploads,),
+    an_image_that_is_not_there: (uploads,),
+    refusals: (uploads,),
+    light_record: (a_run,),
+    restricted: (a_run,),
+    in_the_store: (a_run,),
+    in_mlflow: (a_run,),
+    the_same_numbers: (a_run, the_compact_form, killed_in_training),
+    from_the_cache: (a_run,),
+    a_schedule: (the_compact_form,),
+    shards: (uploads,),
+    a_trial_that_fails: (uploads,),
+    a_dozen_trials: (uploads,),
+}
+# These disturb every run that goes on: one by one, after all others are over.
+DISTURBING = (the_store_away,)
 
 
 # ---- what they lean on
 # ----------------------------------------------------------------------------------------------------
 
 
-def _training_pod(cluster: Cluster, run_id: str) -> str:
-    """The pod of train once its log reports a step of the optimiser, "" before."""
+def say(text: str) -> None:
+    """Print a line with the name of the check that says it."""
+    print(f"{threading.current_thread().name}: {text}", flush=True)
+
+
+def _checkpoints(cluster: Cluster, name: str) -> str:
+    return f"s3://{BUCKET}/checkpoints/{cluster.mark}/{name}"
+
+
+def _changed(cluster: Cluster) -> tuple[str, str]:
+    """The settings of the runs whose photographs a check changes."""
+    return f"data.source={cluster.changed_source}", f"train.checkpoints={_checkpoints(cluster, 'whole')}"
+
+
+def _training_pod(cluster: Cluster, run_id: str, task: str = "train") -> str:
+    """The pod of a task that trains, once its log reports a step of the optimiser, "" before."""
     for pod in cluster.pods(run_id):
         statuses = pod["status"].get("containerStatuses", [])
-        if _step(pod) == "train" and any(s["name"] == "main" and s["state"].get("running") for s in statuses):
+        if _step(pod) == task and any(s["name"] == "main" and s["state"].get("running") for s in statuses):
             name: str = pod["metadata"]["name"]
             return name if re.search(r"step \d+/", cluster.kubectl("logs", name, "-c", "main")) else ""
-    state = cluster.api(f"/apis/v2beta1/runs/{run_id}").get("state", "")
-    if state in ("SUCCEEDED", "FAILED", "CANCELED"):
-        raise CheckFailed(f"The run {run_id} {state.lower()} before a pod of train was seen running.")
+    if state := _end(cluster, run_id):
+        raise CheckFailed(f"The run {run_id} {state.lower()} before a pod of {task} was seen training.")
     return ""
+
+
+def _kill_in_training(cluster: Cluster, run_id: str, task: str) -> tuple[str, Callable[[], str]]:
+    """Delete the pod of a task that trains. Returns its name, and what gives the name of the pod that did it again when
+    the run is over; that raises CheckFailed where none did."""
+    killed = _until(lambda: _training_pod(cluster, run_id, task), cluster.timeout, f"a pod of {task} that trains")
+    before = _uid(cluster, run_id, killed)
+    cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+    say(f"  deleted {killed}")
+
+    def again() -> str:
+        # Argo makes the pod anew under the same name, or another one.
+        for pod in cluster.pods(run_id):
+            if _step(pod) == task and pod["metadata"]["uid"] != before:
+                return str(pod["metadata"]["name"])
+        raise CheckFailed(f"The pod {killed} was deleted, and no other pod of {task} came after it.")
+
+    return killed, again
+
+
+def _terminate(cluster: Cluster, run_id: str) -> None:
+    """Terminate a run. Raises CheckFailed where vqi calls its end otherwise."""
+    cluster.vqi("terminate", run_id, *cluster.reach())
+    _until(lambda: _end(cluster, run_id), 120, "the end of a terminated run")
+    ended = _ended(cluster, run_id)
+    if ended != "canceled":
+        raise CheckFailed(f"vqi runs calls a terminated run {ended}.")
+
+
+def _comparison(store: Any, root: Any) -> str:
+    """The page of the comparison that a run left below `root`."""
+    pages = [item.key for item in store.objects(root) if "/compare/" in item.key and item.key.endswith("/comparison")]
+    if not pages:
+        raise CheckFailed(f"The store has no comparison under {root}.")
+    return str(store.read_text(type(root)(root.bucket, pages[0])))
 
 
 def _record(cluster: Cluster, run_id: str, most: int) -> int:
@@ -484,8 +554,14 @@ def _uid(cluster: Cluster, run_id: str, name: str) -> str:
     return next((pod["metadata"]["uid"] for pod in cluster.pods(run_id) if pod["metadata"]["name"] == name), "")
 
 
+def _end(cluster: Cluster, run_id: str) -> str:
+    """How KFP calls the end of a run, "" before it."""
+    state = str(cluster.api(f"/apis/v2beta1/runs/{run_id}").get("state", ""))
+    return state if state in ("SUCCEEDED", "FAILED", "CANCELED") else ""
+
+
 def _ended(cluster: Cluster, run_id: str) -> str:
-    """How vqi calls the end of a run, "" before it."""
+    """How vqi calls the state of a run."""
     done = subprocess.run(
         [*VQI, "runs", run_id, "--json", *cluster.reach()],
         env={**os.environ, **cluster.environment},
@@ -493,8 +569,7 @@ def _ended(cluster: Cluster, run_id: str) -> str:
         text=True,
         timeout=cluster.timeout,
     )
-    state = str(json.loads(done.stdout)["state"]).lower()
-    return state if state in ("succeeded", "failed", "canceled") else ""
+    return str(json.loads(done.stdout)["state"]).lower()
 
 
 def _step(pod: dict[str, Any]) -> str:
@@ -509,12 +584,12 @@ def _run_of_schedule(cluster: Cluster, schedule: str) -> str:
 
 
 def _until(read_value: Callable[[], str], seconds: float, what: str) -> str:
-    """The first value of `read_value` that is not empty, read every second."""
+    """The first value of `read_value` that is not empty, read every two seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := read_value():
             return result
-        time.sleep(1)
+        time.sleep(2)
     raise CheckFailed(f"Waited {seconds:.0f} s for {what} in vain.")
 
 
@@ -560,15 +635,71 @@ def credentials(namespace: str) -> dict[str, str]:
     return {name: base64.b64decode(value).decode() for name, value in json.loads(completed.stdout)["data"].items()}
 
 
-def photographs(cluster: Cluster, folder: Path) -> None:
-    """Put parts made here into the store, where the runs read them."""
+def photographs(cluster: Cluster, folder: Path, made: bool) -> None:
+    """Put photographs into the store where the runs read them: parts made here, where they are to be `made`, and a copy
+    of what the runs read, for the check that changes one."""
     from vqi.dataset.generator import generate
     from vqi.storage.object_store import Address, ObjectStore
 
-    generate(folder, seed=0, normals=30, test_normals=10, defects_each=4, size=(192, 192))
-    ObjectStore.from_environment({**os.environ, **cluster.environment}).upload_folder(
-        folder, Address.parse(cluster.source)
-    )
+    store = ObjectStore.from_environment({**os.environ, **cluster.environment})
+    copy = Address.parse(cluster.changed_source)
+    if made:
+        generate(folder, seed=0, normals=30, test_normals=10, defects_each=4, size=(192, 192))
+        for source in (Address.parse(cluster.source), copy):
+            store.upload_folder(folder, source)
+    else:
+        for name, file in store.download_prefix(Address.parse(cluster.source), folder).items():
+            store.upload_file(file, Address(copy.bucket, f"{copy.key}/{name}"))
+
+
+def run_checks(cluster: Cluster, only: list[str]) -> list[str]:
+    """Run the checks, or `only` those and what they follow, side by side; the names of those that did not pass."""
+    names = [check.__name__ for check in (*CHECKS, *DISTURBING)]
+    if unknown := [name for name in only if name not in names]:
+        raise SystemExit(f"{', '.join(unknown)}: not a check. Known: {', '.join(names)}.")
+    chosen = [check for check in CHECKS if not only or check.__name__ in only]
+    for check in chosen:
+        chosen += [needed for needed in CHECKS[check] if needed not in chosen]
+    passed: dict[str, bool] = {}
+    over = {check: threading.Event() for check in chosen}
+
+    def begin(check: Callable[[Cluster], str]) -> None:
+        for needed in CHECKS.get(check, ()):
+            over[needed].wait()
+        try:
+            passed[check.__name__] = all(passed[each.__name__] for each in CHECKS.get(check, ())) and run_check(
+                cluster, check
+            )
+        finally:
+            if check in over:
+                over[check].set()
+
+    threads = [threading.Thread(target=begin, args=(check,), name=check.__name__) for check in chosen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for check in DISTURBING:
+        if not only or check.__name__ in only:
+            thread = threading.Thread(target=begin, args=(check,), name=check.__name__)
+            thread.start()
+            thread.join()
+    return [name for name in names if not passed.get(name, True)]
+
+
+def run_check(cluster: Cluster, check: Callable[[Cluster], str]) -> bool:
+    """Run one check and say what it saw; whether it passed."""
+    began = time.monotonic()
+    say("...")
+    try:
+        seen = check(cluster)
+        say(f"ok in {time.monotonic() - began:.0f} s: {seen}")
+        return True
+    except Exception as error:
+        if not isinstance(error, CheckFailed):
+            traceback.print_exc()
+        say(f"FAILED after {time.monotonic() - began:.0f} s: {error}")
+        return False
 
 
 def main() -> int:
@@ -576,7 +707,11 @@ def main() -> int:
     parser.add_argument("--host", required=True, help="KFP's address")
     parser.add_argument("--namespace", default="vqi", help="namespace that runs happen in")
     parser.add_argument("--pool", default="any", choices=("any", "xeon", "gaudi"))
-    parser.add_argument("--source", default="", help="s3://bucket/prefix of photographs; empty = parts made here")
+    parser.add_argument(
+        "--source",
+        default="",
+        help="s3://bucket/prefix of photographs; empty = parts made here",
+    )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], help="path=value of the category; may be repeated"
     )
@@ -585,7 +720,7 @@ def main() -> int:
         "--tracking", default="", help="address of MLflow from here, or none; empty = the Service mlflow"
     )
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
-    parser.add_argument("--only", nargs="*", default=[], help="names of checks; a_run is always among them")
+    parser.add_argument("--only", nargs="*", default=[], help="names of checks; those that they follow run too")
     options = parser.parse_args()
     mark = uuid.uuid4().hex[:6]
     settings = options.settings or list(SETTINGS)
@@ -598,7 +733,6 @@ def main() -> int:
         settings,
         options.timeout,
     )
-    failed = []
     with ExitStack() as stack:
         cluster.store = options.store or stack.enter_context(forward_service(options.namespace, "minio", STORE_PORT))
         if options.tracking != "none":
@@ -610,23 +744,11 @@ def main() -> int:
             "AWS_ENDPOINT_URL": cluster.store,
             "OMP_NUM_THREADS": "1",
         }
-        if not options.source:
-            photographs(cluster, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "parts")
-        for check in CHECKS:
-            if options.only and check.__name__ not in (*options.only, "a_run"):
-                continue
-            began = time.monotonic()
-            print(f"{check.__name__} ...", flush=True)
-            try:
-                seen = check(cluster)
-                print(f"  ok in {time.monotonic() - began:.0f} s: {seen}", flush=True)
-            except Exception as error:
-                if not isinstance(error, CheckFailed):
-                    traceback.print_exc()
-                print(f"  FAILED after {time.monotonic() - began:.0f} s: {error}", flush=True)
-                failed.append(check.__name__)
-                if check is a_run:
-                    break
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "parts"
+        photographs(cluster, folder, made=not options.source)
+        began = time.monotonic()
+        failed = run_checks(cluster, options.only)
+    print(f"{time.monotonic() - began:.0f} s")
     print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "e2e: all passed")
     return 1 if failed else 0
 

@@ -15,7 +15,9 @@ from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.collector import Collector
+from vqi.evaluation.raw_maps import decode_png_map
 from vqi.evaluation.results import compute_metrics, missing_notes
+from vqi.evaluation.settings import EvaluationSettings
 from vqi.evaluation.thresholds import Threshold
 
 SIDE = 64
@@ -29,7 +31,12 @@ FAR_BOX = {"label": "dent", "shape_type": "rectangle", "points": [[50, 2], [60, 
 IGNORED = {"label": "__ignore__", "shape_type": "rectangle", "points": [[0, 48], [64, 64]]}
 
 
-def collected(folder: Path, shapes: dict[str, list[Any]], maps: dict[str, np.ndarray]) -> tuple[Collector, Path]:
+def collected(
+    folder: Path,
+    shapes: dict[str, list[Any]],
+    maps: dict[str, np.ndarray],
+    settings: EvaluationSettings | None = None,
+) -> tuple[Collector, Path]:
     files = {f"good/{number}.png": photograph(number, SIDE) for number in range(8)}
     for number, (name, drawn) in enumerate(shapes.items()):
         files[f"{name}.png"] = photograph(100 + number, SIDE)
@@ -37,10 +44,10 @@ def collected(folder: Path, shapes: dict[str, list[Any]], maps: dict[str, np.nda
     ingest(name="part", dataset=folder / "dataset", source=str(write_files(folder / "set", files)))
     data = Dataset(folder / "dataset")
     samples = data.samples("test")
-    collector = Collector(data, samples, Geometry(size=(SIDE, SIDE)), THRESHOLD, BoxRule())
+    collector = Collector(data, samples, Geometry(size=(SIDE, SIDE)), THRESHOLD, BoxRule(), settings)
     for sample in samples:
         values = maps.get(sample.path, np.zeros((SIDE, SIDE), np.float32))
-        collector.add(sample, float(values.max()), values, folder / "pictures")
+        collector.add(sample, float(values.max()), values, folder)
     return collector, folder / "pictures"
 
 
@@ -100,3 +107,22 @@ def test_a_set_without_them_says_nothing_of_them(tmp_path: Path, kind: str) -> N
     numbers = compute_metrics(collector.predictions, collector.pixels, THRESHOLD, boxes=collector.boxes).numbers
     assert ("box_recall" in numbers) == (kind == "boxes")
     assert "au_spro" not in numbers
+
+
+@pytest.mark.parametrize(
+    ("pictures", "drawn"),
+    [("some", {"ok", "wrong"}), ("all", {"ok", "wrong"}), ("wrong", {"wrong"}), ("none", set())],
+)
+def test_pictures_and_maps_are_those_that_are_wanted(tmp_path: Path, pictures: Any, drawn: set[str]) -> None:
+    maps = {"a.png": spot((36, 40))}  # b.png is missed
+    settings = EvaluationSettings(pictures=pictures, maps="png" if pictures == "none" else "none")
+    collector, folder = collected(tmp_path, {"a": [BOX], "b": [BOX]}, maps, settings)
+    files = list(folder.rglob("*.png")) if folder.exists() else []
+    assert {path.relative_to(folder).parts[0] for path in files} == drawn
+    if pictures == "all":
+        assert len(files) == len(collector.predictions)
+    written = sorted((tmp_path / "maps").rglob("*.png"))
+    assert len(written) == (len(collector.predictions) if pictures == "none" else 0)
+    for path in written:
+        values = maps["a.png"] if path.name.startswith("a-") else np.zeros((SIDE, SIDE))
+        np.testing.assert_allclose(decode_png_map(path.read_bytes()), values, atol=1e-4)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from vqi.evaluation.pictures import (
     DETECTED,
@@ -189,16 +188,6 @@ def test_names_stay_readable_and_never_meet():
 def test_pictures_are_sorted_by_verdict(tmp_path: Path, label, decision, folder: str):
     path = save_picture(tmp_path, example(label=label, decision=decision), 1.0)
     assert path.parent == tmp_path / folder
-
-
-def test_the_raw_map_is_kept_at_its_original_size(tmp_path: Path):
-    one = example(size=(600, 1000))
-    one.map[:, :3] = np.nan
-    path = save_picture(tmp_path, one, 1.0, raw=True)
-    with Image.open(path.with_suffix(".tiff")) as stored:
-        np.testing.assert_array_equal(np.asarray(stored), one.map)
-    with Image.open(path) as sheet:
-        assert sheet.width < 4 * 500
 
 
 def test_pictures_need_no_torch():

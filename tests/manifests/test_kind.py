@@ -46,7 +46,15 @@ def test_its_controller_retries_whatever_ended_a_step_and_looks_every_second() -
     # Without a limit Argo would repeat a driver for ever.
     # A DAG that failed has no message: without the expression Argo repeats each as well, and all that is in it.
     expression = "lastRetry.message != '' && !(lastRetry.message contains 'OOMKilled')"
-    assert retries == {"limit": "2", "retryPolicy": "Always", "expression": expression}
+    backoff = {"duration": "20", "factor": "2"}
+    assert retries == {"limit": "3", "backoff": backoff, "retryPolicy": "Always", "expression": expression}
+    # The rest replaces upstream's, which every pod of the restricted profile needs.
+    executor = yaml.safe_load(settings["data"]["executor"])
+    assert {entry["name"]: entry["value"] for entry in executor["env"]} == {
+        "EXECUTOR_RETRY_BACKOFF_DURATION": "2s",
+        "EXECUTOR_RETRY_BACKOFF_STEPS": "10",
+    }
+    assert executor["securityContext"]["runAsNonRoot"] is True
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container == {"name": "workflow-controller", "env": [{"name": "DEFAULT_REQUEUE_TIME", "value": "1s"}]}
 

@@ -3,6 +3,7 @@ a run needs."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import warnings
@@ -14,6 +15,8 @@ import pytest
 import yaml
 from pod_security import violations
 from rendering import MANIFESTS, RENDERED, containers, objects, of_kind, pod_templates, render, the_one
+
+from vqi_pipelines.commands.watch import watch
 
 KUBERNETES = "1.34"
 PODS = [name for name in RENDERED if name != "overlays/multi-user"]
@@ -124,7 +127,8 @@ def test_versions_stand_in_one_file_and_are_those_of_the_package() -> None:
     assert {image["newTag"] for image in pinned} == {version[1]}
     used = {
         container["image"].rsplit(":", 1)[0]
-        for _, pod in pod_templates("overlays/serving")
+        for overlay in ("overlays/serving", "overlays/watching")
+        for _, pod in pod_templates(overlay)
         for container in containers(pod)
     }
     assert used == {image["name"] for image in pinned}
@@ -228,7 +232,7 @@ def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_ins
 @pytest.mark.parametrize("name", PODS)
 def test_what_a_pod_refers_to_exists_or_is_a_secret_that_the_guide_makes(name: str) -> None:
     present = {(item["kind"], item["metadata"]["name"]) for item in objects(name)}
-    made_by_hand = {"vqi-store", "vqi-mlflow", "vqi-serve"}
+    made_by_hand = {"vqi-store", "vqi-mlflow", "vqi-serve", "vqi-watch"}
     for called, pod in pod_templates(name):
         text = json.dumps(pod)
         for claim in re.findall(r'"claimName": "([\w-]+)"', text):
@@ -315,3 +319,16 @@ def test_the_runtime_of_kserve_is_restricted_and_serves_where_kserve_mounts() ->
     model = service["spec"]["predictor"]["model"]
     assert model["runtime"] == runtime["metadata"]["name"]
     assert model["modelFormat"].items() <= runtime["spec"]["supportedModelFormats"][0].items()
+
+
+def test_a_watch_has_one_process_and_the_options_that_the_command_has() -> None:
+    deployment = the_one("overlays/watching", "Deployment", "vqi-watch")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    (container,) = deployment["template"]["spec"]["containers"]
+    command, settings = container["command"], the_one("overlays/watching", "ConfigMap", "vqi-watch")["data"]
+    assert {name for word in command for name in re.findall(r"\$\((\w+)\)", word)} == set(settings)
+    (folders,) = deployment["template"]["spec"]["initContainers"]
+    assert settings["SOURCE"] in folders["command"]
+    assert command[command.index("--state") + 1] in folders["command"]
+    options = set(inspect.signature(watch).parameters)
+    assert {word.removeprefix("--").replace("-", "_") for word in command if word.startswith("--")} <= options

@@ -123,6 +123,19 @@ def test_state_knows_new_photographs(
     assert "is not a state that `vqi ci` wrote" in vqi(*call).err
 
 
+def test_compact_runs_are_of_a_pipeline_of_their_own(kfp: Kfp, vqi: Vqi, catalog: Path) -> None:
+    call = ("ci", "--all", "--compact", "--host", kfp.host)
+    done = vqi(*call)
+    assert done.code == 0, done.err
+    assert trained(kfp) == ["cap", "plate"]
+    assert [pipeline.name for pipeline in kfp.pipelines.values()] == ["train-category-compact"]
+    kfp.requests.clear()
+    refused = vqi(*call, "--set", "compute.shards=2")
+    assert refused.code == 2
+    assert "the compact form has one task for the index" in refused.err
+    assert not kfp.requests
+
+
 def test_gates(kfp: Kfp, vqi: Vqi, catalog: Path) -> None:
     call = ("ci", "--all", "--host", kfp.host, "--require", "image_auroc=0.99")
     done = vqi(*call, "--category", "cap")

@@ -13,9 +13,10 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from vqi.category import Category, choices
+from vqi.platform.errors import BadInput
 from vqi_pipelines.compiling import PACKAGES, compile_packages, package_text, pipeline_of
 from vqi_pipelines.task_placement import variants
-from vqi_pipelines.train_category import train_category, train_category_shards
+from vqi_pipelines.train_category import OF_OTHERS, train_category, train_category_promote, train_category_shards
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
 
@@ -66,19 +67,43 @@ def test_the_package_parses_strictly(package: dict) -> None:
 
 
 def test_parameters_are_the_category_s() -> None:
-    """The shards are a parameter of the pipeline that has them alone."""
-    whole, plain = (
+    """The shards, and the rule of a promotion, are parameters of the pipelines that read them alone."""
+    shards, promotes, plain = (
         {name: parameter.default for name, parameter in inspect.signature(each.pipeline_func).parameters.items()}
-        for each in (train_category_shards, train_category)
+        for each in (train_category_shards, train_category_promote, train_category)
     )
-    assert whole == Category().parameters()
-    assert whole.pop("compute_shards") == 1
-    assert plain == whole
+    whole = Category().parameters()
+    assert plain == {name: value for name, value in whole.items() if name not in OF_OTHERS}
+    assert shards == plain | {"compute_shards": 1}
+    assert promotes == {name: value for name, value in whole.items() if name not in ("compute_shards", "promote_step")}
 
 
 def test_a_category_with_shards_runs_in_a_pipeline_of_its_own() -> None:
     assert pipeline_of(Category.parse({"compute": {"shards": 2}})) == "train_category_shards"
     assert pipeline_of(Category()) == "train_category"
+
+
+def test_a_category_that_promotes_runs_in_a_pipeline_of_its_own() -> None:
+    category = Category.parse({"promote": {"step": "yes"}})
+    assert pipeline_of(category) == "train_category_promote"
+    with pytest.raises(BadInput, match="the compact form ends with export; run vqi promote afterwards"):
+        pipeline_of(category, compact=True)
+    with pytest.raises(BadInput, match=r"leave compute\.shards at 1, or promote\.step at no"):
+        Category.parse({"promote": {"step": "yes"}, "compute": {"shards": 2}})
+
+
+def test_promote_comes_last_reads_the_bundle_and_is_never_cached() -> None:
+    package = next(yaml.safe_load_all((COMPILED / "train_category_promote.yaml").read_text()))
+    tasks = package["root"]["dag"]["tasks"]
+    assert tasks["promote"]["dependentTasks"] == ["export"]
+    assert tasks["promote"]["cachingOptions"] == {}
+    read = {
+        name: spec["taskOutputArtifact"]["producerTask"]
+        for name, spec in tasks["promote"]["inputs"]["artifacts"].items()
+    }
+    assert read == {"bundle": "export", "dataset": "ingest"}
+    step = tasks["configure"]["inputs"]["parameters"]["promote_step"]
+    assert step == {"runtimeValue": {"constant": "yes"}}
 
 
 def test_the_shards_are_a_loop_between_train_and_merge_parts() -> None:
@@ -104,12 +129,14 @@ def test_the_shards_are_a_loop_between_train_and_merge_parts() -> None:
 
 def test_all_but_what_must_be_filled_in_has_a_default_and_choices_are_drop_downs(package: dict) -> None:
     parameters = package["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == set(Category().parameters()) - {"compute_shards"}
+    assert set(parameters) == set(Category().parameters()) - set(OF_OTHERS)
     without = {name for name, parameter in parameters.items() if "defaultValue" not in parameter}
     # KFP's form says "Missing parameter." beside these, and greys Start out.
     assert without == {"backbone_weights", "data_source"}
     assert without == {name for name, parameter in parameters.items() if not parameter.get("isOptional")}
     for name, allowed in choices().items():
+        if name in OF_OTHERS:
+            continue
         assert parameters[name]["literals"] == allowed
         assert parameters[name]["defaultValue"] in allowed
 

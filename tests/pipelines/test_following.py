@@ -8,14 +8,15 @@ from typing import Any, cast
 
 import kfp_server_api as api
 import pytest
+import typer
 
 from kfp_server import METRICS, launcher_log
 from vqi_pipelines.cluster import following, logs
-from vqi_pipelines.cluster.following import STALE, follow, read_result
+from vqi_pipelines.cluster.following import STALE, RunResult, follow, read_result
 from vqi_pipelines.cluster.kubernetes_access import Pod
-from vqi_pipelines.cluster.logs import Logs
+from vqi_pipelines.cluster.logs import SUBMIT_AGAIN, Logs
 from vqi_pipelines.cluster.steps import Step, steps_of
-from vqi_pipelines.commands.submit import port_forward
+from vqi_pipelines.commands.submit import finish, port_forward
 
 WHEN = datetime(2026, 11, 21, 21, 27, tzinfo=UTC)
 
@@ -97,6 +98,14 @@ def test_where_no_step_failed_a_driver_of_kfp_s_says_why() -> None:
         'DAG(executionID=66): two tasks have the same task name "index-part_66_idx_0", id1=69 id2=72. A driver was '
         "lost after its work; submit again, what is done comes from the cache."
     )
+
+
+@pytest.mark.parametrize(("remedy", "advised"), [(f" A driver was lost; {SUBMIT_AGAIN}.", False), ("", True)])
+def test_a_retry_is_advised_only_where_it_helps(remedy: str, advised: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(typer.Exit), caplog.at_level("INFO"):
+        finish(RunResult("r", "n", "FAILED", "", error=f"It failed.{remedy}", exit_code=1), False)
+    assert "`vqi logs r STEP` shows a step's log" in caplog.text
+    assert ("vqi retry r" in caplog.text) == advised
 
 
 def test_of_the_tasks_of_an_index_the_shard_is_named() -> None:

@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 
 from toy_bundle import photograph
 from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.photographs import Photographs, name_of
+from vqi.deployment.predictor import Unreadable
 from vqi.platform.errors import BadInput
-from vqi_pipelines.commands.predict import matched, predict
+from vqi.storage.object_store import Address, ObjectStore
+from vqi_pipelines.commands.predict import distinct, predict
 
 application = typer.Typer()
 application.command()(predict)
@@ -175,9 +178,15 @@ def test_what_is_named_twice_is_predicted_once_and_results_are_never_input(line:
     (line / "predictions").mkdir()
     Image.fromarray(photograph(1)).save(line / "predictions" / "panel.png")
     Image.fromarray(photograph(1)).save(line / "[0].png")
-    files, missing = matched([".", "line/0.png", "line/**/*.PNG", "[0].png"], line / "predictions")
-    assert [str(file) for file in files] == ["[0].png", "line/0.png", "line/1.png", "line/2.png", "line/late/7.PNG"]
-    assert missing == []
+    listed = distinct(Photographs([".", "line/0.png", "line/**/*.PNG", "[0].png"], left_out=line / "predictions"))
+    assert [name_of(item) for item in listed] == [
+        "[0].png",
+        "line/0.png",
+        "line/1.png",
+        "line/2.png",
+        "line/late/7.PNG",
+    ]
+    assert not any(isinstance(item, Unreadable) for item in listed)
 
 
 def test_what_is_passed_over_in_a_folder_is_named(line: Path, toy_bundle: Path) -> None:
@@ -226,10 +235,9 @@ def test_links_to_folders_are_followed_but_never_for_ever(line: Path) -> None:
     (line / "other").mkdir()
     Image.fromarray(photograph(1)).save(line / "other" / "0.png")
     (line / "line" / "linked").symlink_to(line / "other")
-    files, missing = matched(["line"], line / "predictions")
-    assert "line/linked/0.png" in [str(file) for file in files]
-    assert len(files) == 5
-    assert missing == []
+    names = [name_of(item) for item in distinct(Photographs(["line"], left_out=line / "predictions"))]
+    assert "line/linked/0.png" in names
+    assert len(names) == 5
 
 
 def test_a_folder_of_other_things_is_not_replaced(line: Path, toy_bundle: Path) -> None:
@@ -244,7 +252,7 @@ def test_a_failed_run_keeps_the_earlier_predictions(
     assert run(toy_bundle, "line").exit_code == 0
     before = (line / "predictions" / "predictions.json").read_text()
 
-    def fails(self, result):
+    def fails(self, *_):
         raise OSError("disk full")
 
     monkeypatch.setattr("vqi.deployment.prediction_writer.PredictionWriter.add", fails)
@@ -266,3 +274,67 @@ typer.run(predict)
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["counts"]["defect"] == 1
+
+
+def test_results_are_lines_of_json_as_they_are_decided(line: Path, toy_bundle: Path) -> None:
+    (line / "line" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = run(toy_bundle, "line", "--json-lines", "--only", "defects", "--results", "jsonl,parquet")
+    assert result.exit_code == 2
+    lines = [json.loads(text) for text in result.stdout.splitlines()]
+    assert [(entry["image"], entry.get("decision")) for entry in lines] == [
+        ("line/1.png", None),
+        ("line/late/7.PNG", "defect"),
+    ]
+    assert (line / "predictions" / "predictions.jsonl").read_text() == result.stdout
+    assert sorted(os.listdir(line / "predictions")) == ["pictures", "predictions.jsonl", "predictions.parquet"]
+    assert "4 images: 2 good, 1 defect, 0 implausible, 1 unreadable." in result.stderr
+    assert result.stderr.count("1.png is not an image") == 1
+
+
+def test_names_may_come_from_standard_input(line: Path, toy_bundle: Path) -> None:
+    result = CliRunner().invoke(
+        application, [str(toy_bundle), "line/0.png", "-"], input="line/late\n\nabsent.png\nline/1.png\n"
+    )
+    assert result.exit_code == 2
+    assert "4 images: 2 good, 1 defect, 0 implausible, 1 unreadable." in result.stdout
+    assert "absent.png names no file." in result.stderr
+    empty = CliRunner().invoke(application, [str(toy_bundle), "-", "--out", "none"], input="\n")
+    assert str(empty.exception) == "There is nothing to predict: standard input held no line."
+    assert not (line / "none").exists()
+
+
+def test_a_remote_photograph_is_pictured_and_its_pages_are_counted(line: Path, toy_bundle: Path, bucket: str) -> None:
+    pages = [Image.fromarray(photograph(number)) for number in range(2)]
+    pages[0].save(line / "pages.tif", save_all=True, append_images=pages[1:])
+    store = ObjectStore.from_environment()
+    for name in ("pages.tif", "line/late/7.PNG"):
+        store.upload_file(line / name, Address(bucket, name))
+    result = run(toy_bundle, f"s3://{bucket}/pages.tif", f"s3://{bucket}/line", "--json")
+    assert result.exit_code == 2
+    value = json.loads(result.stdout)
+    assert [entry["image"].removeprefix(f"s3://{bucket}/") for entry in value["predictions"]] == [
+        "pages.tif",
+        "pages.tif, page 2",
+        "line/late/7.PNG",
+    ]
+    assert all(
+        (line / "predictions" / entry["picture"]).is_file() for entry in value["predictions"] if "picture" in entry
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--json", "--json-lines"), "exclude each other"),
+        (("--results", "xlsx"), "'xlsx' is not a format of results"),
+        (("--only", "bad"), "only is 'bad'"),
+        (("--maps", "--map-format", "exr"), "map-format is 'exr'"),
+    ],
+)
+def test_a_choice_that_does_not_exist_leaves_nothing(
+    line: Path, toy_bundle: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    result = run(toy_bundle, "line", *options)
+    assert isinstance(result.exception, BadInput)
+    assert sentence in str(result.exception)
+    assert os.listdir(line) == ["line"]

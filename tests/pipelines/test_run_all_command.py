@@ -97,6 +97,21 @@ def test_started_again_what_is_finished_is_not_repeated(first: subprocess.Comple
     assert len(list((factory / "runs").glob("cap-*"))) == 1
 
 
+def test_compact_runs_are_compared_as_others_are(first: subprocess.CompletedProcess[str], factory: Path) -> None:
+    shards = ("--set", "method.name=patchcore", "--set", "compute.shards=2")
+    refused = vqi(factory, "--all", "--compact", *shards, "--out", "no")
+    assert refused.returncode == 2
+    assert "the compact form has one task for the index" in refused.stderr
+    assert not (factory / "no").exists()
+    done = vqi(factory, "--category", "cap", "--compact", "--out", "compact", "--json")
+    assert done.returncode == 0, done.stderr
+    (trial,) = json.loads(done.stdout)["trials"]
+    (before, _) = json.loads(first.stdout)["trials"]
+    assert (trial["complete"], trial["finished_before"]) == (True, False)
+    assert trial["figures"]["image_auroc"] == before["figures"]["image_auroc"]
+    assert list(Path(trial["run_dir"]).glob("artifacts/*/make-bundle"))
+
+
 def test_a_finished_run_is_known_by_parameters_photographs_and_files(
     factory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from kfp_server import Kfp, serving
-from vqi.steps.plan_trials.planning import plan
+from vqi.category import Category
+from vqi.steps.plan_trials.planning import mark_trials, plan
 from vqi_pipelines.cluster.package import load_package
 from vqi_pipelines.command import main
+from vqi_pipelines.commands.submit_all import name_of
 
 
 def submit_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kfp: Kfp, *arguments: str) -> int:
@@ -68,6 +70,12 @@ def test_one_run_of_train_all_with_every_trial(
         ("nut", "patchcore"),
     ]
     assert {trial.category.pool for trial in trials} == {"xeon"}
+
+
+def test_a_comparison_of_many_is_named_after_two() -> None:
+    trials = mark_trials([Category(name=name) for name in ("cap", "nut", "pin", "rod")])
+    assert name_of(trials[:3]) == "cap-nut-pin"
+    assert name_of(trials) == "cap-nut-and-2-more"
 
 
 def test_compact_trials_are_of_a_pipeline_of_their_own_and_one_pool(

@@ -18,7 +18,7 @@ from vqi.steps.configure.step import configure
 from vqi.steps.images import image
 from vqi_pipelines.local_pipeline import local_pipeline
 from vqi_pipelines.task_placement import variants
-from vqi_pipelines.train_category import train_category
+from vqi_pipelines.train_category import OF_OTHERS, train_category
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled" / "train_category.yaml"
 
@@ -231,7 +231,7 @@ def test_a_shard_gets_what_build_index_gets_from_outside_of_its_loop() -> None:
 def test_every_parameter_of_the_run_is_checked_by_the_first_step(documents: list[dict]) -> None:
     inputs = documents[0]["root"]["dag"]["tasks"]["configure"]["inputs"]["parameters"]
     checked = {name for name, spec in inputs.items() if spec.get("componentInputParameter") == name}
-    assert checked == set(Category().parameters()) - {"compute_shards"}
+    assert checked == set(Category().parameters()) - set(OF_OTHERS)
     assert not documents[0]["root"]["dag"]["tasks"]["configure"].get("dependentTasks")
 
 

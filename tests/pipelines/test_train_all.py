@@ -14,7 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from vqi.category import Category
 from vqi.steps.plan_trials.step import ITEM
 from vqi_pipelines.train_all import PARALLEL, train_all
-from vqi_pipelines.train_category import train_category
+from vqi_pipelines.train_category import OF_OTHERS, train_category
 
 COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
 
@@ -53,7 +53,7 @@ def test_a_trial_is_the_very_dag_of_train_category(package: dict) -> None:
 def test_a_trial_gets_every_parameter_from_its_own_item(package: dict) -> None:
     inputs = next(task for name, task in tasks_of(package) if name == "train-category")["inputs"]["parameters"]
     parameters = set(inspect.signature(train_category.pipeline_func).parameters)
-    assert set(inputs) == parameters == set(Category().parameters()) - {"compute_shards"}
+    assert set(inputs) == parameters == set(Category().parameters()) - set(OF_OTHERS)
     for name, source in inputs.items():
         # Not a constant: an item's attribute `name` is KFP's own.
         assert source["parameterExpressionSelector"] == f'parseJson(string_value)["{ITEM}{name}"]'

@@ -81,6 +81,8 @@ def test_the_whole_path_aligned(method: str, dataset: Path, tmp_path: Path) -> N
     data = Dataset(dataset)
     with (evaluation / "predictions.csv").open(newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
+    aligned = {sample.path: sample.alignment for sample in data.samples("test")}
+    assert {path: row["unaligned"] for path, row in rows.items()} == {p: a and a.reason for p, a in aligned.items()}
     predictor = Predictor(bundle, implausible="score")
     samples = data.samples("test")
     for sample, prediction in zip(samples, predictor.predict(data.image(s) for s in samples), strict=True):
@@ -114,6 +116,9 @@ def _check_places(predictor: Predictor, folder: Path) -> None:
     writer = PredictionWriter(folder, predictor.sidecar, "openvino", pictures=False)
     assert writer.add(unaligned).unaligned == unaligned.unaligned
     assert "unaligned" not in writer.add(prediction).values()
+    writer.finish()
+    with (folder / "predictions.csv").open(newline="") as file:
+        assert [row["unaligned"] for row in csv.DictReader(file)] == [unaligned.unaligned, ""]
 
 
 def test_a_bundle_that_aligns_nothing_is_written_as_before(toy_bundle: Path, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from PIL import Image
 from step_calls import check_dataset, ingest
 from vqi.dataset.generator import generate
 from vqi.dataset.geometry import Geometry
+from vqi.dataset.inspection import inspect_samples
+from vqi.dataset.inspection_rows import InspectionRows
+from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.platform.settings import read_settings
 from vqi.steps.check_dataset.settings import StepSettings
@@ -122,13 +125,39 @@ def test_real_photographs_pass(photographs: Path, tmp_path: Path) -> None:
     assert [finding["code"] for finding in verdict["findings"]] == []
 
 
-def test_what_ingest_looked_at_already_gives_the_same_verdict_and_page(source: Path, tmp_path: Path) -> None:
-    inspected: dict = {}
-    ingest(name="flanges", source=str(source), dataset=tmp_path / "dataset", inspected=inspected)
-    assert len(inspected) == 10
-    written = []
-    for known in (inspected, None):
+def test_what_ingest_noted_gives_the_same_verdict_and_page(source: Path, tmp_path: Path) -> None:
+    """With what ingest noted and described, with what it noted alone, and without notes, or with damaged ones."""
+    described: dict = {}
+    ingest(name="flanges", source=str(source), dataset=tmp_path / "dataset", described=described)
+    assert len(described) == len(Dataset(tmp_path / "dataset").manifest.samples)
+    notes, written = tmp_path / "dataset" / "inspections.bin", []
+    assert len(InspectionRows(tmp_path / "dataset")) == len(described)
+    for known, content in ((described, None), ({}, None), ({}, notes.read_bytes()[:-1]), ({}, b"")):
+        if content is not None:
+            notes.write_bytes(content)
+            assert not InspectionRows(tmp_path / "dataset")
         files = {"page": tmp_path / "page.html", "verdict": tmp_path / "verdict.json"}
-        check_dataset(dataset=tmp_path / "dataset", geometry=Geometry(size=(96, 96)), inspected=known, **files)
+        check_dataset(dataset=tmp_path / "dataset", geometry=Geometry(size=(96, 96)), described=known, **files)
         written.append([file.read_bytes() for file in files.values()])
-    assert written[0] == written[1]
+    assert written[1:] == written[:1] * 3
+
+
+def test_photographs_that_ingest_noted_are_not_decoded_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tmp_path / "dataset"
+    ingest(name="flanges", source=str(source), dataset=dataset)
+    decoded: list[str] = []
+    monkeypatch.setattr(Dataset, "image", lambda self, sample: decoded.append(sample.path))
+    monkeypatch.setattr("vqi.dataset.inspection.inspect_photograph", lambda *_: pytest.fail("decoded"))
+    inspections = inspect_samples(Dataset(dataset), Geometry(size=(96, 96)), ())
+    assert all(inspection.image for inspection in inspections)
+    assert not decoded
+
+
+def test_a_set_that_no_check_follows_is_noted_where_it_is_dealt(source: Path, tmp_path: Path) -> None:
+    manifests = []
+    for checked in (True, False):
+        manifests.append(ingest(name="flanges", source=str(source), dataset=tmp_path / f"{checked}", checked=checked))
+    assert manifests[0] == manifests[1]
+    assert 0 < len(InspectionRows(tmp_path / "False")) < len(InspectionRows(tmp_path / "True"))

@@ -25,7 +25,7 @@ from vqi.steps.compare.table import comparison_table
 from vqi.steps.compare.trial_result import Costs, TrialResult, best, method_means
 from vqi.steps.plan_trials.step import plan_trials
 from vqi.steps.reports import ClusterTask, StepReport
-from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun
+from vqi.tracking.comparisons import Comparison, PlannedTrial, TrialRun, trial_tags
 from vqi.tracking.runs import add_to_run, track_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
@@ -71,6 +71,11 @@ def test_means_are_over_what_was_measured() -> None:
     assert "aupro" not in means["a"].values()
     flat = flat_metrics(summarise(trials))
     assert flat["a/image_auroc"] == pytest.approx(0.7)
+    # As KFP sorts them, in the order of the table.
+    assert [name for name in sorted(flat_metrics(summarise(trials), numbered=True)) if name.startswith("a/")][:2] == [
+        "a/1_image_auroc",
+        "a/4_recall",
+    ]
     assert (flat["trials"], flat["failed"]) == (4, 1)
     assert "a/aupro" not in flat
 
@@ -99,7 +104,7 @@ def test_the_page_shows_every_trial_and_what_is_missing() -> None:
     trials.append(trial_result("nut", "patchcore", 0.85))
     page = comparison_page("Comparison", trials)
     assert "3 of 4 runs are complete" in page
-    assert "nut, padim: its source is empty" in page
+    assert "trial 1, nut, padim: its source is empty" in page
     assert "not over the same categories" in page
     # Two curves in one chart, and the photograph once for both methods.
     cap = page.split("<h2>cap</h2>")[1].split("<h2>nut</h2>")[0]
@@ -135,10 +140,9 @@ def logged(uri: str, comparison: str, folder: Path, auroc: float) -> str:
     folder.mkdir()
     write_results(folder, results(auroc))
     write_examples(folder, [example()])
-    parent, _, trial = comparison.partition("/")
     run_id = track_run(
         uri=uri, experiment="vqi", run_name="trial", parameters={}, metrics={"image_auroc": auroc},
-        tags={"mlflow.parentRunId": parent, "vqi.trial": trial},
+        tags=trial_tags(comparison),
         artifacts=[folder / "results.json", folder / "examples.json"],
     )  # fmt: skip
     assert run_id
@@ -188,6 +192,59 @@ def test_trials_are_gathered_from_mlflow_and_the_missing_ones_are_listed(tmp_pat
     assert parent.data.metrics["failed"] == 2
 
 
+class Keyed(Comparison):
+    """A comparison of one trial with a key, under which `runs` are known."""
+
+    def __init__(self, *runs: TrialRun) -> None:
+        self.runs, self.adopted = runs, ""
+
+    def trial_runs(self) -> dict[str, TrialRun]:
+        return {}
+
+    def runs_of_key(self, key: str) -> list[TrialRun]:
+        return [run for run in self.runs if key == "a"]
+
+    def adopt(self, run_id: str, trial: str) -> None:
+        self.adopted = f"{run_id} as {trial}"
+
+    def read_text(self, run_id: str, name: str) -> str | None:
+        return json.dumps(results(0.9).values()) if name == "results.json" else None
+
+
+def test_a_trial_from_the_cache_is_what_another_run_made_of_it() -> None:
+    planned = [PlannedTrial(trial="2", category="cap", method="padim", label="padim", key="a")]
+    made = {"bundle_mib": 1.0}
+    earlier, incomplete, own = (
+        TrialRun("r1", "7", made, "one"),
+        TrialRun("r0", "7", {}, "one"),
+        TrialRun("r2", "", {}, "k"),
+    )
+
+    comparison = Keyed(incomplete, earlier)
+    (trial,) = gather(comparison, planned, "k")
+    assert (trial.trial, trial.complete, trial.run_id) == ("2", True, "r1")
+    assert comparison.adopted == "r1 as 2"
+    # One that began here did not come from the cache: what others made of it says nothing.
+    (trial,) = gather(Keyed(earlier), planned, "k", {"2"})
+    assert trial.reason == NOT_EVALUATED
+    (trial,) = gather(Keyed(earlier, own), planned, "k", {"2"})
+    assert (trial.run_id, trial.reason) == ("r2", NOT_EXPORTED)
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_key_are_found_in_mlflow_and_become_trials_of_the_next_comparison(tmp_path: Path) -> None:
+    uri, key = f"sqlite:///{tmp_path / 'mlflow.db'}", "a" * 32
+    run_id = logged(uri, key, tmp_path / "made", 0.75)
+    add_to_run(uri, run_id, {"bundle_mib": 1.0})
+    for name in ("first", "second"):
+        comparison = Comparison.begin(uri, "vqi", name, name)
+        planned = PlannedTrial(trial="1", category="cap", method="padim", label="padim", key=key)
+        comparison.write_trials([planned])
+        (trial,) = compare(key=name, tracking_uri=uri, experiment="vqi", page=tmp_path / name).trials
+        assert (trial.complete, trial.run_id) == (True, run_id)
+        assert comparison.trial_runs()["1"].run_id == run_id
+
+
 @pytest.mark.slow
 def test_a_trial_that_was_run_again_counts_once_with_its_latest_run(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -215,8 +272,12 @@ class Stored(Comparison):
         return self.files.get(name)
 
 
+def gathered(comparison: Comparison) -> list[TrialResult]:
+    return gather(comparison, comparison.read_trials(), "k")
+
+
 def test_results_that_cannot_be_read_are_listed_with_the_reason() -> None:
-    (trial,) = gather(Stored({"results.json": '{"format": "vqi-results/9"}'}))
+    (trial,) = gathered(Stored({"results.json": '{"format": "vqi-results/9"}'}))
     assert not trial.complete
     assert trial.reason == (
         "results.json has format 'vqi-results/9', this version reads 'vqi-results/1'; evaluate again"
@@ -227,7 +288,7 @@ def test_results_that_cannot_be_read_are_listed_with_the_reason() -> None:
 
 def test_pictures_that_cannot_be_read_are_not_shown_and_the_numbers_count(capsys: pytest.CaptureFixture[str]) -> None:
     stored = json.dumps(results(0.9).values())
-    (trial,) = gather(Stored({"results.json": stored, "examples.json": '[{"path": 1}]'}))
+    (trial,) = gathered(Stored({"results.json": stored, "examples.json": '[{"path": 1}]'}))
     assert trial.complete
     assert (trial.figures.image_auroc, trial.figures.latency_ms, trial.examples) == (0.9, 2.0, ())
     assert "examples.json cannot be read" in capsys.readouterr().err
@@ -292,13 +353,22 @@ def test_the_steps_of_a_compact_trial_are_told_apart_though_they_share_a_task() 
     assert "resources.train.memory" in killed
 
 
+def test_a_trial_that_is_known_by_its_key_is_told_by_it() -> None:
+    reports = [reported(1, "configure", "failed", 1, error="data_source is empty.", comparison="a" * 32)]
+    assert trial_failures(reports, "abc", {"a" * 32: "3"}) == {"3": "configure: data_source is empty"}
+    assert trial_failures(reports, "abc", {"b" * 32: "3"}) == {}
+
+
 def test_a_trial_whose_steps_said_nothing_keeps_the_sentence_it_has() -> None:
     lost = trial_result("nut", "padim", 0.5, results=None, reason=NOT_EVALUATED, trial="2")
     unexported = trial_result("cap", "padim", 0.5, reason=NOT_EXPORTED, trial="3")
     complete = trial_result("cap", "dfm", 0.5, trial="1")
     explained = explain([complete, lost, unexported], {"1": "no", "3": "export: the parity is 0.2"})
     assert [trial.reason for trial in explained] == ["", NOT_EVALUATED, f"{NOT_EXPORTED}; export: the parity is 0.2"]
-    assert "cap, padim: it was evaluated, but no bundle was exported; export: the parity" in comparison_table(explained)
+    assert (
+        "! trial 3, cap, padim: it was evaluated, but no bundle was exported; export: the parity"
+        in comparison_table(explained)
+    )
 
 
 def test_where_nothing_was_planned_the_error_names_the_log(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
+from native_program import built, check_native
 from step_calls import build_index, evaluate, export, train
 from vqi.batches.tensors import TensorBatches
 from vqi.dataset.reader import Dataset
@@ -17,7 +19,8 @@ from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor
 from vqi.detectors.settings import method_names, settings_class
 from vqi.detectors.storage import load_detector
-from vqi.training.record import read_network_notes
+from vqi.evaluation.results import Results
+from vqi.training.record import TrainingRecord, read_network_notes
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +28,24 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("every"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", method_names())
-def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
-    network, index, evaluation, bundle = (tmp_path / name for name in ("network", "index", "evaluation", "bundle"))
+@dataclass(frozen=True)
+class Trained:
+    """A method through the whole DAG: what its steps answered, and where they wrote."""
+
+    method: str
+    record: TrainingRecord | None
+    results: Results
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+
+@pytest.fixture(scope="module", params=method_names())
+def trained(request: pytest.FixtureRequest, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    method, folder = request.param, tmp_path_factory.mktemp(request.param)
+    network, index, evaluation, bundle = (folder / name for name in ("network", "index", "evaluation", "bundle"))
     record = train(
         dataset=dataset,
         method=method,
@@ -40,9 +57,27 @@ def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
         network=network,
         budgets=budget(method, 4),
     )
-    learns = settings_class(method).budget is not None
-    assert (record is not None and record.steps == 4) == learns
     build_index(dataset=dataset, network=network, compute=COMPUTE, index=index)
+    results = evaluate(
+        dataset=dataset,
+        network=network,
+        index=index,
+        false_reject_rate=0.1,
+        compute=COMPUTE,
+        tracking_uri="",
+        experiment="vqi",
+        evaluation=evaluation,
+        report=folder / "report.html",
+    )
+    export(dataset=dataset, network=network, index=index, evaluation=evaluation, tolerance=1e-3, bundle=bundle)
+    return Trained(method, record, results, folder)
+
+
+@pytest.mark.slow
+def test_the_whole_path(trained: Trained, dataset: Path) -> None:
+    method, network, index = trained.method, trained.folder / "network", trained.folder / "index"
+    learns = settings_class(method).budget is not None
+    assert (trained.record is not None and trained.record.steps == 4) == learns
     calibration = json.loads((index / "calibration.json").read_text())
     held_out = read_network_notes(network).held_out
     assert calibration["kind"] == ("split" if learns else "cross")
@@ -70,23 +105,17 @@ def test_the_whole_path(method: str, dataset: Path, tmp_path: Path) -> None:
     )
     assert len(set(together.image.tolist())) == len(samples), "two images with the same score: it saturates"
 
-    results = evaluate(
-        dataset=dataset,
-        network=network,
-        index=index,
-        false_reject_rate=0.1,
-        compute=COMPUTE,
-        tracking_uri="",
-        experiment="vqi",
-        evaluation=evaluation,
-        report=tmp_path / "report.html",
-    )
-    assert 0 <= results.metrics.image_auroc <= 1
-    assert ("How it learnt" in (tmp_path / "report.html").read_text()) == learns
+    assert 0 <= trained.results.metrics.image_auroc <= 1
+    assert ("How it learnt" in (trained.folder / "report.html").read_text()) == learns
 
     # The export's own gate compares scores and maps with the detector's; here once more, image by image.
-    export(dataset=dataset, network=network, index=index, evaluation=evaluation, tolerance=1e-3, bundle=bundle)
-    assert read_sidecar(bundle).method == method
-    predictor = Predictor(bundle, backend="onnxruntime")
+    assert read_sidecar(trained.bundle).method == method
+    predictor = Predictor(trained.bundle, backend="onnxruntime")
     scores = [prediction.score for prediction in predictor.predict([data.image(sample) for sample in samples])]
     np.testing.assert_allclose(scores, together.image.numpy(), rtol=1e-3, atol=1e-3 * float(together.image.abs().max()))
+
+
+@pytest.mark.slow
+def test_the_native_program_says_the_same(trained: Trained, dataset: Path) -> None:
+    built()
+    check_native(trained.bundle, sorted((dataset.parent / "parts" / "test").rglob("*.png")))

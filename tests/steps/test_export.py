@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from toy_bundle import photograph
 from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
+from vqi.deployment.exports.mlflow import MlflowModel
 from vqi.deployment.exports.openvino_int8 import OpenVinoInt8
 from vqi.deployment.predictor import Prediction, Predictor
 from vqi.deployment.sidecar import DecodingEntry
@@ -136,6 +137,7 @@ def test_every_method_exports_and_predicts_as_the_detector_does(
     )
     sidecar = read_sidecar(bundle)
     assert [entry.backend for entry in sidecar.formats.values()] == ["onnxruntime", "openvino"]
+    assert "<td>openvino</td>" in (bundle / "bundle.html").read_text()
     for entry in sidecar.formats.values():
         assert {deviation.batch for deviation in entry.deviations} == {1, 5}
         assert 0 <= entry.largest_deviation <= 1e-3 == entry.tolerance
@@ -209,6 +211,29 @@ def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(
     with pytest.raises(BadInput, match=sentence):
         export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=formats)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_bundle_for_mlflow_is_gated_and_described(
+    tmp_path: Path, padim: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(**padim, tolerance=1e-3, bundle=tmp_path / "bundle", formats=["mlflow", "onnx"])
+    sidecar = read_sidecar(tmp_path / "bundle")
+    assert list(sidecar.formats) == ["onnx", "mlflow"]
+    entry = sidecar.formats["mlflow"]
+    assert {"MLmodel", "mlflow_bundle.py", "mlflow/input_example.json"} < set(entry.files)
+    assert [(deviation.score, deviation.map, deviation.flipped) for deviation in entry.deviations] == [(0, 0, 0)] * 2
+    assert (entry.notes["runs"], entry.precision) == ("onnxruntime", "float32")
+    assert entry.latency_ms > 0
+    load = MlflowModel.load
+    monkeypatch.setattr(
+        MlflowModel,
+        "load",
+        lambda self, folder: lambda files: [replace(one, score=2 * one.score) for one in load(self, folder)(files)],
+    )
+    with pytest.raises(GateRefused, match="its score deviates by 1 on mlflow at batch 1"):
+        export(**padim, tolerance=1e-3, bundle=tmp_path / "other", formats=["mlflow", "onnx"])
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

@@ -505,6 +505,25 @@ def test_colour_profiles_are_counted_and_named(folder: Path, tmp_path: Path) -> 
     assert not np.array_equal(read_photograph(first), data.image(sample))
 
 
+def test_colours_of_a_set_with_one_profile_stay_as_they_are_stored(folder: Path, tmp_path: Path) -> None:
+    plain = run(folder, tmp_path / "plain", profiles="ignore")
+    photographs = [path for path in folder.rglob("*.png") if "ground_truth" not in path.parts]
+    for path in photographs:
+        Image.open(path).convert("RGB").save(path, icc_profile=red_for_blue())
+    shared = run(folder, tmp_path / "shared")
+    assert (shared.decoding.profiles, shared.profiles) == (False, 0)
+    assert any("since one profile holds for the whole set" in note for note in shared.notes)
+    first = plain.samples[0]
+    pixels = Dataset(tmp_path / "shared").image(shared.samples[0])
+    assert np.array_equal(pixels, Dataset(tmp_path / "plain").image(first))
+    converted = run(folder, tmp_path / "converted", profiles="convert")
+    assert (converted.decoding.profiles, converted.profiles) == (True, len(plain.samples))
+    assert np.array_equal(Dataset(tmp_path / "converted").image(converted.samples[0]), pixels[..., ::-1])
+    Image.open(folder / first.path).save(folder / first.path, icc_profile=None)
+    mixed = run(folder, tmp_path / "mixed")
+    assert (mixed.decoding.profiles, mixed.profiles) == (True, len(plain.samples) - 1)
+
+
 def test_photographs_of_eight_bits_decide_nothing_about_white(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     assert manifest.decoding.white_level == 65535

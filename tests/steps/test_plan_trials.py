@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from vqi.category import Category
-from vqi.platform.errors import BadInput
+from vqi.dataset.sources import source_fingerprint
+from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.plan_trials.planning import OF_THE_COMPARISON, plan
-from vqi.steps.plan_trials.step import ITEM, plan_compact_trials, plan_trials
-from vqi.tracking.comparisons import Comparison
+from vqi.steps.plan_trials.step import ITEM, plan_compact_trials, plan_trials, trial_key
+from vqi.tracking.comparisons import Comparison, trial_tags
 
 CAP, NUT = (
     {"name": "cap", "data_source": "s3://photos/cap"},
     {"name": "nut", "data_source": "s3://photos/nut", "image_size": "512,512"},
 )
+
+
+def refuse(source: str) -> str:
+    """The listing of a source that cannot be reached."""
+    raise RunFailed(f"{source} cannot be had.")
 
 
 def test_categories_by_methods_by_settings() -> None:
@@ -149,7 +155,10 @@ def test_an_index_in_shards_is_refused_in_a_cluster_s_comparison() -> None:
         )
 
 
-def test_a_compact_trial_is_what_is_not_the_default_and_all_get_the_same(tmp_path: Path) -> None:
+def test_a_compact_trial_is_what_is_not_the_default_and_all_get_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqi.steps.plan_trials.step.source_fingerprint", refuse)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     outputs = plan_compact_trials(
         categories=json.dumps([CAP, NUT]),
@@ -179,6 +188,22 @@ def test_a_compact_trial_is_what_is_not_the_default_and_all_get_the_same(tmp_pat
     assert outputs["node_selector"] == {"vqi/pool": "xeon"}
     placement = outputs["run_trial_placement"]
     assert (placement["image"], placement["memory"], placement["accelerator"]) == ("here/export:1", "9Gi", "")
+
+
+def test_a_compact_trial_has_the_same_key_in_every_comparison_until_a_photograph_changes(tmp_path: Path) -> None:
+    (tmp_path / "cap").mkdir()
+    photograph = tmp_path / "cap" / "1.png"
+    photograph.write_bytes(b"1")
+    (trial,) = plan(json.dumps([{**CAP, "data_source": str(tmp_path / "cap")}]))
+    (other,) = plan(json.dumps([{**CAP, "data_source": str(tmp_path / "cap"), "seed": 1}]))
+    key = trial_key(trial, source_fingerprint)
+    assert key == trial_key(trial, source_fingerprint) != trial_key(other, source_fingerprint)
+    assert trial_tags(Category.parse({"tracking": {"comparison": key}}).tracking.comparison) == {"vqi.trial_key": key}
+    photograph.write_bytes(b"22")
+    assert trial_key(trial, source_fingerprint) not in (key, "")
+    photograph.unlink()
+    (tmp_path / "cap").rmdir()
+    assert trial_key(trial, source_fingerprint) == ""
 
 
 def test_compact_trials_of_two_pools_are_refused_before_anything_begins() -> None:

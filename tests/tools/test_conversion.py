@@ -18,7 +18,7 @@ from vqi.dataset.manifest import Manifest
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.tools.conversion.losses import TARGETS
-from vqi.tools.conversion.rows import Row, file_names
+from vqi.tools.conversion.rows import Row, file_names, mask_png
 from vqi.tools.conversion.split import SPLITS, check_shares, split_rows
 from vqi_pipelines.commands.convert import convert, split
 
@@ -154,6 +154,43 @@ def test_what_is_lost_is_said_and_nothing_written(
     assert not (tmp_path / "out").exists()
     convert(str(folder), tmp_path / "out", target, lossy=True)
     assert (tmp_path / "out").is_dir()
+
+
+def loco(folder: Path) -> Path:
+    """A set of MVTec LOCO: two regions of one photograph, painted otherwise, a third without a rule."""
+    names = [f"train/good/{number}.png" for number in range(4)] + ["test/good/0.png"]
+    names += ["test/logical_anomalies/0.png", "test/structural_anomalies/0.png"]
+    files = {name: photograph(number, SIDE) for number, name in enumerate(names)}
+    regions = {"logical_anomalies/0/000": (255, 4), "logical_anomalies/0/001": (250, 20)}
+    for name, (value, left) in (regions | {"structural_anomalies/0/000": (7, 30)}).items():
+        painted = np.zeros((SIDE, SIDE), bool)
+        painted[10:20, left : left + 9] = True
+        files[f"ground_truth/{name}.png"] = mask_png(painted, value)
+    rules = [("missing", 255, 9, False), ("scratch", 250, 0.5, True)]
+    keys = ("defect_name", "pixel_value", "saturation_threshold", "relative_saturation")
+    files["defects_config.json"] = json.dumps([dict(zip(keys, rule, strict=True)) for rule in rules]).encode()
+    return write_files(folder / "source", files)
+
+
+def saturated(folder: Path, where: Path) -> tuple[Any, dict[str, list[tuple[bytes, float]]]]:
+    manifest, dataset = ingest(name="part", dataset=folder, source=str(where)), Dataset(folder)
+    regions = {s.sha256: [(m.tobytes(), share) for m, share in dataset.saturated_regions(s)] for s in manifest.samples}
+    return manifest.saturation, regions
+
+
+def test_saturation_thresholds_are_kept(tmp_path: Path) -> None:
+    convert(str(loco(tmp_path)), tmp_path / "out", "mvtec")
+    first, second = (saturated(tmp_path / f"dataset-{name}", tmp_path / name) for name in ("source", "out"))
+    assert first == second
+    assert sorted(share for regions in first[1].values() for _, share in regions) == [9 / 90, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "mvtec"])
+def test_saturation_thresholds_that_are_lost_are_said(tmp_path: Path, target: str) -> None:
+    sentence = f"saturation thresholds of sPRO, which {target} cannot hold.* Figures change by that"
+    with pytest.raises(BadInput, match=sentence):
+        convert(str(loco(tmp_path)), tmp_path / "out", target)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("target", ["xml", "mvtec-ad-2", ""])

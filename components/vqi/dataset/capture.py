@@ -72,7 +72,11 @@ def _laplacian(pixels: np.ndarray) -> float:
     laplacian -= green[:, 2:, 1:-1]
     laplacian -= green[:, 1:-1, :-2]
     laplacian -= green[:, 1:-1, 2:]
-    return float(np.quantile(np.abs(laplacian).mean(axis=(1, 2)), 0.75))
+    means = np.sort(np.abs(laplacian).reshape(len(laplacian), -1).mean(axis=1))
+    # The quartile by linear interpolation, as np.quantile's, which takes longer than all of this.
+    low, share = divmod(0.75 * (len(means) - 1), 1)
+    upper = means[min(int(low) + 1, len(means) - 1)]
+    return float(means[int(low)] + share * (upper - means[int(low)]))
 
 
 def _camera(content: bytes | memoryview) -> str:

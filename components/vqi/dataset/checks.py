@@ -31,7 +31,8 @@ from vqi.dataset.findings.mask_position import find_misplaced_masks
 from vqi.dataset.findings.masks import find_mask_meaning, find_mask_trouble
 from vqi.dataset.findings.shift import find_shift
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.inspection import ImageInspection, Inspection
+from vqi.dataset.image_inspection import ImageInspection
+from vqi.dataset.inspection import Inspection
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.manifest import SPLITS, Label, Manifest, Sample
 from vqi.dataset.scaling import TRANSPARENT_GREY

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
+
+# What becomes of colours where photographs bear profiles (ICC); auto: they stay as they are stored where one and the
+# same profile holds for the whole set, else they become sRGB.
+ProfileUse = Literal["auto", "convert", "ignore"]
 
 
 @dataclass(frozen=True)

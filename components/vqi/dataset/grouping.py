@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from vqi.dataset.decoding import Decoding
-from vqi.dataset.file_rows import FileRows
-from vqi.dataset.inspection import ImageInspection, inspect_photograph
+from vqi.dataset.image_inspection import ImageInspection, inspect_photograph
+from vqi.dataset.inspection_rows import InspectionWriter
 from vqi.dataset.intake import Stored
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted
-from vqi.dataset.near_duplicates import MOST_COMPARED, SIDE, groups, near_duplicates
+from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail_rows
 from vqi.dataset.splits import joined
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
-from vqi.platform.threads import decoding_threads
+from vqi.platform.threads import decoding_threads, in_threads, one_blas_thread
 
 # Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
 # copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
@@ -42,42 +42,60 @@ def is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
     return photograph.split in (None, "train")
 
 
-def near_copies(
+def inspect_photographs(
     photographs: Sequence[Photograph],
     contents: Contents,
     decoding: Decoding,
-    inspected: Callable[[Photograph, ImageInspection], None] | None = None,
-) -> list[tuple[str, str]]:
-    """Pairs of paths of near copies, which join every group of them. What cannot be decoded is a copy of nothing: the
-    check names it. `inspected` gets what each photograph is."""
+    stored: Mapping[str, Stored],
+    rows: InspectionWriter,
+    described: bool,
+    keep: Callable[[str, Image.Image], None] | None = None,
+) -> dict[str, int]:
+    """Note in `rows` what each photograph is, files with the same bytes once; the number of the row by the photograph's
+    path. What cannot be decoded has none: the check names it. `described`: whether good ones get a description. `keep`
+    gets what is described of each, by its hash."""
+    numbers: dict[str, int] = {}
+    by_hash: dict[str, int] = {}
+    good = {stored[photograph.path].sha256 for photograph in photographs if photograph.label == "good"}
+    first: dict[str, Photograph] = {}
+    for photograph in photographs:
+        first.setdefault(stored[photograph.path].sha256, photograph)
 
-    def read(photograph: Photograph) -> tuple[np.ndarray, float] | None:
+    def read(item: tuple[str, Photograph]) -> tuple[ImageInspection, Image.Image] | None:
+        sha256, photograph = item
         try:
-            described = inspected is not None and photograph.label == "good"
-            image, _ = inspect_photograph(contents.of_photograph(photograph), photograph.path, decoding, described)
+            content = contents.of_photograph(photograph)
+            inspected = inspect_photograph(content, photograph.path, decoding, described and sha256 in good)
         except BadInput:
             return None
-        if inspected:
-            inspected(photograph, image)
-        return image.thumbnail, image.size[1] / image.size[0]
+        # Without the pixels: several results wait.
+        return inspected.image, inspected.picture
 
-    paths: list[str] = []
-    aspects: list[float] = []
-    few: list[np.ndarray] = []
-    many = FileRows(SIDE * SIDE) if len(photographs) > MOST_COMPARED else None
-    with ThreadPoolExecutor(decoding_threads()) as pool:
-        images = tracked(pool.map(read, photographs), "ingest: thumbnails", len(photographs))
-        for photograph, image in zip(photographs, images, strict=True):
-            if image:
-                paths.append(photograph.path)
-                aspects.append(image[1])
-                if many is not None:
-                    many.append(image[0].reshape(1, -1))
-                else:
-                    few.append(image[0])
-    if len(paths) < 2:
+    with one_blas_thread():
+        every = tracked(
+            in_threads(read, first.items(), decoding_threads()), "ingest: looking at photographs", len(first)
+        )
+        for sha256, inspected in zip(first, every, strict=True):
+            if inspected:
+                by_hash[sha256] = len(rows)
+                rows.append(sha256, inspected[0])
+                if keep:
+                    keep(sha256, inspected[1])
+    for photograph in photographs:
+        number = by_hash.get(stored[photograph.path].sha256)
+        if number is not None:
+            numbers[photograph.path] = number
+    return numbers
+
+
+def near_copies(numbers: Mapping[str, int], rows: InspectionWriter) -> list[tuple[str, str]]:
+    """Pairs of paths of near copies, which join every group of them, among photographs by the `numbers` of their
+    `rows`."""
+    if len(numbers) < 2:
         return []
-    pairs = near_duplicates(np.stack(few) if many is None else many, np.array(aspects))
+    paths, every = list(numbers), np.array(list(numbers.values()))
+    thumbnails = thumbnail_rows(len(every), lambda part: rows.thumbnails(every[part]))
+    pairs = near_duplicates(thumbnails, rows.aspects(every))
     return [(paths[first], paths[second]) for first, second in pairs]
 
 

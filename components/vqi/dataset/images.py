@@ -237,6 +237,12 @@ def wide_values(data: bytes | memoryview, name: str, decoding: Decoding) -> np.n
         return load_wide(image, data)
 
 
+def odd_tiff_values(data: bytes | memoryview, name: str, max_pixels: int) -> tuple[np.ndarray, TiffHeader] | None:
+    """The values of the first page of a TIFF that Pillow cannot open, or would not decode as it is meant, as
+    `tiff_values` gives them, and its header; None for every other file. Raises BadInput where it cannot be decoded."""
+    return tiff_values(data, name, 1, max_pixels) if _is_odd_tiff(data, 1) else None
+
+
 def _of_tiff(header: TiffHeader) -> Header:
     turned = header.orientation >= 5
     width, height = (header.height, header.width) if turned else (header.width, header.height)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,27 +11,24 @@ import numpy as np
 from PIL import Image
 
 from vqi.dataset.areas import Polygons, draw_area
-from vqi.dataset.capture import Capture, capture_of
-from vqi.dataset.decoding import Decoding
-from vqi.dataset.description import describe
+from vqi.dataset.description import describe, reduced
+from vqi.dataset.description import pictured as show
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
-from vqi.dataset.images import count_pages, decode_photograph, stored_form
+from vqi.dataset.image_inspection import ImageInspection, inspect_photograph
+from vqi.dataset.inspection_rows import InspectionRows
 from vqi.dataset.manifest import Extent, Sample
 from vqi.dataset.masks import values_met
-from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
-from vqi.platform.threads import decoding_threads
+from vqi.platform.threads import decoding_threads, one_blas_thread
 
 PICTURE_SIDE = 320
 CONTOUR = (255, 0, 220)
 FRAME = (0, 150, 255)
 # Cells along a side of a fine description.
 FINE = 32
-# What may hold more than one picture.
-_PAGED = (".tif", ".tiff", ".webp", ".png")
 
 
 @dataclass(frozen=True)
@@ -60,37 +56,6 @@ class MaskInspection:
 
 
 @dataclass(frozen=True)
-class ImageInspection:
-    """A photograph that could be decoded: `size` (height, width) as the network meets it, whether the file is grey, its
-    EXIF orientation, how many `pages` it holds (one is read), the shares of its pixels that are `transparent` (not
-    opaque) and `clipped` (above the white level), its thumbnail (uint8), where it is good its `description`
-    (vqi.dataset.description), what it says of its `capture`, and, where one was requested, a picture for the page
-    (uint8 [h, w, 3], mask contour and the network's frame on it) and a description in FINE x FINE `cells`."""
-
-    size: tuple[int, int]
-    grey: bool
-    orientation: int
-    pages: int
-    transparent: float
-    clipped: float
-    thumbnail: np.ndarray
-    description: np.ndarray | None
-    picture: np.ndarray | None
-    capture: Capture
-    cells: np.ndarray | None = None
-
-    @property
-    def brightness(self) -> float:
-        """Mean grey level, 0 to 255."""
-        return float(self.thumbnail.mean())
-
-    def holds(self, geometry: Geometry) -> bool:
-        """Whether region and area lie inside the photograph."""
-        right, bottom = geometry.reach
-        return right <= self.size[1] and bottom <= self.size[0]
-
-
-@dataclass(frozen=True)
 class Inspection:
     """A sample, its photograph and its mask: `problem` says why `image` is None."""
 
@@ -104,16 +69,16 @@ def inspect_samples(
     dataset: Dataset,
     geometry: Geometry,
     pictured: Collection[str],
-    known: Mapping[str, ImageInspection] | None = None,
     only: Collection[str] | None = None,
     compared: Collection[str] = (),
+    described: Mapping[str, Image.Image] | None = None,
 ) -> list[Inspection]:
     """Inspect every sample, or those whose path is in `only`, in the manifest's order; those in `pictured` get a
-    picture, those in `compared` a fine description. What is `known` of a photograph, by its hash, is not looked at
-    again."""
-    inspected = known or {}
+    picture, those in `compared` a fine description. What ingest noted of a photograph is not looked for again, and what
+    is `described` by its hash (`description.pictured`) is not decoded for a fine description."""
+    noted, described = InspectionRows(dataset.folder), described or {}
     samples = [sample for sample in dataset.manifest.samples if only is None or sample.path in only]
-    with ThreadPoolExecutor(decoding_threads()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(decoding_threads()) as pool:
         inspections = pool.map(
             lambda sample: _inspect_sample(
                 dataset,
@@ -121,35 +86,12 @@ def inspect_samples(
                 geometry,
                 sample.path in pictured,
                 sample.path in compared,
-                inspected.get(sample.sha256),
+                noted.get(sample.sha256),
+                described.get(sample.sha256),
             ),
             samples,
         )
         return list(tracked(inspections, "check: looking at images", len(samples)))
-
-
-def inspect_photograph(
-    content: bytes | memoryview, path: str, decoding: Decoding, described: bool
-) -> tuple[ImageInspection, np.ndarray]:
-    """What a photograph is, without a picture, and its pixels, uint8 [H, W, 3]; `described`: whether it gets a
-    description. Raises BadInput where it cannot be decoded."""
-    photograph = decode_photograph(content, path, decoding)
-    grey, orientation = stored_form(content, path, decoding.page)
-    pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
-    pixels = photograph.pixels
-    inspection = ImageInspection(
-        pixels.shape[:2],
-        grey,
-        orientation,
-        pages,
-        photograph.transparent,
-        photograph.clipped,
-        thumbnail(pixels),
-        describe(pixels) if described else None,
-        None,
-        capture_of(pixels, content),
-    )
-    return inspection, pixels
 
 
 def _inspect_sample(
@@ -159,18 +101,23 @@ def _inspect_sample(
     pictured: bool,
     compared: bool,
     known: ImageInspection | None,
+    picture: Image.Image | None,
 ) -> Inspection:
     try:
         content = _content(dataset, sample.image, sample.sha256, sample.path)
         pixels = None
-        if known is None or pictured or compared:
+        if known is None:
             good = sample.label == "good"
-            known, pixels = inspect_photograph(content, sample.path, dataset.manifest.decoding, good)
+            inspected = inspect_photograph(content, sample.path, dataset.manifest.decoding, good)
+            known, pixels, picture = inspected.image, inspected.pixels, inspected.picture
+        elif pictured or (compared and picture is None):
+            pixels = dataset.image(sample)
+            picture = show(reduced(pixels)) if compared else None
     except BadInput as error:
         return Inspection(sample, str(error), None, None)
     mask, inspected_mask = _mask(dataset, sample, known.size, geometry)
-    if compared and pixels is not None:
-        known = replace(known, cells=describe(pixels, FINE))
+    if compared and picture is not None:
+        known = replace(known, cells=describe(picture, FINE))
         if mask is not None and inspected_mask and mask.shape == known.size:
             ignored = _ignored(dataset, sample)
             inspected_mask = replace(

@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vqi.dataset.decoding import Decoding
+from vqi.dataset.decoding import Decoding, ProfileUse
 from vqi.dataset.drawn_masks import DrawnMasks, store_drawn_masks
-from vqi.dataset.images import Header, decode_rgb, decoding_errors, load_upright, open_image, read_header
+from vqi.dataset.images import Header, decode_rgb, read_header
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.manifest import Extent
+from vqi.dataset.masks import BLACK_BACKGROUND, decode_mask
 from vqi.dataset.profiles import Profiles
 from vqi.dataset.scaling import RangeUnknown
 from vqi.dataset.shards import ShardWriter
@@ -54,11 +55,12 @@ def write_shards(
     folder: Path,
     decoding: Decoding,
     find_white: bool,
+    profiles: ProfileUse,
     skip_damaged: int,
 ) -> Intake:
     """Photographs in order, each with its masks after it: files, then what is drawn. `find_white` looks into the
-    normals with more than 8 bits a channel."""
-    intake = Intake(profiles=Profiles(decoding.profiles))
+    normals with more than 8 bits a channel, `profiles` is what the settings ask for."""
+    intake = Intake(profiles=Profiles(profiles))
     with ShardWriter(folder) as shards:
         for photograph in tracked(photographs, "ingest: photographs"):
             by_path = {photograph.path: contents.of_photograph(photograph)}
@@ -115,8 +117,7 @@ def _damage(photograph: Photograph, contents: Mapping[str, bytes], decoding: Dec
             if path == photograph.path:
                 decode_rgb(content, path, decoding)
             else:
-                with open_image(content, path) as image, decoding_errors(path):
-                    load_upright(image, path)
+                decode_mask(content, path, BLACK_BACKGROUND)
     except RangeUnknown:
         return ""  # the question is for the whole set
     except BadInput as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -92,6 +92,9 @@ class Sample:
     def group_key(self) -> str:
         """What tells groups from each other: photographs with the same bytes are always one."""
         return self.group or self.sha256
+
+
+_FIELDS = tuple(field.name for field in fields(Sample))
 
 
 @dataclass(frozen=True)
@@ -210,13 +213,21 @@ def read_manifest(folder: Path) -> Manifest:
 def _row(sample: Sample) -> dict[str, Any]:
     """A sample as JSON values, without what most sets have none of: ignored regions, boxes, metadata, an alignment, and
     masks that ingest drew."""
-    row = asdict(sample)
+    # One by one: dataclasses.asdict copies whatever it meets, and takes ten times as long.
+    row = {field: getattr(sample, field) for field in _FIELDS}
+    row["image"] = vars(sample.image)
+    row["masks"], row["ignore"] = ([_mask_row(mask) for mask in masks] for masks in (sample.masks, sample.ignore))
+    row["alignment"] = sample.alignment and asdict(sample.alignment)
     for name in ("ignore", "boxes", "metadata", "alignment"):
         if not row[name]:
             del row[name]
-    for mask in (*row["masks"], *row.get("ignore", ())):
-        if mask["kind"] == "file":
-            del mask["kind"]
+    return row
+
+
+def _mask_row(mask: MaskFile) -> dict[str, Any]:
+    row = {**vars(mask), "extent": vars(mask.extent)}
+    if mask.kind == "file":
+        del row["kind"]
     return row
 
 

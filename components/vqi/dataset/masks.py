@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vqi.dataset.images import decoding_errors, is_wide, load_upright, load_wide, open_image
+from vqi.dataset.images import decoding_errors, is_wide, load_upright, load_wide, odd_tiff_values, open_image
 from vqi.platform.errors import BadInput
 
 # Red, green, blue and alpha. Grey v is (v, v, v, 255), of 16 bits as well; what is transparent has no colour.
@@ -150,20 +150,25 @@ def _storage(masks: Sequence[str], read: Callable[[str], bytes], max_pixels: int
     for path in masks:
         try:
             data = read(path)
-            with open_image(data, path, max_pixels) as image, decoding_errors(path):
-                lossy |= image.format == "JPEG" or (image.format == "WEBP" and b"VP8 " in data[:4096])
-                if is_wide(image):
-                    levels = np.unique(load_wide(image, data))
-                    wide_highest = max(wide_highest, int(levels[-1]))
-                    wide_exact &= not (levels % 257).any()
-                    wide_many |= len(levels) > _MOST_VALUES_OF_A_MASK
-                elif image.mode == "P":
-                    upright = load_upright(image, path)
-                    # A palette whose colours are all the same, as some tools write it, says that the index is meant.
-                    by_index |= (
-                        len(np.unique(np.asarray(upright))) > 1
-                        and len(np.unique(_packed(np.asarray(upright.convert("RGBA"))))) == 1
-                    )
+            wide = _odd_values(data, path, max_pixels)
+            if wide is None:
+                with open_image(data, path, max_pixels) as image, decoding_errors(path):
+                    lossy |= image.format == "JPEG" or (image.format == "WEBP" and b"VP8 " in data[:4096])
+                    if is_wide(image):
+                        wide = load_wide(image, data)
+                    elif image.mode == "P":
+                        upright = load_upright(image, path)
+                        # A palette whose colours are all the same, as some tools write it, says that the index is
+                        # meant.
+                        by_index |= (
+                            len(np.unique(np.asarray(upright))) > 1
+                            and len(np.unique(_packed(np.asarray(upright.convert("RGBA"))))) == 1
+                        )
+            if wide is not None and wide.dtype != np.uint8:
+                levels = np.unique(wide)
+                wide_highest = max(wide_highest, int(levels[-1]))
+                wide_exact &= not (levels % 257).any()
+                wide_many |= len(levels) > _MOST_VALUES_OF_A_MASK
         except BadInput:
             continue
     return by_index, wide_highest > 255 and (wide_exact or wide_many), lossy
@@ -184,16 +189,12 @@ def _values(
     data: bytes | memoryview, name: str, by_index: bool, wide_scaled: bool, max_pixels: int | None
 ) -> np.ndarray:
     """The values of a mask, [H, W]: grey and indices as uint8 or int32, colours packed into uint32 (`_packed`)."""
+    odd = _odd_values(data, name, max_pixels)
+    if odd is not None:
+        return _of_channels(odd, wide_scaled)
     with open_image(data, name, max_pixels) as image, decoding_errors(name):
         if is_wide(image):
-            values = load_wide(image, data)
-            if wide_scaled:
-                values = (values + 128) // 257
-            if values.shape[2] == 1:
-                return values[..., 0]
-            values = values.clip(0, 255).astype(np.uint8)
-            colours = np.repeat(values[..., :1], 3, axis=2) if values.shape[2] == 2 else values[..., :3]
-            return _colours(colours, values[..., -1] if values.shape[2] in (2, 4) else None)
+            return _of_channels(load_wide(image, data), wide_scaled)
         upright = load_upright(image, name)
         if upright.mode == "P" and by_index:
             return np.asarray(upright)
@@ -205,6 +206,32 @@ def _values(
             if upright.mode in ("1", "L")
             else _colours(np.asarray(upright.convert("RGB")), None)
         )
+
+
+def _odd_values(data: bytes | memoryview, name: str, max_pixels: int | None) -> np.ndarray | None:
+    """The values of a mask that Pillow does not read (a TIFF of floating-point values, in planes ...), [H, W, C] of
+    uint8 or int32; None for every other file. Floating-point values are rounded, so that shares of 0 to 1 are cut at
+    half. Raises BadInput for values that are not finite."""
+    read = odd_tiff_values(data, name, 1 << 62 if max_pixels is None else max_pixels)
+    if read is None:
+        return None
+    values, header = read
+    if header.floating:
+        if not np.isfinite(values).all():
+            raise BadInput(f"The mask {name} has values that are not finite; save it as 8 bits.")
+        return np.rint(values.astype(np.float64).clip(0, 65535)).astype(np.int32)
+    return values if header.bits > 8 else values.clip(0, 255).astype(np.uint8)
+
+
+def _of_channels(values: np.ndarray, wide_scaled: bool) -> np.ndarray:
+    """The values of a mask [H, W] from its channels, [H, W, C] of uint8 or int32."""
+    if wide_scaled and values.dtype != np.uint8:
+        values = (values + 128) // 257
+    if values.shape[2] == 1:
+        return values[..., 0]
+    values = values.clip(0, 255).astype(np.uint8)
+    colours = np.repeat(values[..., :1], 3, axis=2) if values.shape[2] == 2 else values[..., :3]
+    return _colours(colours, values[..., -1] if values.shape[2] in (2, 4) else None)
 
 
 def _colours(colours: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

@@ -6,6 +6,7 @@ scaled to 8.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from vqi.dataset.decoding import ProfileUse
 
 Colours = Literal["GRAY", "RGB", "CMYK"]
 # A profile that moves no colour by more grey levels than this is sRGB by another name: rounding moves some by one.
@@ -44,22 +47,41 @@ class ColourProfile:
 
 class Profiles:
     """What the photographs of a set say about their colours, added one by one; `count` bear a profile that makes their
-    pixels others. `converts`: whether it does, or colours are taken as they are stored."""
+    pixels others. `use` is what the settings ask for."""
 
-    def __init__(self, converts: bool = True) -> None:
+    def __init__(self, use: ProfileUse = "convert") -> None:
         self.count = 0
-        self._converts = converts
+        self._use = use
+        self._photographs = 0
         self._names: Counter[str] = Counter()
+        self._distinct: set[tuple[str, bytes]] = set()
         self._unusable: list[str] = []
 
     def add(self, path: str, profile: bytes, colours: Colours) -> None:
         """A photograph's profile, b"" where it bears none."""
+        self._photographs += 1
         read = colour_profile(profile) if profile else None
         if profile and (read is None or not read.fits(colours)):
             self._unusable.append(path)
         elif read and read.transform:
             self.count += 1
             self._names[read.name] += 1
+            self._distinct.add((read.space, hashlib.sha256(profile).digest()))
+
+    @property
+    def converts(self) -> bool:
+        """Whether colours become sRGB. By `auto` they do not where one profile of grey or RGB holds for the whole set:
+        equal values are equal colours as it is."""
+        return self._use == "convert" or (self._use == "auto" and not self._is_shared)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether every photograph bears one and the same profile; what CMYK looks like, only a conversion says."""
+        return self.count == self._photographs > 0 and len(self._distinct) == 1 and not self._has_cmyk
+
+    @property
+    def _has_cmyk(self) -> bool:
+        return any(space == "CMYK" for space, _ in self._distinct)
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +90,15 @@ class Profiles:
         if self.count:
             bear = "photograph bears" if self.count == 1 else "photographs bear"
             names = ", ".join(name for name, _ in self._names.most_common(3))
-            what = "converted, as a viewer does" if self._converts else "taken as they are stored (image.profiles)"
+            if self.converts:
+                what = "converted, as a viewer does"
+            elif self._use == "auto":
+                what = (
+                    "taken as they are stored, since one profile holds for the whole set (image.profiles=convert makes "
+                    "them sRGB)"
+                )
+            else:
+                what = "taken as they are stored (image.profiles)"
             notes.append(f"{self.count} {bear} a colour profile other than sRGB ({names}): colours are {what}.")
         if self._unusable:
             bear = "photograph bears" if len(self._unusable) == 1 else "photographs bear"

@@ -127,13 +127,19 @@ class Dataset:
         does."""
         rules = {rule.value: rule for rule in self.manifest.saturation}
         regions: list[tuple[np.ndarray, float]] = []
-        for file in sample.masks if rules else ():
+        for mask, value in self.painted_regions(sample) if rules else ():
+            rule = rules.get(value)
+            regions.append((mask, rule.share(int(np.count_nonzero(mask))) if rule else 1.0))
+        return regions
+
+    def painted_regions(self, sample: Sample) -> list[tuple[np.ndarray, int]]:
+        """The mask files of a sample that mark anything, one by one: bool [H, W], and the grey level that most of it is
+        painted with (0: a colour). Raises as `mask` does."""
+        regions = []
+        for file in sample.masks:
             mask = self._united([file])
-            assert mask is not None
-            area = int(np.count_nonzero(mask))
-            if area:
-                rule = rules.get(painted_level(self.bytes_of(file.extent), file.path, self.meaning_of(file)))
-                regions.append((mask, rule.share(area) if rule else 1.0))
+            if mask is not None and mask.any():
+                regions.append((mask, painted_level(self.bytes_of(file.extent), file.path, self.meaning_of(file))))
         return regions
 
     def ignored(self, sample: Sample) -> np.ndarray | None:

@@ -21,7 +21,8 @@ class Saturation:
     relative: bool
 
     def __post_init__(self) -> None:
-        if not (0 < self.value <= 65535 and self.threshold > 0 and (not self.relative or self.threshold <= 1)):
+        largest = 1 if self.relative else 1 << 53
+        if not (0 < self.value <= 65535 and 0 < self.threshold <= largest):
             raise ValueError(f"the saturation of {self.name!r} is {self.threshold} at the value {self.value}")
 
     @staticmethod

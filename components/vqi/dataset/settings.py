@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, FiniteFloat, field_validator
 
-from vqi.dataset.decoding import DEFAULT, Decoding
+from vqi.dataset.decoding import DEFAULT, Decoding, ProfileUse
 from vqi.dataset.geometry import Geometry
 from vqi.platform.settings import AUTO, AutoFraction, AutoNumber, Names, Settings, parse_numbers
 
@@ -116,10 +116,11 @@ class PixelSettings(Settings):
         "such files are refused without",
         json_schema_extra={"shape": "two numbers, the values of black and of white, such as 0,1, or empty"},
     )
-    profiles: Literal["convert", "ignore"] = Field(
-        "convert",
+    profiles: ProfileUse = Field(
+        "auto",
         description="what becomes of colours where a file bears a profile (ICC) other than sRGB: converted, as a "
-        "viewer shows them, or taken as they are stored, as anomalib does",
+        "viewer shows them, or (ignore) taken as they are stored, as anomalib does; auto = as they are stored where "
+        "every photograph of the set bears one and the same profile, else converted",
     )
     page: int = Field(
         1, ge=1, le=100_000, description="which page is read of a TIFF with several, or frame of an animation, from 1"
@@ -152,7 +153,7 @@ class PixelSettings(Settings):
             self.page,
             black,
             white,
-            self.profiles == "convert",
+            self.profiles != "ignore",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from vqi.dataset.images import OTHER_PICTURES
 from vqi.dataset.images import SUFFIXES as IMAGES
 from vqi.dataset.layouts.listing import counted, examples
 from vqi.dataset.layouts.names import normalised
+from vqi.platform.caches import cache_folder
 from vqi.platform.errors import BadInput
 from vqi.storage.listing import fingerprint_of, list_file, listing_fingerprint
 from vqi.storage.object_store import Address, ObjectStore
@@ -37,7 +37,7 @@ def open_source(source: str) -> Iterator[Source]:
     Raises BadInput where there is no such source or it cannot be used; RunFailed where an object store does not answer.
     """
     if source.startswith("s3://"):
-        with _cache() as cache, _stored(Address.parse(source), cache) as files:
+        with cache_folder("objects") as cache, _stored(Address.parse(source), cache) as files:
             yield Source(files, _bare(source.rstrip("/").split("/")[-1]))
         return
     path = _local(source)
@@ -103,25 +103,6 @@ def _stored(address: Address, cache: Path) -> Iterator[Mapping[str, Path]]:
                 raise BadInput(twice(str(address), path, originals[path], name))
             stored[path], originals[path] = file, name
         yield stored
-
-
-@contextmanager
-def _cache() -> Iterator[Path]:
-    """The folder where downloads are kept between runs: VQI_CACHE, else the user's cache folder; a passing one where
-    that cannot be written."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ["VQI_CACHE"]) if os.environ.get("VQI_CACHE") else home / "vqi"
-    folder = folder / "objects"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
-        yield folder
-    else:
-        with tempfile.TemporaryDirectory(prefix="vqi-objects-") as passing:
-            yield Path(passing)
 
 
 def files_of(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vqi.dataset.description import CHANNELS, seen_cells
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
 
 FOLDS = 5

@@ -35,7 +35,7 @@ def check_golden(folder: Path, sidecar: Sidecar, graph: GraphRuntime) -> int:
         return 0
     entry = sidecar.entry_of(graph.backend)
     expected = np.array(reference_of(entry.precision, sidecar.golden.scores))
-    images = _read(folder, len(expected), graph.input_size)
+    images = read_golden(folder, len(expected), graph.input_size)
     scores = np.concatenate([graph.run(to_input(image[None]))[0] for image in images]).astype(np.float64)
     deviation = largest_deviation(scores, expected, float(np.median(np.abs(expected))))
     if not deviation <= entry.tolerance:
@@ -47,7 +47,9 @@ def check_golden(folder: Path, sidecar: Sidecar, graph: GraphRuntime) -> int:
     return len(images)
 
 
-def _read(folder: Path, count: int, size: tuple[int, int]) -> np.ndarray:
+def read_golden(folder: Path, count: int, size: tuple[int, int]) -> np.ndarray:
+    """The golden photographs of a bundle, uint8 [count, h, w, 3]; `size` is (h, w). Raises BadInput where they are
+    damaged, or others."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vqi.deployment.bundle_files import INDEX
-from vqi.deployment.exports import ExportFormat, export_formats, preferred
+from vqi.deployment.exports import ExportFormat, export_formats, graphs_of, preferred
 from vqi.deployment.exports.export_format import Infer
 from vqi.deployment.sidecar import Graph, Sidecar
 from vqi.platform.errors import BadInput, RunFailed, VqiError, closest
@@ -99,7 +99,7 @@ def open_format(
 def _choose(folder: Path, sidecar: Sidecar, device: str) -> ExportFormat:
     """What `auto` is."""
     known = export_formats()
-    inside = preferred([known[name] for name in sidecar.formats if name in known])
+    inside = preferred(graphs_of([known[name] for name in sidecar.formats if name in known]))
     if inside and all(export_format.by_name_alone for export_format in inside):
         raise BadInput(
             f"The bundle {folder} holds the graph as {_listed([one.name for one in inside])} alone, which is opened "

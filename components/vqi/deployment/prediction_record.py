@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from vqi.evaluation.predictions import BundleDecision
 from vqi.platform.records import FileRecord, Items, PartialRecord, Record, read_record, write_record
 
 PREDICTIONS = "predictions.json"
+# The files that results are written as; `json` is this one.
+ResultsFormat = Literal["json", "jsonl", "csv", "parquet"]
 
 
 class BoxRecord(Record):
@@ -24,7 +26,8 @@ class BoxRecord(Record):
 class PredictionRecord(PartialRecord):
     """What is known of one image; of one that could not be read, nothing but its name and the `error`. `implausible`:
     why it is not judged; `unaligned`: why it was used as it lies though the bundle aligns; `map`, `mask` and `picture`:
-    the files that were written of it, '/'-separated, in the predictions' folder."""
+    the files that were written of it, '/'-separated, in the predictions' folder; `map_range`: the least and greatest
+    value of a map that is a PNG (see vqi.evaluation.raw_maps)."""
 
     left_out: ClassVar[frozenset[str]] = frozenset(
         {
@@ -39,6 +42,7 @@ class PredictionRecord(PartialRecord):
             "implausible",
             "unaligned",
             "map",
+            "map_range",
             "mask",
             "picture",
         }
@@ -56,6 +60,7 @@ class PredictionRecord(PartialRecord):
     implausible: str | None = None
     unaligned: str | None = None
     map: str | None = None
+    map_range: tuple[float, float] | None = None
     mask: str | None = None
     picture: str | None = None
 

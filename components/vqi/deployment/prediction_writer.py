@@ -1,52 +1,42 @@
-"""What `vqi predict` leaves behind: predictions.json, predictions.csv and, of every image, a picture, its map and its
-mask.
-"""
+"""What `vqi predict` leaves behind: files of results and, of every image, a picture, its map and its mask."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from vqi.dataset.images import decode_rgb
 from vqi.deployment.prediction_record import (
-    PREDICTIONS,
     BoxRecord,
     BundleOf,
     DecisionCounts,
     PlausibilityOf,
     PredictionRecord,
     PredictionsRecord,
+    ResultsFormat,
     ThresholdInUse,
     write_predictions,
 )
+from vqi.deployment.prediction_tables import DEFAULT_RESULTS, FILES, open_tables
 from vqi.deployment.predictor import Prediction, Unreadable, pixels_of, read_photograph
 from vqi.deployment.sidecar import Sidecar
 from vqi.evaluation.pictures import Example, picture_name, save_picture
+from vqi.evaluation.raw_maps import SUFFIX, MapFormat, encode_map
 from vqi.platform.errors import BadInput
 from vqi.platform.files import write_whole
-from vqi.platform.printing import printable
 
-CSV, PICTURES, MAPS, MASKS = "predictions.csv", "pictures", "maps", "masks"
-COLUMNS = (
-    "image",
-    "decision",
-    "score",
-    "threshold",
-    "boxes",
-    "seconds",
-    "picture",
-    "map",
-    "mask",
-    "implausible",
-    "error",
-)
+PICTURES, MAPS, MASKS = "pictures", "maps", "masks"
 # Pictures have names before their pixels are needed.
 _NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
+# Which results are kept: of all images, or of those alone that are not good (defects, implausible, unreadable).
+Only = Literal["all", "defects"]
 
 
 def check_destination(folder: Path) -> None:
@@ -56,23 +46,20 @@ def check_destination(folder: Path) -> None:
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder.")
     held = {path.name for path in folder.iterdir()}
-    if held and (PREDICTIONS not in held or not held <= {PREDICTIONS, CSV, PICTURES, MAPS, MASKS}):
+    if held and (not held & set(FILES) or not held <= {*FILES, PICTURES, MAPS, MASKS}):
         raise BadInput(f"The folder {folder} holds other things than predictions; give --out a new one.")
 
 
-def _cell(text: str) -> str:
-    """Text for a spreadsheet: a relative path that would be run as a formula gets the `./` that changes nothing about
-    it."""
-    return printable(f"./{text}" if text[:1] in ("=", "+", "-", "@") else text)
-
-
 class PredictionWriter:
-    """Takes results one by one and keeps their small records; pictures, maps and masks are written at once, JSON and
-    CSV by `finish`.
+    """Takes results one by one and writes each at once; predictions.json, which holds all of them, by `finish`.
 
-    `folder` is new and empty. `maps`: the anomaly map at the photograph's size as float32 TIFF, NaN where the network
-    saw nothing; `masks`: what is marked on it as 8-bit PNG, 255 where the map lies above the level that boxes are drawn
-    at, else 0.
+    `folder` is new and empty. `maps`: the anomaly map at the photograph's size, NaN where the network saw
+    nothing, as `map_format` (see vqi.evaluation.raw_maps); `masks`: what is marked on it as 8-bit PNG, 255 where the
+    map lies above the level that boxes are drawn at, else 0. `results` are the files of results; memory grows with the
+    number of images where `json` is one of them, else by their names alone. `only`: of which images rows and files are
+    written; all are counted. `records` are those of predictions.json, or with `keep_records` all that are written.
+
+    Raises BadInput for a choice that does not exist, and where pyarrow is missing for parquet.
     """
 
     def __init__(
@@ -83,41 +70,61 @@ class PredictionWriter:
         pictures: bool = True,
         maps: bool = False,
         masks: bool = False,
+        *,
+        map_format: MapFormat = "tiff",
+        results: Sequence[ResultsFormat] = DEFAULT_RESULTS,
+        only: Only = "all",
+        keep_records: bool = False,
     ) -> None:
+        for value, kind, name in ((map_format, MapFormat, "map-format"), (only, Only, "only")):
+            if value not in get_args(kind):
+                raise BadInput(f"{name} is {value!r}; it must be {' or '.join(get_args(kind))}.")
         self.folder, self.sidecar, self.backend = Path(folder), sidecar, backend
         self.pictures, self.maps, self.masks = pictures, maps, masks
+        self.map_format, self.only = map_format, only
         self.records: list[PredictionRecord] = []
+        self._writes_json = "json" in results
+        self._keeps = self._writes_json or keep_records
+        self._tables = open_tables(self.folder, results, sidecar.reference is not None)
         self._names: Counter[str] = Counter()
+        self._decisions: Counter[str | None] = Counter()
 
-    def add(self, result: Prediction | Unreadable, frame: np.ndarray | None = None) -> PredictionRecord:
-        """Keep a result and write its files; returns its record. `frame` is the array that was predicted, for the
-        picture of one that is not a file.
+    def add(self, result: Prediction | Unreadable, frame: np.ndarray | bytes | None = None) -> PredictionRecord | None:
+        """Keep a result and write its files; returns its record, None of what `only` leaves out. `frame` is the array
+        that was predicted, or the file's bytes, for the picture of one that is not a file here.
 
         Raises BadInput where a picture is to be written and the file cannot be read again, or the frame is missing.
         """
-        if isinstance(result, Unreadable):
-            record = PredictionRecord(image=result.name, error=result.reason)
-        else:
-            height, width = result.map.shape
-            record = PredictionRecord(
-                image=result.name,
-                decision=result.decision,
-                score=result.score,
-                threshold=self.sidecar.thresholds.image,
-                width=width,
-                height=height,
-                boxes=tuple(
-                    BoxRecord(x1=x1, y1=y1, x2=x2, y2=y2, score=score) for x1, y1, x2, y2, score in result.boxes
-                ),
-                seconds=round(result.seconds, 6),
-                implausible=result.implausible or None,
-                unaligned=result.unaligned or None,
-                **self._files(result, frame),
-            )
-        self.records.append(record)
+        decision = None if isinstance(result, Unreadable) else result.decision
+        self._decisions[decision] += 1
+        if self.only == "defects" and decision == "good":
+            return None
+        record = self._record(result, frame)
+        if self._keeps:
+            self.records.append(record)
+        for table in self._tables:
+            table.add(record)
         return record
 
-    def _files(self, result: Prediction, frame: np.ndarray | None) -> dict[str, str]:
+    def _record(self, result: Prediction | Unreadable, frame: np.ndarray | bytes | None) -> PredictionRecord:
+        if isinstance(result, Unreadable):
+            return PredictionRecord(image=result.name, error=result.reason)
+        height, width = result.map.shape
+        return PredictionRecord(
+            image=result.name,
+            decision=result.decision,
+            score=result.score,
+            threshold=self.sidecar.thresholds.image,
+            width=width,
+            height=height,
+            boxes=tuple(BoxRecord(x1=x1, y1=y1, x2=x2, y2=y2, score=score) for x1, y1, x2, y2, score in result.boxes),
+            seconds=round(result.seconds, 6),
+            implausible=result.implausible or None,
+            unaligned=result.unaligned or None,
+            **self._files(result, frame),
+        )
+
+    def _files(self, result: Prediction, frame: np.ndarray | bytes | None) -> dict[str, Any]:
         """What is written of one image, by the key of its record."""
         if not (self.pictures or self.maps or self.masks):
             return {}
@@ -128,25 +135,26 @@ class PredictionWriter:
         example = Example(
             name, "unknown", "unknown", result.score, result.decision, _NO_IMAGE, result.map, level=result.level
         )
-        path, written = picture_name(example), {}
+        path, written = picture_name(example), dict[str, Any]()
         if self.maps:
-            written["map"] = self._written(
-                MAPS, path.with_name(f"{path.name}.tiff"), result.map, "TIFF", compression="tiff_adobe_deflate"
-            )
+            raw = encode_map(result.map, self.map_format)
+            written["map"] = self._written(MAPS, path.with_name(path.name + SUFFIX[self.map_format]), raw.content)
+            written["map_range"] = raw.range
         if self.masks:
-            mask = result.mask.astype(np.uint8) * np.uint8(255)
-            written["mask"] = self._written(MASKS, path.with_name(f"{path.name}.png"), mask, "PNG")
+            mask = io.BytesIO()
+            Image.fromarray(result.mask.astype(np.uint8) * np.uint8(255)).save(mask, "PNG")
+            written["mask"] = self._written(MASKS, path.with_name(f"{path.name}.png"), mask.getvalue())
         if self.pictures:
             written["picture"] = self._picture(result, replace(example, image=self._pixels(result, frame)))
         return written
 
-    def _written(self, folder: str, path: Path, values: np.ndarray, form: str, **options: str) -> str:
-        content = io.BytesIO()
-        Image.fromarray(values).save(content, form, **options)
-        write_whole(self.folder / folder / path, content.getvalue())
+    def _written(self, folder: str, path: Path, content: bytes) -> str:
+        write_whole(self.folder / folder / path, content)
         return (Path(folder) / path).as_posix()
 
-    def _pixels(self, result: Prediction, frame: np.ndarray | None) -> np.ndarray:
+    def _pixels(self, result: Prediction, frame: np.ndarray | bytes | None) -> np.ndarray:
+        if isinstance(frame, bytes):
+            return decode_rgb(frame, result.name, self.sidecar.decoding)
         if frame is not None:
             return pixels_of(frame, result.name, self.sidecar.decoding)
         # Decoded a second time: holding the originals of every waiting image would cost gigabytes with large
@@ -169,9 +177,8 @@ class PredictionWriter:
         )
 
     def summary(self) -> PredictionsRecord:
-        """What `predictions.json` holds."""
-        sidecar = self.sidecar
-        decisions = Counter(record.decision for record in self.records)
+        """Counts, thresholds and the records that were kept: what `predictions.json` holds."""
+        sidecar, decisions = self.sidecar, self._decisions
         return PredictionsRecord(
             bundle=BundleOf(name=sidecar.name, method=sidecar.method, dataset_fingerprint=sidecar.dataset.fingerprint),
             backend=self.backend,
@@ -197,15 +204,10 @@ class PredictionWriter:
         )
 
     def finish(self) -> PredictionsRecord:
-        """Write predictions.json and predictions.csv; returns what the former holds."""
+        """Complete every file of results; returns the summary."""
+        for table in self._tables:
+            table.close()
         summary = self.summary()
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for record in self.records:
-            row = {key: "" if (value := getattr(record, key)) is None else value for key in COLUMNS}
-            row["boxes"] = "" if record.boxes is None else len(record.boxes)
-            table.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
-        write_whole(self.folder / CSV, text.getvalue())
-        write_predictions(self.folder, summary)
+        if self._writes_json:
+            write_predictions(self.folder, summary)
         return summary

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -39,8 +39,11 @@ from vqi.platform.threads import decoding_threads
 # take 600 MB.
 MAX_FILE_BYTES = 1 << 30
 
-# A file by its path, the bytes of a file, or a frame in memory; the last two with a name of their own or numbered.
-ImageSource = Path | str | bytes | np.ndarray | tuple[str, np.ndarray | bytes]
+# What brings the bytes of a file when they are wanted; raises BadInput where it cannot.
+Opener = Callable[[], bytes]
+# A file by its path, the bytes of a file, or a frame in memory; the last two with a name of their own or numbered. What
+# an Opener brings always has one.
+ImageSource = Path | str | bytes | np.ndarray | tuple[str, np.ndarray | bytes | Opener]
 # What becomes of a photograph that cannot be one of the set: its decision is "implausible", or that of its score.
 Implausible = Literal["refuse", "score"]
 
@@ -138,9 +141,9 @@ class Predictor:
         self.photographs = max(1, self.batch_size // self.geometry.inputs)
         self.threads = threads or decoding_threads(most=4)
 
-    def predict(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Unreadable]:
-        """One result an image, in order: files by path or as bytes, or arrays (see `pixels_of`). A bad image yields
-        Unreadable and the others go on.
+    def predict(self, images: Iterable[ImageSource | Unreadable]) -> Iterator[Prediction | Unreadable]:
+        """One result an image, in order: files by path or as bytes, or arrays (see `pixels_of`), or `Photographs` of
+        folders, stores and addresses. A bad image yields Unreadable and the others go on.
 
         Up to three batches of images are taken before the first result is there; a camera whose frames are waited for
         is served by `predict_one`.
@@ -166,8 +169,10 @@ class Predictor:
         """The result of one image, before the next is there."""
         return next(self.predict_prepared([self.prepare(image)]))
 
-    def prepare(self, image: ImageSource, number: int = 0) -> PreparedImage | Unreadable:
+    def prepare(self, image: ImageSource | Unreadable, number: int = 0) -> PreparedImage | Unreadable:
         """Decode an image to what the network sees of it; `number` names what has no name. Threads may share this."""
+        if isinstance(image, Unreadable):
+            return image
         name, source = image if isinstance(image, tuple) else (f"image {number}", image)
         try:
             decoding = self.sidecar.decoding
@@ -175,6 +180,8 @@ class Predictor:
                 pixels = pixels_of(source, name, decoding)
             elif isinstance(source, bytes):
                 pixels = decode_rgb(source, name, decoding)
+            elif callable(source):
+                pixels = decode_rgb(source(), name, decoding)
             elif isinstance(source, (str, os.PathLike)):
                 name = os.fspath(source)
                 pixels = read_photograph(Path(source), decoding)

@@ -14,7 +14,7 @@ class ExportSettings(Settings):
     formats: Names = Field(
         DEFAULT_FORMATS,
         description="export formats the bundle holds: onnx, openvino, openvino-fp16, openvino-int8, torch-export, "
-        "torchscript, and those of installed packages",
+        "torchscript, mlflow (which runs one of the others), and those of installed packages",
     )
     tolerance: float = Field(
         1e-3,

@@ -8,7 +8,6 @@ computes depends on the sizes alone, so the same work gives the same bits in eve
 from __future__ import annotations
 
 import importlib.util
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -55,10 +54,9 @@ class Products:
 def leave_threads_to_openvino() -> None:
     """Keep NumPy's OpenBLAS to one thread: its others wait for work by turning in circles, which took as much processor
     time as all else where the small products of a map are NumPy's and the large ones OpenVINO's."""
-    with suppress(ImportError):
-        from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController
 
-        ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 @cache

@@ -14,18 +14,21 @@ from vqi.dataset.reader import Dataset
 from vqi.evaluation.aupro import PixelScores, label_regions
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.drawn_boxes import DrawnBoxes
-from vqi.evaluation.pictures import Example, Scale, save_picture, views
+from vqi.evaluation.pictures import Example, Scale, picture_name, save_picture, views
 from vqi.evaluation.pictures import boxes as detect_boxes
 from vqi.evaluation.predictions import Decision, Prediction
-from vqi.evaluation.records import PICTURES, PREDICTIONS, ComparedPhotograph
+from vqi.evaluation.raw_maps import SUFFIX, encode_map
+from vqi.evaluation.records import MAPS, PICTURES, PREDICTIONS, ComparedPhotograph
 from vqi.evaluation.report import ExampleChooser
+from vqi.evaluation.settings import EvaluationSettings
 from vqi.evaluation.thresholds import Threshold
 from vqi.pages.page import data_uri
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.platform.files import write_whole
 from vqi.platform.memory import announce
 
-# Every picture is a file that a cluster copies by itself: all that went wrong up to a bound, and enough of the rest to
-# see what right looks like.
+# Every picture is a file that a cluster copies by itself: by default all that went wrong up to a bound, and enough of
+# the rest to see what right looks like.
 PICTURES_WRONG, PICTURES_RIGHT = 100, 8
 COMPARED, COMPARED_SIDE = 3, 200
 
@@ -44,8 +47,15 @@ class Collector:
     was left out and why."""
 
     def __init__(
-        self, data: Dataset, samples: list[Sample], geometry: Geometry, threshold: Threshold, box_rule: BoxRule
+        self,
+        data: Dataset,
+        samples: list[Sample],
+        geometry: Geometry,
+        threshold: Threshold,
+        box_rule: BoxRule,
+        settings: EvaluationSettings | None = None,
     ) -> None:
+        self.settings = settings or EvaluationSettings()
         self.data, self.geometry, self.threshold, self.box_rule = data, geometry, threshold, box_rule
         height, width = geometry.map_size
         measured_images = sum(sample.label == "good" or bool(sample.masks) for sample in samples)
@@ -63,9 +73,9 @@ class Collector:
         self.compared = compared_photographs(samples)
         self.examples: list[ComparedPhotograph] = []
 
-    def add(self, sample: Sample, score: float, values: np.ndarray, pictures: Path | None) -> None:
-        """One scored image with its map, float32 [h, w] of the geometry's `map_size`; `pictures` None: for the metrics
-        alone."""
+    def add(self, sample: Sample, score: float, values: np.ndarray, folder: Path | None) -> None:
+        """One scored image with its map, float32 [h, w] of the geometry's `map_size`; its files go below `folder`,
+        None: for the metrics alone."""
         original = (sample.height, sample.width)
         inside = self.geometry.inside(original)
         if not (np.isfinite(score) and np.isfinite(values if inside is None else values[inside]).all()):
@@ -79,7 +89,7 @@ class Collector:
         self._measure(sample, values, mask, ignored, None if inside is None else ~inside)
         highest = float((values if inside is None else values[inside]).max())
         marked = decision == "defect" or (self.box_rule.marks_good and highest > self.threshold.pixel)
-        shows = pictures is not None
+        shows = folder is not None
         wanted = shows and self.chooser.wants(label=sample.label, defect=sample.defect, score=score)
         drawn = shows and self._draws(sample, decision)
         compared = shows and sample.path in self.compared
@@ -91,9 +101,19 @@ class Collector:
         self.low_maps += bool(self.box_rule.marks_good and decision == "defect" and level < self.threshold.pixel)
         self.predictions.append(
             Prediction(
-                sample.path, sample.split, sample.label, sample.defect, score, decision, highest, tuple(map_boxes)
+                sample.path,
+                sample.split,
+                sample.label,
+                sample.defect,
+                score,
+                decision,
+                highest,
+                tuple(map_boxes),
+                sample.alignment.reason if sample.alignment else "",
             )
         )
+        if folder is not None and self.settings.maps != "none":
+            self._write_map(folder / MAPS, sample, score, decision, values)
         if full_map is not None and (wanted or drawn or compared):
             image = self.data.image(sample)
             example = Example(
@@ -101,10 +121,19 @@ class Collector:
             )
             if wanted:
                 self.chooser.offer(example)
-            if drawn and pictures is not None:
-                save_picture(pictures, example, self.threshold.pixel, floor=self.threshold.floor)
+            if drawn and folder is not None:
+                save_picture(folder / PICTURES, example, self.threshold.pixel, floor=self.threshold.floor)
             if compared:
                 self.examples.append(self._small(example, decision))
+
+    def _write_map(self, folder: Path, sample: Sample, score: float, decision: Decision, values: np.ndarray) -> None:
+        """The map at the photograph's size, called as its picture is."""
+        assert self.settings.maps != "none"
+        whole = self._whole_map(sample, values)
+        named = Example(sample.path, sample.label, sample.defect, score, decision, np.zeros((1, 1, 3), np.uint8), whole)
+        name = picture_name(named)
+        raw = encode_map(whole, self.settings.maps)
+        write_whole(folder / name.with_name(name.name + SUFFIX[self.settings.maps]), raw.content)
 
     def _small(self, example: Example, decision: Decision) -> ComparedPhotograph:
         """What a comparison shows of one photograph: as data addresses, so that all of them are one file."""
@@ -232,7 +261,9 @@ class Collector:
 
     def _draws(self, sample: Sample, decision: str) -> bool:
         """Whether this image's picture is written, counting it."""
-        right = sample.label == decision
+        right, which = sample.label == decision, self.settings.pictures
+        if which != "some":
+            return which == "all" or (which == "wrong" and not right and sample.label != "unknown")
         group = ("right", sample.label, sample.defect) if right else ("wrong", sample.label, "")
         self.drawn[group] += 1
         return self.drawn[group] <= (PICTURES_RIGHT if right else PICTURES_WRONG)

@@ -273,14 +273,12 @@ def picture_name(example: Example) -> Path:
 
 
 def save_picture(
-    folder: Path, example: Example, pixel_threshold: float, *, floor: float = 0.0, side: int = SIDE, raw: bool = False
+    folder: Path, example: Example, pixel_threshold: float, *, floor: float = 0.0, side: int = SIDE
 ) -> Path:
     """Write an example's panel as PNG to `folder`/{ok,wrong}/<defect>/<name>.png and return its path; unlabelled ones
     go to {good,defect}/<name>.png.
 
-    `floor` is the map value of a pixel without anomaly (see Scale). `raw` also writes the map at its original size
-    beside it, float32 TIFF (`<name>.tiff`, NaN where the network saw nothing). Names that are not trusted never leave
-    `folder`.
+    `floor` is the map value of a pixel without anomaly (see Scale). Names that are not trusted never leave `folder`.
     """
     from PIL import Image
 
@@ -289,8 +287,4 @@ def save_picture(
     Image.fromarray(panel(example, Scale(pixel_threshold, floor), side)).save(picture, "PNG", compress_level=4)
     path = name.with_name(name.name + ".png")
     write_whole(path, picture.getvalue())
-    if raw:
-        values = io.BytesIO()
-        Image.fromarray(example.map.astype(np.float32)).save(values, "TIFF", compression="tiff_adobe_deflate")
-        write_whole(name.with_name(name.name + ".tiff"), values.getvalue())
     return path

@@ -18,6 +18,8 @@ Decision = Literal["good", "defect"]
 BundleDecision = Literal["good", "defect", "implausible"]
 
 COLUMNS = ("path", "split", "label", "defect", "score", "decision", "map_max", "boxes")
+# Where photographs are aligned, the last column says why one was used as it lies.
+UNALIGNED = "unaligned"
 # OWASP, "CSV Injection": spreadsheets run cells that begin so as formulas, and file and folder names are not trusted.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -25,7 +27,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 @dataclass(frozen=True)
 class Prediction:
     """`boxes` are (x1, y1, x2, y2, score) in pixels of the original photograph, one a connected region of the map by
-    the method's BoxRule."""
+    the method's BoxRule. `unaligned`: why it was used as it lies, where photographs are aligned."""
 
     path: str
     split: Split
@@ -35,17 +37,19 @@ class Prediction:
     decision: Decision
     map_max: float
     boxes: tuple[tuple[int, int, int, int, float], ...] = ()
+    unaligned: str = ""
 
 
-def predictions_csv(predictions: Iterable[Prediction]) -> str:
+def predictions_csv(predictions: Iterable[Prediction], aligned: bool = False) -> str:
     """The table as CSV with a header; scores with all their digits, boxes as JSON. A name that would run as a formula
-    gets a leading apostrophe."""
+    gets a leading apostrophe. `aligned`: photographs are aligned, and the column UNALIGNED is there."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, UNALIGNED] if aligned else COLUMNS)
     for row in predictions:
         names = [_inert(value) for value in (row.path, row.split, row.label, row.defect)]
-        writer.writerow([*names, repr(row.score), row.decision, repr(row.map_max), json.dumps(row.boxes)])
+        cells = [*names, repr(row.score), row.decision, repr(row.map_max), json.dumps(row.boxes)]
+        writer.writerow([*cells, _inert(row.unaligned)] if aligned else cells)
     return text.getvalue()
 
 

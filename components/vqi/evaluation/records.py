@@ -35,7 +35,8 @@ from vqi.platform.records import (
 )
 from vqi.storage.weights import WeightsOrigin
 
-RESULTS, PREDICTIONS, PICTURES, EXAMPLES = "results.json", "predictions.csv", "pictures", "examples.json"
+RESULTS, PREDICTIONS, EXAMPLES = "results.json", "predictions.csv", "examples.json"
+PICTURES, MAPS = "pictures", "maps"
 REMEDY = "evaluate again"
 
 

@@ -72,6 +72,13 @@ def parse_auto(value: Any) -> Any:
     return None if value in (None, "", "auto") else value
 
 
+def parse_answer(value: Any) -> Any:
+    """YAML reads yes and no as true and false."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+# As a form shows it: a drop-down of two, where KFP's truth value is a text field.
+Answer = Annotated[Literal["no", "yes"], BeforeValidator(parse_answer)]
 Size = Annotated[tuple[int, int], BeforeValidator(parse_numbers)]
 OptionalSize = Annotated[tuple[int, int] | None, BeforeValidator(parse_numbers)]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # What reads it at load: OpenMP (torch, faiss, scikit-learn), MKL and OpenBLAS where they have no variable of their own.
 OMP = "OMP_NUM_THREADS"
+# Results that wait for who takes them, for each thread.
+_WAITING = 8
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -42,6 +51,32 @@ def thread_limit(root: Path = Path("/")) -> int:
 def decoding_threads(most: int = 2, root: Path = Path("/")) -> int:
     """Threads that decode images beside the computation: `most`, or as many as there are CPUs."""
     return min(most, available_cpus(root))
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """The results of `work` in the order of `items`; no more than a few wait for who takes them."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > _WAITING * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for the linear algebra of this process: on small matrices its threads cost more than they bring, and
+    many times more where other work shares the CPUs."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def follow_cpu_limit(root: Path = Path("/")) -> int:

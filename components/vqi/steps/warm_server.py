@@ -62,7 +62,7 @@ LAYERS = (
         ),
     ),
     Layer(
-        ("evaluate", "export"),
+        ("evaluate", "export", "promote"),
         (
             "scipy.stats",
             "cv2",
@@ -74,6 +74,7 @@ LAYERS = (
             "torch.onnx._internal.exporter._core",
             "vqi.steps.evaluate.step",
             "vqi.steps.export.step",
+            "vqi.steps.promote.step",
         ),
     ),
 )

@@ -361,19 +361,27 @@ class ObjectStore:
     def read_text(self, address: Address) -> str:
         """A short text that was stored. Raises BadInput where the object is missing or its content is not UTF-8,
         RunFailed where the store does not answer."""
+        try:
+            return self.read_bytes(address).decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{address} is not text.") from error
+
+    def read_bytes(self, address: Address, most: int = 0) -> bytes:
+        """An object's content, in memory. Raises BadInput where it is missing, or has more than `most` bytes (0: any
+        number); RunFailed where the store does not answer."""
 
         def read() -> bytes:
             response = self._client.get_object(address.bucket, address.key)
             try:
+                length = str(response.headers.get("Content-Length") or "")
+                if most and length.isdecimal() and int(length) > most:
+                    raise BadInput(f"{address} has more than {most >> 20} MiB.")
                 return response.read()
             finally:
                 response.close()
                 response.release_conn()
 
-        try:
-            return self._persistently(read, address).decode()
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{address} is not text.") from error
+        return self._persistently(read, address)
 
     def remove(self, address: Address) -> None:
         """Remove one object; one that does not exist is not an error."""

@@ -3,6 +3,8 @@
 It is also how a comparison learns the results of its trials: they share nothing else.
 
 A trial is known to its steps as RUN/TRIAL: the id of the MLflow run of the comparison, and the trial's own mark in it.
+One that may come from KFP's cache knows nothing of a comparison: its steps know its key, which is that of the same
+trial in every comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pydantic import Field
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.records import Items, Record, parse_json, parse_part
 from vqi.tracking.left_runs import end_kfp_run, end_silent
-from vqi.tracking.origins import is_kfp_run, origin_tags
+from vqi.tracking.origins import KFP_RUN, is_kfp_run, origin_tags
 from vqi.tracking.runs import experiment_id, shown_address, tracking_address, tracking_client
 
 if TYPE_CHECKING:
@@ -27,35 +29,40 @@ if TYPE_CHECKING:
 
 # What MLflow's own pages nest runs by.
 PARENT = "mlflow.parentRunId"
-COMPARISON, TRIAL = "vqi.comparison", "vqi.trial"
+COMPARISON, TRIAL, TRIAL_KEY = "vqi.comparison", "vqi.trial", "vqi.trial_key"
 TRIALS = "trials.json"
 MOST_TRIALS = 1000
 RUNNING = "attributes.status = 'RUNNING'"
 
 
 def trial_tags(comparison: str) -> dict[str, str]:
-    """The tags that make a run a trial, from RUN/TRIAL; none from ''."""
+    """The tags that make a run a trial, from RUN/TRIAL or its key; none from ''."""
     parent, _, trial = comparison.partition("/")
+    if comparison and not trial:
+        return {TRIAL_KEY: comparison}
     return {PARENT: parent, TRIAL: trial} if comparison else {}
 
 
 class PlannedTrial(Record):
-    """What a comparison knows of a trial that may never report; `parameters` are those of its run."""
+    """What a comparison knows of a trial that may never report; `parameters` are those of its run. A trial with a `key`
+    is found by it, in whichever comparison it was made."""
 
     trial: str
     category: str
     method: str
     label: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    key: str = ""
 
 
 @dataclass(frozen=True)
 class TrialRun:
-    """The MLflow run of a trial; `metrics` are those that its steps recorded."""
+    """The MLflow run of a trial; `metrics` are those that its steps recorded, `kfp_run` is the KFP run that made it."""
 
     run_id: str
     trial: str
     metrics: dict[str, float]
+    kfp_run: str = ""
 
 
 class Comparison:
@@ -111,8 +118,15 @@ class Comparison:
             runs = _search(
                 client, experiment, f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'FINISHED'", MOST_TRIALS
             )
-            trials = [TrialRun(run.info.run_id, run.data.tags.get(TRIAL, ""), dict(run.data.metrics)) for run in runs]
+            trials = [_trial_run(run) for run in runs]
         return {trial.trial: trial for trial in reversed(trials)}
+
+    def runs_of_key(self, key: str) -> list[TrialRun]:
+        """The finished runs of a trial by its key, in whichever comparison they were made, the latest first."""
+        with tracking_client(self.address) as client:
+            experiment = client.get_run(self.run_id).info.experiment_id
+            wanted = f"tags.`{TRIAL_KEY}` = '{key}' and attributes.status = 'FINISHED'"
+            return [_trial_run(run) for run in _search(client, experiment, wanted, MOST_TRIALS)]
 
     def adopt(self, run_id: str, trial: str) -> None:
         """Make a run that is there already a trial of this one."""
@@ -153,6 +167,11 @@ class Comparison:
 
 class _Planned(Record):
     trials: Items[PlannedTrial]
+
+
+def _trial_run(run: Any) -> TrialRun:
+    tags = run.data.tags
+    return TrialRun(run.info.run_id, tags.get(TRIAL, ""), dict(run.data.metrics), tags.get(KFP_RUN, ""))
 
 
 def _needed(uri: str) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ def track_run(
     with _quiet(), _one_sentence(address):
         client = _client(address)
         texts = {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
-        if run_id and _is_active(client, run_id):
+        if run_id and is_active(client, run_id):
             for key, text in {**texts, RUN_NAME: run_name}.items():
                 client.set_tag(run_id, key, text)
         else:
@@ -120,7 +120,7 @@ def track_run(
                 _store(client, run_id, Path(path))
             client.set_terminated(run_id, "FINISHED")
         except BaseException:
-            with contextlib.suppress(Exception), _short_patience():
+            with contextlib.suppress(Exception), short_patience():
                 client.set_terminated(run_id, "FAILED")
             raise
         return run_id
@@ -131,7 +131,7 @@ def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
     does."""
     address = tracking_address(uri)
     if address and run_id:
-        with tracking_client(address) as client, _short_patience():
+        with tracking_client(address) as client, short_patience():
             _record(client, run_id, {}, metrics)
 
 
@@ -145,7 +145,7 @@ def run_page(uri: str, run_id: str) -> str:
     if not run_id or not address.startswith("http"):
         return ""
     try:
-        with tracking_client(address) as client, _short_patience():
+        with tracking_client(address) as client, short_patience():
             return f"{runs_page(address, client.get_run(run_id).info.experiment_id)}/{run_id}"
     except RunFailed:
         return ""
@@ -186,7 +186,7 @@ class OpenRun:
             if key != "step" and math.isfinite(value)
         ]
         try:
-            with _quiet(), _short_patience(), _one_sentence(self.address):
+            with _quiet(), short_patience(), _one_sentence(self.address):
                 self.client.log_batch(self.run_id, metrics=self._waiting[:1000])
             self._waiting, self._silent = self._waiting[1000:], False
         except RunFailed as error:
@@ -196,7 +196,7 @@ class OpenRun:
 
     def fail(self) -> None:
         """Mark the run as failed. Raises RunFailed where the server does not answer."""
-        with _quiet(), _short_patience(), _one_sentence(self.address):
+        with _quiet(), short_patience(), _one_sentence(self.address):
             self.client.set_terminated(self.run_id, "FAILED")
 
 
@@ -224,23 +224,27 @@ def _end_left(client: MlflowClient, experiment: str) -> None:
     """End what earlier runs left; a server that refuses keeps nobody from recording a run of one's own."""
     from mlflow.exceptions import MlflowException
 
-    with contextlib.suppress(MlflowException), _short_patience():
+    with contextlib.suppress(MlflowException), short_patience():
         end_silent(client, experiment_id(client, experiment))
 
 
 def _store(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Copy a file or folder to the run's artefacts.
+    """Copy a file or folder to the run's artefacts."""
+    if path.is_dir():
+        send(lambda: client.log_artifacts(run_id, str(path), path.name))
+    else:
+        send(lambda: client.log_artifact(run_id, str(path)))
+
+
+def send(upload: Callable[[], None]) -> None:
+    """Upload artefacts, several times where it must be.
 
     boto3 tries again what a store refuses, but not where a TLS connection broke. Where the answer to the call that ends
     an upload in parts was lost, its second call meets an upload that is done: the whole file is sent again.
     """
     for pause in (1.0, 3.0, 0.0):
         try:
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), path.name)
-            else:
-                client.log_artifact(run_id, str(path))
-            return
+            return upload()
         except Exception as error:
             broken = any(kind.__name__ == "HTTPClientError" for kind in type(error).__mro__)
             if not pause or not (broken or "(NoSuchUpload)" in str(error)):
@@ -248,7 +252,7 @@ def _store(client: MlflowClient, run_id: str, path: Path) -> None:
             time.sleep(pause)
 
 
-def _is_active(client: MlflowClient, run_id: str) -> bool:
+def is_active(client: MlflowClient, run_id: str) -> bool:
     """Whether a run that a step before this one began can be gone on with: it may be of another server, or deleted."""
     from mlflow.exceptions import MlflowException
 
@@ -306,6 +310,8 @@ def _record(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], me
 def _client(address: str) -> MlflowClient:
     # Inspection data is the user's own: nothing is reported to MLflow's makers unless the user asks for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # It names a page of the experiment that opens empty.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
@@ -336,7 +342,7 @@ def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
     given little time."""
     from mlflow.exceptions import MlflowException
 
-    with _short_patience():
+    with short_patience():
         experiment = client.get_experiment_by_name(name)
     if experiment is None and create:
         address = client.tracking_uri
@@ -358,7 +364,7 @@ def experiment_id(client: MlflowClient, name: str, create: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def _short_patience() -> Iterator[None]:
+def short_patience() -> Iterator[None]:
     """MLflow reads its limits from the environment at every request; what the user has set stands."""
     ours = {key: value for key, value in FIRST_CONTACT.items() if key not in os.environ}
     os.environ.update(ours)

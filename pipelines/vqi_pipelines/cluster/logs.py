@@ -107,13 +107,17 @@ def failure(step: str, log: str, pod: Pod | None = None) -> VqiError:
     )
 
 
+# The remedy where a run cannot be gone on with.
+SUBMIT_AGAIN = "submit again, what is done comes from the cache"
+
+
 def driver_failure(pod: Pod, log: str) -> RunFailed:
     """The error of a driver, KFP's own pod before each task, from its log."""
     lines = LAUNCHER_FAILED.findall(log)
     reason = f": {printable(': '.join(lines[-1].split(': ')[-2:])[-300:]).rstrip('.')}" if lines else ""
     # KFP 2.17 does not know a driver's work again that is already in its metadata.
     lost = "two tasks have the same task name" in reason
-    remedy = " A driver was lost after its work; submit again, what is done comes from the cache." if lost else ""
+    remedy = f" A driver was lost after its work; {SUBMIT_AGAIN}." if lost else ""
     return RunFailed(f"KFP's own driver of {pod.driver} failed, before the step began{reason}.{remedy}")
 
 

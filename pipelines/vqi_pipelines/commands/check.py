@@ -21,7 +21,8 @@ def check(
 ) -> None:
     """Check a set of photographs without training: what is in it, what is wrong with it. Exit code 2 where it does not
     pass."""
-    from vqi.dataset.inspection import ImageInspection
+    from PIL.Image import Image
+
     from vqi.platform.printing import printable
     from vqi.steps.check_dataset import settings as check_settings
     from vqi.steps.check_dataset.step import check_dataset
@@ -33,14 +34,14 @@ def check(
     for written in (out / "check.html", out / "verdict.json", out / "findings.csv"):
         written.unlink(missing_ok=True)
     category = load_category("check", [f"data.source={source}", *(set_ or [])])
-    inspected: dict[str, ImageInspection] = {}
+    described: dict[str, Image] = {}
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(folder) / "dataset"
         manifest = ingest(
             ingest_settings.StepSettings.of(category),
             dataset=dataset,
             report=lambda note: typer.echo(printable(f"note: {note}")),
-            inspected=inspected,
+            described=described,
         )
         try:
             check_dataset(
@@ -50,7 +51,7 @@ def check(
                 verdict=out / "verdict.json",
                 paths=out / "findings.csv",
                 report=lambda line: typer.echo(printable(line)),
-                inspected=inspected,
+                described=described,
             )
         finally:
             if (out / "verdict.json").is_file():

@@ -41,6 +41,7 @@ def ci(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
+    compact: options.Compact = False,
     require: Annotated[
         list[str] | None, typer.Option(help="metric=least, such as image_auroc=0.95; below it the gate says no (3).")
     ] = None,
@@ -81,21 +82,18 @@ def ci(
         report(f"{printable(name)}: {due[name] or 'unchanged'}")
     trained: list[Trained] = []
     if not dry_run and len(unchanged) < len(names):
-        due_names = [name for name in names if due[name]]
-        compiled = {
-            pipeline: load_package(pipeline, package) for pipeline in {pipeline_of(chosen[name]) for name in due_names}
-        }
+        pipelines = {name: pipeline_of(chosen[name], compact) for name in names if due[name]}
+        compiled = {pipeline: load_package(pipeline, package) for pipeline in set(pipelines.values())}
         server, kubernetes = connection.reach()
         server.health()
         for each_package in compiled.values():
             upload(server, each_package)
         going: deque[tuple[Trained, str]] = deque()
-        for name in due_names:
+        for name, pipeline in pipelines.items():
             if len(going) >= at_once:
                 trained.append(_await_run(server, kubernetes, *going.popleft(), timeout, wanted))
             each = ci_summary.Trained(name, due[name])
-            own = compiled[pipeline_of(chosen[name])]
-            if run_id := _start_run(server, kubernetes, own, chosen[name], experiment, each):
+            if run_id := _start_run(server, kubernetes, compiled[pipeline], chosen[name], experiment, each, compact):
                 going.append((each, run_id))
             else:
                 trained.append(each)
@@ -114,16 +112,22 @@ def ci(
 
 
 def _start_run(
-    server: Server, kubernetes: Kubernetes | None, package: Package, category: Category, experiment: str, each: Trained
+    server: Server,
+    kubernetes: Kubernetes | None,
+    package: Package,
+    category: Category,
+    experiment: str,
+    each: Trained,
+    compact: bool,
 ) -> str:
     """The id of a category's run, "" where it was refused; one that is refused does not keep the others from being
     trained."""
     from vqi.platform.errors import VqiError
     from vqi_pipelines.cluster.submitting import run_values, start, upload
-    from vqi_pipelines.commands.submit import preflight
+    from vqi_pipelines.commands.submit import preflight, task_placements
 
     try:
-        preflight(server, kubernetes, category)
+        preflight(server, kubernetes, category, task_placements(category, compact))
         run = start(server, upload(server, package), run_values(package, category), experiment)
     except VqiError as error:
         each.error, each.exit_code = str(error), error.exit_code

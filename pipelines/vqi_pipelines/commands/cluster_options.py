@@ -31,6 +31,9 @@ Experiment = Annotated[
 PackageFile = Annotated[
     Path | None, typer.Option("--package", help="Compiled package; else the checkout's, or compiled now.")
 ]
+Compact = Annotated[
+    bool, typer.Option("--compact", help="Run several steps in each task: a small record, and less overhead.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 

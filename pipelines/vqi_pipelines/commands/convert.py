@@ -86,7 +86,7 @@ def _write(
         typer.echo(printable(f"lost: {loss.sentence}"))
     check_losses(lost, lossy)
     with tempfile.TemporaryDirectory() as folder:
-        ingest(StepSettings.of(category), dataset=Path(folder) / "dataset")
+        ingest(StepSettings.of(category), dataset=Path(folder) / "dataset", checked=False)
         dataset = Dataset(Path(folder) / "dataset")
         rows = rows_of(dataset, reading, category.data.group)
         if shares is not None:

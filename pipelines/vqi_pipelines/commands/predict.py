@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
+import io
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Bundle, Device, Threads, Tracking
 
 if TYPE_CHECKING:
-    from vqi.deployment.predictor import Unreadable
+    from vqi.deployment.photographs import Photographs
+    from vqi.deployment.prediction_record import DecisionCounts
+    from vqi.deployment.predictor import ImageSource, Unreadable
 
 log = logger(__name__)
 
+STANDARD_INPUT = "-"
+
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: Bundle,
     images: Annotated[
         list[str],
-        typer.Argument(help="Photographs: files, folders (searched through), or patterns such as 'line1/*.png'."),
+        typer.Argument(
+            help="Photographs: files, folders (searched through), patterns such as 'line1/*.png', s3://BUCKET/PREFIX, "
+            "http(s)://HOST/PATH; -: lines of standard input, each one of these."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for predictions.json, predictions.csv and pictures; replaces earlier ones.")
+        Path, typer.Option(help="Folder for results, pictures, maps and masks; replaces earlier ones.")
     ] = Path("predictions"),
     backend: Backend = "auto",
     device: Device = "cpu",
@@ -51,13 +59,34 @@ def predict(
     ] = "refuse",
     pictures: Annotated[bool, typer.Option(help="Write a picture for every image.")] = True,
     maps: Annotated[
-        bool, typer.Option("--maps", help="Write every anomaly map at the photograph's size: float32 TIFF.")
+        bool, typer.Option("--maps", help="Write every anomaly map at the photograph's size (see --map-format).")
     ] = False,
+    map_format: Annotated[
+        str, typer.Option(help="Form of the maps: tiff (float32), or png (16 bit, with the range of its values).")
+    ] = "tiff",
     masks: Annotated[
         bool, typer.Option("--masks", help="Write what is marked at the photograph's size: PNG, 0 and 255.")
     ] = False,
+    only: Annotated[
+        str,
+        typer.Option(
+            help="Of which images lines, rows and files are written: all, or defects (all that are not good); every "
+            "image is counted."
+        ),
+    ] = "all",
+    results: Annotated[
+        str, typer.Option(help="Files of results, with commas between: json, jsonl (a line an image), csv, parquet.")
+    ] = "json,csv",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Host that photographs may be fetched from by address (repeat it); without: none."),
+    ] = None,
+    tracking: Tracking = "",
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Print a JSON object an image, as it is decided, and nothing else.")
     ] = False,
 ) -> None:
     """Predict defects on photographs with an exported bundle.
@@ -67,165 +96,152 @@ def predict(
     """
     import json
 
-    from vqi.deployment.prediction_record import PREDICTIONS
+    from vqi.deployment.photographs import Photographs
+    from vqi.deployment.prediction_tables import json_line, parse_results
     from vqi.deployment.prediction_writer import PredictionWriter, check_destination
     from vqi.deployment.predictor import Predictor
     from vqi.platform.files import whole_folder
     from vqi.platform.printing import printable
     from vqi.platform.progress import Progress
+    from vqi.registry.source import bundle_folder
 
+    if json_output and json_lines:
+        raise BadInput("--json and --json-lines exclude each other; leave one out.")
     out = Path(os.path.abspath(out))
     check_destination(out)
-    files, missing = matched(images, out)
-    predictor = Predictor(
-        bundle,
-        backend,
-        device,
-        threads,
-        batch,
-        false_reject_rate=false_reject_rate,
-        threshold=threshold,
-        implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
-    )
-    # Another page was chosen on purpose; that the first alone is read, nobody may have noticed.
-    if predictor.sidecar.decoding.page == 1:
-        missing += _later_pages(files)
-    log.debug(f"{bundle} runs by {predictor.graph.backend}; files: {len(files)}")
-    progress = Progress("predicted", len(files))
-    with whole_folder(out) as folder:
-        writer = PredictionWriter(folder, predictor.sidecar, predictor.graph.backend, pictures, maps, masks)
-        for unreadable in missing:
-            writer.add(unreadable)
-        for result in predictor.predict(files):
-            record = writer.add(result)
-            if json_output:
+    formats = parse_results(results)
+    hosts = tuple(allow_host or ())
+    with (
+        Photographs([name for name in images if name != STANDARD_INPUT], hosts=hosts, left_out=out, keep=True) as named,
+        bundle_folder(bundle, tracking) as held,
+    ):
+        listed = distinct(named)
+        streamed = STANDARD_INPUT in images
+        if not streamed:
+            check_any(listed)
+        predictor = Predictor(
+            held,
+            backend,
+            device,
+            threads,
+            batch,
+            false_reject_rate=false_reject_rate,
+            threshold=threshold,
+            implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
+        )
+        log.debug(f"{bundle} runs by {predictor.graph.backend}; photographs: {len(listed)}")
+        # Another page was chosen on purpose; that the first alone is read, nobody may have noticed.
+        first_page = predictor.sidecar.decoding.page == 1
+        progress = Progress("predicted", None if streamed else len(listed))
+        stream: Iterable[ImageSource | Unreadable] = listed
+        further = Photographs(_lines(), hosts=hosts, left_out=out, keep=True) if streamed else None
+        if further:
+            stream = chain(listed, further)
+        if first_page:
+            stream = _with_later_pages(stream)
+        with whole_folder(out) as folder:
+            writer = PredictionWriter(
+                folder,
+                predictor.sidecar,
+                predictor.graph.backend,
+                pictures,
+                maps,
+                masks,
+                map_format=map_format,  # type: ignore[arg-type]  # checked by the writer
+                results=formats,
+                only=only,  # type: ignore[arg-type]  # checked by the writer
+                keep_records=json_output,
+            )
+            for result in predictor.predict(stream):
+                content = named.content(result.name) or (further.content(result.name) if further else None)
+                rows = [(result, content)]
+                if first_page and content and (later := _later_pages_of(content, result.name)):
+                    rows.append((later, None))
+                for row, pixels in rows:
+                    record = writer.add(row, pixels)
+                    if record is None:
+                        continue
+                    if json_lines:
+                        typer.echo(json_line(record))
+                        sys.stdout.flush()
+                    elif record.error is None and not json_output:
+                        typer.echo(f"{record.decision:11}  {record.score:10.4f}  {printable(record.image)}")
+                    for sentence in (record.error, record.implausible, record.unaligned):
+                        if sentence:
+                            log.warning(f"vqi predict: {sentence}")
                 progress.advance()
-            elif record.error is None:
-                typer.echo(f"{record.decision:11}  {record.score:10.4f}  {printable(record.image)}")
-        summary = writer.finish()
-    counts = summary.counts
+            summary = writer.finish()
+            counts = summary.counts
+            if not counts.images:
+                raise BadInput("There is nothing to predict: standard input held no line.")
+    lines = (
+        _counted(counts),
+        f"Defect: a score above {predictor.sidecar.thresholds.image:.4f}. {predictor.sidecar.calibration.guarantee}",
+        predictor.sidecar.plausibility.sentence,
+        f"Results: {printable(str(out))}",
+    )
     if json_output:
         typer.echo(json.dumps(summary.values(), indent=2, allow_nan=False))
+    elif json_lines:
+        log.info(lines[0])
     else:
-        threshold_used = predictor.sidecar.thresholds.image
-        numbers = ", ".join(
-            f"{getattr(counts, kind)} {kind}" for kind in ("good", "defect", "implausible", "unreadable")
-        )
-        typer.echo(f"{counts.images} images: {numbers}.")
-        typer.echo(f"Defect: a score above {threshold_used:.4f}. {predictor.sidecar.calibration.guarantee}")
-        typer.echo(predictor.sidecar.plausibility.sentence)
-        typer.echo(f"Predictions: {printable(str(out / PREDICTIONS))}")
-    for record in writer.records:
-        for sentence in (record.error, record.implausible, record.unaligned):
-            if sentence:
-                log.warning(f"vqi predict: {sentence}")
+        typer.echo("\n".join(lines))
     if counts.unreadable or counts.implausible:
         raise typer.Exit(BadInput.exit_code)
 
 
-def matched(patterns: list[str], out: Path) -> tuple[list[Path], list[Unreadable]]:
-    """The files that paths, folders and patterns name, each once, in order; and what is not inspected: what named
-    nothing, and what was passed over in folders though it may be a photograph. `out` is never searched.
-
-    Raises BadInput where nothing at all was found.
-    """
+def distinct(photographs: Photographs) -> list[ImageSource | Unreadable]:
+    """What is named, each once, in order; what is passed over or names nothing comes first, as it needs no work."""
+    from vqi.deployment.photographs import name_of
     from vqi.deployment.predictor import Unreadable
 
-    files: dict[Path, None] = {}
-    missing: dict[str, str] = {}
-    for pattern in patterns:
-        named = list(_expand_pattern(pattern, out))
-        passed_over = {
-            str(path): reason for path in named if str(path) != pattern and (reason := _explain_omission(path))
-        }
-        photographs = [path for path in named if str(path) not in passed_over]
-        files.update(dict.fromkeys(photographs))
-        missing.update(passed_over)
-        if not named:
-            missing[pattern] = f"{pattern} {'holds no images' if os.path.isdir(pattern) else 'names no file'}."
-    if not files:
+    missing: dict[str, Unreadable] = {}
+    readable: dict[str, ImageSource] = {}
+    for item in photographs:
+        if isinstance(item, Unreadable):
+            missing.setdefault(item.name, item)
+        else:
+            readable.setdefault(name_of(item), item)
+    return [*missing.values(), *readable.values()]
+
+
+def check_any(items: list[ImageSource | Unreadable]) -> None:
+    """Raise BadInput where nothing can be predicted."""
+    from vqi.deployment.predictor import Unreadable
+
+    missing = [item for item in items if isinstance(item, Unreadable)]
+    if len(missing) == len(items):
         more = f" ({len(missing)} such in all)" if len(missing) > 1 else ""
-        raise BadInput(f"There is nothing to predict: {next(iter(missing.values()))}{more}")
-    return list(files), [Unreadable(name, reason) for name, reason in missing.items()]
+        raise BadInput(f"There is nothing to predict: {missing[0].reason}{more}" if missing else "Name photographs.")
 
 
-def _explain_omission(path: Path) -> str:
-    """Why a file of a folder is not inspected though it may be a photograph, as a sentence; "" where it is."""
-    from vqi.dataset.archives import SUFFIXES as ARCHIVES
-    from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
-
-    name = path.name.rstrip().lower()
-    if name.endswith(OTHER_PICTURES):
-        return f"{path} was passed over: {path.suffix} is not read; save it as PNG, TIFF or JPEG."
-    if name.endswith(ARCHIVES):
-        return f"{path} was passed over: photographs in archives are not inspected; unpack it."
-    if not name.endswith(SUFFIXES):
-        return (
-            f"{path} was passed over: it is a picture, but its name does not end like one's ({', '.join(SUFFIXES)}); "
-            "rename it."
-        )
-    return ""
+def _counted(counts: DecisionCounts) -> str:
+    numbers = ", ".join(f"{getattr(counts, kind)} {kind}" for kind in ("good", "defect", "implausible", "unreadable"))
+    return f"{counts.images} images: {numbers}."
 
 
-def _later_pages(files: Iterable[Path]) -> list[Unreadable]:
-    """For each file that holds more than one picture, the pages that are not inspected."""
-    from vqi.dataset.images import count_pages
+def _lines() -> Iterator[str]:
+    """What standard input names, a line each."""
+    for line in sys.stdin:
+        if name := line.rstrip("\r\n"):
+            yield name
+
+
+def _with_later_pages(items: Iterable[ImageSource | Unreadable]) -> Iterator[ImageSource | Unreadable]:
+    """The same, and before each file that holds more than one picture, the pages that are not inspected."""
+    from vqi.deployment.photograph_files import later_pages_of_file
     from vqi.deployment.predictor import Unreadable
 
-    later: list[Unreadable] = []
-    for path in filter(Path.is_file, files):
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            pages = count_pages(file)
-            if pages > 1:
-                which = "page 2" if pages == 2 else f"pages 2 to {pages}"
-                sentence = f"{path} holds {pages} pages, only the first was inspected; save each as a file of its own."
-                later.append(Unreadable(f"{path}, {which}", sentence))
-    return later
+    for item in items:
+        if isinstance(item, Path) and (later := later_pages_of_file(item)):
+            yield Unreadable(*later)
+        yield item
 
 
-def _expand_pattern(pattern: str, out: Path) -> Iterator[Path]:
-    if not os.path.lexists(pattern) and glob.has_magic(pattern):
-        for name in sorted(glob.glob(pattern, recursive=True)):
-            yield from _expand_pattern(name, out)
-    elif os.path.isdir(pattern):
-        yield from _pictures_under(pattern, out)
-    elif os.path.lexists(pattern):
-        yield Path(pattern)
+def _later_pages_of(content: bytes, name: str) -> Unreadable | None:
+    """The pages that are not inspected of a photograph that was fetched."""
+    from vqi.deployment.photograph_files import later_pages
+    from vqi.deployment.predictor import Unreadable
 
-
-def _pictures_under(folder: str, out: Path) -> Iterator[Path]:
-    """What may be photographs below a folder, also of kinds that are not read. Links to folders are followed, but for
-    those to a folder above."""
-    from vqi.dataset.archives import SUFFIXES as ARCHIVES
-    from vqi.dataset.images import OTHER_PICTURES, SUFFIXES
-
-    suffixes = (*SUFFIXES, *OTHER_PICTURES, *ARCHIVES)
-    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _is_left(Path(parent, name), out)
-        )
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.startswith(".") and (name.rstrip().lower().endswith(suffixes) or _begins_like_a_picture(path)):
-                yield path
-
-
-def _begins_like_a_picture(path: Path) -> bool:
-    from vqi.dataset.images import is_picture
-
-    if not path.is_file():  # a pipe would be waited for
-        return False
-    try:
-        with open(path, "rb") as file:
-            return is_picture(file.read(16))
-    except OSError:
-        return False
-
-
-def _is_left(folder: Path, out: Path) -> bool:
-    above = folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-    return above or Path(os.path.abspath(folder)) == out
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise BadInput(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
+    later = later_pages(io.BytesIO(content), name)
+    return Unreadable(*later) if later else None

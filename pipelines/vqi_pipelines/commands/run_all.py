@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.run import Isolated
+from vqi_pipelines.commands.run import Compact, Isolated
 
 log = logger(__name__)
 
@@ -30,6 +30,7 @@ def run_all_command(
     ] = Path("runs"),
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Runs at a time.")] = 1,
     isolated: Isolated = False,
+    compact: Compact = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
     ] = False,
@@ -46,7 +47,7 @@ def run_all_command(
     for stop_signal in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop_signal, signal.default_int_handler)
     trials = catalog_trials(category or [], all_of_them, method or [], set_ or [])
-    done = run_all(trials, out, log.info, parallel, isolated)
+    done = run_all(trials, out, log.info, parallel, isolated, compact)
     if json_output:
         print(json.dumps(done.comparison.values(), indent=2, allow_nan=False))
     else:

@@ -31,6 +31,7 @@ def schedule(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
+    compact: options.Compact = False,
     name: Annotated[str, typer.Option(help="Name of the schedule; else the category's and the method's.")] = "",
     concurrent: Annotated[int, typer.Option(min=1, max=10, help="How many of its runs may go on at once.")] = 1,
     catch_up: Annotated[
@@ -56,7 +57,7 @@ def schedule(
     from vqi_pipelines.cluster import schedules
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_values, upload
-    from vqi_pipelines.commands.submit import overrides, preflight
+    from vqi_pipelines.commands.submit import overrides, preflight, task_placements
     from vqi_pipelines.compiling import pipeline_of
 
     if sum(map(bool, (category, list_, pause, resume, delete))) != 1:
@@ -81,11 +82,11 @@ def schedule(
         raise BadInput("--category needs --cron, such as --cron '0 2 * * *' for every night at two.")
     when = schedules.cron(cron)
     chosen = load_category(category, overrides(set_, pool))
-    compiled = load_package(pipeline_of(chosen), package)
+    compiled = load_package(pipeline_of(chosen, compact), package)
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:
-        preflight(server, kubernetes, chosen)
+        preflight(server, kubernetes, chosen, task_placements(chosen, compact))
     made = schedules.make(
         server,
         upload(server, compiled),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,13 @@ import typer
 
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.bundle_address import source_of
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads, Tracking
 
 if TYPE_CHECKING:
+    from vqi.deployment.bench_record import BenchRecord
     from vqi.deployment.serving.bundle_sources import BundleSource
+    from vqi.deployment.serving.served_models import PredictorOptions
 
 log = logger(__name__)
 
@@ -25,7 +29,10 @@ TOKEN = "VQI_SERVE_TOKEN"
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(help="Bundles: folders, or s3://bucket/prefix; NAME=BUNDLE serves one under a name of its own."),
+        typer.Argument(
+            help="Bundles: folders, s3://bucket/prefix, or models:/NAME@champion; NAME=BUNDLE serves one under a name "
+            "of its own."
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0: every network of this machine.")
@@ -38,6 +45,10 @@ def serve(
     device: Device = "cpu",
     threads: Threads = 0,
     batch: BatchSize = 0,
+    bench: Annotated[
+        Path | None,
+        typer.Option(help="File of vqi bench --save: serve by its best backend, threads and batch."),
+    ] = None,
     batch_wait: Annotated[
         float, typer.Option(help="Longest wait of a photograph for others that are being decoded, milliseconds.")
     ] = 5.0,
@@ -48,8 +59,9 @@ def serve(
     photographs: Annotated[int, typer.Option(help="Most photographs in one request.")] = 64,
     answer_seconds: Annotated[float, typer.Option(help="Longest time until an answer; then status 504.")] = 60.0,
     reload_seconds: Annotated[
-        float, typer.Option(help="How often the folders are looked at for new versions of the bundles; 0: never.")
+        float, typer.Option(help="How often folders, stores and aliases are looked at for new versions; 0: never.")
     ] = 5.0,
+    tracking: Tracking = "",
     decisions: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps decisions, marks and marked photographs; without: in memory alone."),
@@ -93,8 +105,14 @@ def serve(
     if (certificate is None) != (key is None):
         raise BadInput("TLS needs both --certificate and --key.")
     token = _token(token_file)
+    options = PredictorOptions(backend, device, threads, batch)
+    measured = _measured(bench, options) if bench else None
     with tempfile.TemporaryDirectory(prefix="vqi-serve-") as cache:
-        sources = named_sources(bundles, Path(cache))
+        sources = named_sources(bundles, Path(cache), tracking)
+        if measured:
+            best = measured.best
+            options = PredictorOptions(best.backend, measured.device, best.threads, best.batch)
+            _report_setting(measured, sources, bench)
 
         def report(http: int, grpc: int | None) -> None:
             scheme = "https" if certificate else "http"
@@ -107,7 +125,7 @@ def serve(
 
         run_server(
             sources,
-            PredictorOptions(backend, device, threads, batch),
+            options,
             settings,
             token,
             Certificate(certificate, key) if certificate and key else None,
@@ -115,28 +133,50 @@ def serve(
         )
 
 
-def named_sources(bundles: list[str], cache: Path) -> dict[str, BundleSource]:
-    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store is kept
-    in `cache`.
+def _measured(file: Path, options: PredictorOptions) -> BenchRecord:
+    """What `vqi bench` measured. Raises BadInput where it cannot be read, and where options say how to run as well."""
+    from vqi.deployment.bench_record import read_bench
+    from vqi.deployment.serving.served_models import PredictorOptions
+
+    if options != PredictorOptions():
+        raise BadInput("--bench excludes --backend, --device, --threads and --batch; leave it or them out.")
+    return read_bench(file)
+
+
+def _report_setting(record: BenchRecord, sources: Mapping[str, BundleSource], file: Path | None) -> None:
+    """Say what a measurement chose, and where it was made with another bundle or on another machine."""
+    from vqi.deployment.bench_record import machine_in_use
+    from vqi.deployment.bundle import bundle_version
+
+    best = record.best
+    threads = f"{best.threads} threads" if best.threads else "its own threads"
+    log.info(f"By {file}: backend {best.backend}, {threads}, batches of at most {best.batch}")
+    if record.version not in {bundle_version(source.refresh()) for source in sources.values()}:
+        log.warning(f"{file} was measured with version {record.version} of {record.bundle}, which is not served here.")
+    machine = machine_in_use()
+    if (machine.processor, machine.cpus) != (record.machine.processor, record.machine.cpus):
+        log.warning(
+            f"{file} was measured on {record.machine.cpus} processors ({record.machine.processor}), and these are "
+            f"{machine.cpus} ({machine.processor}); measure here (vqi bench --save)."
+        )
+
+
+def named_sources(bundles: list[str], cache: Path, tracking: str = "") -> dict[str, BundleSource]:
+    """Bundles by the name each is served under: that of NAME=BUNDLE, or the category's. What comes from a store, or
+    from the registry of the MLflow at `tracking`, is kept in `cache`.
 
     Raises BadInput where a name cannot stand in an address or stands twice, and where an unnamed bundle cannot be used.
     """
     import re
 
     from vqi.deployment.bundle import read_sidecar
-    from vqi.deployment.serving.bundle_sources import FolderSource, StoreSource
-    from vqi.storage.object_store import Address, ObjectStore
 
     sources: dict[str, BundleSource] = {}
     for number, text in enumerate(bundles):
         name, equals, rest = text.partition("=")
         named = bool(equals) and "/" not in name
         address = rest if named else text
-        source: BundleSource
-        if address.startswith("s3://"):
-            source = StoreSource(ObjectStore.from_environment(), Address.parse(address), cache / str(number))
-        else:
-            source = FolderSource(Path(os.path.abspath(address)))
+        source = source_of(address, cache / str(number), tracking)
         if not named:
             name = read_sidecar(source.refresh()).name
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):

@@ -39,9 +39,7 @@ def submit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path=value that overrides the category; may be repeated.")
     ] = None,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Run several steps in each task: a small record, and less overhead.")
-    ] = False,
+    compact: options.Compact = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended (0, 1, 2, or 3 for a gate).")
     ] = False,
@@ -60,7 +58,6 @@ def submit(
     json_output: options.Json = False,
 ) -> None:
     """Run the DAG of one category in a cluster, through Kubeflow Pipelines."""
-    from vqi.placement import COMPACT_STEPS, composite_placements
     from vqi_pipelines.catalog import load_category
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
@@ -72,9 +69,7 @@ def submit(
     values = run_values(compiled, chosen)
     server, kubernetes = connection.reach()
     if not no_preflight:
-        preflight(
-            server, kubernetes, chosen, composite_placements(chosen.step_placements, COMPACT_STEPS) if compact else None
-        )
+        preflight(server, kubernetes, chosen, task_placements(chosen, compact))
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
     run = start(server, uploaded, values, experiment, service_account=service_account, pipeline_root=pipeline_root)
@@ -87,6 +82,14 @@ def submit(
             print(run.run_id)
         result = RunResult(run.run_id, run.display_name, run.state or "PENDING", server.run_link(run.run_id))
     finish(result, json_output, tracking_address(chosen, kubernetes, server) if wait else "")
+
+
+def task_placements(category: Category, compact: bool) -> Mapping[str, StepPlacement]:
+    """What each task of a category's run gets, by its name."""
+    from vqi.placement import COMPACT_STEPS, composite_placements
+
+    placed = category.step_placements
+    return composite_placements(placed, COMPACT_STEPS) if compact else placed
 
 
 def preflight(
@@ -129,6 +132,7 @@ def wait_for(server: Server, logs: Logs, run_id: str, timeout: float | None) -> 
 def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
     """Print how a run stands and raise what it failed with; `tracking` is where MLflow is, if the run does not say
     more."""
+    from vqi_pipelines.cluster.logs import SUBMIT_AGAIN
     from vqi_pipelines.cluster.steps import OVER
 
     tracking = result.tracking or tracking
@@ -152,10 +156,8 @@ def finish(result: RunResult, json_output: bool, tracking: str = "") -> None:
         if result.link:
             report(f"See {result.link}")
         if result.state in OVER:
-            report(
-                f"`vqi logs {result.run_id} STEP` shows a step's log; `vqi retry {result.run_id}` goes on where it "
-                "failed."
-            )
+            retry = "" if SUBMIT_AGAIN in result.error else f"; `vqi retry {result.run_id}` goes on where it failed"
+            report(f"`vqi logs {result.run_id} STEP` shows a step's log{retry}.")
         raise typer.Exit(result.exit_code)
 
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import report
+
+if TYPE_CHECKING:
+    from vqi.steps.plan_trials.planning import Trial
+
+# Of categories that a run is named after.
+MOST_NAMES = 3
+
+
+def name_of(trials: Sequence[Trial]) -> str:
+    """What a comparison is called: its categories, of more than three the first two and how many more there are."""
+    names = list(dict.fromkeys(trial.category.name for trial in trials))
+    shown = names if len(names) <= MOST_NAMES else [*names[:2], f"and-{len(names) - 2}-more"]
+    return "-".join(shown)[:60]
 
 
 @options.takes_connection
@@ -72,9 +86,7 @@ def submit_all_command(
             submit.preflight(server, kubernetes, one, shared)
     uploaded = upload(server, compiled)
     report(f"{compiled.pipeline} {uploaded.name}: {'uploaded' if uploaded.new else 'there already'}")
-    name = run_name(
-        {"name": "all" if all_of_them else "-".join(dict.fromkeys(trial.category.name for trial in trials))[:60]}
-    )
+    name = run_name({"name": "all" if all_of_them else name_of(trials)})
     run = start(
         server, uploaded, values, experiment, name, service_account=service_account, pipeline_root=pipeline_root
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,14 @@ from typing import Annotated
 import typer
 
 from vqi.platform.logs import logger
-from vqi_pipelines.commands.predictor_options import Backend, BatchSize, Device, Threads
+from vqi_pipelines.commands.bundle_address import source_of
+from vqi_pipelines.commands.predictor_options import Backend, BatchSize, BundleAddress, Device, Threads, Tracking
 
 log = logger(__name__)
 
 
 def watch(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder that a run exported.")],
+    bundle: BundleAddress,
     source: Annotated[
         str,
         typer.Argument(
@@ -68,6 +70,10 @@ def watch(
     implausible: Annotated[
         str, typer.Option(help="A photograph that cannot be one of the set: refuse (decision implausible) or score.")
     ] = "refuse",
+    reload_seconds: Annotated[
+        float, typer.Option(help="How often the bundle is looked at for a new version, seconds; 0: never.")
+    ] = 5.0,
+    tracking: Tracking = "",
     metrics_port: Annotated[
         int | None, typer.Option(help="Port that Prometheus reads at; 0: any; none: not read.")
     ] = None,
@@ -76,13 +82,13 @@ def watch(
     ] = "127.0.0.1",
 ) -> None:
     """Decide on photographs as they appear, and hand each decision to every sink, also after a sink was away or this
-    process was killed.
+    process was killed. Another version of the bundle takes over between two batches.
 
     SIGTERM finishes the photographs in hand and delivers what it can; exit code 0. Exit code 1 where the source ended
     and a sink has not every decision.
     """
-    from vqi.deployment.bundle import bundle_version
     from vqi.deployment.predictor import Predictor
+    from vqi.deployment.watching.following import FollowedBundle
     from vqi.deployment.watching.run import stopped_by_signals
     from vqi.deployment.watching.run import watch as run_watch
     from vqi.deployment.watching.settings import WatchSettings
@@ -98,13 +104,15 @@ def watch(
         "pictures": pictures,
         "rotate_mib": rotate,
         "buffer": buffer,
+        "reload_seconds": reload_seconds,
         "metrics_port": metrics_port,
         "metrics_host": metrics_host,
     }
     settings = read_settings(WatchSettings, values)
-    with stopped_by_signals() as stop:
-        predictor = Predictor(
-            bundle,
+
+    def open_predictor(folder: Path) -> Predictor:
+        return Predictor(
+            folder,
             backend,
             device,
             threads,
@@ -114,14 +122,17 @@ def watch(
             implausible=implausible,  # type: ignore[arg-type]  # checked by the predictor
         )
 
+    with stopped_by_signals() as stop, tempfile.TemporaryDirectory(prefix="vqi-watch-") as cache:
+        followed = FollowedBundle(source_of(bundle, Path(cache), tracking), open_predictor, settings.reload_seconds)
+
         def report(label: str, sinks: Sequence[str], port: int | None) -> None:
+            name = followed.newest.predictor.sidecar.name
             where = ", ".join("standard output" if name == "-" else printable(name) for name in sinks)
             also = f"; metrics at http://{metrics_host}:{port}/metrics" if port else ""
-            log.info(f"Watching {printable(label)} with {predictor.sidecar.name}; decisions go to {where}{also}.")
+            log.info(f"Watching {printable(label)} with {name}; decisions go to {where}{also}.")
 
         count = run_watch(
-            predictor,
-            bundle_version(bundle),
+            followed,
             source,
             sink or ["-"],
             Path(os.path.abspath(state)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,16 @@ def test_the_description_names_every_route_and_its_errors(server: Running) -> No
     described = json.loads(server.request("GET", "/openapi.json").data)
     assert {"/predict", "/image-anomaly-detection", "/v2/models/{name}/infer", "/health"} <= described["paths"].keys()
     assert "503" in described["paths"]["/predict"]["post"]["responses"]
+
+
+def test_the_viewer_of_the_routes_comes_from_this_server_alone(toy_bundle: Path) -> None:
+    with running({"plates": toy_bundle}) as server:
+        page = server.request("GET", "/docs")
+        files = re.findall(r'(?:src|href)="([^"]+)"', page.data.decode())
+        assert files == ["docs/swagger-ui.css", "data:,", "docs/swagger-ui-bundle.js", "docs/docs.js"]
+        for file in (file for file in files if file != "data:,"):
+            answer = server.request("GET", f"/{file}")
+            assert answer.status == 200
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert b'url: "openapi.json"' in answer.data
+        assert server.request("GET", "/openapi.json").json()["openapi"].startswith("3.1")

@@ -51,3 +51,14 @@ def test_a_person_tries_a_photograph_and_marks_it_by_keyboard(
     assert problems == []
     assert [address for address in outside if not address.startswith(("data:", "blob:"))] == []
     assert len(list((tmp_path / "kept" / "photographs").iterdir())) == 1
+
+
+def test_the_routes_are_shown_without_anything_from_elsewhere(page, toy_bundle: Path) -> None:
+    outside, problems = [], []
+    page.on("request", lambda request: outside.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with running({"plates": toy_bundle}) as server:
+        page.goto(f"{server.url}/docs")
+        page.wait_for_selector("text=/image-anomaly-detection")
+    assert problems == []
+    assert [address for address in outside if not address.startswith((server.url, "data:"))] == []

@@ -17,6 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from line import appear, wait_until, watching
+from vqi.deployment.bundle import bundle_version
 from vqi.deployment.watching import delivery
 from vqi.platform.errors import RunFailed
 
@@ -94,13 +95,15 @@ def broker(open_broker: Callable[..., Broker]) -> Broker:
     return open_broker()
 
 
-def test_decisions_and_a_retained_state_reach_a_subscriber(tmp_path: Path, watch_once, broker: Broker) -> None:
+def test_decisions_and_a_retained_state_reach_a_subscriber(
+    toy_bundle: Path, tmp_path: Path, watch_once, broker: Broker
+) -> None:
     subscriber = Subscriber(broker.port)
     appear(tmp_path / "in", "a.png")
     assert watch_once(tmp_path / "in", [f"mqtt://127.0.0.1:{broker.port}/line1"]) == 1
     messages = [subscriber.next() for _ in range(3)]
     subscriber.stop()
-    state = {"bundle": "plates", "version": "v1"}
+    state = {"bundle": "plates", "version": bundle_version(toy_bundle)}
     assert messages[0] == ("line1/state", {"online": True, **state}, False)
     assert (messages[1][0], messages[1][1]["image"], messages[1][1]["decision"]) == ("line1/decisions", "a.png", "good")
     assert messages[2] == ("line1/state", {"online": False, **state}, False)

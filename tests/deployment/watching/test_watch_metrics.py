@@ -11,6 +11,7 @@ import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from line import appear, decisions, wait_until
+from vqi.deployment.bundle import bundle_version
 from vqi.platform.errors import RunFailed
 
 
@@ -20,7 +21,7 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_decisions_and_sinks_are_counted(tmp_path: Path, watch_once) -> None:
+def test_decisions_and_sinks_are_counted(tmp_path: Path, toy_bundle: Path, watch_once) -> None:
     for name, defect in (("a.png", False), ("b.png", True)):
         appear(tmp_path / "in", name, defect=defect)
     port, stop, away = free_port(), threading.Event(), f"http://127.0.0.1:{free_port()}/x"
@@ -44,7 +45,7 @@ def test_decisions_and_sinks_are_counted(tmp_path: Path, watch_once) -> None:
     assert read["vqi_watch_decisions_total", "good"] == read["vqi_watch_decisions_total", "defect"] == 1
     assert read["vqi_watch_waiting_decisions", away] == 2
     assert read["vqi_watch_decision_seconds_count",] == 2
-    assert read["vqi_watch_info", "plates", "v1"] == 1
+    assert read["vqi_watch_info", "plates", bundle_version(toy_bundle)] == 1
 
 
 def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, watch_once) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vqi.dataset.findings.finding import Finding, count_occurring, splits_between, together
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
-from vqi.dataset.near_duplicates import groups, near_duplicates
+from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail_rows
 
 
 def find_copies(samples: Sequence[Sample]) -> Iterator[Finding]:
@@ -76,7 +76,9 @@ def find_near_copies(images: Sequence[tuple[Sample, ImageInspection]]) -> Iterat
     distinct = list({sample.sha256: (sample, image) for sample, image in reversed(images)}.values())[::-1]
     if len(distinct) < 2:
         return
-    thumbnails = np.stack([image.thumbnail for _, image in distinct])
+    thumbnails = thumbnail_rows(
+        len(distinct), lambda part: np.stack([distinct[at][1].thumbnail.reshape(-1) for at in part.tolist()])
+    )
     pairs = near_duplicates(thumbnails, np.array([image.size[1] / image.size[0] for _, image in distinct]))
     alike = [[distinct[member][0] for member in group] for group in groups(pairs)]
     across = [group for group in alike if len({sample.split for sample in group}) > 1]

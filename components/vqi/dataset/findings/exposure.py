@@ -13,7 +13,7 @@ import numpy as np
 
 from vqi.dataset.capture import Capture
 from vqi.dataset.findings.finding import Example, Finding, alone, by_number, count_images
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
 
 # Fewer photographs have no rest that one could differ from.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vqi.dataset.findings.finding import Example, Finding, alone
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
 
 # Parts on either side that a comparison takes at least and at most (more are chosen evenly).

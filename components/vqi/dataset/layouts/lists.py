@@ -21,6 +21,8 @@ from vqi.platform.errors import BadInput
 _LIST = re.compile(r"(train|val|valid|validation|test)(_list)?\.txt", re.IGNORECASE)
 _CLASSES = ("labels.txt", "label.txt", "label_list.txt")
 _SEPARATOR = re.compile(r"[ \t,]+")
+# Two paths of the longest kind that a file system has.
+_LONGEST_LINE = 8192
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Lists(LayoutReader):
     def detect(self, files: SourceFiles) -> Match:
         """Whether there is a list at the top whose first line names a photograph of the source."""
         for name in _lists(files):
-            first = next((line for line in files.lines(name) if line.strip()), "").strip()
+            first = next((line for line in files.lines(name) if line.strip()), "").strip()[:_LONGEST_LINE]
             if any(head in files for head, _ in _heads(first)):
                 return Match(0.91, f"it has {name}, a list of its photographs")
         return Match(0.0, "The source has no train.txt, val.txt or test.txt at its top that lists its photographs.")
@@ -82,6 +84,8 @@ def _read_list(files: SourceFiles, name: str) -> Iterator[_Line]:
         text, where = line.strip(), f"{name}, line {position}"
         if not text:
             continue
+        if len(text) > _LONGEST_LINE:
+            raise BadInput(f"{where} has {len(text)} characters, more than two paths have; mend the list.")
         path, tail = next(((h, t) for h, t in _heads(text.removeprefix("./")) if h in files), ("", ""))
         if not path:
             first_name = _SEPARATOR.split(text)[0]

@@ -7,6 +7,7 @@ Bergmann et al., "Beyond Dents and Scratches", IJCV 130 (2022).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from vqi.dataset.layouts.interface import Match, Options, Reading, Saturation, SourceFiles
 from vqi.dataset.layouts.listing import counted
@@ -37,6 +38,17 @@ class MVTecLOCO(MVTec):
         )
         reading = super().read(files, options)
         return replace(reading, saturation=rules, notes=(*reading.notes, note))
+
+
+def config_entry(rule: Saturation) -> dict[str, Any]:
+    """A rule as CONFIG lists it."""
+    threshold = rule.threshold if rule.relative or rule.threshold % 1 else int(rule.threshold)
+    return {
+        "defect_name": rule.name,
+        "pixel_value": rule.value,
+        "saturation_threshold": threshold,
+        "relative_saturation": rule.relative,
+    }
 
 
 def _rules(files: SourceFiles) -> tuple[Saturation, ...]:

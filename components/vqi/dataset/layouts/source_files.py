@@ -21,6 +21,21 @@ from vqi.platform.errors import BadInput
 MOST_BYTES = 256 << 20
 
 
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError where it is not JSON, or an object has a key twice: which of the two
+    is meant is not known; RecursionError where it is nested too deeply."""
+    return json.loads(text, object_pairs_hook=_without_repetition)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        again = next(name for name in value if names.count(name) > 1)
+        raise ValueError(f"the key {again[:40]!r} comes twice in one object")
+    return value
+
+
 class SourceFiles:
     """The files of a source by '/'-separated names, of which `listing` has those below `top`, sorted by kind.
 
@@ -66,9 +81,10 @@ class SourceFiles:
             raise BadInput(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
 
     def json(self, path: str, most_bytes: int = MOST_BYTES) -> Any:
-        """The value of a JSON file. Raises BadInput as `text` does, and where it is not JSON."""
+        """The value of a JSON file. Raises BadInput as `text` does, and where it is not JSON, or an object has a key
+        twice."""
         try:
-            return json.loads(self.text(path, most_bytes))
+            return parse_json(self.text(path, most_bytes))
         except (ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise BadInput(f"{path} is not JSON ({reason}); mend or remove it.") from error

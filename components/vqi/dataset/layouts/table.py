@@ -24,6 +24,7 @@ from vqi.dataset.layouts.interface import (
 )
 from vqi.dataset.layouts.listing import examples
 from vqi.dataset.layouts.names import VALIDATION_FOLDERS, folder_key, is_good_folder
+from vqi.dataset.layouts.source_files import parse_json
 from vqi.platform.errors import BadInput
 
 COLUMNS = ("path", "split", "label", "defect", "mask", "ignore", "boxes", "group")
@@ -70,12 +71,15 @@ def _tables(files: SourceFiles) -> list[str]:
 def _columns(files: SourceFiles, table: str) -> list[str]:
     if table.lower().endswith(".csv"):
         try:
-            return [name.strip() for name in next(csv.reader(files.lines(table)), [])]
+            names = [name.strip() for name in next(csv.reader(files.lines(table)), [])]
         except csv.Error:
             return []
+        if again := [name for name in COLUMNS if names.count(name) > 1]:
+            raise BadInput(f"{table} has the column {again[0]} twice; leave one.")
+        return names
     first = next((line for line in files.lines(table) if line.strip()), "")
     try:
-        row = json.loads(first)
+        row = parse_json(first)
     except (ValueError, RecursionError):
         return []
     return [str(name) for name in row] if isinstance(row, dict) else []
@@ -99,7 +103,7 @@ def _rows(files: SourceFiles, table: str) -> Iterator[tuple[str, dict[str, str]]
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where} is not JSON ({error}); mend or remove it.") from error
         if not isinstance(value, dict):

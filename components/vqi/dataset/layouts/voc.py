@@ -38,6 +38,7 @@ _MOST_TRIED, _LARGEST = 3, 16 << 20
 # Entities of a document type make a small file a large one, or open others.
 _UNSAFE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 _IGNORED = 255
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(LayoutReader):
@@ -127,12 +128,13 @@ def _objects(root: ElementTree.Element, name: str) -> list[Shape]:
     shapes = []
     for position, item in enumerate(root.findall("object")):
         where = f"{name}, object {position}"
-        box = item.find("bndbox")
-        if box is None:
+        boxes = item.findall("bndbox")
+        if not boxes:
             raise BadInput(f"{where} has no bndbox; mend the annotation.")
-        left, top, right, bottom = (
-            number(box.findtext(edge), f"{where}, {edge}") for edge in ("xmin", "ymin", "xmax", "ymax")
-        )
+        box = boxes[0]
+        if len(boxes) > 1 or any(len(box.findall(edge)) > 1 for edge in _EDGES):
+            raise BadInput(f"{where} has its bndbox, or an edge of it, twice; mend the annotation.")
+        left, top, right, bottom = (number(box.findtext(edge), f"{where}, {edge}") for edge in _EDGES)
         # VOC counts pixels from 1 and the last one in.
         drawn = Box(max(left - 1, 0), max(top - 1, 0), right, bottom)
         if drawn.problem:

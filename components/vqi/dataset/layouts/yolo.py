@@ -22,6 +22,17 @@ _CLASSES = ("classes.txt", "obj.names")
 _LARGEST = 1 << 20
 
 
+class _Loader(yaml.SafeLoader):
+    """As the safe loader, but a key that comes twice is an error: which of the two is meant is not known."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            again = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.YAMLError(f"the key {again[:40]!r} comes twice")
+        return super().construct_mapping(node, deep)
+
+
 class YOLO(LayoutReader):
     """Reads YOLO's boxes and outlines."""
 
@@ -88,7 +99,7 @@ def _classes(files: SourceFiles) -> dict[int, str]:
     if name.split("/")[-1] in _CLASSES:
         return dict(enumerate(line.strip() for line in files.lines(name, _LARGEST) if line.strip()))
     try:
-        content: Any = yaml.safe_load(files.text(name, _LARGEST))
+        content: Any = yaml.load(files.text(name, _LARGEST), _Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadInput(f"{name} is not YAML ({str(error).splitlines()[0]}); mend it.") from error
     names = content.get("names") if isinstance(content, dict) else None

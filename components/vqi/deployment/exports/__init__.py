@@ -18,10 +18,19 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from vqi.deployment.bundle_files import BUNDLE_FILE, INDEX, NAME, PACKAGE, PRECISION, SIDECAR
-from vqi.deployment.exports.export_format import ExportFormat, covers
+from vqi.deployment.exports.export_format import BundleWrapper, ExportFormat, covers
 from vqi.platform.errors import BadInput, closest
 
-__all__ = ["DEFAULT_FORMATS", "ExportFormat", "check_formats", "export_formats", "preferred"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "BundleWrapper",
+    "ExportFormat",
+    "check_formats",
+    "export_formats",
+    "graphs_of",
+    "preferred",
+    "wrappers_of",
+]
 
 ENTRY_POINTS = "vqi.exports"
 DEFAULT_FORMATS = ("onnx", "openvino")
@@ -52,7 +61,7 @@ def _own() -> Iterator[tuple[str, Any]]:
     for module in pkgutil.iter_modules(__path__):
         members = inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass)
         for _, kind in members:
-            if issubclass(kind, ExportFormat) and kind is not ExportFormat:
+            if issubclass(kind, ExportFormat) and kind not in (ExportFormat, BundleWrapper):
                 yield f"The module {__name__}.{module.name}", kind
 
 
@@ -123,6 +132,11 @@ def check_formats(names: Sequence[str], *, writable: bool = False) -> tuple[Expo
     if times > 1:
         raise BadInput(f"export.formats names {name} more than once; name each format once.")
     chosen = tuple(formats[name] for name in names)
+    if not graphs_of(chosen):
+        raise BadInput(
+            f"export.formats names {chosen[0].name} alone, which runs the graph of another format; name one beside it, "
+            f"such as {DEFAULT_FORMATS[0]}."
+        )
     if writable:
         for export_format in chosen:
             if missing := [*export_format.missing_to_write(), *export_format.missing_to_open()]:
@@ -133,6 +147,16 @@ def check_formats(names: Sequence[str], *, writable: bool = False) -> tuple[Expo
                     "format out of export.formats."
                 )
     return chosen
+
+
+def graphs_of(formats: Sequence[ExportFormat]) -> tuple[ExportFormat, ...]:
+    """The formats that hold a graph."""
+    return tuple(export_format for export_format in formats if not isinstance(export_format, BundleWrapper))
+
+
+def wrappers_of(formats: Sequence[ExportFormat]) -> tuple[BundleWrapper, ...]:
+    """The formats that let others run the bundle as a whole."""
+    return tuple(export_format for export_format in formats if isinstance(export_format, BundleWrapper))
 
 
 def preferred(formats: Sequence[ExportFormat]) -> list[ExportFormat]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from vqi.platform.errors import BadInput
+
 if TYPE_CHECKING:
+    from vqi.deployment.sidecar import Sidecar
     from vqi.deployment.tracing import TracedDetector
 
 # A graph that runs: raw scores float32 [N] and maps float32 [N, h, w] of float32 [N, 3, h, w] in [0, 1].
@@ -94,6 +98,43 @@ class ExportFormat(ABC):
     def owns(self, file: str) -> bool:
         """Whether `file`, relative to the bundle, is one of its files."""
         return any(covers(stated, file) for stated in self.files)
+
+
+@dataclass(frozen=True)
+class WrappedResult:
+    """What a tool of others answers for one photograph through a wrapped bundle; boxes are (x1, y1, x2, y2, score)."""
+
+    score: float | None
+    decision: str
+    boxes: tuple[tuple[int, int, int, int, float], ...]
+
+
+# Photographs as the bytes of files in, one result each out.
+Answer = Callable[[Sequence[bytes]], list[WrappedResult]]
+
+
+class BundleWrapper(ExportFormat):
+    """A format without a graph of its own: files beside the graphs by which a tool of others runs the bundle as a
+    whole, from the bytes of a photograph to the decision. It is written when the bundle is complete, and must answer
+    what the bundle answers."""
+
+    by_name_alone: ClassVar[bool] = True
+
+    def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:
+        return {}
+
+    def open(
+        self, folder: Path, input_size: tuple[int, int], index: Mapping[str, np.ndarray], device: str, threads: int
+    ) -> Infer:
+        raise BadInput("it runs the graph of another format; name the backend of that one")
+
+    @abstractmethod
+    def wrap(self, folder: Path, sidecar: Sidecar) -> Mapping[str, Note]:
+        """Write `files` into `folder`, a bundle that is complete without them; returns notes for its sidecar."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> Answer:
+        """The wrapped bundle as the tool of others opens it."""
 
 
 def covers(stated: str, file: str) -> bool:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from vqi.deployment.serving.decision_log import DecisionLog
 from vqi.deployment.serving.decision_routes import decision_routes, page_routes
+from vqi.deployment.serving.docs_routes import docs_routes
 from vqi.deployment.serving.guard import Guard, error_body
 from vqi.deployment.serving.metrics import Metrics
 from vqi.deployment.serving.open_inference import SERVER_VERSION
@@ -51,12 +52,13 @@ def create_app(
     models: ServedModels, settings: ServeSettings, metrics: Metrics, decisions: DecisionLog, token: str = ""
 ) -> FastAPI:
     """The application over `models`, which are open. `token`: what a request must carry, "" for nothing."""
-    app = FastAPI(title="Visual quality inspection", version=SERVER_VERSION, redoc_url=None)
+    app = FastAPI(title="Visual quality inspection", version=SERVER_VERSION, docs_url=None, redoc_url=None)
     app.include_router(own_routes(models, metrics, settings.photographs), responses=_errors(ErrorAnswer))
     app.include_router(open_inference_routes(models, settings.photographs), responses=_errors(ErrorAnswer))
     app.include_router(paddlex_routes(models, settings), responses=_errors(NoResultResponse))
     app.include_router(decision_routes(decisions), responses=_errors(ErrorAnswer))
     app.include_router(page_routes())
+    app.include_router(docs_routes())
     app.add_middleware(Guard, settings=settings, metrics=metrics, token=token)
 
     @app.exception_handler(Refusal)

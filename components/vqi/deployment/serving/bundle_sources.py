@@ -73,8 +73,11 @@ class StoreSource:
                     Address(self.address.bucket, "/".join(filter(None, (self.address.key, name)))), whole / name
                 )
             read_sidecar(whole)
-        versions = sorted(
-            (path for path in self.cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
-        )
-        for stale in versions[:-KEPT_VERSIONS]:
-            shutil.rmtree(stale, ignore_errors=True)
+        drop_stale(self.cache)
+
+
+def drop_stale(cache: Path) -> None:
+    """Remove all but the newest versions that a source keeps."""
+    versions = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for stale in versions[:-KEPT_VERSIONS]:
+        shutil.rmtree(stale, ignore_errors=True)

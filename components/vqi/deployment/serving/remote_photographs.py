@@ -31,9 +31,7 @@ def fetch_photograph(address: str, hosts: Sequence[str], largest: int, seconds: 
     """The bytes at an address. Raises Refusal where it may not be asked, has no photograph or does not answer within
     `seconds`, TooLarge where it holds more than `largest` bytes."""
     if not hosts:
-        raise Refusal(
-            "Photographs are not fetched from addresses here (vqi serve --allow-host); send the file in Base64."
-        )
+        raise Refusal("Photographs are not fetched from addresses here (--allow-host); send the file in Base64.")
     latest = time.monotonic() + seconds
     for _ in range(REDIRECTS + 1):
         response = _request(address, hosts, latest)
@@ -102,7 +100,7 @@ def _public_address(host: str) -> str:
         if not mapped.is_global or mapped.is_multicast:
             raise Refusal(
                 f"The host {host} lies in a private network, which photographs are not fetched from; allow its very "
-                "address (vqi serve --allow-host 10.0.0.5)."
+                "address (--allow-host 10.0.0.5)."
             )
     return str(answers[0][4][0])
 

@@ -10,10 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vqi.deployment.bundle import bundle_version
-from vqi.deployment.golden import check_golden
+from vqi.deployment.opened_bundle import RETRY_REFUSED, open_bundle
 from vqi.deployment.predictor import ImageSource, Prediction, Predictor, Unreadable
 from vqi.deployment.serving.batcher import MicroBatcher
 from vqi.deployment.serving.bundle_sources import BundleSource
@@ -21,13 +19,10 @@ from vqi.deployment.serving.decision_log import DecisionLog
 from vqi.deployment.serving.metrics import Metrics, ModelMetrics
 from vqi.deployment.serving.refusals import Busy, NotServed
 from vqi.deployment.serving.settings import ServeSettings
-from vqi.platform.errors import BadInput, VqiError
+from vqi.platform.errors import VqiError
 from vqi.platform.logs import logger
 
 log = logger(__name__)
-
-# A version that was refused may be one that is still being copied: it is tried again, more rarely.
-RETRY_REFUSED = 6
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,10 @@ class PredictorOptions:
     device: str = "cpu"
     threads: int = 0
     batch_size: int = 0
+
+    def open(self, folder: Path) -> Predictor:
+        """The bundle in a folder. Raises what Predictor does."""
+        return Predictor(folder, self.backend, self.device, self.threads, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,8 @@ class ServedModels:
         return True
 
     async def _load(self, name: str, folder: Path) -> ServedModel:
-        predictor, version = await asyncio.to_thread(_open, folder, self._options)
+        opened = await asyncio.to_thread(open_bundle, folder, self._options.open)
+        predictor, version = opened.predictor, opened.version
         if self._decoders is None:
             self._decoders = ThreadPoolExecutor(predictor.threads, thread_name_prefix="decode")
         metrics = ModelMetrics(self._metrics, name, predictor.sidecar)
@@ -211,15 +211,3 @@ class ServedModels:
 
 def _version_at(source: BundleSource) -> str:
     return bundle_version(source.refresh())
-
-
-def _open(folder: Path, options: PredictorOptions) -> tuple[Predictor, str]:
-    """A bundle, loaded and tried, and its version. Raises BadInput where it changed meanwhile."""
-    version = bundle_version(folder) if folder.is_dir() else ""
-    predictor = Predictor(folder, options.backend, options.device, options.threads, options.batch_size)
-    if not check_golden(folder, predictor.sidecar, predictor.graph):
-        height, width = predictor.geometry.input_size
-        predictor.graph.run(np.full((1, 3, height, width), 0.5, np.float32))
-    if bundle_version(folder) != version:
-        raise BadInput(f"The bundle {folder} was replaced while it was loaded; it is tried again.")
-    return predictor, version

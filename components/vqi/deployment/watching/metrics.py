@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vqi.deployment.watching.outbox import Outbox
 from vqi.platform.errors import BadInput, RunFailed
@@ -16,7 +16,7 @@ class Metrics:
     Raises BadInput where prometheus-client is missing, RunFailed where the port is taken.
     """
 
-    def __init__(self, host: str, port: int, outbox: Outbox, bundle: str, version: str) -> None:
+    def __init__(self, host: str, port: int, outbox: Outbox, description: Mapping[str, str]) -> None:
         try:
             from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
         except ImportError as error:
@@ -35,9 +35,8 @@ class Metrics:
         self._last = Gauge(
             "vqi_watch_last_decision_timestamp_seconds", "When the last decision was kept.", registry=registry
         )
-        Gauge("vqi_watch_info", "1 for what runs.", ("bundle", "version"), registry=registry).labels(
-            bundle, version
-        ).set(1)
+        self._info = Gauge("vqi_watch_info", "1 for what runs.", ("bundle", "version"), registry=registry)
+        self.announce(description)
         waiting = Gauge("vqi_watch_waiting_decisions", "Decisions that a sink has not.", ("sink",), registry=registry)
 
         def count(sink: str) -> Callable[[], float]:
@@ -50,6 +49,11 @@ class Metrics:
         except OSError as error:
             raise RunFailed(f"{host}, port {port}, cannot be listened at: {error.strerror}.") from error
         self.port: int = self._server.server_port
+
+    def announce(self, description: Mapping[str, str]) -> None:
+        """What decides from here on: `bundle` and `version`."""
+        self._info.clear()
+        self._info.labels(**description).set(1)
 
     def count_decision(self, decision: str, taken: float, now: float) -> None:
         self._decisions.labels(decision).inc()

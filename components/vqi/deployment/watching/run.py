@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from vqi.deployment.predictor import Predictor
+from vqi.deployment.opened_bundle import OpenedBundle
 from vqi.deployment.watching.deciding import Decider
 from vqi.deployment.watching.delivery import Delivery
+from vqi.deployment.watching.following import FollowedBundle
 from vqi.deployment.watching.metrics import Metrics
 from vqi.deployment.watching.outbox import Outbox
 from vqi.deployment.watching.settings import WatchSettings
@@ -30,8 +31,7 @@ FULL_SECONDS = 0.2
 
 
 def watch(
-    predictor: Predictor,
-    version: str,
+    bundle: FollowedBundle,
     source: str,
     sinks: Sequence[str],
     state: Path,
@@ -41,15 +41,15 @@ def watch(
 ) -> int:
     """Decide on what comes from `source` until it ends or `stop` is set; returns how many decisions were kept.
 
-    `started` is called with the source, the sinks and the port of Prometheus as people read them. Raises BadInput where
-    an address or a folder cannot be used, RunFailed where decisions cannot be kept or, at the end of a source, not all
-    were delivered.
+    A new version of `bundle` takes over between two batches. `started` is called with the source, the sinks and the
+    port of Prometheus as people read them. Raises BadInput where an address or a folder cannot be used, RunFailed where
+    decisions cannot be kept or, at the end of a source, not all were delivered.
     """
     state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(state / LOCK, 0, f"The state folder {state}"))
-        description = {"bundle": predictor.sidecar.name, "version": version}
-        opened = [open_sink(address, settings, description) for address in dict.fromkeys(sinks)]
+        first = bundle.newest
+        opened = [open_sink(address, settings, description_of(first)) for address in dict.fromkeys(sinks)]
         names = [sink.name for sink in opened]
         if len(set(names)) < len(names):
             raise BadInput(f"Two sinks are {next(name for name in names if names.count(name) > 1)}; name one of them.")
@@ -59,16 +59,28 @@ def watch(
         stack.callback(origin.close)
         metrics = None
         if settings.metrics_port is not None:
-            metrics = Metrics(settings.metrics_host, settings.metrics_port, outbox, predictor.sidecar.name, version)
+            metrics = Metrics(settings.metrics_host, settings.metrics_port, outbox, description_of(first))
             stack.callback(metrics.close)
         pictures = settings.pictures if any(isinstance(sink, FolderSink) for sink in opened) else "none"
-        decider = Decider(predictor, version, origin, outbox, pictures, metrics)
+        decider = Decider(bundle, origin, outbox, pictures, metrics)
         stack.callback(decider.close)
         _report_leftovers(outbox, names, state)
         if started:
             started(origin.label, names, metrics.port if metrics else None)
+        bundle.start()
+        stack.callback(bundle.close)
+
+        def announce() -> None:
+            nonlocal first
+            if bundle.newest is not first:
+                first = bundle.newest
+                for sink in opened:
+                    sink.announce(description_of(first))
+                if metrics:
+                    metrics.announce(description_of(first))
+
         with _delivering(opened, outbox, settings.flush_seconds, metrics) as deliveries:
-            _decide(decider, origin, outbox, deliveries, stop)
+            _decide(decider, origin, outbox, deliveries, stop, announce)
         left = {name: number for name, number in outbox.waiting().items() if number and name in names}
     if left:
         sentence = "; ".join(f"{name} has not yet {number} decisions" for name, number in left.items())
@@ -79,11 +91,22 @@ def watch(
     return decider.count
 
 
+def description_of(bundle: OpenedBundle) -> dict[str, str]:
+    """What decides, as sinks and Prometheus say it."""
+    return {"bundle": bundle.predictor.sidecar.name, "version": bundle.version}
+
+
 def _decide(
-    decider: Decider, source: Source, outbox: Outbox, deliveries: Sequence[Delivery], stop: threading.Event
+    decider: Decider,
+    source: Source,
+    outbox: Outbox,
+    deliveries: Sequence[Delivery],
+    stop: threading.Event,
+    announce: Callable[[], None],
 ) -> None:
     full = False
     while not stop.is_set():
+        announce()
         for delivery in deliveries:
             if delivery.failure:
                 raise _failed(delivery.sink, delivery.failure)

@@ -37,5 +37,8 @@ class WatchSettings(Settings):
     flush_seconds: float = Field(
         10.0, ge=0, le=3600, description="longest time for the last decisions to reach their sinks at the end, seconds"
     )
+    reload_seconds: float = Field(
+        5.0, ge=0, le=86400, description="how often the bundle is looked at for a new version, seconds; 0: never"
+    )
     metrics_port: int | None = Field(None, ge=0, le=65535, description="port that Prometheus reads at; none: not read")
     metrics_host: str = Field("127.0.0.1", description="address of that port; 0.0.0.0 for every network")

@@ -7,16 +7,19 @@ import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from PIL import Image
+
 from vqi.dataset.check_page import check_page
 from vqi.dataset.check_record import write_check
 from vqi.dataset.checks import REASONS, Verdict, chosen_samples, judge
 from vqi.dataset.findings.mask_position import compared_paths
 from vqi.dataset.geometry import Geometry
-from vqi.dataset.inspection import ImageInspection, Inspection, inspect_samples
+from vqi.dataset.inspection import Inspection, inspect_samples
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import write_whole
 from vqi.platform.logs import logger
+from vqi.platform.threads import one_blas_thread
 from vqi.steps.check_dataset.settings import StepSettings
 from vqi.storage.copying import s3_address
 from vqi.storage.object_store import Address, ObjectStore
@@ -35,22 +38,23 @@ def check_dataset(
     verdict: Path,
     paths: Path | None = None,
     report: Callable[[str], None] = lambda finding: None,
-    inspected: Mapping[str, ImageInspection] | None = None,
+    described: Mapping[str, Image.Image] | None = None,
     page_uri: str = "",
 ) -> Verdict:
     """Inspect every image and mask once, write the HTML `page`, the JSON `verdict` and the table `paths` of all files
     that findings are about (CSV: severity, code, row, path; files of one row belong together), and return the verdict.
 
     `report` gets what the set holds and every
-    finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error. What was
-    `inspected` already, by hash, is not decoded again.
+    finding, "warning: ...", whether the set passes or not: a warning may hold the reason of an error. What is
+    `described` by ingest in this process, by hash, is not decoded for a fine description.
     Raises BadInput, after all are written, where the set does not pass; warnings do not stop it. `page_uri` is where
     KFP would store the page if the step succeeded: it is stored there, since a step that fails leaves nothing.
     """
     data, geometry, rate = Dataset(dataset), settings.geometry, settings.threshold.false_reject_rate
     pictured = {path for paths in chosen_samples(data.manifest).values() for path in paths}
-    inspections = inspect_samples(data, geometry, pictured, inspected, compared=compared_paths(data.manifest))
-    result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
+    inspections = inspect_samples(data, geometry, pictured, compared=compared_paths(data.manifest), described=described)
+    with one_blas_thread():
+        result = judge(data.manifest, inspections, geometry, rate, settings.trains, settings.calibration_fraction)
     write_whole(page, check_page(result, data.manifest, _with_examples(result, data, inspections, geometry), geometry))
     write_check(verdict, result.record)
     if paths:

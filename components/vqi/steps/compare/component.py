@@ -29,5 +29,5 @@ def compare(
         summary = gathered(
             key=run, tracking_uri=tracking_uri, experiment=tracking_experiment, page=Path(comparison.path)
         )
-        for name, value in flat_metrics(summary).items():
+        for name, value in flat_metrics(summary, numbered=True).items():
             method_means.log_metric(name, value)

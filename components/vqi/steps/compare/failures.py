@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vqi.placement import memory_advice, shown_memory
 from vqi.steps.reports import ClusterTask, StepReport
@@ -12,24 +12,27 @@ from vqi.steps.reports import ClusterTask, StepReport
 _ATTEMPT = re.compile(r"\(\d+\)")
 
 
-def trial_failures(reports: Iterable[StepReport], comparison: str) -> dict[str, str]:
+def trial_failures(
+    reports: Iterable[StepReport], comparison: str, keys: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """A sentence without its full stop for every trial of the comparison `comparison` that reported anything, by the
-    trial's mark: what its last step said, or what became of it.
+    trial's mark: what its last step said, or what became of it. `keys` are the marks of trials that are known by a key.
 
     Some steps of a trial know which trial it is (configure, evaluate); the others stand beside them in Argo's DAG.
     """
     known = [(report, report.task) for report in reports if report.task]
-    marks = {_dag(task): mark for _, task in known if (mark := _mark(task, comparison)) and _dag(task)}
+    keys = keys or {}
+    marks = {_dag(task): mark for _, task in known if (mark := _mark(task, comparison, keys)) and _dag(task)}
     trials: dict[str, list[StepReport]] = {}
     for report, task in sorted(known, key=lambda pair: pair[1].began):
-        if mark := _mark(task, comparison) or marks.get(_dag(task), ""):
+        if mark := _mark(task, comparison, keys) or marks.get(_dag(task), ""):
             trials.setdefault(mark, []).append(report)
     return {mark: _sentence(its_reports) for mark, its_reports in trials.items()}
 
 
-def _mark(task: ClusterTask, comparison: str) -> str:
+def _mark(task: ClusterTask, comparison: str, keys: Mapping[str, str]) -> str:
     run, _, mark = (task.comparison or "").partition("/")
-    return mark if run == comparison else ""
+    return mark if run == comparison else keys.get(run, "")
 
 
 def _dag(task: ClusterTask) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,18 +37,39 @@ def compare(*, key: str, tracking_uri: str, experiment: str, page: Path) -> Comp
     comparison = Comparison.find(tracking_uri, experiment, key)
     if comparison is None:
         raise RunFailed("No trials were planned, so there is nothing to compare; the log of plan trials says why.")
-    trial_results = gather(comparison)
+    planned = comparison.read_trials()
+    keys = {trial.key: trial.trial for trial in planned if trial.key}
+    failures = trial_failures(_reports(key), comparison.run_id, keys) if keys else None
+    trial_results = gather(comparison, planned, key, failures or ())
     if any(not trial_result.complete for trial_result in trial_results):
-        trial_results = explain(trial_results, trial_failures(_reports(key), comparison.run_id))
+        if failures is None:
+            failures = trial_failures(_reports(key), comparison.run_id)
+        trial_results = explain(trial_results, failures)
     record = write_comparison(f"Comparison {key[:8]}", trial_results, page, comparison)
     comparison.end_left_runs(key)
     return record
 
 
-def gather(comparison: Comparison) -> list[TrialResult]:
-    """What came of every trial that was planned, as MLflow knows it."""
+def gather(
+    comparison: Comparison, planned: Sequence[PlannedTrial], key: str, began: Collection[str] = ()
+) -> list[TrialResult]:
+    """What came of every trial that was planned, as MLflow knows it. `key` is that of the comparison, `began` are the
+    marks of trials that reported anything in it."""
     runs = comparison.trial_runs()
-    return [_trial_result(comparison, planned, runs.get(planned.trial)) for planned in comparison.read_trials()]
+    return [
+        _trial_result(comparison, trial, runs.get(trial.trial) or _of_its_key(comparison, trial, key, began))
+        for trial in planned
+    ]
+
+
+def _of_its_key(comparison: Comparison, planned: PlannedTrial, key: str, began: Collection[str]) -> TrialRun | None:
+    """The run of a trial by the trial's key, which becomes one of this comparison: that of the same KFP run; or, of a
+    trial that did not begin here, as it came from KFP's cache, the latest that has a bundle."""
+    for run in comparison.runs_of_key(planned.key) if planned.key else ():
+        if run.kfp_run == key or (planned.trial not in began and "bundle_mib" in run.metrics):
+            comparison.adopt(run.run_id, planned.trial)
+            return run
+    return None
 
 
 def explain(trial_results: Sequence[TrialResult], failures: Mapping[str, str]) -> list[TrialResult]:
@@ -99,12 +120,13 @@ def summarise(trial_results: Sequence[TrialResult]) -> ComparisonRecord:
     )
 
 
-def flat_metrics(record: ComparisonRecord) -> dict[str, float]:
-    """The means by names that MLflow and KFP both take, with the counts of trials."""
+def flat_metrics(record: ComparisonRecord, numbered: bool = False) -> dict[str, float]:
+    """The means by names that MLflow and KFP both take, with the counts of trials. KFP sorts by name: `numbered` names
+    keep the order of the table."""
     means = {
-        f"{_plain(label)}/{name}": round(value, 6)
+        f"{_plain(label)}/{f'{number}_' if numbered else ''}{name}": round(value, 6)
         for label, row in record.means.items()
-        for name in FIGURES
+        for number, name in enumerate(FIGURES, 1)
         if (value := row.figure(name)) is not None
     }
     return {"trials": float(len(record.trials)), "failed": float(record.failed), **means}

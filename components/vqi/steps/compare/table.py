@@ -35,7 +35,9 @@ def comparison_table(trial_results: Sequence[TrialResult]) -> str:
         lines.append("mean of each method")
         lines += [f"  {_short(label):{width}}{_cells(mean)}  of {mean.trials}" for label, mean in means.items()]
     lines += [
-        printable(f"! {trial.category}, {trial.label}: {trial.reason}") for trial in trial_results if not trial.complete
+        printable(f"! trial {trial.trial}, {trial.category}, {trial.label}: {trial.reason}")
+        for trial in trial_results
+        if not trial.complete
     ]
     return "\n".join(lines)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from vqi.category import Category, check_texts
 from vqi.dataset.sources import source_fingerprint
-from vqi.detectors.settings import setting_addresses
 from vqi.placement import (
     COMPACT_STEPS,
     CONFIGURABLE,
@@ -21,14 +20,11 @@ from vqi.placement import (
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 from vqi.platform.settings import Settings
-from vqi.storage.listing import listing_fingerprint
+from vqi.steps.fingerprints import inputs_fingerprint
 from vqi.tracking.runs import tracking_address
 from vqi.tracking.server import check_server
 
 log = logger(__name__)
-
-# Weights that are not at an address.
-NO_ADDRESS = ("imagenet", "random")
 
 
 def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -45,7 +41,13 @@ def configure(parameters: Mapping[str, Any], images: Mapping[str, Mapping[str, s
     category = Category.from_parameters(parameters)
     if not category.data.source:
         raise BadInput("data_source is empty; name an s3://bucket/prefix, a folder or an archive.")
-    check_server(tracking_address(category.tracking.uri), category.tracking.experiment)
+    address = tracking_address(category.tracking.uri)
+    check_server(address, category.tracking.experiment)
+    if not address and "yes" in (category.tracking.register, category.promote.step):
+        raise BadInput(
+            "tracking.register and promote.step need an MLflow, whose registry keeps the bundle; set tracking.uri, or "
+            "leave both at no."
+        )
     placements = category.step_placements
     # The steps that touch the device differ only in image and quantities.
     shared = placements["train"]
@@ -78,23 +80,14 @@ def step_settings(category: Category) -> dict[str, dict[str, Any]]:
     """
     fingerprints = {
         "ingest": {"listing": source_fingerprint(category.data.source)},
-        "train": {"inputs": _inputs_fingerprint(category)},
+        "train": {"inputs": inputs_fingerprint(category)},
     }
     values: dict[str, dict[str, Any]] = {}
-    for step in CONFIGURABLE:
+    for step in (*CONFIGURABLE, "promote"):
         model = importlib.import_module(f"vqi.steps.{step}.settings").StepSettings
         settings: Settings = model.of(category, **fingerprints.get(step, {}))
         values[step] = settings.model_dump(mode="json", exclude_none=True)
     return values
-
-
-def _inputs_fingerprint(category: Category) -> str:
-    """What the addresses of weights and further images list, "" where there is none. Raises BadInput where nothing is
-    at one."""
-    addresses = setting_addresses(category.method.name, category.method.settings)
-    if category.reads_weights and category.backbone.weights not in NO_ADDRESS:
-        addresses["backbone.weights"] = category.backbone.weights
-    return ",".join(listing_fingerprint(address, key)[:16] for key, address in sorted(addresses.items()))
 
 
 def _report(category: Category, placements: Mapping[str, StepPlacement]) -> None:

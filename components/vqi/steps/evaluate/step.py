@@ -25,7 +25,6 @@ from vqi.evaluation.histogram import Histogram
 from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.records import (
     EXAMPLES,
-    PICTURES,
     PREDICTIONS,
     RESULTS,
     Counts,
@@ -75,8 +74,8 @@ def evaluate(
     seconds: Mapping[str, float] | None = None,
     kfp_run: str = "",
 ) -> Results:
-    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/) and the page `report`;
-    returns the results.
+    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/, maps/) and the page
+    `report`; returns the results.
 
     `tracking.comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps
     before this one took, for the record; `kfp_run` is the KFP run that this is a step of. Images stream through: no
@@ -101,16 +100,17 @@ def evaluate(
         )
     check_tracking(tracking_uri, experiment)
 
-    collector = Collector(data, samples, geometry, threshold, box_rule)
+    collector = Collector(data, samples, geometry, threshold, box_rule, settings.evaluation)
     detector = load_for_scores(network, index, compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
-            collector.add(sample, score, values, folder / PICTURES)
+            collector.add(sample, score, values, folder)
         # A bank that its time budget cut short comes first: every figure depends on it.
         results = _results(data, record, notes, calibration, threshold, collector, compute, detector.build_notes)
         write_results(folder, results)
         write_examples(folder, collector.examples)
-        write_whole(folder / PREDICTIONS, predictions_csv(collector.predictions).encode("utf-8", "backslashreplace"))
+        predictions = predictions_csv(collector.predictions, data.manifest.reference is not None)
+        write_whole(folder / PREDICTIONS, predictions.encode("utf-8", "backslashreplace"))
         write_report(
             report,
             results,

@@ -20,10 +20,12 @@ def export(
     with step("export") as record:
         from pathlib import Path
 
+        from vqi.deployment.bundle import read_sidecar
         from vqi.platform.settings import read_settings
+        from vqi.steps.export.page import format_figures
         from vqi.steps.export.settings import StepSettings
         from vqi.steps.export.step import export as run
-        from vqi.storage.copying import copy_command
+        from vqi.storage.copying import copy_command, s3_address
 
         record.outputs["bundle"] = bundle.path
         costs = run(
@@ -33,9 +35,12 @@ def export(
             index=Path(index.path),
             evaluation=Path(evaluation.path),
             bundle=Path(bundle.path),
+            dataset_address=s3_address(dataset.uri) or dataset.path,
         )
         record.facts["costs"] = costs
         # What a person at the artefact's panel needs to know: what it costs, and how to get it.
         bundle.metadata.update(costs.values())
+        figures = format_figures(read_sidecar(Path(bundle.path)))
+        bundle.metadata.update({f"format_{name}": line for name, line in figures.items()})
         if command := copy_command(bundle.uri, "bundle"):
             bundle.metadata["get_it_with"] = command

@@ -15,9 +15,10 @@ from vqi.dataset.geometry import Geometry, to_input
 from vqi.dataset.image_statistics import evenly_chosen, false_alarm_rate, image_statistics, plausible_ranges
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
+from vqi.deployment.bench_record import machine_in_use
 from vqi.deployment.bundle import format_files, shared_files, write_sidecar
 from vqi.deployment.costs import BundleCosts
-from vqi.deployment.exports import ExportFormat, check_formats, preferred
+from vqi.deployment.exports import ExportFormat, check_formats, graphs_of, preferred, wrappers_of
 from vqi.deployment.exports.export_format import Note
 from vqi.deployment.golden import write_golden
 from vqi.deployment.graph_runtime import open_format, read_index
@@ -57,13 +58,17 @@ from vqi.evaluation.predictions import read_scores
 from vqi.evaluation.records import PREDICTIONS, Results, read_results
 from vqi.platform.devices import Compute, Precision
 from vqi.platform.errors import BadInput, GateRefused, VqiError
-from vqi.platform.files import whole_folder
+from vqi.platform.files import whole_folder, write_whole
 from vqi.platform.logs import logger
 from vqi.platform.progress import tracked
 from vqi.platform.threads import decoding_threads
+from vqi.registry.registering import register_bundle
 from vqi.steps.export.accuracy import Judged, judge_accuracy
+from vqi.steps.export.page import PAGE, bundle_page
 from vqi.steps.export.settings import StepSettings
+from vqi.steps.export.wrapping import add_wrapper
 from vqi.tracking.runs import add_to_run
+from vqi.tracking.settings import ExperimentSettings
 from vqi.training.record import notes_of
 
 log = logger(__name__)
@@ -81,18 +86,22 @@ def export(
     index: Path,
     evaluation: Path,
     bundle: Path,
+    dataset_address: str = "",
 ) -> BundleCosts:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
     wherever it was trained.
 
-    Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one. `export.formats` are
-    the export formats the graph is written in; one that the test split judges too inaccurate (`export.int8_max_drop`)
-    is left out. `export.tolerance` is the largest deviation the parity gate lets pass
-    (formula: vqi.deployment.parity) of a format that states none of its own. Raises BadInput where the artefacts do not
-    belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where the
-    gate says no: then nothing is written.
+    The page `bundle.html` in it has the figures of each format. Returns what the bundle costs, and adds it to the
+    evaluation's MLflow run where there is one. `export.formats` are the export formats the graph is written in; one
+    that the test split judges too inaccurate (`export.int8_max_drop`) is left out. `export.tolerance` is the largest
+    deviation the parity gate lets pass (formula: vqi.deployment.parity) of a format that states none of its own.
+    `dataset_address` is where whoever promotes the bundle later has the Dataset. Raises BadInput where the artefacts do
+    not belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where
+    the gate says no: then nothing is written. RunFailed where the bundle cannot be registered: it is written all the
+    same.
     """
-    chosen = check_formats(settings.export.formats, writable=True)
+    formats = check_formats(settings.export.formats, writable=True)
+    chosen = graphs_of(formats)
 
     import torch
 
@@ -185,8 +194,16 @@ def export(
         write_golden(folder, seen)
         golden = Golden(scores={precision: part[0].tolist() for precision, part in references.items()})
         parity = Parity(formula=FORMULA, images=len(images))
-        described = (shift, golden, graph, parity, entries, left_out, package_versions(chosen), folder)
-        write_sidecar(folder, _sidecar(results, record, data, geometry, calibration, plausibility, *described))
+        wrappers = wrappers_of(formats)
+        described = (shift, golden, graph, parity, entries, left_out, package_versions((*chosen, *wrappers)), folder)
+        sidecar = _sidecar(results, record, data, geometry, calibration, plausibility, *described)
+        write_sidecar(folder, sidecar)
+        photographs = [bytes(data.bytes_of(sample.image)) for sample in samples] if wrappers else []
+        for wrapper in wrappers:
+            entries[wrapper.name] = add_wrapper(wrapper, folder, sidecar, photographs)
+            sidecar = sidecar.model_copy(update={"formats": dict(entries)})
+            write_sidecar(folder, sidecar)
+        write_whole(folder / PAGE, bundle_page(sidecar, machine_in_use()))
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
@@ -213,6 +230,12 @@ def export(
         add_to_run(settings.tracking_uri, results.run_id, costs.values())
     except VqiError as error:  # the bundle is made; a record can be done without
         log.warning(f"{error} The bundle is complete; what it costs is not in MLflow.")
+    if settings.registered_name:
+        experiment = settings.experiment or ExperimentSettings().experiment
+        version, new = register_bundle(
+            bundle, settings.registered_name, settings.tracking_uri, experiment, results.run_id, dataset_address
+        )
+        log.info(f"{'registered as' if new else 'registered already:'} models:/{version}")
     return costs
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from vqi.dataset.drawn_masks import drawn_notes
 from vqi.dataset.exclusion import exclude
-from vqi.dataset.grouping import group_photographs, is_dealt, near_copies
-from vqi.dataset.inspection import ImageInspection
+from vqi.dataset.grouping import group_photographs, inspect_photographs, is_dealt, near_copies
+from vqi.dataset.inspection_rows import InspectionWriter
 from vqi.dataset.intake import ignored_note, left_out_note, write_shards
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.detection import read_layout
@@ -24,13 +26,17 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.ingest.settings import StepSettings
 
+# Of so many photographs what is described is kept in memory for a check in this process: 48 KiB each.
+MOST_DESCRIBED = 1000
+
 
 def ingest(
     settings: StepSettings,
     *,
     dataset: Path,
     report: Callable[[str], None] = lambda note: None,
-    inspected: dict[str, ImageInspection] | None = None,
+    checked: bool = True,
+    described: dict[str, Image.Image] | None = None,
 ) -> Manifest:
     """Write the Dataset of `data.source` to the folder `dataset` and return its manifest.
 
@@ -46,10 +52,10 @@ def ingest(
     `data.skip_damaged` photographs that cannot be decoded, or have a mask that cannot, are left out: with 0 the check
     names all that are damaged. What `data.exclude` names is left out before anything else is decided. `report` gets
     every note of the manifest as soon as it is known: those that decide what is learnt come before any photograph is
-    read. `inspected` gets what the photographs are whose near copies are looked for, by their hash: a check in this
-    process need not decode them again. The same content and seed give the same bytes, whatever the source. Raises
-    BadInput where the source cannot be read as the layout says, or more photographs are damaged than may be left out;
-    RunFailed where it cannot be reached or the disk is full.
+    read. `checked`: whether a check follows, which reads what ingest notes of every photograph in place of decoding it;
+    `described` gets what is described of some by their hash, for a check in this process. The same content and seed
+    give the same bytes, whatever the source. Raises BadInput where the source cannot be read as the layout says, or
+    more photographs are damaged than may be left out; RunFailed where it cannot be reached or the disk is full.
     """
     name, seed, data = settings.name, settings.seed, settings.data
     source, skip_damaged, calibration_fraction = data.source, data.skip_damaged, data.calibration_fraction
@@ -69,8 +75,16 @@ def ingest(
             photographs = sorted(reading.photographs, key=lambda photograph: photograph.path)
             contents = Contents(origin.files, reading)
             intake = write_shards(
-                photographs, contents, reading.layout, folder, decoding, white_level is None, skip_damaged
+                photographs,
+                contents,
+                reading.layout,
+                folder,
+                decoding,
+                white_level is None,
+                settings.pixels.profiles,
+                skip_damaged,
             )
+            decoding = replace(decoding, profiles=intake.profiles.converts)
             photographs = [photograph for photograph in photographs if photograph.path not in intake.damaged]
             if not any(photograph.is_training_normal for photograph in photographs):
                 raise BadInput(f"Every normal photograph of {source} is damaged; bring sound ones.")
@@ -96,13 +110,13 @@ def ingest(
                 *intake.profiles.notes,
             )
             notes = (*reading.notes, *filter(None, stated))
-            seen = {} if inspected is None else inspected
-            alike = near_copies(
-                [photograph for photograph in photographs if is_dealt(photograph, labelled_fraction)],
-                contents,
-                decoding,
-                lambda photograph, image: seen.update({intake.stored[photograph.path].sha256: image}),
-            )
+            dealt_paths = {p.path for p in photographs if is_dealt(p, labelled_fraction)}
+            looked_at = [p for p in photographs if checked or p.path in dealt_paths]
+            with InspectionWriter(folder) as rows:
+                numbers = inspect_photographs(
+                    looked_at, contents, decoding, intake.stored, rows, checked, _keeper(described)
+                )
+                alike = near_copies({path: at for path, at in numbers.items() if path in dealt_paths}, rows)
             grouping = group_photographs(photographs, intake.stored, alike, data.group, labelled_fraction)
             samples, fraction, dealt = split_photographs(
                 photographs,
@@ -143,3 +157,11 @@ def ingest(
             ) from error
         reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
         raise RunFailed(f"The photographs of {source} cannot be brought in: {reason}.") from error
+
+
+def _keeper(described: dict[str, Image.Image] | None) -> Callable[[str, Image.Image], None]:
+    def keep(sha256: str, picture: Image.Image) -> None:
+        if described is not None and len(described) < MOST_DESCRIBED:
+            described[sha256] = picture
+
+    return keep

@@ -28,9 +28,10 @@ class Trial:
     category: Category
     label: str
 
-    def entry(self) -> PlannedTrial:
-        """What a comparison needs to know of a trial that may never report."""
+    def entry(self, key: str = "") -> PlannedTrial:
+        """What a comparison needs to know of a trial that may never report; `key` as PlannedTrial has it."""
         return PlannedTrial(
+            key=key,
             trial=self.mark,
             category=self.category.name,
             method=self.category.method.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vqi.dataset.layouts.detection import read_layout
 from vqi.dataset.layouts.interface import Options, Photograph, SourceFiles
+from vqi.dataset.layouts.mvtec_loco import MVTecLOCO
 from vqi.dataset.reader import Dataset
 from vqi.dataset.sources import files_of
 from vqi.platform.errors import BadInput
@@ -37,7 +38,10 @@ def convert(dataset: Dataset, rows: Sequence[Row], target: Target, out: Path) ->
     with whole_folder(out) as folder:
         written = WRITERS[target](dataset, rows, folder)
         files, _ = files_of(folder)
-        reading = read_layout(SourceFiles(files, out.name), target, Options())
+        layout = MVTecLOCO.name if target == "mvtec" and dataset.manifest.saturation else target
+        reading = read_layout(SourceFiles(files, out.name), layout, Options())
+        if target == "mvtec" and reading.saturation != dataset.manifest.saturation:
+            raise BadInput(f"Layout {layout} cannot hold the saturation thresholds of the set; name another --to.")
         _compare(
             rows, written, {reading.top + photograph.path: photograph for photograph in reading.photographs}, target
         )

@@ -58,7 +58,7 @@ def _losses(photographs: Sequence[Photograph], reading: Reading, target: Target,
         yield Loss(
             f"Types of defects are renamed, since folders of {target} cannot have their names: {examples(renamed)}."
         )
-    if reading.saturation:
+    if reading.saturation and target != "mvtec":
         yield Loss(
             f"The source has saturation thresholds of sPRO, which {target} cannot hold: it is not measured then.", True
         )

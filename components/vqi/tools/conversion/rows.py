@@ -56,10 +56,10 @@ def dealt_split(sample: Sample) -> LayoutSplit:
     return "validation" if sample.split == "validation" else "test"
 
 
-def mask_png(mask: np.ndarray) -> bytes:
-    """A mask, bool [H, W], as a PNG of 8 bits: 255 is defect."""
+def mask_png(mask: np.ndarray, value: int = 255) -> bytes:
+    """A mask, bool [H, W], as a PNG of 8 bits, or of 16 where the `value` that is defect takes them."""
     stream = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(stream, "PNG")
+    Image.fromarray(mask.astype(np.uint8 if value < 256 else np.uint16) * value).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vqi.dataset.layouts.mvtec_loco import CONFIG, config_entry
 from vqi.dataset.layouts.table import COLUMNS
 from vqi.dataset.reader import Dataset
 from vqi.platform.progress import tracked
@@ -26,16 +27,24 @@ _LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
 
 
 def write_mvtec(dataset: Dataset, rows: Sequence[Row], folder: Path) -> Written:
-    """train/good, validation/, test/DEFECT and ground_truth/."""
+    """train/good, validation/, test/DEFECT and ground_truth/; with saturation thresholds as MVTec LOCO has them: a mask
+    for each region, painted with its value, and defects_config.json."""
     written: Written = {}
+    saturation = dataset.manifest.saturation
+    # What is painted in a colour has no rule.
+    without_rule = min(set(range(1, 256)) - {rule.value for rule in saturation}, default=1)
+    if saturation:
+        _write(folder, CONFIG, json.dumps([config_entry(rule) for rule in saturation], ensure_ascii=False).encode())
     for parent, members in _by_folder(rows, lambda row: f"{row.dealt}/{folder_of(row.sample.defect, 'mvtec')}").items():
         names = file_names([row.sample.path for row in members])
         for row, name in _tracked(members, names):
             written[row.sample.path] = _write_image(dataset, row, folder, f"{parent}/{name}")
-            mask = dataset.mask(row.sample)
-            if mask is not None:
-                below = parent.removeprefix("test/")
-                _write(folder, f"ground_truth/{below}/{name.rsplit('.', 1)[0]}_mask.png", mask_png(mask))
+            below = f"ground_truth/{parent.removeprefix('test/')}/{name.rsplit('.', 1)[0]}"
+            if saturation:
+                for position, (region, value) in enumerate(dataset.painted_regions(row.sample)):
+                    _write(folder, f"{below}/{position:03d}.png", mask_png(region, value or without_rule))
+            elif (mask := dataset.mask(row.sample)) is not None:
+                _write(folder, f"{below}_mask.png", mask_png(mask))
     return written
 
 

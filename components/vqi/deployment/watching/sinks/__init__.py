@@ -35,6 +35,10 @@ class Sink(Protocol):
         """Return once the sink has it. Raises SinkAway or SinkRefused; OSError stands for the former."""
         ...
 
+    def announce(self, state: Mapping[str, object]) -> None:
+        """What decides from here on, for sinks that say so."""
+        ...
+
     def close(self) -> None: ...
 
 

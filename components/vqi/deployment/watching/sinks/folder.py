@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class FolderSink:
             value["picture"] = picture.as_posix()
         self._append(json.dumps(value).encode() + b"\n")
         self._last = pending.id
+
+    def announce(self, state: Mapping[str, object]) -> None: ...
 
     def close(self) -> None: ...
 

@@ -82,6 +82,11 @@ class MqttSink:
         if refusal:
             raise SinkRefused(refusal)
 
+    def announce(self, state: Mapping[str, object]) -> None:
+        self._state = dict(state)
+        if self._client.is_connected():
+            self._client.publish(self._state_topic, self._state_text(True), qos=1, retain=True)
+
     def close(self) -> None:
         if self._client.is_connected():
             info = self._client.publish(self._state_topic, self._state_text(False), qos=1, retain=True)

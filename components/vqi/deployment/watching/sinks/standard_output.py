@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from vqi.deployment.watching.outbox import Pending
 from vqi.platform.errors import RunFailed
@@ -21,5 +22,7 @@ class StandardOutputSink:
             raise RunFailed(
                 "Nobody reads standard output any more; what was not read is delivered at the next start."
             ) from error
+
+    def announce(self, state: Mapping[str, object]) -> None: ...
 
     def close(self) -> None: ...

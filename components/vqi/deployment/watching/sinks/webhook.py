@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import time
+from collections.abc import Mapping
 
 import urllib3
 
@@ -58,6 +59,8 @@ class WebhookSink:
             raise SinkRefused(f"status {answer.status}")
         if not 200 <= answer.status < 300:
             raise SinkAway(f"status {answer.status}", _seconds(answer.headers.get("Retry-After", "")))
+
+    def announce(self, state: Mapping[str, object]) -> None: ...
 
     def close(self) -> None:
         self._pool.clear()

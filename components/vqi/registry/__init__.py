@@ -1,0 +1,1 @@
+"""Bundles in a registry: how they are registered, brought from it, compared and promoted."""
