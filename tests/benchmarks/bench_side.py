@@ -67,8 +67,8 @@ def open_backbone(detector: Any, threads: int) -> Callable[[np.ndarray], Any]:
     """The feature maps of a detector's backbone by OpenVINO, with the properties that a bundle is opened with."""
     import openvino
 
-    from vqi.detectors.engine import convert
     from vqi.detectors.graph_split import split_model
+    from vqi.detectors.network_graph import convert
     from vqi.detectors.registry import assemble
     from vqi.detectors.settings import parse_settings
 

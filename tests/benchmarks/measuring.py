@@ -4,36 +4,21 @@ neither of the two contestants."""
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from timing import peak_mib, seconds
 
+__all__ = ["peak_mib", "seconds"]
 WARM_UP_CALLS = 3
 LATENCY_IMAGES = 24
 # Calls that the median is of, by batch size.
 LATENCY_CALLS = {1: 25, 8: 11}
-
-
-@contextmanager
-def seconds(result: dict[str, Any], name: str) -> Iterator[None]:
-    """Store the seconds of the block by the clock in `result[name]`, and the processor's in `result["processor_" + name]`:
-    other work on the machine changes those less."""
-    start, processor = time.perf_counter(), time.process_time()
-    yield
-    result[name] = time.perf_counter() - start
-    result[f"processor_{name}"] = time.process_time() - processor
-
-
-def peak_mib() -> float:
-    """The largest resident size of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def median_seconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ python vqi_side.py TASK.json RESULT_FOLDER
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,18 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from fit_side import fit
 from measuring import LATENCY_IMAGES, latencies, peak_mib, seconds, write_result
 
-from vqi.batches.scoring import TensorBatches, score_samples
+from vqi.batches.scoring import score_samples
+from vqi.batches.tensors import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
-from vqi.detectors.calibration import cross_scores
 from vqi.detectors.compute import to_device
-from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.engine import run_by_engine, write_engine
+from vqi.detectors.engine import engine_of
+from vqi.detectors.network_graph import write_engine
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import save_index, save_network
+from vqi.detectors.storage import load_detector, save_index, save_network
 from vqi.platform.devices import Compute
 from vqi.steps.train.step import ENGINE_EXAMPLES
 
@@ -40,30 +42,26 @@ def run(task: dict[str, Any], folder: Path) -> None:
 
     train = dataset.samples("train")
     normals = TensorBatches(dataset, train, geometry, compute.batch_size)
-    embeddings = Embeddings(
-        detector,
-        lambda numbers: TensorBatches(dataset, [train[number] for number in numbers], geometry, compute.batch_size),
-        len(train),
-        compute.batch_size,
-    )
+
     # As train does; an engine's graph is a part of what its user waits for.
-    stored_graph = Path(task["dataset"]).with_name("graph")
+    stored = Path(task["dataset"]).with_name("network")
     with seconds(result, "engine_seconds"):
         if task.get("by_engine"):
             examples = next(iter(normals))[:ENGINE_EXAMPLES]
-            stored_graph.mkdir(exist_ok=True)
-            run_by_engine(detector, stored_graph, write_engine(detector, stored_graph, compute, examples))
+            stored.mkdir(exist_ok=True)
+            engine = write_engine(detector, stored, compute, examples)
+            detector.engine = engine_of(stored, engine, embeds=True)
+            save_network(detector, stored, {}, engine)
             to_device(detector, compute)
-
-    # As build_index does where no normals are held out; the threshold is more than the other side makes.
-    with seconds(result, "calibrated_fit_seconds"):
-        with seconds(result, "fit_seconds"):
-            detector.begin_build(2)
-            detector.index = detector.fit(embeddings.of(range(len(train))), len(train))
-        if task.get("calibrates", True):
-            cross_scores(detector, embeddings, [sample.path for sample in train])
-    result["peak_mib"] = peak_mib()
-    del embeddings
+    if task.get("by_engine"):
+        # build_index is a process of its own, which needs no torch where the method does not.
+        fitted = folder / "index"
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fit_side.py"))]
+        subprocess.run([*command, str(folder / "task.json"), str(stored), str(fitted)], check=True)
+        result |= json.loads((fitted / "result.json").read_text(encoding="utf-8"))
+        detector.index = load_detector(stored, fitted).index
+    else:
+        result |= fit(detector, dataset, geometry, compute, task.get("calibrates", True))
 
     # Timed by itself afterwards: while the index is built the embeddings are streamed.
     with seconds(result, "embed_seconds"):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from normals import Batches, smooth_images
 
-from vqi.detectors.calibration import cross_scores, folds_of
+from vqi.detectors.calibration import cross_scores, folds_of, shuffled
 from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings
@@ -23,6 +23,11 @@ def test_every_number_is_in_one_fold():
     assert sorted(number for fold in folds for number in fold) == list(range(23))
     assert {len(fold) for fold in folds} == {2, 3}
     assert folds == folds_of(SINGLE[:23], 10, seed=1) != folds_of(SINGLE[:23], 10, seed=2)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(0, 0), (1, 1), (23, 0), (31, 7), (250, 2**32 - 1), (9, 2**33 + 5)])
+def test_folds_are_dealt_as_torch_deals_them(count: int, seed: int) -> None:
+    assert shuffled(count, seed) == torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def test_photographs_of_one_part_are_in_one_fold():

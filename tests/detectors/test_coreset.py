@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from vqi.detectors import coreset
+from vqi.detectors import coreset, products
 from vqi.detectors.coreset import greedy_k_center, random_projection
 
 
@@ -23,17 +24,28 @@ def test_the_selection_is_exactly_the_greedy_one():
         assert greedy_k_center(points, 120).tolist() == naive(points, 120)
 
 
-def test_the_selection_is_the_greedy_one_in_batches_and_tiles(monkeypatch):
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_selection_is_the_greedy_one_in_batches_and_tiles(monkeypatch, few):
     """Clusters of unlike density, some far away: few picks are decided at once in one place, many in another."""
     monkeypatch.setattr(coreset, "CANDIDATES", 40)
     monkeypatch.setattr(coreset, "PICKS", 16)
     monkeypatch.setattr(coreset, "TILE", 256)
+    monkeypatch.setattr(coreset, "COLUMNS", 24)
+    monkeypatch.setattr(coreset, "FEW", few)
     for seed in range(4):
         random = torch.Generator().manual_seed(seed)
         spread = torch.tensor([0.2, 1.0, 5.0])[torch.randint(3, (900, 1), generator=random)]
         centres = 20 * torch.randn(7, 6, generator=random)[torch.randint(7, (900,), generator=random)]
         points = centres + spread * torch.randn(900, 6, generator=random)
         assert greedy_k_center(points, 300).tolist() == naive(points, 300)
+
+
+def test_products_by_openvino_choose_what_numpys_do(monkeypatch):
+    points = torch.randn(1500, 48, generator=torch.Generator().manual_seed(0)).numpy()
+    by_numpy = greedy_k_center(points, 200)
+    monkeypatch.setattr(products, "WORTH_COMPILING", 0)
+    assert greedy_k_center(points, 200).tolist() == by_numpy.tolist()
+    assert greedy_k_center(torch.from_numpy(points), 200).tolist() == by_numpy.tolist()
 
 
 def test_equal_points_are_never_chosen_twice():

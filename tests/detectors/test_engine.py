@@ -12,9 +12,10 @@ from torch import Tensor
 
 from every_method import BACKBONE, small
 from vqi.detectors.compute import to_device
-from vqi.detectors.engine import Engine, NetworkGraph, write_engine
+from vqi.detectors.engine import Engine
 from vqi.detectors.engine_record import GRAPH, GRAPH_FILES
 from vqi.detectors.interface import Detector
+from vqi.detectors.network_graph import NetworkGraph, write_engine
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, method_names
 from vqi.detectors.storage import load_network, save_network

@@ -128,12 +128,12 @@ def test_interpolation_of_cells_that_fill_the_image_is_torchs(length: int, size:
     identity = torch.eye(length, dtype=torch.float64)[None]
     for corners, cells in ((False, Cells.filling(length, size)), (True, Cells.on_corners(length, size))):
         expected = F.interpolate(identity, size=size, mode="linear", align_corners=corners)[0].T
-        torch.testing.assert_close(interpolation(cells, Cells(size, 1.0).centres()), expected)
+        torch.testing.assert_close(torch.from_numpy(interpolation(cells, Cells(size, 1.0).centres())), expected)
 
 
 @pytest.mark.parametrize(("length", "count"), [(15, 8), (16, 8), (7, 3), (5, 1), (4, 4)])
 def test_an_average_counts_every_value_once(length: int, count: int) -> None:
-    matrix = averaging(length, count)
+    matrix = torch.from_numpy(averaging(length, count))
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(count, dtype=torch.float64))
     torch.testing.assert_close(matrix.sum(dim=0), torch.full((length,), count / length, dtype=torch.float64))
 

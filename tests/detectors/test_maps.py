@@ -2,7 +2,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from vqi.detectors.maps import MapUpsampling, smoothed_interpolation
+from vqi.detectors.maps import MapUpsampling
+from vqi.detectors.upsampling import smoothed_interpolation
 
 
 def test_two_matrices_are_interpolation_and_gaussian():
@@ -19,4 +20,5 @@ def test_two_matrices_are_interpolation_and_gaussian():
 
 def test_a_flat_grid_stays_flat_even_where_the_gaussian_is_wider_than_the_axis():
     for sigma in (0.0, 4.0, 64.0):
-        torch.testing.assert_close(smoothed_interpolation(4, 32, sigma).sum(dim=1), torch.ones(32))
+        matrix = torch.from_numpy(smoothed_interpolation(4, 32, sigma))
+        torch.testing.assert_close(matrix.sum(dim=1), torch.ones(32))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from normals import Batches, smooth_images, with_defect
 
-from vqi.detectors import patchcore
+from vqi.detectors import memory_bank
 from vqi.detectors.coreset import greedy_k_center
 from vqi.detectors.dfm import Dfm
 from vqi.detectors.padim import Padim
@@ -86,7 +86,7 @@ def test_patchcore_reweighting_does_not_overflow():
 
 def test_patchcore_reduces_batch_by_batch_where_the_patches_do_not_fit(monkeypatch):
     whole = fitted("patchcore").index["memory_bank"]
-    monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * whole.shape[1] * 4)
+    monkeypatch.setattr(memory_bank, "PATCH_MEMORY", 200 * whole.shape[1] * 4)
     reduced = fitted("patchcore").index["memory_bank"]
     assert reduced.shape == whole.shape
     known = {tuple(row) for row in fitted("patchcore", {"coreset_ratio": 1.0}).index["memory_bank"].tolist()}
@@ -197,11 +197,11 @@ def test_one_time_budget_is_shared_by_all_selections_of_a_build(monkeypatch, cap
         clock.now += max_seconds
         return greedy_k_center(points, max(at_least, count // 2))
 
-    monkeypatch.setattr(patchcore, "time", clock)
-    monkeypatch.setattr(patchcore, "greedy_k_center", spending)
+    monkeypatch.setattr(memory_bank, "time", clock)
+    monkeypatch.setattr(memory_bank, "greedy_k_center", spending)
     settings = {"coreset_ratio": 0.2, "max_seconds": 6.0, "calibration": "refits"}
     detector = create("patchcore", settings, RANDOM, (64, 64), seed=3)
-    monkeypatch.setattr(patchcore, "PATCH_MEMORY", 200 * 384 * 4)
+    monkeypatch.setattr(memory_bank, "PATCH_MEMORY", 200 * 384 * 4)
     embeddings = list(detector.embedded(Batches(smooth_images(12))))
     detector.begin_build(3)
     for _ in range(3):
@@ -223,7 +223,7 @@ def test_pools_take_half_of_the_time_budget(monkeypatch):
         allowed.append(max_seconds)
         return greedy_k_center(points, max(at_least, count - 1))
 
-    monkeypatch.setattr(patchcore, "greedy_k_center", cut)
+    monkeypatch.setattr(memory_bank, "greedy_k_center", cut)
     detector = create("patchcore", {"coreset_ratio": 0.1, "max_seconds": 600.0}, RANDOM, (64, 64))
     embeddings = torch.cat(list(detector.embedded(Batches(smooth_images(6)))))
     detector.begin_build(4)

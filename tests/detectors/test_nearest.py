@@ -1,6 +1,9 @@
+import numpy as np
+import pytest
 import torch
 
 from vqi.detectors import nearest as module
+from vqi.detectors import products
 from vqi.detectors.nearest import nearest
 
 
@@ -25,3 +28,14 @@ def test_small_distances_keep_their_digits_beside_large_norms():
 
 def test_items_come_nearest_first():
     assert nearest(torch.tensor([[2.1]]), torch.tensor([[9.0], [2.0], [3.0], [0.0]]), 3)[1].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(("items", "count"), [(700, 3), (650, 1), (100, 3), (9000, 9)])
+def test_groups_find_what_sorting_finds(items: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "WORTH_COMPILING", 0)
+    random = np.random.default_rng(0)
+    queries, bank = (random.standard_normal((size, 24), dtype=np.float32) for size in (40, items))
+    expected = np.linalg.norm(queries[:, None].astype(np.float64) - bank, axis=2)
+    distances, chosen = nearest(queries, bank, count)
+    np.testing.assert_array_equal(chosen, np.argsort(expected, axis=1)[:, :count])
+    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :count], rtol=1e-5)

@@ -81,7 +81,7 @@ def test_what_does_not_fit_into_memory_becomes_several_coresets(monkeypatch: pyt
     made = detector()
     embeddings = normals(made)
     image = embeddings[0].numel() * 4
-    monkeypatch.setattr("vqi.detectors.patchcore.PATCH_MEMORY", 10 * image)
+    monkeypatch.setattr("vqi.detectors.memory_bank.PATCH_MEMORY", 10 * image)
     coresets = coresets_of(made, embeddings, 2)
     assert len(coresets) == 4
     merged = made.fit_union(coresets, IMAGES)["memory_bank"]

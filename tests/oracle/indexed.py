@@ -11,7 +11,7 @@ import torch
 from comparison import Comparison, Oracle, compared
 from torch import Tensor
 
-from vqi.batches.scoring import TensorBatches
+from vqi.batches.tensors import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.detectors.coreset import greedy_k_center, random_projection

@@ -13,7 +13,7 @@ import torch
 from every_method import BACKBONE, COMPUTE, GEOMETRY, budget, small, write_dataset
 from native_program import built, check_native
 from step_calls import build_index, evaluate, export, train
-from vqi.batches.scoring import TensorBatches
+from vqi.batches.tensors import TensorBatches
 from vqi.dataset.reader import Dataset
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.predictor import Predictor

@@ -13,7 +13,8 @@ from PIL import Image
 
 from every_method import BACKBONE, COMPUTE, budget, small, write_parts
 from step_calls import build_index, build_index_in_parts, evaluate, export, ingest, train
-from vqi.batches.scoring import TensorBatches, score_samples
+from vqi.batches.scoring import score_samples
+from vqi.batches.tensors import TensorBatches
 from vqi.batches.training_images import dataset_images
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset

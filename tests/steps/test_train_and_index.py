@@ -16,7 +16,7 @@ from vqi.dataset.manifest import MANIFEST, read_manifest
 from vqi.dataset.reader import Dataset
 from vqi.detectors.compute import to_device
 from vqi.detectors.settings import BackboneSettings
-from vqi.detectors.storage import load_detector
+from vqi.detectors.storage import load_detector, load_for_scores
 from vqi.evaluation.calibration import read_calibration
 from vqi.evaluation.thresholds import calibrate
 from vqi.platform.devices import Compute
@@ -76,7 +76,7 @@ def artefacts(dataset: Path, folder: Path, method: str = "patchcore", **backbone
 
 
 def scores_of(dataset: Path, network: Path, index: Path) -> list[tuple[str, float, np.ndarray]]:
-    data, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
+    data, detector = Dataset(dataset), load_for_scores(network, index, COMPUTE)
     return [
         (s.path, score, values)
         for s, score, values in score_samples(detector, data, data.samples("test"), GEOMETRY, COMPUTE)
@@ -122,7 +122,7 @@ def test_a_calibration_split_is_scored_by_the_detector_itself(tmp_path):
     dataset = dataset_of(tmp_path, "parts", 0.25)
     network, index = artefacts(dataset, tmp_path)
     calibration = json.loads((index / "calibration.json").read_text())
-    data, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
+    data, detector = Dataset(dataset), load_for_scores(network, index, COMPUTE)
     held_out = data.samples("calibration")
     assert (calibration["kind"], calibration["folds"]) == ("split", None)
     expected = [
@@ -174,6 +174,43 @@ np.savez(folder / "scores.npz", *[item for _, score, values in scores for item i
     assert all(np.array_equal(mine, second[f"arr_{number}"]) for number, mine in enumerate(first))
     for file in ("index/calibration.json", "index/index.safetensors", "network/network.safetensors"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+WITHOUT_TORCH = """
+import json, sys
+from pathlib import Path
+sys.modules["torch"] = sys.modules["torchvision"] = None
+from step_calls import build_index
+from vqi.batches.scoring import score_samples
+from vqi.dataset.geometry import Geometry
+from vqi.dataset.reader import Dataset
+from vqi.detectors.storage import load_for_scores
+from vqi.platform.devices import Compute
+import vqi.steps.evaluate.step
+
+dataset, network, index = map(Path, sys.argv[1:])
+compute = Compute(device="cpu", batch_size=4)
+build_index(dataset=dataset, network=network, compute=compute, index=index)
+data = Dataset(dataset)
+detector = load_for_scores(network, index, compute)
+scored = score_samples(detector, data, data.samples("test"), Geometry(size=(64, 64)), compute)
+print(json.dumps([[sample.path, score, float(values.max())] for sample, score, values in scored]))
+"""
+
+
+def test_an_engine_s_patchcore_is_built_and_scored_without_torch(dataset, tmp_path):
+    """As torch does it, to rounding."""
+    network, index = artefacts(dataset, tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_TORCH, str(dataset), str(network), str(tmp_path / "other")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "other" / "index.safetensors").read_bytes() == (index / "index.safetensors").read_bytes()
+    data, detector = Dataset(dataset), to_device(load_detector(network, index), COMPUTE)
+    expected = score_samples(detector, data, data.samples("test"), GEOMETRY, COMPUTE)
+    for (path, score, highest), (sample, wanted, values) in zip(json.loads(done.stdout), expected, strict=True):
+        assert path == sample.path
+        assert score == pytest.approx(wanted, rel=1e-5)
+        assert highest == pytest.approx(float(values.max()), rel=1e-5)
 
 
 def test_an_index_for_another_dataset_is_refused(dataset, tmp_path):

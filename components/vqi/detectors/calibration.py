@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from vqi.detectors.arrays import Array, to_numpy
 from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.interface import Detector, Scores
+from vqi.detectors.indexed import Indexed, Scores
 from vqi.platform.errors import BadInput
 from vqi.platform.logs import logger
 
@@ -65,12 +64,24 @@ def folds_of(groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
     for number, group in enumerate(groups):
         members.setdefault(group, []).append(number)
     of_group = list(members.values())
-    order = torch.randperm(len(of_group), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = shuffled(len(of_group), seed)
     return [sorted(number for group in order[start::folds] for number in of_group[group]) for start in range(folds)]
 
 
+def shuffled(count: int, seed: int) -> list[int]:
+    """The numbers below `count` in a random order: what torch.randperm gives for that seed of its generator, without
+    torch."""
+    order = list(range(count))
+    # Both are MT19937 seeded alike, and draw 32 bits.
+    random = np.random.RandomState(seed & 0xFFFFFFFF).randint(0, 2**32, size=max(count - 1, 0), dtype=np.uint32)
+    for number, value in enumerate(random.tolist()):
+        other = number + value % (count - number)
+        order[number], order[other] = order[other], order[number]
+    return order
+
+
 def cross_scores(
-    detector: Detector,
+    detector: Indexed,
     embeddings: Embeddings,
     groups: Sequence[str],
     folds: int = FOLDS,
@@ -95,30 +106,33 @@ def cross_scores(
 
 
 def scored(
-    detector: Detector,
-    embeddings: Iterator[Tensor],
-    index: dict[str, Tensor],
+    detector: Indexed,
+    embeddings: Iterable[Array],
+    index: dict[str, Array],
     photographs: Photographs = WHOLE,
     numbers: Sequence[int] = (),
 ) -> Iterator[NormalScore]:
     """What embedded images score; of `photographs` that several images make up, those of `numbers`."""
-    return _normal_scores((detector.scores(embedding, index) for embedding in embeddings), photographs, numbers)
+    return _normal_scores(detector.scores_by(embeddings, index), photographs, numbers)
 
 
-@torch.inference_mode()
 def _normal_scores(
     batches: Iterable[Scores], photographs: Photographs, numbers: Sequence[int]
 ) -> Iterator[NormalScore]:
     if photographs is not WHOLE:
         for score, values in photographs.unite(_image_scores(batches), numbers):
-            pixels = torch.from_numpy(values[~np.isnan(values)])
-            yield NormalScore(score, float(pixels.amax()), float(pixels.median()))
+            yield _normal_score(score, values[~np.isnan(values)])
         return
-    for image, anomaly_map in batches:
-        pixels = anomaly_map.flatten(1)
-        yield from map(NormalScore, image.tolist(), pixels.amax(dim=1).tolist(), pixels.median(dim=1).values.tolist())
+    for score, values in _image_scores(batches):
+        yield _normal_score(score, values.ravel())
+
+
+def _normal_score(score: float, pixels: np.ndarray) -> NormalScore:
+    """Of two medians the lower one, which is a pixel's."""
+    middle = (len(pixels) - 1) // 2
+    return NormalScore(score, float(pixels.max()), float(np.partition(pixels, middle)[middle]))
 
 
 def _image_scores(batches: Iterable[Scores]) -> Iterator[tuple[float, np.ndarray]]:
     for image, anomaly_map in batches:
-        yield from zip(image.tolist(), anomaly_map.float().cpu().numpy(), strict=True)
+        yield from zip(image.tolist(), to_numpy(anomaly_map), strict=True)

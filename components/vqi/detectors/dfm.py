@@ -48,7 +48,7 @@ class Dfm(Detector):
         self.pooled_grid = pooled.shape
         self.pools_evenly = all(count % settings.pool == 0 for count in self.grid)
         for name, count, parts in zip(("pool_rows", "pool_columns"), self.grid, self.pooled_grid, strict=True):
-            self.register_buffer(name, averaging(count, parts).float(), persistent=False)
+            self.register_buffer(name, torch.from_numpy(averaging(count, parts)).float(), persistent=False)
         map_grid = self.common.grid if settings.localisation == "patch" else pooled
         self.upsample = MapUpsampling(map_grid, input_size, settings.smoothing)
 

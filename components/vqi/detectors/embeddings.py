@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from vqi.detectors.interface import Detector, ImageBatches
+from vqi.detectors.arrays import Array, empty, to_numpy
+from vqi.detectors.indexed import ImageBatches, Indexed, WholeEmbeddings
 from vqi.platform.files import write_whole
 from vqi.platform.logs import logger
 from vqi.platform.memory import MIB
@@ -38,7 +38,7 @@ class Embeddings:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Indexed,
         normals: Callable[[Sequence[int]], ImageBatches],
         count: int,
         batch_size: int,
@@ -53,43 +53,52 @@ class Embeddings:
             memory,
         )
         self.folder = folder
-        self.kept: Tensor | None = None
+        self.kept: Array | None = None
         self.shards: EmbeddingShards | None = None
         self._looked = False
 
-    def of(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+    def of(self, numbers: Sequence[int]) -> Iterable[Array]:
         """The embeddings of those images, in batches."""
         if not self._looked and self.count:
             self._looked = True
             self._keep()
+        if self.kept is not None and list(numbers) == list(range(self.count)):
+            return WholeEmbeddings(self.kept, self.batch_size)
+        return self._batches(numbers)
+
+    def _batches(self, numbers: Sequence[int]) -> Iterator[Array]:
         batches = (numbers[start : start + self.batch_size] for start in range(0, len(numbers), self.batch_size))
         if self.kept is not None:
             yield from (self.kept[list(batch)] for batch in batches)
         elif self.shards is not None:
-            yield from (self.shards.read(batch).to(self.detector.device) for batch in batches)
+            yield from (self.detector.own(self.shards.read(batch)) for batch in batches)
         else:
             yield from self.detector.embedded(self.normals(numbers))
 
     def _keep(self) -> None:
-        first = next(iter(self.detector.embedded(self.normals([0]))))
-        size = first.numel() * first.element_size() * self.count
+        # With a folder only the size is of interest yet.
+        batches = iter(self.detector.embedded(self.normals([0] if self.folder else range(self.count))))
+        first = next(batches)
+        size = first[:1].nbytes * self.count
         if self.folder and size > LEAST_BYTES:
             self._write_shards(self.folder, first, size)
         if size > self.memory:
             return
-        kept = torch.empty(self.count, *first.shape[1:], device=first.device)
+        if self.folder:
+            if (shards := self.shards) is not None:
+                batches = (self.detector.own(shards.read(shard)) for shard in shards.ranges())
+            else:
+                batches = iter(self.detector.embedded(self.normals(range(self.count))))
+            first = next(batches)
+        kept = empty((self.count, *first.shape[1:]), first)
         progress, filled = Progress("features of normals", self.count), 0
-        if self.shards is None:
-            batches = self.detector.embedded(self.normals(range(self.count)))
-        else:
-            batches = (self.shards.read(shard) for shard in self.shards.ranges())
-        for batch in batches:
+        for batch in chain([first], batches):
             kept[filled : filled + len(batch)] = batch
             filled += len(batch)
             progress.advance(len(batch))
         self.kept = kept
 
-    def _write_shards(self, folder: Path, first: Tensor, size: int) -> None:
+    def _write_shards(self, folder: Path, first: Array, size: int) -> None:
         shards = EmbeddingShards(folder, self.count, tuple(first.shape[1:]), self.batch_size)
         missing = shards.missing()
         left = sum(map(len, missing))
@@ -105,11 +114,11 @@ class Embeddings:
         for numbers in _joined(missing):
             batches = self.detector.embedded(self.normals(numbers))
             for shard in shards.ranges(numbers):
-                parts: list[Tensor] = []
+                parts: list[np.ndarray] = []
                 while sum(map(len, parts)) < len(shard):
-                    parts.append(next(batches).cpu())
+                    parts.append(to_numpy(next(batches)))
                     progress.advance(len(parts[-1]))
-                shards.write(shard, torch.cat(parts))
+                shards.write(shard, np.concatenate(parts))
         self.shards = shards
 
 
@@ -133,12 +142,12 @@ class EmbeddingShards:
         """The numbers of the files that are missing or damaged."""
         return [shard for shard in self.ranges() if not self._is_whole(shard)]
 
-    def write(self, shard: range, embeddings: Tensor) -> None:
+    def write(self, shard: range, embeddings: np.ndarray) -> None:
         """Write the file of those numbers, whole or not at all."""
-        content = embeddings.contiguous().float().numpy().tobytes()
+        content = np.ascontiguousarray(embeddings, dtype=np.float32).tobytes()
         write_whole(self._file(shard.start), hashlib.sha256(content).digest() + content)
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
         """The embeddings of those numbers, in that order: float32 [n, *shape]."""
         values = np.empty((len(numbers), self.length), dtype=np.float32)
         start = 0
@@ -157,7 +166,7 @@ class EmbeddingShards:
                 -1, self.length
             )
             start = end
-        return torch.from_numpy(values).reshape(len(numbers), *self.shape)
+        return values.reshape(len(numbers), *self.shape)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"features-{number // self.size:06d}.f32"

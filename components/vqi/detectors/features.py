@@ -29,7 +29,7 @@ class CommonGrid(nn.Module):
             if self.same[number]:
                 continue
             for name, axis, wanted in zip(("rows", "columns"), grid, self.grid, strict=True):
-                matrix = interpolation(axis, wanted.centres(), kind).float()
+                matrix = torch.from_numpy(interpolation(axis, wanted.centres(), kind)).float()
                 self.register_buffer(f"{name}_{number}", matrix, persistent=False)
 
     def forward(self, features: Iterable[Tensor]) -> list[Tensor]:

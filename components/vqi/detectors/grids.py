@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,10 @@ class Cells:
         """The same cells where the axis is `factor` times as long."""
         return Cells(self.count, self.pitch * factor, self.start * factor)
 
-    def centres(self) -> Tensor:
+    def centres(self) -> np.ndarray:
         """float64 [count]."""
-        return self.start + self.pitch * (torch.arange(self.count, dtype=torch.float64) + 0.5)
+        centres: np.ndarray = self.start + self.pitch * (np.arange(self.count, dtype=np.float64) + 0.5)
+        return centres
 
 
 class Grid(NamedTuple):
@@ -83,30 +83,30 @@ def finest(grids: list[Grid]) -> Grid:
     return max(grids, key=lambda grid: grid.shape[0] * grid.shape[1])
 
 
-def interpolation(cells: Cells, at: Tensor, kind: str = "bilinear") -> Tensor:
+def interpolation(cells: Cells, at: np.ndarray, kind: str = "bilinear") -> np.ndarray:
     """The matrix, float64 [len(at), cells.count], that takes values of cells to coordinates. Every row sums to one.
 
     `kind`: bilinear between centres, and beyond the outermost ones their value; nearest, the value of the cell that a
     coordinate lies in.
     """
     position = (at - cells.start) / cells.pitch - 0.5
+    identity = np.eye(cells.count)
     if kind == "nearest":
-        chosen = torch.floor(position + 0.5).long().clamp(0, cells.count - 1)
-        return torch.eye(cells.count, dtype=torch.float64)[chosen]
-    position = position.clamp(0, cells.count - 1)
-    low = position.floor().long()
+        return identity[np.floor(position + 0.5).astype(np.int64).clip(0, cells.count - 1)]
+    position = position.clip(0, cells.count - 1)
+    low = np.floor(position).astype(np.int64)
     share = (position - low)[:, None]
-    identity = torch.eye(cells.count, dtype=torch.float64)
-    return (1 - share) * identity[low] + share * identity[(low + 1).clamp(max=cells.count - 1)]
+    matrix: np.ndarray = (1 - share) * identity[low] + share * identity[(low + 1).clip(max=cells.count - 1)]
+    return matrix
 
 
-def averaging(length: int, count: int) -> Tensor:
+def averaging(length: int, count: int) -> np.ndarray:
     """The matrix, float64 [count, length], that averages `length` values over `count` equal parts of the axis.
 
     A value that lies across the border of two parts counts in each by the share that lies there: every value counts as
     much as every other.
     """
-    edges = torch.arange(count + 1, dtype=torch.float64) * length / count
-    values = torch.arange(length, dtype=torch.float64)
-    begins, ends = torch.maximum(edges[:-1, None], values), torch.minimum(edges[1:, None], values + 1)
-    return (ends - begins).clamp(min=0) * count / length
+    edges = np.arange(count + 1, dtype=np.float64) * length / count
+    values = np.arange(length, dtype=np.float64)
+    begins, ends = np.maximum(edges[:-1, None], values), np.minimum(edges[1:, None], values + 1)
+    return (ends - begins).clip(min=0) * count / length

@@ -3,10 +3,13 @@ safetensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from vqi.detectors.arrays import Array, to_numpy
 from vqi.detectors.storage import NETWORK
 from vqi.platform.errors import BadInput
 from vqi.platform.files import sha256_of
@@ -37,10 +40,10 @@ def save_part(
 ) -> None:
     """Write the coresets of each fold into the existing `folder`, tied to the Dataset of that `fingerprint` and the
     `network` artefact."""
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     tensors = {
-        _name(fold, number): coreset.items.cpu().contiguous()
+        _name(fold, number): np.ascontiguousarray(to_numpy(coreset.items))
         for fold, each in enumerate(coresets)
         for number, coreset in enumerate(each)
     }
@@ -57,13 +60,14 @@ def save_part(
 
 
 def load_parts(
-    folders: Sequence[Path], *, shards: int, fingerprint: str, network: Path, device: str
+    folders: Sequence[Path], *, shards: int, fingerprint: str, network: Path, own: Callable[[np.ndarray], Array]
 ) -> list[list[Coreset]]:
-    """The coresets of each fold, of all parts in the order of their shards.
+    """The coresets of each fold, of all parts in the order of their shards; `own` brings what is read to where
+    embeddings are.
 
     Raises BadInput where a part is missing or damaged, or was made from another Dataset or network.
     """
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     from vqi.detectors.parts import Coreset
 
@@ -82,9 +86,9 @@ def load_parts(
             raise BadInput(f"The part {folder} was made with another Dataset or network; run index_part again.")
         if sha256_of(folder / PART_TENSORS) != record.tensors_sha256:
             raise BadInput(f"{folder / PART_TENSORS} does not match the hash of its record; run index_part again.")
-        tensors = load_file(folder / PART_TENSORS, device=device)
+        tensors = load_file(folder / PART_TENSORS)
         for fold, radii in enumerate(record.radii):
-            united[fold] += [Coreset(tensors[_name(fold, number)], radius) for number, radius in enumerate(radii)]
+            united[fold] += [Coreset(own(tensors[_name(fold, number)]), radius) for number, radius in enumerate(radii)]
     return united
 
 

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from torch import Tensor
-
+from vqi.detectors.arrays import Array
 from vqi.detectors.calibration import WHOLE, NormalScore, Photographs, folds_of, possible_folds, scored
 from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.interface import Detector
+from vqi.detectors.indexed import Indexed
 from vqi.platform.logs import logger
 
 log = logger(__name__)
@@ -31,20 +30,20 @@ class Coreset(NamedTuple):
     """Items that stand for the normals they were chosen from: float32 [m, C], in the order they were chosen; none of
     the normals' patches is farther than `radius` from them."""
 
-    items: Tensor
+    items: Array
     radius: float
 
 
-class FitsInParts(Detector, ABC):
-    """A Detector whose index can be fitted to what stands for parts of the normals."""
+class FitsInParts(Indexed, ABC):
+    """A method whose index can be fitted to what stands for parts of the normals."""
 
     @abstractmethod
-    def fit_part(self, embeddings: Iterable[Tensor], images: int, all_images: int, folds: int = 1) -> list[Coreset]:
+    def fit_part(self, embeddings: Iterable[Array], images: int, all_images: int, folds: int = 1) -> list[Coreset]:
         """What stands for `images` of `all_images` normals, whose embeddings come in batches. Where refits are to leave
         out one of `folds`, the images are those of one fold."""
 
     @abstractmethod
-    def fit_union(self, coresets: Sequence[Coreset], images: int) -> dict[str, Tensor]:
+    def fit_union(self, coresets: Sequence[Coreset], images: int) -> dict[str, Array]:
         """The index of `images` normals from the coresets of all of them; does not change `self` but for its
         `build_notes`."""
 
@@ -58,7 +57,7 @@ def bounds_of_shards(count: int, shards: int) -> list[tuple[int, int]]:
 
 def fit_shard(
     detector: FitsInParts,
-    embedded: Callable[[Sequence[int]], Iterator[Tensor]],
+    embedded: Callable[[Sequence[int]], Iterator[Array]],
     numbers: Sequence[int],
     fold_of: Sequence[int],
 ) -> list[list[Coreset]]:

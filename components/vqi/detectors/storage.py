@@ -6,16 +6,21 @@ The network and the index are two artefacts. The network's `network.json` names 
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import importlib.util
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
+from vqi.detectors.arrays import Array, to_numpy
 from vqi.detectors.engine_record import GRAPH_FILES, EngineRecord
 from vqi.detectors.settings import WholeBackbone, parse_settings, settings_class
+from vqi.platform.devices import Compute, is_processor
 from vqi.platform.errors import BadInput, VqiError
 from vqi.platform.files import sha256_of
 from vqi.platform.records import FileRecord, Items, Pair, Record, read_record, write_record
@@ -24,6 +29,7 @@ from vqi.storage.weights import WeightsOrigin
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vqi.detectors.indexed import Indexed
     from vqi.detectors.interface import Detector
 
 NETWORK, INDEX = "network.json", "index.json"
@@ -58,8 +64,8 @@ class TensorEntry(Record):
     dtype: str
 
     @staticmethod
-    def of(tensor: Tensor) -> TensorEntry:
-        return TensorEntry(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+    def of(values: Array) -> TensorEntry:
+        return TensorEntry(shape=tuple(values.shape), dtype=str(values.dtype).removeprefix("torch."))
 
 
 class IndexRecord(FileRecord):
@@ -115,7 +121,8 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
     """The detector of a network artefact, its index empty, run by the engine that the artefact names. Raises BadInput
     where the artefact is damaged or of another version, or its engine is not to be had."""
     from vqi.detectors.backbones import empty_backbone, no_backbone
-    from vqi.detectors.engine import run_by_engine
+    from vqi.detectors.engine import engine_of
+    from vqi.detectors.network_graph import embeds
     from vqi.detectors.registry import assemble, detector_class
 
     folder = Path(folder)
@@ -137,21 +144,55 @@ def load_network(folder: Path, device: str = "cpu") -> Detector:
         raise BadInput(
             f"{folder / NETWORK_TENSORS} does not fit {record.backbone.name}: {str(error).splitlines()[-1].strip()}"
         ) from error
-    if record.engine:
-        for name, sha256 in record.engine.files.items():
-            if name not in GRAPH_FILES:
-                raise BadInput(f"{folder / NETWORK} names an unknown file {name!r}; run train again.")
-            _check_hash(folder / name, sha256)
-        run_by_engine(detector, folder, record.engine)
+    _check_engine(folder, record)
+    detector.engine = engine_of(folder, record.engine, embeds(detector))
     return detector.to(device)
 
 
-def save_index(detector: Detector, folder: Path, network: Path) -> None:
+def _check_engine(folder: Path, record: NetworkRecord) -> None:
+    """Raise BadInput where the engine's files are not those that its record names."""
+    for name, sha256 in (record.engine.files if record.engine else {}).items():
+        if name not in GRAPH_FILES:
+            raise BadInput(f"{folder / NETWORK} names an unknown file {name!r}; run train again.")
+        _check_hash(folder / name, sha256)
+
+
+def load_for_index(network: Path, compute: Compute) -> Indexed:
+    """What build_index needs of a network artefact, on the device of `compute`: without torch where an engine runs the
+    network and its method can. Raises BadInput as `load_network` does."""
+    folder = Path(network)
+    record = read_network(folder)
+    name = settings_class(record.method).on_engine
+    engine = record.engine
+    if name and engine and engine.grid and is_processor(compute) and importlib.util.find_spec("openvino") is not None:
+        _check_engine(folder, record)
+        module, _, kind = name.partition(":")
+        settings = parse_settings(record.method, record.settings)
+        made: Indexed = getattr(importlib.import_module(module), kind)(
+            settings, record.input_size, record.seed, folder, engine
+        )
+        made.engine = made.engine and made.engine.for_compute(compute)
+        return made
+    from vqi.detectors.compute import to_device
+
+    return to_device(load_network(folder), compute)
+
+
+def load_for_scores(network: Path, index: Path, compute: Compute) -> Indexed:
+    """The same with its index, as evaluate needs it. Raises BadInput as `load_detector` does."""
+    record = _read_index(network, index)
+    detector = load_for_index(network, compute)
+    detector.index = {name: detector.own(values) for name, values in _read_index_arrays(Path(index), record).items()}
+    detector.build_notes = list(record.notes)
+    return detector
+
+
+def save_index(detector: Indexed, folder: Path, network: Path) -> None:
     """Write the index of `detector` into the existing `folder`, tied to the `network` artefact it was built with."""
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     folder = Path(folder)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in detector.index.items()}
+    tensors = {name: np.ascontiguousarray(to_numpy(values)) for name, values in detector.index.items()}
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
     record = IndexRecord(
@@ -167,24 +208,35 @@ def save_index(detector: Detector, folder: Path, network: Path) -> None:
 
 def load_detector(network: Path, index: Path, device: str = "cpu") -> Detector:
     """The whole detector. Raises BadInput where an artefact is damaged, or the index was built with another network."""
-    index = Path(index)
-    record = read_record(IndexRecord, index / INDEX, f": {index} is not an output of the build_index step")
+    import torch
+
+    record = _read_index(network, index)
+    detector = load_network(network, device)
+    arrays = _read_index_arrays(Path(index), record)
+    detector.index = {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
+    detector.build_notes = list(record.notes)
+    return detector
+
+
+def _read_index(network: Path, index: Path) -> IndexRecord:
+    record = read_record(IndexRecord, Path(index) / INDEX, f": {index} is not an output of the build_index step")
     if record.network_sha256 != sha256_of(_existing(Path(network) / NETWORK, "train")):
         raise BadInput(
             f"The index {index} was built with another network than {network}; run build_index with this one."
         )
-    detector = load_network(network, device)
-    tensors: dict[str, Tensor] = {}
+    return record
+
+
+def _read_index_arrays(index: Path, record: IndexRecord) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
     for name, sha256 in record.files.items():
         if name != INDEX_TENSORS:
             raise BadInput(f"{index / INDEX} names an unknown file {name!r}; run build_index again.")
         _check_hash(index / name, sha256)
-        tensors |= _read_tensors(index / name)
-    if {name: TensorEntry.of(tensor) for name, tensor in tensors.items()} != record.tensors:
+        arrays |= _read_arrays(index / name)
+    if {name: TensorEntry.of(values) for name, values in arrays.items()} != record.tensors:
         raise BadInput(f"{index / INDEX} lists other tensors than its files hold; run build_index again.")
-    detector.index = {name: tensor.to(device) for name, tensor in tensors.items()}
-    detector.build_notes = list(record.notes)
-    return detector
+    return arrays
 
 
 def versions() -> dict[str, str]:
@@ -212,8 +264,18 @@ def _check_hash(path: Path, sha256: str) -> None:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
+    return _read_file(path, load_file)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return _read_file(path, load_file)
+
+
+def _read_file(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return load_file(path)
+        return load(path)
     except VqiError:
         raise
     except Exception as error:  # safetensors raises its own error for any damage

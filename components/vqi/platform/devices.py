@@ -17,6 +17,8 @@ DEVICES = ("auto", "cpu", "cuda", "xpu", "hpu")
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 EngineName = Literal["torch", "openvino"]
+# What drivers call NVIDIA's and Intel's devices.
+ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "dri/renderD*")
 # What the kernel calls the instructions that multiply bfloat16: AMX, and AVX-512's.
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
@@ -60,6 +62,14 @@ class Compute(Settings):
             return self.model_copy(update={"device": self.devices[rank % len(self.devices)]})
         kind = str(torch_device(self))
         return self.model_copy(update={"device": kind if kind == "cpu" or ":" in kind else f"{kind}:{rank}"})
+
+
+def is_processor(compute: Compute, devices: Path = Path("/dev")) -> bool:
+    """Whether the device of `compute` is the processor; `auto` is where no accelerator shows among the system's
+    `devices`. Needs no torch."""
+    if compute.devices[0] == "auto":
+        return not any(next(devices.glob(pattern), None) for pattern in ACCELERATORS)
+    return compute.devices[0] == "cpu"
 
 
 def bfloat16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -30,7 +30,8 @@ class MethodSettings(Settings):
     """Base of every method's settings, whose class states what the method is. Types are strict: text that holds a
     number is not a number.
 
-    `detector` names its Detector, `module:Class`. `budget` is None for methods that learn nothing by gradient.
+    `detector` names its Detector, `module:Class`; `on_engine` what stands for it without torch where an engine runs its
+    network ('' = nothing does). `budget` is None for methods that learn nothing by gradient.
     `supervised` methods train on labelled defects too. `extra_images` names the setting that holds a source of further
     images (textures, penalty images), '' where there is none. `tunes_on_normals`: whether the end of training computes
     something that scores depend on from normals (`Learner.finish`), which takes normals of its own: others than it
@@ -43,6 +44,7 @@ class MethodSettings(Settings):
 
     method: ClassVar[str]
     detector: ClassVar[str]
+    on_engine: ClassVar[str] = ""
     summary: ClassVar[str]
     paper: ClassVar[str]
     budget: ClassVar[Budget | None] = None

@@ -14,6 +14,7 @@ class PatchcoreSettings(MethodSettings):
 
     method: ClassVar[str] = "patchcore"
     detector: ClassVar[str] = "vqi.detectors.patchcore:Patchcore"
+    on_engine: ClassVar[str] = "vqi.detectors.memory_bank:BankOnEngine"
     summary: ClassVar[str] = "a memory bank of normal patches"
     paper: ClassVar[str] = 'Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265'
     fits_in_parts: ClassVar[bool] = True

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from torch import Tensor
 
-from vqi.batches.scoring import TensorBatches
+from vqi.dataset.loading import InputBatches
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.splits import CalibrationKind
 from vqi.dataset.tiling import united
+from vqi.detectors.arrays import Array
 from vqi.detectors.calibration import FOLDS, WHOLE, NormalScore, Photographs, cross_scores, scored
-from vqi.detectors.compute import to_device
 from vqi.detectors.embeddings import EMBEDDING_MEMORY, Embeddings
-from vqi.detectors.interface import Detector
+from vqi.detectors.indexed import Indexed
 from vqi.detectors.part_storage import load_parts, save_part
 from vqi.detectors.parts import (
     Coreset,
@@ -30,7 +29,7 @@ from vqi.detectors.parts import (
     folds_by_normal,
 )
 from vqi.detectors.settings.fields import LeaveOutKind
-from vqi.detectors.storage import load_network, read_network, save_index
+from vqi.detectors.storage import load_for_index, read_network, save_index
 from vqi.evaluation.calibration import CalibrationImage, CalibrationRecord, write_calibration
 from vqi.platform.errors import BadInput
 from vqi.platform.files import whole_folder
@@ -48,7 +47,7 @@ class _Normals:
 
     data: Dataset
     notes: NetworkNotes
-    detector: Detector
+    detector: Indexed
     fitted: list[Sample]
     held_out: list[Sample]
     promised: bool
@@ -74,14 +73,14 @@ class _Normals:
                 f"calibration: {len(held_out) - len(unseen)} of {len(held_out)} normals held out for the threshold "
                 f"show parts that were learnt from; {'they are left out' if unseen else 'no rate can be promised'}"
             )
-        detector = to_device(load_network(network), compute)
+        detector = load_for_index(network, compute)
         return _Normals(data, notes, detector, fitted, unseen or held_out, bool(unseen), compute.batch_size)
 
-    def batches(self, samples: Sequence[Sample], numbers: Sequence[int] | None = None) -> TensorBatches:
+    def batches(self, samples: Sequence[Sample], numbers: Sequence[int] | None = None) -> InputBatches:
         """The images of samples, or those of some numbers."""
-        return TensorBatches(self.data, samples, self.notes.geometry, self.batch_size, numbers)
+        return InputBatches(self.data, samples, self.notes.geometry, self.batch_size, numbers=numbers)
 
-    def images(self, numbers: Sequence[int]) -> TensorBatches:
+    def images(self, numbers: Sequence[int]) -> InputBatches:
         return self.batches(self.fitted, numbers)
 
     def photographs(self, samples: Sequence[Sample]) -> Photographs:
@@ -99,7 +98,7 @@ class _Normals:
 
         return Photographs(geometry.inputs, unite)
 
-    def embedded(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+    def embedded(self, numbers: Sequence[int]) -> Iterator[Array]:
         return self.detector.embedded(self.images(numbers))
 
     @property
@@ -162,7 +161,7 @@ def build_index(
             shards=settings.compute.shards,
             fingerprint=data.manifest.fingerprint,
             network=Path(network),
-            device=str(detector.device),
+            own=detector.own,
         )
         if parts
         else []

@@ -16,9 +16,8 @@ import numpy as np
 from vqi.batches.scoring import score_samples
 from vqi.dataset.labelled import few_labelled
 from vqi.dataset.reader import Dataset
-from vqi.detectors.compute import to_device
 from vqi.detectors.settings import settings_class
-from vqi.detectors.storage import NetworkRecord, load_detector, read_network
+from vqi.detectors.storage import NetworkRecord, load_for_scores, read_network
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.calibration import Calibration, read_calibration
 from vqi.evaluation.collector import Collector
@@ -102,7 +101,7 @@ def evaluate(
     check_tracking(tracking_uri, experiment)
 
     collector = Collector(data, samples, geometry, threshold, box_rule, settings.evaluation)
-    detector = to_device(load_detector(network, index), compute)
+    detector = load_for_scores(network, index, compute)
     with whole_folder(evaluation) as folder:
         for sample, score, values in score_samples(detector, data, samples, geometry, compute):
             collector.add(sample, score, values, folder)

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqi.batches.scoring import TensorBatches
+from vqi.batches.tensors import TensorBatches
 from vqi.batches.training_images import dataset_images, source_images
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.manifest import Sample
 from vqi.dataset.reader import Dataset
 from vqi.dataset.tiling import united
 from vqi.detectors.compute import to_device
-from vqi.detectors.engine import write_engine
 from vqi.detectors.engine_record import EngineRecord
 from vqi.detectors.interface import Detector
 from vqi.detectors.learner import Learner, TrainedDetector, TrainingImages
+from vqi.detectors.network_graph import write_engine
 from vqi.detectors.registry import create
 from vqi.detectors.settings import BackboneSettings, Budget, settings_class
 from vqi.detectors.storage import save_network
