@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from vqi.batches.scoring import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.loading import InputBatches
 from vqi.dataset.manifest import Sample
@@ -18,6 +16,7 @@ from vqi.dataset.tiling import united
 from vqi.deployment.exports import ExportFormat
 from vqi.deployment.graph_runtime import GraphRuntime
 from vqi.deployment.sidecar import Graph
+from vqi.detectors.arrays import Array, to_numpy
 from vqi.detectors.calibration import folds_of
 from vqi.detectors.embeddings import Embeddings
 from vqi.detectors.interface import Detector
@@ -50,8 +49,8 @@ def scored_left_out(
     each, batch_size = geometry.inputs, graph.batch_size
     groups = [image.group or image.path for image in calibration.images for _ in range(each)]
 
-    def images(numbers: Sequence[int]) -> TensorBatches:
-        return TensorBatches(data, samples, geometry, batch_size, numbers)
+    def images(numbers: Sequence[int]) -> InputBatches:
+        return InputBatches(data, samples, geometry, batch_size, numbers=numbers)
 
     embeddings = Embeddings(detector, images, len(groups), batch_size)
     folds = folds_of(groups, calibration.folds or 1, detector.seed)
@@ -65,9 +64,9 @@ def scored_left_out(
         yield from zip(chosen, united(scored, geometry.tiling), strict=True)
 
 
-def _with_index(export_format: ExportFormat, folder: Path, graph: Graph, index: Mapping[str, Tensor]) -> GraphRuntime:
+def _with_index(export_format: ExportFormat, folder: Path, graph: Graph, index: Mapping[str, Array]) -> GraphRuntime:
     """The graph with another index than the bundle's."""
-    tensors = {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in sorted(index.items())}
+    tensors = {name: np.ascontiguousarray(to_numpy(value)) for name, value in sorted(index.items())}
     try:
         infer = export_format.open(folder, graph.input_size, tensors, "cpu", thread_limit())
     except Exception as error:  # whatever the runtime meets
