@@ -11,7 +11,7 @@ from PIL import Image
 
 from step_calls import ingest
 from toy_bundle import photograph
-from vqi.batches.scoring import TensorBatches
+from vqi.batches.tensors import TensorBatches
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.reader import Dataset
 from vqi.deployment.exports import export_formats
