@@ -144,3 +144,9 @@ def test_what_must_be_light_needs_no_torch(statement: str) -> None:
     blocked = "import sys\nfor name in ('torch', 'torchvision', 'sklearn', 'mlflow'):\n    sys.modules[name] = None\n"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", blocked + statement], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """pytest imports test modules by their names alone: of two with one name it collects the first."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
