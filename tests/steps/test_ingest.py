@@ -71,7 +71,7 @@ def archives_of(folder: Path, out: Path) -> list[Path]:
 def test_the_same_content_gives_the_same_bytes_from_folder_and_archives(folder: Path, tmp_path: Path) -> None:
     manifest = run(folder, tmp_path / "dataset")
     expected = checksums(tmp_path / "dataset")
-    assert set(expected) == {"manifest.json", "shard-00000.tar"}
+    assert set(expected) == {"manifest.json", "inspections.bin", "shard-00000.tar"}
     for archive in archives_of(folder, tmp_path / "archives"):
         again = run(archive, tmp_path / f"dataset-{archive.name}")
         assert again.fingerprint == manifest.fingerprint
