@@ -232,7 +232,7 @@ def test_services_stay_off_the_nodes_with_devices_and_may_use_those_kept_for_ins
 @pytest.mark.parametrize("name", PODS)
 def test_what_a_pod_refers_to_exists_or_is_a_secret_that_the_guide_makes(name: str) -> None:
     present = {(item["kind"], item["metadata"]["name"]) for item in objects(name)}
-    made_by_hand = {"vqi-store", "vqi-mlflow", "vqi-serve", "vqi-watch"}
+    made_by_hand = {"vqi-store", "vqi-tracking", "vqi-mlflow", "vqi-serve", "vqi-watch"}
     for called, pod in pod_templates(name):
         text = json.dumps(pod)
         for claim in re.findall(r'"claimName": "([\w-]+)"', text):
@@ -252,6 +252,23 @@ def test_what_a_pod_refers_to_exists_or_is_a_secret_that_the_guide_makes(name: s
         assert len(selected) == 1
         ports = {port["name"] for port in selected[0]["spec"]["template"]["spec"]["containers"][0]["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+@pytest.mark.parametrize(("overlay", "name"), [("overlays/serving", "serve"), ("overlays/watching", "watch")])
+def test_a_server_reaches_mlflow_and_mlflow_lets_it_in(overlay: str, name: str) -> None:
+    own = the_one(overlay, "NetworkPolicy", f"vqi-{name}")["spec"]
+    assert {"port": 5000, "protocol": "TCP"} in [port for rule in own["egress"] for port in rule["ports"]]
+    (rule,) = the_one(overlay, "NetworkPolicy", "mlflow")["spec"]["ingress"]
+    admitted = {
+        value
+        for peer in rule["from"]
+        for expression in peer.get("podSelector", {}).get("matchExpressions", [])
+        if expression["key"] == "app.kubernetes.io/name"
+        for value in expression["values"]
+    }
+    assert f"vqi-{name}" in admitted
+    (container,) = the_one(overlay, "Deployment", f"vqi-{name}")["spec"]["template"]["spec"]["containers"]
+    assert {"secretRef": {"name": "vqi-tracking", "optional": True}} in container["envFrom"]
 
 
 def test_mlflow_answers_to_its_service_names_alone_and_runs_no_jobs() -> None:
