@@ -49,6 +49,7 @@ def edit_package(package: dict[str, Any], platform: dict[str, Any]) -> None:
             source = hand_in(package, dag, row) if outside else _output(row)
             add_placement(row, task, source, package["deploymentSpec"]["executors"][executor]["container"])
     drop_unread_outputs(package, platform)
+    drop_unfed_inputs(package)
     for component in _dags(package):
         reduce_dependencies(component["dag"]["tasks"])
     for label, executor in package["deploymentSpec"]["executors"].items():
@@ -90,6 +91,20 @@ def drop_unread_outputs(package: dict[str, Any], platform: dict[str, Any]) -> No
             outputs = component["outputDefinitions"]["parameters"]
             for key in outputs.keys() - read:
                 del outputs[key]
+
+
+def drop_unfed_inputs(package: dict[str, Any]) -> None:
+    """Drop the optional inputs of `configure` that this package does not feed: the program has the same defaults, and
+    each would be in Argo's record several times."""
+    fed: set[str] = set()
+    for _, name, task in _tasks(package):
+        if step_of(name) == "configure":
+            fed |= task["inputs"]["parameters"].keys()
+    for name, component in package["components"].items():
+        if name == "comp-configure":
+            inputs = component["inputDefinitions"]["parameters"]
+            for key in [key for key, value in inputs.items() if value.get("isOptional") and key not in fed]:
+                del inputs[key]
 
 
 def add_placement(row: Step, task: dict[str, Any], source: dict[str, Any], container: dict[str, Any]) -> None:

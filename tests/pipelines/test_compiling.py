@@ -78,6 +78,14 @@ def test_parameters_are_the_category_s() -> None:
     assert promotes == {name: value for name, value in whole.items() if name not in ("compute_shards", "promote_step")}
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in COMPILED.glob("train_category*.yaml")))
+def test_configure_has_the_inputs_that_its_package_feeds(name: str) -> None:
+    package = next(yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text()))
+    declared = package["components"]["comp-configure"]["inputDefinitions"]["parameters"]
+    assert declared.keys() == package["root"]["dag"]["tasks"]["configure"]["inputs"]["parameters"].keys()
+    assert "seed" in declared
+
+
 def test_a_category_with_shards_runs_in_a_pipeline_of_its_own() -> None:
     assert pipeline_of(Category.parse({"compute": {"shards": 2}})) == "train_category_shards"
     assert pipeline_of(Category()) == "train_category"
