@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from vqi.platform.errors import BadInput
 
-# An outline of more points is no drawing of a person or a tool; the sums bound the time that one photograph takes.
+# An outline of more points is not a drawing of a person or a tool; the sums bound the time that one photograph takes.
 MOST_POINTS, MOST_POINTS_OF_A_PHOTOGRAPH = 20_000, 200_000
 MOST_DRAWINGS_OF_A_PHOTOGRAPH = 10_000
 # Runs of one mask; the text that holds them has at most seven characters a run.

@@ -106,7 +106,7 @@ class _StandardError(logging.Handler):
         try:
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):  # full, closed or none: a log is no reason to end a run
+        except (OSError, ValueError, AttributeError):  # full, closed or none: a log is not a reason to end a run
             pass
 
 

@@ -31,7 +31,9 @@ def promotion_lines(promotion: Promotion) -> list[str]:
 
 def refusal(promotion: Promotion) -> str:
     """Why a candidate was refused, as one sentence."""
-    stays = f"version {promotion.champion} stays the champion" if promotion.champion else "there is no champion yet"
+    stays = (
+        f"version {promotion.champion} stays the champion" if promotion.champion else "the model is without a champion"
+    )
     return f"{promotion.name}/{promotion.candidate} is refused, and {stays}: {'; '.join(promotion.reasons)}."
 
 

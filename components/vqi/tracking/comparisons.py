@@ -140,7 +140,7 @@ class Comparison:
             if name not in {item.path for item in client.list_artifacts(run_id)}:
                 return None
             stored = Path(client.download_artifacts(run_id, name, folder)).read_bytes()
-        # What is no UTF-8 is no JSON either, and is refused as such.
+        # What is not UTF-8 is not JSON either, and is refused as such.
         return stored.decode("utf-8", "replace")
 
     def end_left_runs(self, key: str) -> None:

@@ -4,6 +4,7 @@ used."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -192,7 +193,7 @@ class ModelRegistry:
         )
         try:
             for folder in folders:
-                send(lambda folder=folder: client.log_model_artifacts(model.model_id, str(folder)))  # type: ignore[misc]
+                send(functools.partial(client.log_model_artifacts, model.model_id, str(folder)))
             client.finalize_logged_model(model.model_id, "READY")
         except BaseException:
             with contextlib.suppress(Exception):

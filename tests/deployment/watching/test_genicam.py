@@ -157,7 +157,11 @@ def test_pixels_are_those_of_the_format() -> None:
     ("address", "changes", "sentence"),
     [
         ("genicam:", {}, "names no camera"),
-        ("genicam:4711", {PRODUCERS: "/nowhere"}, r"There is no GenTL producer \(\*\.cti\) in the folders of GENICAM"),
+        (
+            "genicam:4711",
+            {PRODUCERS: "/nowhere"},
+            r"GENICAM_GENTL64_PATH hold 0 GenTL producers \(\*\.cti\)",
+        ),
     ],
 )
 def test_what_is_missing_is_said_at_the_start(

@@ -2,7 +2,7 @@
 boxes) and categories in one file or in one for each split.
 
 A photograph that a file lists without an annotation is good. An annotation with an outline is an outline; one with a
-box alone is a box. `iscrowd` is no reason to ignore a region: exports set it for whatever is stored as run lengths.
+box alone is a box. `iscrowd` is not a reason to ignore a region: exports set it for whatever is stored as run lengths.
 Format: https://cocodataset.org/#format-data.
 """
 

@@ -157,7 +157,7 @@ def _detected(
     if layout != AUTO:
         with reader_errors(layout):
             refusal = layouts()[layout].detect(inner).why
-        # That photographs without folders may be good parts is no advice to whoever named a layout.
+        # That photographs without folders may be good parts is not advice to whoever named a layout.
         others = [name for match, name in _fitting(inner, AUTO, refusals) if match.sureness > FLAT]
         raise BadInput(refusal + (f" data.layout={others[0]} fits it." if others else ""))
     seen = f"its folders are {examples(tops, 5)}" if tops else f"all lie in {inner.top}"

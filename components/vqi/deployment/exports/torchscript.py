@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from vqi.deployment.exports.export_format import ExportFormat, Infer, Note
-from vqi.deployment.exports.torch_export import run_torch
+from vqi.deployment.exports.export_format import Infer, Note
+from vqi.deployment.exports.torch_export import TorchExport, run_torch
 
 if TYPE_CHECKING:
     from vqi.deployment.tracing import TracedDetector
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ORIGINS = ".debug_pkl"
 
 
-class TorchScript(ExportFormat):
+class TorchScript(TorchExport):
     """The index tensors are inputs, as in every format: `forward(images, *index by name)` gives the score and the map.
 
     Traced from the detector with two images. Where a method asks in Python for the number of images, the trace holds
@@ -32,11 +32,6 @@ class TorchScript(ExportFormat):
     summary: ClassVar[str] = "TorchScript, run by torch and by libtorch"
     backend: ClassVar[str] = "torchscript"
     files: ClassVar[tuple[str, ...]] = ("model.torchscript",)
-    install: ClassVar[str] = "torch"
-    opens_with: ClassVar[tuple[str, ...]] = ("torch",)
-    writes_with: ClassVar[tuple[str, ...]] = ("torch",)
-    tolerance: ClassVar[float | None] = 1e-3
-    by_name_alone: ClassVar[bool] = True
 
     def write(self, source: TracedDetector, folder: Path) -> Mapping[str, Note]:
         import torch

@@ -135,7 +135,7 @@ class Decider:
                 assert isinstance(content, np.ndarray)
                 pixels = pixels_of(content, photograph.name, decoding)
         except BadInput as error:
-            log.warning(f"There is no picture of {photograph.name}: {error}")
+            log.warning(f"The picture of {photograph.name} cannot be drawn: {error}")
             return None
         return picture_of(pixels, result.map, result.boxes, result.level, predictor.sidecar)
 

@@ -80,5 +80,5 @@ def decision_of(
 
 
 def _readable(text: str) -> str:
-    """File names may hold bytes that are no text."""
+    """A file name may hold bytes that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

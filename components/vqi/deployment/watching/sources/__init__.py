@@ -67,6 +67,23 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class FrameSource:
+    """The part of a source whose frames are gone once they are taken: none changes, grows, or can be taken again."""
+
+    waits = False
+    pause = 0.0
+
+    def is_unchanged(self, photograph: Photograph) -> bool:
+        return True
+
+    def may_grow(self, photograph: Photograph) -> bool:
+        return False
+
+    def release(self, photographs: Sequence[Photograph]) -> None: ...
+
+    def finish(self, photographs: Sequence[Photograph]) -> None: ...
+
+
 def open_source(address: str, settings: WatchSettings, outbox: Outbox) -> Source:
     """The source of an address: `camera:0`, `genicam:SERIAL`, `rtsp(s)://`, `http(s)://`, a video file, or a folder.
     Raises BadInput where it cannot be used."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import BinaryIO
 
 import numpy as np
 
 from vqi.deployment.watching.settings import WatchSettings
-from vqi.deployment.watching.sources import Photograph
+from vqi.deployment.watching.sources import FrameSource, Photograph
 from vqi.deployment.watching.sources.capture import Capture
 
 # A trigger gets the first frame that arrives after it, within this time.
@@ -23,15 +22,12 @@ LONGEST_TRIGGER = 200
 WAIT_SECONDS = 0.05
 
 
-class CameraSource:
+class CameraSource(FrameSource):
     """Frames of the camera at `address`, every so many seconds; or, with `lines`, one for each line there.
 
     By time, frames that come while another is decided on are passed over. A trigger gets the first frame that arrives
     after it, or a sentence where there is none: never one of a later part.
     """
-
-    waits = False
-    pause = 0.0
 
     def __init__(self, address: str, settings: WatchSettings, lines: BinaryIO | None = None) -> None:
         self._every, self._lines = settings.every_seconds, lines
@@ -59,16 +55,6 @@ class CameraSource:
             self._closed = True
             self._changed.notify_all()
         self._capture.close()
-
-    def is_unchanged(self, photograph: Photograph) -> bool:
-        return True
-
-    def may_grow(self, photograph: Photograph) -> bool:
-        return False
-
-    def release(self, photographs: Sequence[Photograph]) -> None: ...
-
-    def finish(self, photographs: Sequence[Photograph]) -> None: ...
 
     def take(self, most: int) -> list[Photograph]:
         with self._changed:
@@ -128,7 +114,7 @@ class CameraSource:
         while line := lines.readline(LONGEST_TRIGGER):
             whole = line
             while not whole.endswith(b"\n") and (whole := lines.readline(LONGEST_TRIGGER)):
-                pass  # the rest of a long line is no trigger of its own
+                pass  # the rest of a long line is not a trigger of its own
             text = line.decode("utf-8", "replace").strip()
             with self._changed:
                 self._changed.wait_for(

@@ -35,7 +35,7 @@ def check_genicam() -> None:
         raise BadInput("The source genicam: needs harvesters; pip install 'vqi[genicam]'.") from error
     if not producers():
         raise BadInput(
-            f"There is no GenTL producer (*.cti) in the folders of {PRODUCERS}; install the one of the camera's maker."
+            f"The folders of {PRODUCERS} hold 0 GenTL producers (*.cti); install the one of the camera's maker."
         )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from vqi.deployment.watching.outbox import Outbox
 from vqi.deployment.watching.settings import WatchSettings
-from vqi.deployment.watching.sources import Photograph
+from vqi.deployment.watching.sources import FrameSource, Photograph
 from vqi.deployment.watching.sources.capture import open_capture, read_frame
 from vqi.platform.errors import BadInput
 
@@ -20,12 +19,9 @@ FRAMES_PER_SECOND = 25.0
 MOST_PASSED_OVER = 100
 
 
-class VideoSource:
+class VideoSource(FrameSource):
     """Frames of the file at `path`; those that were decided on before a restart are passed over. Raises BadInput where
     it is not a video."""
-
-    waits = False
-    pause = 0.0
 
     def __init__(self, path: Path, settings: WatchSettings, outbox: Outbox) -> None:
         import cv2
@@ -42,16 +38,6 @@ class VideoSource:
 
     def close(self) -> None:
         self._capture.release()
-
-    def is_unchanged(self, photograph: Photograph) -> bool:
-        return True
-
-    def may_grow(self, photograph: Photograph) -> bool:
-        return False
-
-    def release(self, photographs: Sequence[Photograph]) -> None: ...
-
-    def finish(self, photographs: Sequence[Photograph]) -> None: ...
 
     def take(self, most: int) -> list[Photograph]:
         """The next frame; [] at the end, and now and then between frames that are passed over."""
