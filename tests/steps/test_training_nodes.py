@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -329,19 +330,37 @@ def test_a_second_start_of_a_step_deletes_what_the_first_left(api: TrainerApi, b
     assert set(api.jobs) == {"other"}
 
 
+# A step of its own process: a signal that it does not take must end it alone, not the tests.
+STEP = """
+import sys
+from pathlib import Path
+from test_training_nodes import start
+from vqi.steps.running import step
+with step("train"):
+    start(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
 def test_a_step_that_is_told_to_stop_deletes_its_trainjob(api: TrainerApi, bucket: str, tmp_path: Path) -> None:
-    calls = []
+    calls, running = [], threading.Event()
 
     def stop(job: dict[str, Any]) -> None:
         calls.append(job)
         if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            assert running.wait(60)
+            process.send_signal(signal.SIGTERM)
 
     api.advance = stop
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RunFailed, match="stopped by a signal"):
-        start(bucket, tmp_path / "network")
-    assert signal.getsignal(signal.SIGTERM) == before
+    process = subprocess.Popen(
+        [sys.executable, "-c", STEP, bucket, str(tmp_path / "network")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    running.set()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == RunFailed.exit_code, said
+    assert "train was stopped by a signal; the TrainJob of its nodes is deleted" in said
     assert_nothing_stays(api, bucket)
 
 
@@ -357,8 +376,6 @@ def test_without_a_cluster_or_a_store_nothing_is_begun(
 
 
 def test_nodes_end_where_the_step_no_longer_says_that_it_is_there(bucket: str) -> None:
-    import threading
-
     exchange, gone = Exchange(f"s3://{bucket}/x"), threading.Event()
     with exchange.alive(every=0.05):
         exchange.watch(gone.set, every=0.05, patience=1.0)
