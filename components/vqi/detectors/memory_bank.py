@@ -23,6 +23,7 @@ from vqi.detectors.arrays import (
     values_at,
 )
 from vqi.detectors.coreset import TimeBudget, greedy_k_center, random_projection
+from vqi.detectors.coresets_of_others import greedy_without_each
 from vqi.detectors.engine import engine_of
 from vqi.detectors.engine_record import EngineRecord
 from vqi.detectors.indexed import Scores, WholeEmbeddings
@@ -147,6 +148,11 @@ class MemoryBank(FitsInParts):
             pools.append(self._select(embeddings(fold), own, min(own, math.ceil(pool * own / patches)), timing))
             budget.spend(timing.spent)
             short += timing.short
+        if not self.settings.max_seconds:  # the time of selections that share what they compute belongs to none of them
+            patches_of_pools = joined(pools)
+            for chosen in greedy_without_each([self._points(kept) for kept in pools], size):
+                yield {"memory_bank": patches_of_pools[chosen]}
+            return
         for number in range(len(folds)):
             timing = _FitTime(budget)
             timing.begin(1)
