@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The farthest points, among which the next picks are decided: their distances to each other are computed first.
-CANDIDATES = 512
+CANDIDATES = 256
 # Picks that are decided at once, and columns of one product.
 PICKS, COLUMNS = 128, 256
 # Distances of one product: 1 MiB of float32, which stays in the second-level cache. Points of one at most.
