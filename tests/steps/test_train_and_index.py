@@ -198,7 +198,7 @@ print(json.dumps([[sample.path, score, float(values.max())] for sample, score, v
 """
 
 
-@pytest.mark.parametrize("method", ["patchcore", "dfm"])
+@pytest.mark.parametrize("method", ["patchcore", "padim", "dfm"])
 def test_what_an_engine_runs_is_built_and_scored_without_torch(dataset, tmp_path, method):
     """As torch does it, to rounding."""
     network, index = artefacts(dataset, tmp_path, method=method)
