@@ -15,6 +15,7 @@ from vqi.dataset.checks import judge
 from vqi.dataset.description import CHANNELS, GRID, SIDE, describe, describe_all, pictured, reduced, seen_cells
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import inspect_samples
+from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
 from vqi.dataset.unusual import FEWEST, LISTED, Unusual, robust_deviations
 
@@ -100,3 +101,6 @@ def test_photographs_are_described_alone_as_among_others(grid: int) -> None:
 def test_the_quick_ways_to_a_picture_give_the_same_pixels(size: tuple[int, int]) -> None:
     photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
     assert pictured(photograph).tobytes() == photograph.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    grey = photograph.convert("L")
+    assert pictured(grey).tobytes() == pictured(grey.convert("RGB")).tobytes()
+    assert np.array_equal(thumbnail(grey), thumbnail(grey.convert("RGB")))

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 # Pixels looked at along a side for light, tiles along a side and pixels along a tile for sharpness.
 SAMPLED, TILES, TILE = 128, 8, 48
 # Up to so many pixels along the longer side tiles are summed in one picture, above it each is cut out.
-_SMALL = 320
+_SMALL = 400
 # What counts as white (in every channel) and as black (in none more).
 WHITE, BLACK = 254, 1
 # What is added to a Laplacian and to a brightness, in grey levels, before they are divided.
@@ -81,7 +81,7 @@ def _laplacian(pixels: np.ndarray) -> float:
     return float(means[int(low)] + share * (upper - means[int(low)]))
 
 
-@lru_cache(64)
+@lru_cache(4096)
 def _tiles(side: int) -> tuple[int, list[int]]:
     """The pixels along a tile, and where each begins, along a side of so many pixels."""
     tile = max(3, min(TILE, side // TILES))

@@ -39,20 +39,22 @@ def seen_cells(geometry: Geometry, size: tuple[int, int], grid: int = GRID) -> n
 
 
 def reduced(photograph: Image.Image) -> Image.Image:
-    """A photograph, RGB, made smaller by a whole number where its shorter side stays REDUCED pixels: what is described
-    of it is coarser by far."""
+    """A photograph, RGB or L, made smaller by a whole number where its shorter side stays REDUCED pixels: what is
+    described of it is coarser by far."""
     factor = min(photograph.size) // REDUCED
     return photograph.reduce(factor) if factor > 1 else photograph
 
 
 def pictured(photograph: Image.Image) -> Image.Image:
-    """What is described of a photograph: RGB of SIDE x SIDE."""
+    """What is described of a photograph, RGB or L: RGB of SIDE x SIDE."""
     width, height = photograph.size
     # The same pixels, several times faster: half of each side is rounded once along each, and a pixel is repeated.
     if width == height == 2 * SIDE:
-        return photograph.reduce((2, 1)).reduce((1, 2))
-    repeated = width <= SIDE and height <= SIDE and not SIDE % width and not SIDE % height
-    return photograph.resize((SIDE, SIDE), Image.Resampling.NEAREST if repeated else Image.Resampling.BOX)
+        small = photograph.reduce((2, 1)).reduce((1, 2))
+    else:
+        repeated = width <= SIDE and height <= SIDE and not SIDE % width and not SIDE % height
+        small = photograph.resize((SIDE, SIDE), Image.Resampling.NEAREST if repeated else Image.Resampling.BOX)
+    return small if small.mode == "RGB" else small.convert("RGB")
 
 
 def describe(picture: Image.Image, grid: int = GRID) -> np.ndarray:

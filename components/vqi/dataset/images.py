@@ -221,7 +221,9 @@ def decode_photograph(
             if conversion and conversion.space == "CMYK":
                 return Photograph(np.asarray(conversion.convert(upright)))
             colours = upright if upright.mode == "RGB" else upright.convert("RGB")
-            return _in_srgb(Photograph(np.asarray(colours), image=colours), conversion)
+            return _in_srgb(
+                Photograph(np.asarray(colours), image=upright if upright.mode == "L" else colours), conversion
+            )
         values = np.asarray(upright.convert("RGBA"))
         opaque = _in_srgb(Photograph(np.ascontiguousarray(values[..., :3])), conversion).pixels
         return over_grey(opaque, values[..., 3])

@@ -46,7 +46,7 @@ MOST_IN_MEMORY = 5_000
 
 
 def thumbnail(photograph: Image.Image) -> np.ndarray:
-    """What photographs are compared by: RGB -> float32 [SIDE, SIDE] of mean grey levels.
+    """What photographs are compared by: RGB or L -> float32 [SIDE, SIDE] of mean grey levels.
 
     Not rounded to levels: the mean of a thousand pixels differs between parts by less than one.
     """

@@ -22,7 +22,7 @@ _ROWS = 512
 class Photograph:
     """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque, or have no value (NaN);
     of a file with more than 8 bits a channel, the share of its pixels that lie above the white level, or outside
-    of the range of floating-point values; and its pixels as Pillow holds them, where it decoded them so."""
+    of the range of floating-point values; and its pixels as Pillow holds them, RGB or L, where it decoded them so."""
 
     pixels: np.ndarray
     transparent: float = 0.0

@@ -16,7 +16,7 @@ MIB = 2**20
 GROUP = Path("/sys/fs/cgroup")
 # Bytes that glibc keeps of what was freed, and from which on it takes a part of memory from the kernel for each array;
 # the second is the most it allows.
-KEPT, LARGE = 64 * MIB, 32 * MIB
+KEPT, LARGE = 32 * MIB, 32 * MIB
 # Their names in mallopt (malloc.h), and in the environment of a process that begins.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(KEPT), "MALLOC_MMAP_THRESHOLD_": str(LARGE)}
