@@ -54,7 +54,7 @@ COPIES = {
 
 def pairs_of(images: list[np.ndarray]) -> list[tuple[int, int]]:
     return near_duplicates(
-        np.stack([thumbnail(reduced(np.ascontiguousarray(i))) for i in images]),
+        np.stack([thumbnail(reduced(Image.fromarray(np.ascontiguousarray(i)))) for i in images]),
         np.array([i.shape[1] / i.shape[0] for i in images]),
     )
 

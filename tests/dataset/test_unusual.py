@@ -12,9 +12,10 @@ from PIL import Image
 from photograph_folders import write_files
 from step_calls import ingest
 from vqi.dataset.checks import judge
-from vqi.dataset.description import CHANNELS, GRID, describe, pictured, reduced, seen_cells
+from vqi.dataset.description import CHANNELS, GRID, SIDE, describe, describe_all, pictured, reduced, seen_cells
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.inspection import inspect_samples
+from vqi.dataset.near_duplicates import thumbnail
 from vqi.dataset.reader import Dataset
 from vqi.dataset.unusual import FEWEST, LISTED, Unusual, robust_deviations
 
@@ -72,7 +73,7 @@ def test_of_few_normals_none_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64)])
 def test_any_size_is_described(size: tuple[int, int]) -> None:
-    description = describe(pictured(reduced(np.full((*size, 3), 90, np.uint8))))
+    description = describe(pictured(reduced(Image.fromarray(np.full((*size, 3), 90, np.uint8)))))
     assert description.shape == (GRID * GRID, CHANNELS)
     assert np.isfinite(description).all()
 
@@ -86,3 +87,20 @@ def test_seen_cells() -> None:
 
 def test_equal_scores_have_no_deviation() -> None:
     assert np.array_equal(robust_deviations(np.full(5, 2.0)), np.zeros(5))
+
+
+@pytest.mark.parametrize("grid", [GRID, 32])
+def test_photographs_are_described_alone_as_among_others(grid: int) -> None:
+    draws = np.random.default_rng(0)
+    pictures = [pictured(Image.fromarray(draws.integers(0, 256, (40, 50, 3), dtype=np.uint8))) for _ in range(11)]
+    together = describe_all(pictures, grid)
+    assert all(np.array_equal(one, describe(picture, grid)) for one, picture in zip(together, pictures, strict=True))
+
+
+@pytest.mark.parametrize("size", [(256, 256), (64, 64), (128, 128), (32, 64), (300, 256), (256, 128), (48, 64)])
+def test_the_quick_ways_to_a_picture_give_the_same_pixels(size: tuple[int, int]) -> None:
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    assert pictured(photograph).tobytes() == photograph.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    grey = photograph.convert("L")
+    assert pictured(grey).tobytes() == pictured(grey.convert("RGB")).tobytes()
+    assert np.array_equal(thumbnail(grey), thumbnail(grey.convert("RGB")))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vqi.platform import threads
-from vqi.platform.threads import available_cpus, decoding_threads, follow_cpu_limit, thread_limit
+from vqi.platform.threads import available_cpus, decoding_threads, follow_cpu_limit, thread_limit, worker_count
 
 CORES = 96
 
@@ -162,3 +162,14 @@ def test_torch_that_is_not_loaded_finds_it_when_it_does(tmp_path: Path) -> None:
 def test_without_a_limit_nothing_is_set(tmp_path: Path) -> None:
     assert follow_cpu_limit(tmp_path) == 0
     assert os.environ["OMP_NUM_THREADS"] == ""
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus", "count"), [("", "300000 100000", 3), ("2", "max 100000", 2), ("1,4", "max 100000", 1)]
+)
+def test_processes_follow_the_limit_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: str, cpus: str, count: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    files(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": f"{cpus}\n"})
+    assert worker_count(root=tmp_path) == count

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
 import tarfile
 import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from fault_proxy import a_third, faulty
 from photograph_folders import mask, mvtec_files, photograph, write_files
 from s3_server import Server, new_bucket
 from step_calls import ingest
+from vqi.dataset import batch_inspection
 from vqi.dataset.decoding import Decoding
 from vqi.dataset.generator.part import photograph as render_photograph
 from vqi.dataset.generator.part import position_part
@@ -101,6 +104,39 @@ def test_a_bad_network_changes_nothing(
         run(f"s3://{bucket}", tmp_path / "stored")
         assert network.spoilt >= 6
     assert checksums(tmp_path / "stored") == checksums(tmp_path / "dataset")
+
+
+@pytest.mark.parametrize("processes", [2, 7])
+def test_so_many_processes_give_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    write_files(folder, {"train/good/cut.png": photograph(7)[:-500], "train/good/again.png": photograph(1)})
+    datasets, pictures = [tmp_path / "one", tmp_path / "several"], [dict[str, Image.Image]() for _ in range(2)]
+    run(folder, datasets[0], described=pictures[0])
+    monkeypatch.setattr(batch_inspection, "WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr(batch_inspection, "_MOST_IN_BATCH", 2)
+    monkeypatch.setattr(batch_inspection, "worker_count", lambda: processes)
+    run(folder, datasets[1], described=pictures[1])
+    assert checksums(datasets[0]) == checksums(datasets[1])
+    assert list(pictures[0]) == list(pictures[1])
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(*map(dict.values, pictures), strict=True))
+
+
+def test_a_killed_process_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_inspection, "WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr(batch_inspection, "_MOST_IN_BATCH", 2)
+    monkeypatch.setattr(batch_inspection, "worker_count", lambda: 2)
+    begun = subprocess.Popen
+
+    def begin_and_kill(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = begun(*arguments, **options)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", begin_and_kill)
+    with pytest.raises(RunFailed, match="A process that inspects photographs was ended by the signal SIGKILL"):
+        run(folder, tmp_path / "dataset")
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
 
 
 def test_the_content_equals_that_of_the_source(folder: Path, tmp_path: Path) -> None:

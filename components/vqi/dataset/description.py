@@ -7,18 +7,23 @@ has no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from vqi.dataset.geometry import Geometry
+if TYPE_CHECKING:
+    from vqi.dataset.geometry import Geometry
 
 # Pixels along a side that are described, cells along a side, and numbers of a cell.
 SIDE, GRID, CHANNELS = 128, 8, 17
 # Pixels along the shorter side that a photograph keeps before it is described.
 REDUCED = 256
 OCTAVES = 3
+# Photographs whose numbers are computed at once: as many as a processor's cache holds.
+_AT_ONCE = 8
 EXPOSURE, DARKNESS = 102.0, 5.0
 # A local mean is worth so many grey levels a unit beside the logarithm of a contrast.
 LEVELS = 12.0
@@ -33,51 +38,78 @@ def seen_cells(geometry: Geometry, size: tuple[int, int], grid: int = GRID) -> n
     return seen
 
 
-def reduced(pixels: np.ndarray) -> Image.Image:
-    """A photograph, uint8 [H, W, 3], made smaller by a whole number where its shorter side stays REDUCED pixels: what
-    is described of it is coarser by far."""
-    image = Image.fromarray(pixels)
-    factor = min(pixels.shape[:2]) // REDUCED
-    return image.reduce(factor) if factor > 1 else image
+def reduced(photograph: Image.Image) -> Image.Image:
+    """A photograph, RGB or L, made smaller by a whole number where its shorter side stays REDUCED pixels: what is
+    described of it is coarser by far."""
+    factor = min(photograph.size) // REDUCED
+    return photograph.reduce(factor) if factor > 1 else photograph
 
 
 def pictured(photograph: Image.Image) -> Image.Image:
-    """What is described of a photograph: RGB of SIDE x SIDE."""
-    return photograph.resize((SIDE, SIDE), Image.Resampling.BOX)
+    """What is described of a photograph, RGB or L: RGB of SIDE x SIDE."""
+    width, height = photograph.size
+    # The same pixels, several times faster: half of each side is rounded once along each, and a pixel is repeated.
+    if width == height == 2 * SIDE:
+        small = photograph.reduce((2, 1)).reduce((1, 2))
+    else:
+        repeated = width <= SIDE and height <= SIDE and not SIDE % width and not SIDE % height
+        small = photograph.resize((SIDE, SIDE), Image.Resampling.NEAREST if repeated else Image.Resampling.BOX)
+    return small if small.mode == "RGB" else small.convert("RGB")
 
 
 def describe(picture: Image.Image, grid: int = GRID) -> np.ndarray:
     """What is `pictured` of a photograph -> float16 [grid * grid, CHANNELS]; `grid` is a power of two up to 32."""
-    colours = np.ascontiguousarray(np.moveaxis(np.asarray(picture, dtype=np.float32), 2, 0))
-    colours *= EXPOSURE / (colours.mean() + DARKNESS)
-    red, green, blue = colours
+    described: np.ndarray = describe_all([picture], grid)[0]
+    return described
+
+
+def describe_all(pictures: Sequence[Image.Image], grid: int = GRID) -> np.ndarray:
+    """`describe` of several, float16 [N, grid * grid, CHANNELS]: to the bit what each alone gives."""
+    described = np.empty((len(pictures), grid * grid, CHANNELS), np.float16)
+    for start in range(0, len(pictures), _AT_ONCE):
+        described[start : start + _AT_ONCE] = _describe(pictures[start : start + _AT_ONCE], grid)
+    return described
+
+
+def _describe(pictures: Sequence[Image.Image], grid: int) -> np.ndarray:
+    count = len(pictures)
+    colours = np.empty((count, 3, SIDE, SIDE), np.float32)
+    for values, picture in zip(colours, pictures, strict=True):
+        values[:] = np.moveaxis(np.asarray(picture), 2, 0)
+    colours *= (EXPOSURE / (colours.reshape(count, -1).mean(axis=1) + DARKNESS))[:, None, None, None]
+    red, green, blue = colours[:, 0], colours[:, 1], colours[:, 2]
     octave = (red + green + blue) / 3
-    opponents = np.stack([(red - green) / LEVELS, ((red + green) / 2 - blue) / LEVELS])
+    opponents = np.empty((count, 2, SIDE, SIDE), np.float32)
+    np.subtract(red, green, out=opponents[:, 0])
+    np.subtract((red + green) / 2, blue, out=opponents[:, 1])
+    opponents /= LEVELS
     cells = [_cells(opponents, grid)]
     for number in range(OCTAVES):
         logs = _cells(_log_energies(octave), grid)
         logs /= 2
-        cells += [logs, _cells(octave[None], grid) / LEVELS]
+        cells += [logs, _cells(octave[:, None], grid) / LEVELS]
         if number + 1 < OCTAVES:
-            octave = (octave[::2, ::2] + octave[1::2, ::2] + octave[::2, 1::2] + octave[1::2, 1::2]) / 4
-    return np.concatenate(cells).reshape(CHANNELS, -1).T.astype(np.float16)
+            octave = (octave[:, ::2, ::2] + octave[:, 1::2, ::2] + octave[:, ::2, 1::2] + octave[:, 1::2, 1::2]) / 4
+    return np.concatenate(cells, axis=1).reshape(count, CHANNELS, -1).transpose(0, 2, 1)
 
 
-def _log_energies(octave: np.ndarray) -> np.ndarray:
-    """log of the energy of first and second differences along four directions, [4, h, w]."""
-    height, width = octave.shape
-    padded = np.empty((height + 2, width + 2), np.float32)
-    padded[1:-1, 1:-1] = octave
-    padded[0, 1:-1], padded[-1, 1:-1] = octave[0], octave[-1]
-    padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
-    twice = octave * 2
-    energies = np.empty((len(_DIRECTIONS), height, width), np.float32)
-    for (down, right), energy in zip(_DIRECTIONS, energies, strict=True):
-        after = padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
-        before = padded[1 - down : 1 - down + height, 1 - right : 1 - right + width]
+def _log_energies(octaves: np.ndarray) -> np.ndarray:
+    """log of the energy of first and second differences along four directions, [n, h, w] -> [n, 4, h, w]."""
+    count, height, width = octaves.shape
+    padded = np.empty((count, height + 2, width + 2), np.float32)
+    padded[:, 1:-1, 1:-1] = octaves
+    padded[:, 0, 1:-1], padded[:, -1, 1:-1] = octaves[:, 0], octaves[:, -1]
+    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
+    twice = octaves * 2
+    even = np.empty_like(twice)
+    energies = np.empty((count, len(_DIRECTIONS), height, width), np.float32)
+    for number, (down, right) in enumerate(_DIRECTIONS):
+        energy = energies[:, number]
+        after = padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        before = padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
         # Twice the differences: odd, after - before, and even, 2 octave - after - before.
         np.subtract(after, before, out=energy)
-        even = twice - after
+        np.subtract(twice, after, out=even)
         even -= before
         np.square(energy, out=energy)
         np.square(even, out=even)
@@ -88,8 +120,8 @@ def _log_energies(octave: np.ndarray) -> np.ndarray:
 
 
 def _cells(maps: np.ndarray, grid: int) -> np.ndarray:
-    """Means over grid x grid cells of float32 [n, side, side] -> [n, grid, grid]."""
-    means = _mean_matrix(maps.shape[1], grid)
+    """Means over grid x grid cells of float32 [..., side, side] -> [..., grid, grid]."""
+    means = _mean_matrix(maps.shape[-1], grid)
     return np.matmul(means, np.matmul(maps, means.T))
 
 

@@ -173,7 +173,7 @@ class Geometry(Settings):
         small = np.array(self._apply(np.ascontiguousarray(labels, dtype=np.int32), Image.Resampling.NEAREST))
         lost = np.ones(int(labels.max(initial=0)) + 1, dtype=bool)
         lost[0] = False
-        lost[np.unique(small)] = False
+        lost[np.bincount(small.ravel(), minlength=lost.size) > 0] = False
         if not lost.any():
             return small
         x1, y1, x2, y2 = self.seen((labels.shape[0], labels.shape[1]))

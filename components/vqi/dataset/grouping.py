@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vqi.dataset.batch_inspection import Request, inspect_all
 from vqi.dataset.decoding import Decoding
-from vqi.dataset.image_inspection import ImageInspection, inspect_photograph
 from vqi.dataset.inspection_rows import InspectionWriter
 from vqi.dataset.intake import Stored
-from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted
 from vqi.dataset.near_duplicates import groups, near_duplicates, thumbnail_rows
 from vqi.dataset.splits import joined
-from vqi.platform.errors import BadInput
 from vqi.platform.progress import tracked
-from vqi.platform.threads import decoding_threads, in_threads, one_blas_thread
 
 # Near copies that tie more than this share of the photographs into one group, and leave fewer groups than that, are not
 # copies: the parts show no difference that a thumbnail holds, and nothing could be calibrated with so few.
 MOST_IN_ONE_GROUP, FEWEST_GROUPS = 0.5, 10
+
+# Of so many photographs what is described is kept in memory for a check in this process: 48 KiB each.
+MOST_PICTURED = 1000
 
 
 def part_of(path: str, group: str) -> str:
@@ -44,48 +45,47 @@ def is_dealt(photograph: Photograph, labelled_fraction: float) -> bool:
 
 def inspect_photographs(
     photographs: Sequence[Photograph],
-    contents: Contents,
+    folder: Path,
     decoding: Decoding,
     stored: Mapping[str, Stored],
     rows: InspectionWriter,
     described: bool,
-    keep: Callable[[str, Image.Image], None] | None = None,
+    pictures: MutableMapping[str, Image.Image] | None = None,
 ) -> dict[str, int]:
     """Note in `rows` what each photograph is, files with the same bytes once; the number of the row by the photograph's
-    path. What cannot be decoded has none: the check names it. `described`: whether good ones get a description. `keep`
-    gets what is described of each, by its hash."""
-    numbers: dict[str, int] = {}
-    by_hash: dict[str, int] = {}
+    path. What cannot be decoded has none: the check names it. `folder` holds the shards of those `stored`.
+    `described`: whether good ones get a description. `pictures` gets what is described of the first MOST_PICTURED, by
+    their hash."""
     good = {stored[photograph.path].sha256 for photograph in photographs if photograph.label == "good"}
     first: dict[str, Photograph] = {}
     for photograph in photographs:
         first.setdefault(stored[photograph.path].sha256, photograph)
-
-    def read(item: tuple[str, Photograph]) -> tuple[ImageInspection, Image.Image] | None:
-        sha256, photograph = item
-        try:
-            content = contents.of_photograph(photograph)
-            inspected = inspect_photograph(content, photograph.path, decoding, described and sha256 in good)
-        except BadInput:
-            return None
-        # Without the pixels: several results wait.
-        return inspected.image, inspected.picture
-
-    with one_blas_thread():
-        every = tracked(
-            in_threads(read, first.items(), decoding_threads()), "ingest: looking at photographs", len(first)
+    pictured = 0 if pictures is None else MOST_PICTURED
+    requests = []
+    for number, (sha256, photograph) in enumerate(first.items()):
+        file = stored[photograph.path]
+        requests.append(
+            Request(
+                sha256,
+                photograph.path,
+                file.extent,
+                file.width * file.height,
+                described and sha256 in good,
+                number < pictured,
+            )
         )
-        for sha256, inspected in zip(first, every, strict=True):
-            if inspected:
-                by_hash[sha256] = len(rows)
-                rows.append(sha256, inspected[0])
-                if keep:
-                    keep(sha256, inspected[1])
-    for photograph in photographs:
-        number = by_hash.get(stored[photograph.path].sha256)
-        if number is not None:
-            numbers[photograph.path] = number
-    return numbers
+    by_hash: dict[str, int] = {}
+    answers = tracked(inspect_all(folder, requests, decoding), "ingest: looking at photographs", len(requests))
+    for sha256, answer in zip(first, answers, strict=True):
+        if answer:
+            by_hash[sha256] = rows.append(answer.row)
+            if pictures is not None and answer.image:
+                pictures[sha256] = answer.image
+    return {
+        photograph.path: by_hash[sha256]
+        for photograph in photographs
+        if (sha256 := stored[photograph.path].sha256) in by_hash
+    }
 
 
 def near_copies(numbers: Mapping[str, int], rows: InspectionWriter) -> list[tuple[str, str]]:

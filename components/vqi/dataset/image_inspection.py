@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,9 +12,11 @@ from PIL import Image
 from vqi.dataset.capture import Capture, capture_of
 from vqi.dataset.decoding import Decoding
 from vqi.dataset.description import describe, pictured, reduced
-from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import count_pages, decode_photograph, stored_form
 from vqi.dataset.near_duplicates import thumbnail
+
+if TYPE_CHECKING:
+    from vqi.dataset.geometry import Geometry
 
 # What may hold more than one picture.
 _PAGED = (".tif", ".tiff", ".webp", ".png")
@@ -65,7 +68,7 @@ def inspect_photograph(content: bytes | memoryview, path: str, decoding: Decodin
     grey, orientation = stored_form(content, path, decoding.page)
     pages = count_pages(io.BytesIO(content)) if path.lower().endswith(_PAGED) else 1
     pixels = photograph.pixels
-    small = reduced(pixels)
+    small = reduced(Image.fromarray(pixels) if photograph.image is None else photograph.image)
     picture = pictured(small)
     image = ImageInspection(
         pixels.shape[:2],

@@ -220,11 +220,13 @@ def decode_photograph(
         if not upright.has_transparency_data:
             if conversion and conversion.space == "CMYK":
                 return Photograph(np.asarray(conversion.convert(upright)))
-            pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
-            return _in_srgb(Photograph(pixels), conversion)
+            colours = upright if upright.mode == "RGB" else upright.convert("RGB")
+            return _in_srgb(
+                Photograph(np.asarray(colours), image=upright if upright.mode == "L" else colours), conversion
+            )
         values = np.asarray(upright.convert("RGBA"))
-        colours = _in_srgb(Photograph(np.ascontiguousarray(values[..., :3])), conversion).pixels
-        return over_grey(colours, values[..., 3])
+        opaque = _in_srgb(Photograph(np.ascontiguousarray(values[..., :3])), conversion).pixels
+        return over_grey(opaque, values[..., 3])
 
 
 def wide_values(data: bytes | memoryview, name: str, decoding: Decoding) -> np.ndarray:
@@ -292,7 +294,7 @@ def _in_srgb(photograph: Photograph, conversion: ColourProfile | None) -> Photog
         return photograph
     pixels = photograph.pixels
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if conversion.space == "GRAY" else pixels)
-    return replace(photograph, pixels=np.asarray(conversion.convert(image)))
+    return replace(photograph, pixels=np.asarray(conversion.convert(image)), image=None)
 
 
 def load_upright(image: ImageFile.ImageFile, name: str) -> Image.Image:

@@ -13,11 +13,12 @@ from PIL import Image
 from vqi.dataset.areas import Polygons, draw_area
 from vqi.dataset.description import describe, reduced
 from vqi.dataset.description import pictured as show
+from vqi.dataset.extents import Extent
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.hatching import hatch
 from vqi.dataset.image_inspection import ImageInspection, inspect_photograph
 from vqi.dataset.inspection_rows import InspectionRows
-from vqi.dataset.manifest import Extent, Sample
+from vqi.dataset.manifest import Sample
 from vqi.dataset.masks import values_met
 from vqi.dataset.reader import Dataset
 from vqi.platform.errors import BadInput
@@ -112,7 +113,7 @@ def _inspect_sample(
             known, pixels, picture = inspected.image, inspected.pixels, inspected.picture
         elif pictured or (compared and picture is None):
             pixels = dataset.image(sample)
-            picture = show(reduced(pixels)) if compared else None
+            picture = show(reduced(Image.fromarray(pixels))) if compared else None
     except BadInput as error:
         return Inspection(sample, str(error), None, None)
     mask, inspected_mask = _mask(dataset, sample, known.size, geometry)

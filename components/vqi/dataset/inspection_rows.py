@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -43,6 +42,20 @@ _ROW = np.dtype(
 )
 
 
+def encode_row(sha256: str, image: ImageInspection) -> bytes:
+    """The row of a photograph by the hash of its bytes."""
+    row = np.zeros((), _ROW)
+    row["sha256"], row["size"], row["grey"] = sha256, image.size, image.grey
+    row["orientation"], row["pages"] = image.orientation, image.pages
+    row["shares"] = image.transparent, image.clipped
+    *figures, camera = vars(image.capture).values()
+    row["capture"], row["camera"] = figures, camera.encode()[:96]
+    row["thumbnail"] = np.rint(image.thumbnail * LEVELS)
+    if image.description is not None:
+        row["described"], row["description"] = True, image.description
+    return row.tobytes()
+
+
 class InspectionWriter:
     """Writes the file into the folder of a Dataset, row by row."""
 
@@ -65,21 +78,13 @@ class InspectionWriter:
     def __len__(self) -> int:
         return len(self._aspects)
 
-    def append(self, sha256: str, image: ImageInspection) -> None:
-        """Add a photograph by the hash of its bytes."""
-        row = np.zeros((), _ROW)
-        row["sha256"], row["size"], row["grey"] = sha256, image.size, image.grey
-        row["orientation"], row["pages"] = image.orientation, image.pages
-        row["shares"] = image.transparent, image.clipped
-        *figures, camera = astuple(image.capture)
-        row["capture"], row["camera"] = figures, camera.encode()[:96]
-        row["thumbnail"] = np.rint(image.thumbnail * LEVELS)
-        if image.description is not None:
-            row["described"], row["description"] = True, image.description
-        content = row.tobytes()
-        self._hash.update(content)
-        self._file.write(content)
-        self._aspects.append(image.size[1] / image.size[0])
+    def append(self, row: bytes) -> int:
+        """Add a photograph (`encode_row`); the number of its row."""
+        self._hash.update(row)
+        self._file.write(row)
+        height, width = np.frombuffer(row, _ROW)["size"][0].tolist()
+        self._aspects.append(width / height)
+        return len(self._aspects) - 1
 
     def thumbnails(self, numbers: np.ndarray) -> np.ndarray:
         """Those of rows written before, float32 [n, SIDE * SIDE]."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from vqi.dataset.decoding import Decoding, ProfileUse
 from vqi.dataset.drawn_masks import DrawnMasks, store_drawn_masks
+from vqi.dataset.extents import Extent
 from vqi.dataset.images import Header, decode_rgb, read_header
 from vqi.dataset.layouts.contents import Contents
 from vqi.dataset.layouts.interface import Photograph
 from vqi.dataset.layouts.listing import counted, examples
-from vqi.dataset.manifest import Extent
 from vqi.dataset.masks import BLACK_BACKGROUND, decode_mask
 from vqi.dataset.profiles import Profiles
 from vqi.dataset.scaling import RangeUnknown

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from vqi.dataset.alignment import Alignment, Reference
 from vqi.dataset.decoding import DEFAULT, Decoding
+from vqi.dataset.extents import Extent
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning
 from vqi.dataset.saturation import Saturation
 from vqi.platform.errors import BadInput
@@ -30,16 +31,6 @@ MaskKind = Literal["file", "outline", "box"]
 # Left, top, right and bottom edge in pixels; right and bottom lie past the last pixel.
 PixelBox = tuple[int, int, int, int]
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Where a file's bytes lie: shard file name, byte offset of the content (not of the tar header), length in
-    bytes."""
-
-    shard: str
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ the set itself is asked what all share: thumbnails are whitened before they are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from PIL import Image
 from vqi.dataset.file_rows import FileRows
 from vqi.dataset.thumbnail_views import BLOCK, SIDE, Rows, Views, blocks, fold
 from vqi.platform.progress import Progress
-from vqi.platform.threads import one_blas_thread
+from vqi.platform.threads import decoding_threads, in_threads, one_blas_thread
 
 # Measured. Different parts: at most .45 for 40 rendered flanges of 1024 x 1024 within half a pixel of each other
 # (before: 770 of their 780 pairs were called copies), .60 for 100 loose ones of 256 x 256, .34 on cookie (but for one
@@ -38,7 +37,6 @@ LEVELS = 256
 _WINDOW = 9
 # Pairs whose cosine as they are is above this are looked at in eight shifts; of more of a block than _MANY all are.
 LIKELY, _MANY = 0.2, 0.02
-_FEW = 2000
 # Above this many, pairs are looked for within cells of like images alone: an image is in the cells of the directions
 # that it is nearest to, out of one for every _PER_CELL images. Pairs whose cosine without a shift is above _LIKELY are
 # then compared as all are in a smaller set.
@@ -48,7 +46,7 @@ MOST_IN_MEMORY = 5_000
 
 
 def thumbnail(photograph: Image.Image) -> np.ndarray:
-    """What photographs are compared by: RGB -> float32 [SIDE, SIDE] of mean grey levels.
+    """What photographs are compared by: RGB or L -> float32 [SIDE, SIDE] of mean grey levels.
 
     Not rounded to levels: the mean of a thousand pixels differs between parts by less than one.
     """
@@ -74,8 +72,8 @@ def near_duplicates(thumbnails: np.ndarray | FileRows, aspects: np.ndarray) -> l
     total = len(thumbnails)
     if not total:
         return []
-    # With few images every matrix is small.
-    with one_blas_thread() if total <= _FEW else nullcontext():
+    # Blocks are compared in threads of ours; those of the linear algebra wait for each other.
+    with one_blas_thread():
         return _near_duplicates(thumbnails, aspects)
 
 
@@ -110,24 +108,35 @@ def _compare_all(views: Views, plain: Rows, aspects: np.ndarray, forest: _Forest
     # By pairs, not images: each has to be compared with all before it.
     progress = Progress("near copies: comparing pairs of images", total * (total + 1) // 2)
     pairs: list[tuple[int, int]] = []
-    for columns in blocks(total):
-        own, shifted = plain[columns], list[np.ndarray]()
-        for rows in blocks(int(columns[-1]) + 1):
-            others = plain[rows]
-            as_they_are, mirrored, turned = views.cosines(others, own)
-            level = np.abs(aspects[rows][:, None] / aspects[columns] - 1) < ASPECT
-            upright = np.abs(aspects[rows][:, None] * aspects[columns] - 1) < ASPECT
-            alike = ((mirrored > COSINE) & level) | ((turned > COSINE) & upright)
-            if rows[0] == columns[0]:
-                alike, level = np.triu(alike, k=1), np.triu(level, k=1)
-            likely = np.argwhere(level & ~alike & (as_they_are > LIKELY))
-            if len(likely):
-                shifted = shifted or views.shifted(columns)
-                shown = likely[_largest_cosines(others, shifted, likely) > COSINE]
-                alike[shown[:, 0], shown[:, 1]] = True
+    compared = in_threads(lambda columns: _alike(views, plain, aspects, columns), blocks(total), decoding_threads())
+    for columns, marked in zip(blocks(total), compared, strict=True):
+        for rows, alike in marked:
             pairs += forest.join_alike(rows, columns, alike)
         progress.advance(int((columns + 1).sum()))
     return pairs
+
+
+def _alike(views: Views, plain: Rows, aspects: np.ndarray, columns: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The blocks of rows up to those of `columns` that hold copies of them, and which pairs are: bool [rows,
+    columns]."""
+    own, shifted = plain[columns], list[np.ndarray]()
+    marked = []
+    for rows in blocks(int(columns[-1]) + 1):
+        others = plain[rows]
+        as_they_are, mirrored, turned = views.cosines(others, own)
+        level = np.abs(aspects[rows][:, None] / aspects[columns] - 1) < ASPECT
+        upright = np.abs(aspects[rows][:, None] * aspects[columns] - 1) < ASPECT
+        alike = ((mirrored > COSINE) & level) | ((turned > COSINE) & upright)
+        if rows[0] == columns[0]:
+            alike, level = np.triu(alike, k=1), np.triu(level, k=1)
+        likely = np.argwhere(level & ~alike & (as_they_are > LIKELY))
+        if len(likely):
+            shifted = shifted or views.shifted(columns)
+            shown = likely[_largest_cosines(others, shifted, likely) > COSINE]
+            alike[shown[:, 0], shown[:, 1]] = True
+        if alike.any():
+            marked.append((rows, alike))
+    return marked
 
 
 def _largest_cosines(rows: np.ndarray, shifted: list[np.ndarray], pairs: np.ndarray) -> np.ndarray:
@@ -164,16 +173,21 @@ def _compare_cells(views: Views, plain: Rows, aspects: np.ndarray, forest: _Fore
         progress.advance(len(numbers))
     progress = Progress("near copies: comparing images", count)
     pairs: list[tuple[int, int]] = []
-    for cell in range(count):
+
+    def compare(cell: int) -> list[np.ndarray]:
         rows = _numbers(cells[0][cell])
         own = plain[rows]
+        every = []
         for kind, members in zip(views.kinds, cells, strict=True):
             columns = _numbers(members[cell])
             cosines = own @ views.seen(plain[columns], *kind).T
             likely = np.argwhere((cosines > _LIKELY) & (rows[:, None] != columns))
-            pairs += _verified(
-                views, plain, aspects, forest, np.sort(np.stack([rows[likely[:, 0]], columns[likely[:, 1]]], 1))
-            )
+            every.append(np.sort(np.stack([rows[likely[:, 0]], columns[likely[:, 1]]], 1)))
+        return every
+
+    for every in in_threads(compare, range(count), decoding_threads()):
+        for likely in every:
+            pairs += _verified(views, plain, aspects, forest, likely)
         progress.advance()
     return sorted(pairs)
 

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from vqi.dataset.extents import Extent
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.images import decode_photograph
-from vqi.dataset.manifest import Extent, Label, Manifest, MaskFile, Sample, Split, read_manifest
+from vqi.dataset.manifest import Label, Manifest, MaskFile, Sample, Split, read_manifest
 from vqi.dataset.masks import BLACK_BACKGROUND, MaskMeaning, decode_mask, painted_level
 from vqi.dataset.scaling import Photograph
 from vqi.platform.errors import BadInput

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
 from vqi.dataset.decoding import Decoding
 from vqi.platform.errors import BadInput
@@ -20,12 +21,13 @@ _ROWS = 512
 @dataclass(frozen=True)
 class Photograph:
     """A decoded photograph: RGB, uint8 [H, W, 3]; the share of its pixels that are not opaque, or have no value (NaN);
-    and, of a file with more than 8 bits a channel, the share of its pixels that lie above the white level, or outside
-    of the range of floating-point values."""
+    of a file with more than 8 bits a channel, the share of its pixels that lie above the white level, or outside
+    of the range of floating-point values; and its pixels as Pillow holds them, RGB or L, where it decoded them so."""
 
     pixels: np.ndarray
     transparent: float = 0.0
     clipped: float = 0.0
+    image: Image.Image | None = None
 
 
 class RangeUnknown(BadInput):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from vqi.dataset.manifest import Extent
+from vqi.dataset.extents import Extent
 
 SHARD_BYTES = 256 * 1000 * 1000
 

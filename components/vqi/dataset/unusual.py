@@ -17,6 +17,7 @@ from vqi.dataset.description import CHANNELS, seen_cells
 from vqi.dataset.geometry import Geometry
 from vqi.dataset.image_inspection import ImageInspection
 from vqi.dataset.manifest import Sample
+from vqi.platform.threads import decoding_threads, in_threads
 
 FOLDS = 5
 SEED = 0
@@ -27,6 +28,8 @@ VARIANCE = 0.97
 # Fewer normals have no subspace worth the name; more are not needed for one, and those that are searched are chosen
 # evenly.
 FEWEST, MOST = 10, 20_000
+# Of more than so many one fold is fitted at a time.
+_MANY = 5000
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,16 @@ def left_out_errors(descriptions: np.ndarray, group_keys: Sequence[str], seed: i
     fold_of = {key: number % FOLDS for number, key in enumerate(order)}
     folds = np.array([fold_of[key] for key in group_keys])
     errors = np.zeros(descriptions.shape[:2], dtype=np.float32)
-    for fold in sorted(set(folds.tolist())):
-        inside = folds == fold
-        if not inside.all():
-            errors[inside] = fit_subspace(descriptions[~inside]).errors(descriptions[inside])
+
+    def of_fold(inside: np.ndarray) -> np.ndarray:
+        return fit_subspace(descriptions[~inside]).errors(descriptions[inside])
+
+    sides = [folds == fold for fold in sorted(set(folds.tolist()))]
+    sides = [inside for inside in sides if not inside.all()]
+    # Each holds several copies of what it is fitted to.
+    threads = decoding_threads() if len(descriptions) <= _MANY else 1
+    for inside, left in zip(sides, in_threads(of_fold, sides, threads), strict=True):
+        errors[inside] = left
     return errors
 
 

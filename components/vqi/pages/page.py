@@ -28,5 +28,6 @@ def render(template: str, package: str, **values: Any) -> str:
 def data_uri(picture: np.ndarray, quality: int = 85) -> Markup:
     """A picture, uint8 [H, W, 3], as a `data:` address (WebP) for an `img` element."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=quality)
+    # A quarter of the time of the usual method, for a twentieth more bytes.
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=1)
     return Markup("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from contextlib import suppress
@@ -13,6 +14,12 @@ log = logger(__name__)
 
 MIB = 2**20
 GROUP = Path("/sys/fs/cgroup")
+# Bytes that glibc keeps of what was freed, and from which on it takes a part of memory from the kernel for each array;
+# the second is the most it allows.
+KEPT, LARGE = 32 * MIB, 32 * MIB
+# Their names in mallopt (malloc.h), and in the environment of a process that begins.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(KEPT), "MALLOC_MMAP_THRESHOLD_": str(LARGE)}
 # Limit and use of a container: control groups v2 and v1.
 GROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
@@ -43,6 +50,15 @@ def memory_limit() -> int:
             # The first version writes a number beyond all memory where there is no limit.
             return limit if limit < total else 0
     return 0
+
+
+def keep_freed_memory() -> None:
+    """Let this process use memory again that it freed: what glibc gives back after every photograph, the next one gets
+    page by page, which takes as long as decoding a small one. Nothing happens where the C library is another."""
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, KEPT)
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
 
 
 def announce(what: str, size: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from vqi.platform.logs import logger
@@ -12,33 +13,54 @@ log = logger(__name__)
 
 T = TypeVar("T")
 
+# The seconds, or the share of the time passed where that is longer, whose speed says what is left: work begins slower
+# than it goes on, and other work on a machine begins and ends. And into how many parts they are cut.
+_RECENT, _SHARE, _PARTS = 5.0, 0.5, 128
+
 
 class Progress:
     """Count of work done out of `total`, printed as `what 40/200 (20 %), 12 s left` every `every` seconds and at the
     end.
 
-    `begun` units were done before: a run that resumes does not count them in its ETA. Where the `total` is not known
-    (None), the line says how many a second. Written to standard error:
-    standard output belongs to results. Nothing is printed for work shorter than `every` seconds.
+    The seconds left follow from the speed of the latest half of the time. `begun` units were done before: a run that
+    resumes does not count them in its ETA. Where the `total` is not known (None), the line says how many a second.
+    `clock` gives seconds. Written to standard error: standard output belongs to results. Nothing is printed for work
+    shorter than `every` seconds.
     """
 
-    def __init__(self, what: str, total: int | None, every: float = 5.0, begun: int = 0) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        every: float = 5.0,
+        begun: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.what, self.total, self.every, self.begun = what, total, every, begun
-        self.done = begun
-        self.started = self.printed = time.monotonic()
+        self.done, self._clock = begun, clock
+        self.started = self.printed = clock()
+        # When how much was done, the first of them where the time begins whose speed counts.
+        self._moments = deque([(self.started, begun)])
 
     def advance(self, by: int = 1, note: str = "") -> None:
         """Record `by` more units of work; `note` (for example a loss) is added to the line if one is due."""
         self.done += by
-        now = time.monotonic()
+        now = self._clock()
+        recent = max(_RECENT, _SHARE * (now - self.started))
+        while len(self._moments) > 1 and self._moments[1][0] <= now - recent:
+            self._moments.popleft()
+        then, before = self._moments[0]
+        if now - self._moments[-1][0] >= recent / _PARTS:
+            self._moments.append((now, self.done))
         if now - self.printed < self.every:
             return
         self.printed = now
-        passed, also = now - self.started, f", {note}" if note else ""
+        also = f", {note}" if note else ""
         if self.total is None:
-            log.info(f"{self.what} {self.done}, {(self.done - self.begun) / passed:.1f} a second{also}")
+            speed = (self.done - self.begun) / max(now - self.started, 1e-9)
+            log.info(f"{self.what} {self.done}, {speed:.1f} a second{also}")
             return
-        left = passed / max(self.done - self.begun, 1) * max(self.total - self.done, 0)
+        left = (now - then) / max(self.done - before, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / max(self.total, 1)
         log.info(f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{also}")
 

@@ -53,6 +53,11 @@ def decoding_threads(most: int = 2, root: Path = Path("/")) -> int:
     return min(most, available_cpus(root))
 
 
+def worker_count(most: int = 8, root: Path = Path("/")) -> int:
+    """Processes that work at once: as many as there are CPUs, or OMP_NUM_THREADS where it is set; at most `most`."""
+    return max(1, min(most, _read_omp_threads() or most, available_cpus(root)))
+
+
 def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """The results of `work` in the order of `items`; no more than a few wait for who takes them."""
     with ThreadPoolExecutor(threads) as pool:

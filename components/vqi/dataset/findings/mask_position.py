@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -61,15 +62,21 @@ class _Marked:
     mask: np.ndarray
     counted: np.ndarray
 
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        """From 1, of the deviations of the cells that count."""
+        deviations = self.deviations[self.counted]
+        ranks = np.empty(len(deviations))
+        ranks[np.argsort(deviations, kind="stable")] = np.arange(1, len(deviations) + 1)
+        return ranks
+
     def overlap(self, mask: np.ndarray) -> float:
         """The chance that a cell of `mask` deviates more than one that is not (area under the ROC curve)."""
         inside, outside = mask & self.counted, ~mask & self.counted
         count, rest = np.count_nonzero(inside), np.count_nonzero(outside)
         if not count or not rest:
             return 0.5
-        ranks = np.empty(count + rest)
-        ranks[np.argsort(self.deviations[self.counted], kind="stable")] = np.arange(1, count + rest + 1)
-        return float((ranks[inside[self.counted]].sum() - count * (count + 1) / 2) / (count * rest))
+        return float((self._ranks[inside[self.counted]].sum() - count * (count + 1) / 2) / (count * rest))
 
 
 def find_misplaced_masks(inspections: Sequence[Inspection], geometry: Geometry) -> Iterator[Finding]:

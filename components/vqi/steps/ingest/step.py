@@ -26,9 +26,6 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import whole_folder, write_whole
 from vqi.steps.ingest.settings import StepSettings
 
-# Of so many photographs what is described is kept in memory for a check in this process: 48 KiB each.
-MOST_DESCRIBED = 1000
-
 
 def ingest(
     settings: StepSettings,
@@ -113,9 +110,7 @@ def ingest(
             dealt_paths = {p.path for p in photographs if is_dealt(p, labelled_fraction)}
             looked_at = [p for p in photographs if checked or p.path in dealt_paths]
             with InspectionWriter(folder) as rows:
-                numbers = inspect_photographs(
-                    looked_at, contents, decoding, intake.stored, rows, checked, _keeper(described)
-                )
+                numbers = inspect_photographs(looked_at, folder, decoding, intake.stored, rows, checked, described)
                 alike = near_copies({path: at for path, at in numbers.items() if path in dealt_paths}, rows)
             grouping = group_photographs(photographs, intake.stored, alike, data.group, labelled_fraction)
             samples, fraction, dealt = split_photographs(
@@ -157,11 +152,3 @@ def ingest(
             ) from error
         reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
         raise RunFailed(f"The photographs of {source} cannot be brought in: {reason}.") from error
-
-
-def _keeper(described: dict[str, Image.Image] | None) -> Callable[[str, Image.Image], None]:
-    def keep(sha256: str, picture: Image.Image) -> None:
-        if described is not None and len(described) < MOST_DESCRIBED:
-            described[sha256] = picture
-
-    return keep
