@@ -126,13 +126,15 @@ def track_run(
         return run_id
 
 
-def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Add metrics to a run that was recorded before; nothing is done without an address or a run. Raises as `track_run`
-    does."""
+def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
+    """Add metrics and artefacts to a run that was recorded before, in place of those of the same name; nothing is done
+    without an address or a run. Raises as `track_run` does."""
     address = tracking_address(uri)
     if address and run_id:
         with tracking_client(address) as client, short_patience():
             _record(client, run_id, {}, metrics)
+            for path in artifacts:
+                _store(client, run_id, path)
 
 
 def run_page(uri: str, run_id: str) -> str:
