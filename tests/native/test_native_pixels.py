@@ -70,7 +70,8 @@ def exif(orientation: int) -> bytes:
 
 
 # Where libtiff was not at hand when it was built, every TIFF is refused.
-WITH_TIFF = "TIFF_INCLUDE_DIR:PATH=/" in (BUILD / "CMakeCache.txt").read_text() if BUILD.is_dir() else False
+CACHE = BUILD / "CMakeCache.txt"
+WITH_TIFF = CACHE.is_file() and "TIFF_INCLUDE_DIR:PATH=/" in CACHE.read_text()
 
 
 JPEGS = {
