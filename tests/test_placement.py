@@ -145,7 +145,7 @@ def test_trials_share_what_the_largest_needs_and_no_nodes_of_different_pools() -
         shared_placement({"1 (cap)": trial("xeon"), "2 (nut)": trial("gaudi")})
     assert str(refused.value) == (
         "The trials 1 (cap) and 2 (nut) need different nodes (pool xeon and pool gaudi with habana.ai/gaudi), and all "
-        "of a compact comparison run on the same; compare them in two, or leave --compact out."
+        "of a compact comparison run on the same; compare them in two, or ask for the full form."
     )
 
 

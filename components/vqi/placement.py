@@ -266,7 +266,7 @@ def shared_placement(of_trials: Mapping[str, StepPlacement]) -> StepPlacement:
         if _nodes(other) != _nodes(shared):
             raise BadInput(
                 f"The trials {first} and {name} need different nodes ({_pool(shared)} and {_pool(other)}), and all of "
-                "a compact comparison run on the same; compare them in two, or leave --compact out."
+                "a compact comparison run on the same; compare them in two, or ask for the full form."
             )
     return _with_largest(shared, list(of_trials.values()))
 

@@ -22,8 +22,8 @@ from vqi_pipelines.train_category import train_category
 # of them run in fact.
 PARALLEL = 4
 
-DESCRIPTION = """**Several categories, compared. Fill in** `categories`, a JSON list of the parameters of *train
-category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut"}]`.
+DESCRIPTION = """**Several categories, compared, each step a task. Fill in** `categories`, a JSON list of the parameters
+of *train category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut"}]`.
 
 **May be filled in**
 
@@ -35,7 +35,7 @@ category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", 
 **Open** `comparison` of *compare*. More: `docs/comparing.md`."""
 
 COMPACT_DESCRIPTION = DESCRIPTION.replace("of trials that name none.", "of all trials.").replace(
-    "compared. Fill in**", "compared, each trial one task: up to a dozen. Fill in**"
+    "compared, each step a task.", "compared, each trial a task: up to a dozen."
 )
 
 

@@ -41,17 +41,17 @@ The rest has defaults; leave `tracking_comparison` empty. `pool`: the nodes of t
 **Open** `report` of *5 evaluate*. A set that fails stops at *2 check dataset*: its log says why.
 
 Every parameter: `docs/reference/settings.md`."""
+_POOL = "`pool`: the nodes of train, build index and evaluate."
 SHARDS_DESCRIPTION = DESCRIPTION.replace("**One category.", "**One category, its index by several tasks.").replace(
-    "**Open**", "`compute_shards`: the tasks that compute the index side by side.\n\n**Open**"
+    _POOL, "`compute_shards`: how many."
 )
 COMPACT_DESCRIPTION = (
-    DESCRIPTION.replace("**One category.", "**One category in three tasks: half the record and overhead.")
+    DESCRIPTION.replace("**One category.", "**One category in three tasks.")
     .replace("*5 evaluate*", "*2 make bundle*")
     .replace("*2 check dataset*", "*1 prepare*")
 )
-PROMOTE_DESCRIPTION = DESCRIPTION + (
-    "\n\nThe bundle is registered under `name` in the MLflow of `tracking_uri`, and becomes the champion where the "
-    "rule of `promote_*` allows: else *7 promote* fails and says why."
+PROMOTE_DESCRIPTION = DESCRIPTION.replace("**One category.", "**One category, registered in MLflow.").replace(
+    _POOL, "`promote_*`: when it becomes the champion (*7 promote*)."
 )
 SHARDS_PARAMETER = "compute_shards"
 # Those of the pipeline that ends with promote.

@@ -146,16 +146,16 @@ def test_dfm_pools_every_feature(localisation: str, side: int, pool: int) -> Non
     detector.build_index(Batches(smooth_images(6, side)))
     embedding = detector.embed(smooth_images(1, side, seed=9))
     plain = detector.score(embedding, detector.index)
-    height, width = detector.grid
+    height, width = detector.embedding_grid.shape
     for row, column in ((0, 0), (height - 1, 0), (0, width - 1), (height - 1, width - 1), (height // 2, width // 2)):
         changed = embedding.clone()
         changed[:, :, row, column] += 100
         scores = detector.score(changed, detector.index)
         assert float(scores.image) > 2 * float(plain.image)
-        if min(detector.pooled_grid) < 3:
+        if min(detector.pooling.shape) < 3:
             continue  # the map of one or two cells is flat beyond their middles
         peak = int((scores.map - plain.map).argmax())
-        cell = 16 if localisation == "patch" else 16 * height / detector.pooled_grid[0]
+        cell = 16 if localisation == "patch" else 16 * height / detector.pooling.shape[0]
         for coordinate, position in ((peak // side, row), (peak % side, column)):
             assert abs(coordinate + 0.5 - min(16 * (position + 0.5), side)) <= max(cell, 16) / 2 + 1
 

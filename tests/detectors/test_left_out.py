@@ -10,10 +10,10 @@ import torch
 from normals import Batches, smooth_images
 from torch import Tensor
 
-from vqi.detectors import padim
+from vqi.detectors import gaussians
 from vqi.detectors.calibration import cross_scores
 from vqi.detectors.embeddings import Embeddings
-from vqi.detectors.interface import Detector
+from vqi.detectors.indexed import Indexed
 from vqi.detectors.left_out import left_out_distances
 from vqi.detectors.padim import Padim
 from vqi.detectors.registry import create
@@ -59,8 +59,8 @@ def plain_distances(values: np.ndarray, folds: Sequence[Sequence[int]], regulari
 def test_scores_are_those_of_refits(count, folds, settings, monkeypatch):
     detector, normals = detector_and_normals(count, **settings)
     parts = dealt(count, folds)
-    refits = [list(batches) for batches in Detector.left_out_scores(detector, normals.of, parts)]
-    monkeypatch.delattr(Padim, "fit")
+    refits = [list(batches) for batches in Indexed.left_out_scores(detector, normals.of, parts)]
+    monkeypatch.delattr(gaussians.Gaussians, "fit")
     for fold, batches, refit in zip(parts, detector.left_out_scores(normals.of, parts), refits, strict=True):
         scores = list(batches)
         image, maps = (torch.cat([score[part] for score in scores]) for part in (0, 1))
@@ -112,13 +112,13 @@ def test_embeddings_beyond_the_memory_are_read_several_times(monkeypatch):
     assert reads == 1
     assert torch.equal(whole, maps())
     size = 4 * 8 * 256 * 100
-    monkeypatch.setattr(padim, "LEFT_OUT_MEMORY", size // 3 + 100)
-    monkeypatch.setattr(padim, "LEFT_OUT_BLOCK", 8 * 100 * 100 * 7)
+    monkeypatch.setattr(gaussians, "LEFT_OUT_MEMORY", size // 3 + 100)
+    monkeypatch.setattr(gaussians, "LEFT_OUT_BLOCK", 8 * 100 * 100 * 7)
     reads = 0
     torch.testing.assert_close(maps(), whole, rtol=1e-6, atol=0)
     assert reads == 3
     # More often than there are folds: a fit each reads less. It reads the others of a fold, then the fold.
-    monkeypatch.setattr(padim, "LEFT_OUT_MEMORY", size // 5)
+    monkeypatch.setattr(gaussians, "LEFT_OUT_MEMORY", size // 5)
     reads = 0
     torch.testing.assert_close(maps(), whole, rtol=2e-5, atol=0)
     assert reads == 8
@@ -128,7 +128,7 @@ def test_every_normal_keeps_its_own_score(monkeypatch):
     detector, normals = detector_and_normals(7)
     groups = ["a", "b", "a", "c", "d", "b", "e"]
     folds, scores = cross_scores(detector, normals, groups)
-    monkeypatch.setattr(Padim, "left_out_scores", Detector.left_out_scores)
+    monkeypatch.setattr(Padim, "left_out_scores", Indexed.left_out_scores)
     assert folds == 5
     for closed, refit in zip(scores, cross_scores(detector, normals, groups)[1], strict=True):
         assert closed == pytest.approx(refit, rel=2e-5)

@@ -30,8 +30,8 @@ def test_items_come_nearest_first():
     assert nearest(torch.tensor([[2.1]]), torch.tensor([[9.0], [2.0], [3.0], [0.0]]), 3)[1].tolist() == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize(("items", "count"), [(700, 3), (650, 1), (100, 3), (9000, 9)])
-def test_groups_find_what_sorting_finds(items: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("items", "count"), [(700, 3), (650, 1), (100, 3), (9000, 9), (700, 40)])
+def test_the_nearest_are_those_that_sorting_finds(items: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "WORTH_COMPILING", 0)
     random = np.random.default_rng(0)
     queries, bank = (random.standard_normal((size, 24), dtype=np.float32) for size in (40, items))

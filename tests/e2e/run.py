@@ -165,7 +165,7 @@ class Cluster:
             values = (f"tracking.experiment={self.experiment}", *QUICK, *more)
             options = [
                 *(part for value in values for part in ("--set", value)),
-                *(["--compact"] if compact else []),
+                "--compact" if compact else "--full",
                 *("--wait", "--timeout", str(self.timeout), "--experiment", self.experiment, "--json"),
             ]
             return self.vqi("submit-all", *chosen, "--pool", self.pool, *options, *self.reach(), wanted=wanted)

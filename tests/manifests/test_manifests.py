@@ -333,6 +333,9 @@ def test_the_runtime_of_kserve_is_restricted_and_serves_where_kserve_mounts() ->
     assert violations({**runtime["spec"], "securityContext": container["securityContext"]}) == []
     assert "{{.Name}}=/mnt/models" in container["args"]
     assert {container["readinessProbe"]["httpGet"]["port"]} == {port["containerPort"] for port in container["ports"]}
+    # Without it one of some hundred requests was refused when the bundle changed (KServe's controller, 2026-11-29).
+    plain = the_one("overlays/serving", "Deployment", "vqi-serve")["spec"]["template"]["spec"]["containers"][0]
+    assert container["lifecycle"] == plain["lifecycle"]
     model = service["spec"]["predictor"]["model"]
     assert model["runtime"] == runtime["metadata"]["name"]
     assert model["modelFormat"].items() <= runtime["spec"]["supportedModelFormats"][0].items()

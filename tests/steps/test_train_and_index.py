@@ -198,9 +198,10 @@ print(json.dumps([[sample.path, score, float(values.max())] for sample, score, v
 """
 
 
-def test_an_engine_s_patchcore_is_built_and_scored_without_torch(dataset, tmp_path):
+@pytest.mark.parametrize("method", ["patchcore", "padim", "dfm"])
+def test_what_an_engine_runs_is_built_and_scored_without_torch(dataset, tmp_path, method):
     """As torch does it, to rounding."""
-    network, index = artefacts(dataset, tmp_path)
+    network, index = artefacts(dataset, tmp_path, method=method)
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_TORCH, str(dataset), str(network), str(tmp_path / "other")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr

@@ -77,3 +77,20 @@ def rows_at(values: Array, where: Array) -> Array:
 def log_sum_exp(values: Array) -> Array:
     """The logarithm of the sum of exp of each row of `values` [N, n]."""
     return values.logsumexp(dim=1) if is_tensor(values) else np.logaddexp.reduce(values, axis=1)
+
+
+def in_float64(values: Array) -> Array:
+    """A copy in float64."""
+    return values.double() if is_tensor(values) else values.astype(np.float64)
+
+
+def in_float32(values: Array) -> Array:
+    """A copy in float32."""
+    return values.float() if is_tensor(values) else values.astype(np.float32)
+
+
+def identity_of(values: Array, size: int) -> Array:
+    """The identity [size, size], of the type of `values` and where they are."""
+    if is_tensor(values):
+        return sys.modules["torch"].eye(size, dtype=values.dtype, device=values.device)
+    return np.eye(size, dtype=values.dtype)

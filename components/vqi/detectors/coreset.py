@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The farthest points, among which the next picks are decided: their distances to each other are computed first.
-CANDIDATES = 512
+CANDIDATES = 256
 # Picks that are decided at once, and columns of one product.
 PICKS, COLUMNS = 128, 256
 # Distances of one product: 1 MiB of float32, which stays in the second-level cache. Points of one at most.
@@ -66,11 +66,11 @@ def greedy_k_center(
 
     The selection is exactly the greedy one; equally far points come in any order, the same in every run. Most points
     need few of the distances to those that are chosen: a point that was near to one of them when it was last looked at
-    is nearer now, if anything, and is left alone until all others are as near (`_Selection`). Where `max_seconds` (0 =
+    is nearer now, if anything, and is left alone until all others are as near (`Selection`). Where `max_seconds` (0 =
     no limit) are over, what was chosen by then is returned, `at_least` that many.
     """
     rows = on_processor(points)
-    selection = _Selection(rows, min(count, len(rows)))
+    selection = Selection(rows, min(count, len(rows)))
     progress, deadline = Progress(what, selection.count), time.monotonic() + max_seconds
     progress.advance(1)
     while selection.done < selection.count:
@@ -82,7 +82,7 @@ def greedy_k_center(
     return chosen if rows is points else alike(chosen, points)
 
 
-class _Selection:
+class Selection:
     """A greedy selection under way: `done` of `count` points are `chosen`.
 
     `gap` [n] holds squared distances to the nearest of the first `seen` [n] that were chosen, -1 for chosen points: no
@@ -104,7 +104,7 @@ class _Selection:
 
     def __init__(self, rows: Array, count: int) -> None:
         xp = namespace(rows)
-        self.distances, self.count, self.done, self.level = _Distances(rows, count), count, 0, np.inf
+        self.distances, self.count, self.done, self.level = Distances(rows, count), count, 0, np.inf
         self.gap = self.distances.norms
         self.chosen = xp.empty_like(self.gap[:count], dtype=xp.int64)
         # Of those that are chosen, what distances to them are made of.
@@ -128,6 +128,18 @@ class _Selection:
         self.near = namespace(nearest).minimum(self.near, nearest)
         self.near[picks] = -1.0  # below every distance: never chosen again, even among equal points
         return len(picks)
+
+    @property
+    def farthest(self) -> float:
+        """No point is farther from those that are chosen, squared distance."""
+        return max(float(self.near.max()), self.level) if len(self.numbers) else np.inf
+
+    def all_gaps(self) -> Array:
+        """The squared distance of every point to the nearest of those that are chosen, -1 of those: [n]."""
+        if len(self.numbers):
+            self.gap[self.numbers], self.seen[self.numbers] = self.near, self.done
+        self._bring_up_to_date(_where(self.gap >= 0))
+        return self.gap
 
     def _choose(self, numbers: Array, rows: Array, norms: Array) -> None:
         part = slice(self.done, self.done + len(numbers))
@@ -166,20 +178,24 @@ class _Selection:
             reached = _largest(self.gap, most)
             self.level = float(self.gap[reached].min())
             reached = _where(self.gap >= self.level)
-        late = reached[self.seen[reached] < self.done]
+        self._bring_up_to_date(reached)
+        self.numbers = reached[self.gap[reached] >= self.level]
+        self.rows, self.norms = self.distances.rows[self.numbers], self.distances.norms[self.numbers]
+        self.near = self.gap[self.numbers]
+
+    def _bring_up_to_date(self, numbers: Array) -> None:
+        """Compare the points of `numbers` with those that were chosen since they were looked at."""
+        late = numbers[self.seen[numbers] < self.done]
         late = late[namespace(late).argsort(self.seen[late], stable=True)]
         for start in range(0, len(late), TOGETHER):
             # Those that saw nearly as many: a few distances are computed again, and products have more rows.
             part = late[start : start + TOGETHER]
             nearest = self.distances.nearest(part, *self._chosen_since(int(self.seen[part[0]])))
             self.gap[part] = namespace(nearest).minimum(self.gap[part], nearest)
-        self.seen[reached] = self.done
-        self.numbers = reached[self.gap[reached] >= self.level]
-        self.rows, self.norms = self.distances.rows[self.numbers], self.distances.norms[self.numbers]
-        self.near = self.gap[self.numbers]
+        self.seen[numbers] = self.done
 
 
-class _Distances:
+class Distances:
     """Squared distances of `rows` [n, d], which lie on a processor or an accelerator, by matrix products.
 
     About the mean m the expanded distance |p|² - 2 p·c + |c|² loses the fewest digits; only c is moved there, and what
@@ -212,10 +228,18 @@ class _Distances:
         return xp.clip(nearest + norms, 0, None)
 
     def between(self, rows: Array, norms: Array) -> np.ndarray:
-        """Of `rows` to each other [k, k]."""
-        factors, offsets = self.expanded(rows, norms)
-        products = self._products.all(rows, factors, offsets) if namespace(rows) is np else rows @ factors.T + offsets
-        return np.clip(to_numpy(products) + to_numpy(norms)[:, None], 0, None)
+        """Of `rows` to each other [k, k], valid until the next call."""
+        return self.squares(rows, norms, *self.expanded(rows, norms))
+
+    def squares(self, rows: Array, norms: Array, factors: Array, offsets: Array) -> np.ndarray:
+        """Of `rows` [m, d] with their norms to others, of which `expanded` made factors [k, d] and offsets [k]: [m, k],
+        valid until the next call."""
+        if namespace(rows) is np:
+            squares = self._products.all(rows, factors, offsets)
+        else:
+            squares = to_numpy(rows @ factors.T + offsets)
+        squares += to_numpy(norms)[:, None]
+        return np.maximum(squares, 0, out=squares)
 
     def expanded(self, rows: Array, norms: Array) -> tuple[Array, Array]:
         """What the distance to each of `rows` is made of: -2 c, and |c|² + 2 m·c."""

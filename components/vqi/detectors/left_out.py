@@ -18,53 +18,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-import torch
-from torch import Tensor
-
-from vqi.platform.errors import RunFailed
+from vqi.detectors.arrays import Array, identity_of, in_float32, in_float64, namespace
+from vqi.detectors.triangles import cholesky, inverse_of_lower
 
 
-def left_out_distances(values: Tensor, lengths: Sequence[int], regularisation: float) -> Tensor:
+def left_out_distances(values: Array, lengths: Sequence[int], regularisation: float) -> Array:
     """float32 [P, n], at each of P positions: how far each of `values` [P, n, d] lies from those outside its fold.
 
     `lengths`: the folds' numbers of rows, one after another; each leaves at least two. The distance is the root of c'
     (S / (m - 1) + `regularisation` I)⁻¹ c for the m others, their scatter S, and c, the row less their mean. Raises
     RunFailed where a covariance is not positive definite.
     """
-    centred = values.double()
-    centred -= centred.mean(dim=1, keepdim=True)
-    count, channels = centred.shape[1:]
+    xp, centred = namespace(values), in_float64(values)
+    centred -= centred.mean(axis=1)[:, None]
+    positions, count, channels = centred.shape
     few = count <= channels
     matrix = centred @ centred.mT if few else centred.mT @ centred
-    total = matrix.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
+    total = matrix.diagonal(0, 1, 2).sum(axis=1)[:, None, None]
     if few:
         # The constant is the direction in which the Gram matrix is singular: it is made as large as all others
         # together, and taken off again below.
         matrix += total / count
-    identity = torch.eye(count, dtype=centred.dtype, device=centred.device)
+    identity = identity_of(centred, matrix.shape[1])
     starts = list(accumulate(lengths, initial=0))[:-1]
-    squares = torch.empty_like(centred[..., 0])
+    squares = xp.empty_like(centred[..., 0])
     for length in sorted(set(lengths)):
         folds = [start for start, other in zip(starts, lengths, strict=True) if other == length]
         rows = [start + offset for start in folds for offset in range(length)]
         left = count - length
         ridge = regularisation * (left - 1)
-        factor = cholesky(matrix + ridge * identity[: matrix.shape[1], : matrix.shape[1]])
-        sides = identity[:, rows].expand(len(centred), -1, -1) if few else centred[:, rows].mT
-        solved = torch.linalg.solve_triangular(factor, sides, upper=False).mT.unflatten(1, (len(folds), length))
+        inverse = inverse_of_lower(cholesky(matrix + ridge * identity))
+        solved = inverse[..., rows] if few else inverse @ centred[:, rows].mT
+        solved = solved.mT.reshape(positions, len(folds), length, -1)
         products = solved @ solved.mT  # [P, folds, k, k]
         if few:  # I - X (X'X + s I)⁻¹ X' = s (X X' + s I)⁻¹
             residuals = ridge * products - (ridge / (ridge + total) / count)[..., None]
         else:
-            residuals = identity[:length, :length] - 1 / count - products
-        diagonal = torch.cholesky_inverse(cholesky(residuals)).diagonal(dim1=2, dim2=3)
-        squares[:, rows] = ((left - 1) * (diagonal - 1 - 1 / left)).flatten(1)
-    return squares.clamp_(min=0).sqrt_().float()
-
-
-def cholesky(matrices: Tensor) -> Tensor:
-    """L [..., d, d] of positive definite matrices L L'. Raises RunFailed where one is not."""
-    factor, failed = torch.linalg.cholesky_ex(matrices)
-    if failed.any():
-        raise RunFailed("A covariance of padim is not positive definite; raise method.settings.regularisation.")
-    return factor
+            residuals = identity_of(centred, length) - 1 / count - products
+        diagonal = xp.square(inverse_of_lower(cholesky(residuals))).sum(axis=2)
+        squares[:, rows] = ((left - 1) * (diagonal - 1 - 1 / left)).reshape(positions, -1)
+    return in_float32(xp.sqrt(xp.clip(squares, 0, None)))

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from vqi.detectors.arrays import (
     Array,
     alike,
@@ -23,12 +21,12 @@ from vqi.detectors.arrays import (
     values_at,
 )
 from vqi.detectors.coreset import TimeBudget, greedy_k_center, random_projection
-from vqi.detectors.engine import engine_of
+from vqi.detectors.coresets_of_others import greedy_without_each
 from vqi.detectors.engine_record import EngineRecord
 from vqi.detectors.indexed import Scores, WholeEmbeddings
 from vqi.detectors.nearest import nearest
+from vqi.detectors.on_engine import OnEngine
 from vqi.detectors.parts import Coreset, FitsInParts
-from vqi.detectors.products import leave_threads_to_openvino
 from vqi.detectors.settings.fields import LeaveOutKind
 from vqi.detectors.settings.patchcore import PatchcoreSettings
 from vqi.detectors.upsampling import Upsampling
@@ -147,6 +145,11 @@ class MemoryBank(FitsInParts):
             pools.append(self._select(embeddings(fold), own, min(own, math.ceil(pool * own / patches)), timing))
             budget.spend(timing.spent)
             short += timing.short
+        if not self.settings.max_seconds:  # the time of selections that share what they compute belongs to none of them
+            patches_of_pools = joined(pools)
+            for chosen in greedy_without_each([self._points(kept) for kept in pools], size):
+                yield {"memory_bank": patches_of_pools[chosen]}
+            return
         for number in range(len(folds)):
             timing = _FitTime(budget)
             timing.begin(1)
@@ -325,21 +328,12 @@ class MemoryBank(FitsInParts):
         return Scores(image_score, self.upsample(distances.mean(axis=1).reshape(-1, *self.grid)))
 
 
-class BankOnEngine(MemoryBank):
-    """Patchcore whose network an engine runs, without torch."""
+class BankOnEngine(OnEngine, MemoryBank):
+    """Patchcore whose network an engine runs."""
 
     def __init__(
         self, settings: PatchcoreSettings, input_size: tuple[int, int], seed: int, folder: Path, record: EngineRecord
     ) -> None:
-        """`folder` is the network artefact. Raises ValueError where its engine does not say where patches lie."""
-        super().__init__(settings, input_size, seed)
-        if record.embedding_grid is None:
-            raise ValueError(f"{folder}: the engine's record has no grid")
-        leave_threads_to_openvino()
-        self.engine = engine_of(folder, record, embeds=True)
-        self.embedding_grid, self.grid = record.embedding_grid, record.embedding_grid.shape
-        self.upsample = Upsampling(record.embedding_grid, input_size, settings.smoothing)
-
-    def embedding(self, images: np.ndarray) -> np.ndarray:
-        assert self.engine is not None
-        return self.engine.embedding(images)
+        super().__init__(settings, input_size, seed, folder, record)
+        self.grid = self.embedding_grid.shape
+        self.upsample = Upsampling(self.embedding_grid, input_size, settings.smoothing)

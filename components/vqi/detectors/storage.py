@@ -196,7 +196,7 @@ def save_index(detector: Indexed, folder: Path, network: Path) -> None:
     if tensors:
         save_file(tensors, folder / INDEX_TENSORS)
     record = IndexRecord(
-        method=detector.method,
+        method=read_network(network).method,
         network_sha256=sha256_of(Path(network) / NETWORK),
         tensors={name: TensorEntry.of(tensor) for name, tensor in tensors.items()},
         files={name: sha256_of(folder / name) for name in (INDEX_TENSORS,) if (folder / name).is_file()},

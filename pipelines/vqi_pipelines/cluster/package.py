@@ -121,6 +121,8 @@ def load_package(pipeline: str = "train_category", file: Path | None = None) -> 
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise BadInput(f"{file} is not a compiled pipeline; `vqi compile` writes one.") from error
+    if package.spec["pipelineInfo"]["name"] != (name := Package(current).spec["pipelineInfo"]["name"]):
+        raise BadInput(f"The package {file} is of {package.spec['pipelineInfo']['name']}, and this starts {name}.")
     if text != current and _without_images(text) != _without_images(current):
         raise BadInput(f"The package {file} is older than the code, or was edited; run `vqi compile` and submit again.")
     if chosen and text != current:

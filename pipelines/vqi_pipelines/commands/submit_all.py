@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqi.platform.errors import BadInput
 from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import report
 
 if TYPE_CHECKING:
+    from vqi.placement import StepPlacement
     from vqi.steps.plan_trials.planning import Trial
 
 # Of categories that a run is named after.
@@ -23,6 +25,23 @@ def name_of(trials: Sequence[Trial]) -> str:
     names = list(dict.fromkeys(trial.category.name for trial in trials))
     shown = names if len(names) <= MOST_NAMES else [*names[:2], f"and-{len(names) - 2}-more"]
     return "-".join(shown)[:60]
+
+
+def _shared_placement(trials: Sequence[Trial], compact: bool | None) -> dict[str, StepPlacement] | None:
+    """What the one task of each trial gets in the compact form; None = the full form. `compact` is what was asked for,
+    None where nothing was. Raises BadInput where --compact asks for what the trials cannot have: here, not in the
+    cluster."""
+    from vqi.steps.plan_trials.planning import placement_of_trials
+
+    if compact is False:
+        return None
+    try:
+        return {"run_trial": placement_of_trials(trials)}
+    except BadInput as refusal:
+        if compact:
+            raise
+        report(f"Each step is a task of its own, as with --full: {str(refusal).partition(';')[0]}.")
+        return None
 
 
 @options.takes_connection
@@ -42,9 +61,13 @@ def submit_all_command(
         list[str] | None, typer.Option("--set", help="path=value that overrides every category; may be repeated.")
     ] = None,
     compact: Annotated[
-        bool,
-        typer.Option("--compact", help="Run each trial as one task, all on the same nodes: a dozen fit into a record."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compact/--full",
+            help="Each trial as one task, or each of its steps; else compact where all trials can run on the same "
+            "nodes. Argo's record holds twelve compact trials, and one full one.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Stay until the run is over and end as it ended; 1 where a trial failed.")
     ] = False,
@@ -63,7 +86,6 @@ def submit_all_command(
     json_output: options.Json = False,
 ) -> None:
     """Run every category with every method in a cluster, as one run, and compare them."""
-    from vqi.steps.plan_trials.planning import placement_of_trials
     from vqi_pipelines.cluster.following import RunResult
     from vqi_pipelines.cluster.package import load_package
     from vqi_pipelines.cluster.submitting import run_name, start, upload
@@ -71,10 +93,11 @@ def submit_all_command(
     from vqi_pipelines.trials import catalog_trials, train_all_parameters
 
     trials = catalog_trials(category or [], all_of_them, method or [], submit.overrides(set_, pool))
-    compiled = load_package("train_all_compact" if compact else "train_all", package)
     values = train_all_parameters(trials)
-    # Trials that need different nodes are refused here, not in the cluster.
-    shared = {"run_trial": placement_of_trials(trials)} if compact else None
+    if left := [trial.category.name for trial in trials if trial.category.promote.step == "yes"]:
+        report(f"Note: a comparison promotes nothing, so promote.step of {left[0]} is left out; submit the best alone.")
+    shared = _shared_placement(trials, compact)
+    compiled = load_package("train_all_compact" if shared else "train_all", package)
     server, kubernetes = connection.reach()
     if not no_preflight:
         # What trials share is checked once.

@@ -14,6 +14,7 @@ class DfmSettings(MethodSettings):
 
     method: ClassVar[str] = "dfm"
     detector: ClassVar[str] = "vqi.detectors.dfm:Dfm"
+    on_engine: ClassVar[str] = "vqi.detectors.subspace:SubspaceOnEngine"
     summary: ClassVar[str] = "a linear subspace of normal features"
     paper: ClassVar[str] = (
         'Ahuja et al., "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection", '

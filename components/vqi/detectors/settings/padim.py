@@ -15,6 +15,7 @@ class PadimSettings(MethodSettings):
     method: ClassVar[str] = "padim"
     positional: ClassVar[bool] = True
     detector: ClassVar[str] = "vqi.detectors.padim:Padim"
+    on_engine: ClassVar[str] = "vqi.detectors.gaussians:GaussiansOnEngine"
     summary: ClassVar[str] = "a Gaussian of normal features at every position"
     paper: ClassVar[str] = (
         'Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", '

@@ -86,7 +86,14 @@ def check_unsharded(trials: Sequence[Trial]) -> None:
 
 
 def placement_of_trials(trials: Sequence[Trial]) -> StepPlacement:
-    """What the task of every trial of a compact comparison gets. Raises BadInput where they need different nodes."""
+    """What the task of every trial of a compact comparison gets. Raises BadInput where they need different nodes, or
+    one trains on several."""
+    for trial in trials:
+        if trial.category.training.nodes > 1:
+            raise BadInput(
+                f"train.nodes of {trial.category.name} is {trial.category.training.nodes}, and the task of a compact "
+                "trial would hold its node while others train; leave it at 1, or ask for the full form."
+            )
     return shared_placement(
         {
             f"{trial.mark} ({trial.category.name}, {trial.category.method.name})": composite_placement(
