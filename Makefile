@@ -71,6 +71,14 @@ native: setup  ## libvqi and vqi-native: a bundle without Python, in C++ (docs/n
 	  -DVQI_SANITIZE=$(if $(SANITIZE),ON,OFF) -DVQI_STATIC=$(if $(STATIC),ON,OFF) -Wno-dev >/dev/null
 	@cmake --build $(NATIVE) --target all probe --parallel
 
+ARM64 := $(CURDIR)/build/arm64-sysroot
+native-arm64: setup  ## the static vqi-native for arm64 on another processor, in build/native-arm64 (docs/native.md)
+	@PYTHON=$(CURDIR)/$(BIN)/python native/arm64/sysroot.sh $(ARM64)
+	@cmake -S native -B build/native-arm64 -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/arm64/toolchain.cmake -DVQI_STATIC=ON \
+	  -DOpenVINO_DIR=$(ARM64)/wheel/openvino/cmake -Wno-dev >/dev/null
+	@cmake --build build/native-arm64 --target vqi-native --parallel
+	@cmake --install build/native-arm64 --prefix build/native-arm64/installed >/dev/null
+
 test-native: native  ## the native program against Python's (SANITIZE=yes: built with the address and undefined-behaviour sanitizers)
 	@VQI_NATIVE_BUILD='$(CURDIR)/$(NATIVE)' $(BIN)/python -m pytest tests/native
 
@@ -178,4 +186,4 @@ e2e: setup  ## the whole path on a cluster (HOST=, NAMESPACE=, E2E='options of t
 cluster-down:  ## remove that cluster with everything in it
 	@manifests/kind/down.sh
 
-.PHONY: help docs package setup demo test test-slow test-all native test-native kustomize s3-servers test-s3 lint compile guide bench bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down
+.PHONY: help docs package setup demo test test-slow test-all native native-arm64 test-native kustomize s3-servers test-s3 lint compile guide bench bench-scale oracle images laptop-up laptop-down lint-images pins clean cluster-up e2e cluster-down

@@ -30,11 +30,13 @@
 extern "C" {
 #endif
 
-/* What `vqi predict` exits with: 1 = asked for rightly and could not be done, 2 = what was given cannot be used. */
+/* What `vqi` exits with: 1 = asked for rightly and could not be done, 2 = what was given cannot be used, 3 = the bundle
+ * does not score its golden photographs as it did when it was exported. */
 typedef int32_t vqi_status;
 #define VQI_OK 0
 #define VQI_FAILED 1
 #define VQI_BAD_INPUT 2
+#define VQI_REFUSED 3
 
 /* VQI_IMPLAUSIBLE: the photograph cannot be one of the set that was learnt from (black, blurred, of another size). */
 typedef int32_t vqi_decision;
@@ -54,7 +56,10 @@ typedef struct vqi_options {
     int32_t threads;
     /* Not 0: a photograph that cannot be one of the set gets the decision of its score. */
     int32_t score_implausible;
-    int64_t reserved[4]; /* must be 0 */
+    /* Not 0: the golden photographs of the bundle are not scored when it is opened. */
+    int32_t skip_golden;
+    int32_t reserved_half;
+    int64_t reserved[3]; /* these must be 0 */
 } vqi_options;
 
 /* What a bundle says of itself; valid until it is closed. */
@@ -95,13 +100,14 @@ typedef struct vqi_result {
     int64_t reserved[4];
 } vqi_result;
 
-/* Opens a bundle folder: reads bundle.json, checks every file of the format by its SHA-256, loads the graph. `options`
- * may be NULL. */
+/* Opens a bundle folder: reads bundle.json, checks every file of the format by its SHA-256, loads the graph, scores the
+ * golden photographs that the export left in it and holds their scores against bundle.json. `options` may be NULL. */
 VQI_API vqi_status vqi_open(const char *folder, const vqi_options *options, vqi_bundle **bundle);
 VQI_API void vqi_close(vqi_bundle *bundle); /* NULL is fine */
 VQI_API void vqi_describe(const vqi_bundle *bundle, vqi_info *info);
 
-/* Score one photograph: a file (PNG, JPEG), the bytes of one, or a frame in memory. `name` is what sentences call it.
+/* Score one photograph: a file (PNG, JPEG, BMP, TIFF), the bytes of one, or a frame in memory. `name` is what sentences
+ * call it.
  */
 VQI_API vqi_status vqi_score_file(vqi_bundle *bundle, const char *path, vqi_result **result);
 VQI_API vqi_status vqi_score_bytes(vqi_bundle *bundle, const void *data, size_t size, const char *name,

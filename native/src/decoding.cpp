@@ -82,8 +82,15 @@ Stored stored_values(const Bytes &bytes, const std::string &name, const Decoding
     };
     if (starts("\x89PNG\r\n\x1a\n", 8)) return decode_png(bytes, name, decoding);
     if (starts("\xff\xd8\xff", 3)) return decode_jpeg(bytes, name, decoding);
-    for (const auto &[start, length, form] : {std::tuple{"BM", 2, "a BMP"},
-                                              {"II*\0", 4, "a TIFF"},
+    if (starts("BM", 2)) return decode_bmp(bytes, name, decoding);
+#ifdef VQI_TIFF
+    for (const char *start : {"II*\0", "MM\0*", "II+\0", "MM\0+"})
+        if (starts(start, 4)) return decode_tiff(bytes, name, decoding);
+    constexpr const char *READ = "PNG, JPEG, BMP and TIFF";
+#else
+    constexpr const char *READ = "PNG, JPEG and BMP; TIFF where it is built with libtiff";
+#endif
+    for (const auto &[start, length, form] : {std::tuple{"II*\0", 4, "a TIFF"},
                                               {"MM\0*", 4, "a TIFF"},
                                               {"II+\0", 4, "a TIFF"},
                                               {"MM\0+", 4, "a TIFF"},
@@ -92,7 +99,8 @@ Stored stored_values(const Bytes &bytes, const std::string &name, const Decoding
                                               {"P5", 2, "a PGM"},
                                               {"P6", 2, "a PPM"}})
         if (starts(start, length))
-            throw BadInput(name + " is " + form + " file, which the native program does not read; save it as PNG.");
+            throw BadInput(name + " is " + form + " file, which the native program does not read (it reads " + READ +
+                           "); save it as PNG.");
     throw BadInput(name + " is not an image that can be read (no known format).");
 }
 

@@ -30,10 +30,13 @@ struct Stored {
     std::vector<uint8_t> profile;
 };
 
+Stored decode_bmp(const Bytes &bytes, const std::string &name, const Decoding &decoding);
 Stored decode_jpeg(const Bytes &bytes, const std::string &name, const Decoding &decoding);
 Stored decode_png(const Bytes &bytes, const std::string &name, const Decoding &decoding);
+// Where the program is built with libtiff (VQI_TIFF).
+Stored decode_tiff(const Bytes &bytes, const std::string &name, const Decoding &decoding);
 
-// PNG or JPEG as RGB, uint8 [H, W, 3], upright and in sRGB. Throws BadInput where it is unreadable, too large, or of a
+// A photograph as RGB, uint8 [H, W, 3], upright and in sRGB. Throws BadInput where it is unreadable, too large, or of a
 // kind that is refused here.
 Rgb decode(const Bytes &bytes, const std::string &name, const Decoding &decoding, Profiles &profiles);
 

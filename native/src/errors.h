@@ -14,6 +14,11 @@ struct RunFailed : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// A bundle that scores otherwise than when it was exported.
+struct GateRefused : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // A message of a library on one line, at most 300 characters, without a full stop.
 std::string one_line(const std::string &message);
 

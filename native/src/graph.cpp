@@ -66,8 +66,7 @@ auto guarded(const std::string &prefix, Work work) {
 Graph::Graph(const std::string &folder, const Sidecar &sidecar, int threads) : loaded_(std::make_unique<Loaded>()) {
     const auto read = [&](const std::string &name) { return read_bundle_file(folder, name, sidecar.files.at(name)); };
     Tensors index;
-    if (!sidecar.index.empty())
-        index = read_tensors(read("index.safetensors"), sidecar.index, folder + "/index.safetensors");
+    if (!sidecar.index.empty()) index = read_tensors(read(INDEX), sidecar.index, folder + "/" + INDEX);
     const std::vector<uint8_t> xml = read(sidecar.model), bin = read(sidecar.backend + "/model.bin");
     ov::Tensor weights(ov::element::u8, {bin.size()});
     if (!bin.empty()) std::memcpy(weights.data(), bin.data(), bin.size());

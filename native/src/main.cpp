@@ -12,18 +12,23 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char *USAGE =
-    "usage: vqi-native [--backend NAME] [--threads N] [--implausible refuse|score] BUNDLE PHOTOGRAPH...\n"
+    "usage: vqi-native [--backend NAME] [--threads N] [--implausible refuse|score] [--golden check|skip] "
+    "BUNDLE PHOTOGRAPH...\n"
     "\n"
-    "Predicts defects on photographs (PNG, JPEG) with an exported bundle: one line of JSON each, on standard output.\n"
+    "Predicts defects on photographs (PNG, JPEG, BMP, TIFF) with an exported bundle: a line of JSON each, on standard "
+    "output.\n"
     "\n"
     "  --backend      openvino, openvino-fp16 or openvino-int8; the first of these that is inside\n"
     "  --threads      threads of the graph; 0 = OpenVINO's choice (0)\n"
     "  --implausible  a photograph that cannot be one of the set: refuse (decision implausible) or score (refuse)\n"
+    "  --golden       check: score the golden photographs of the bundle first, and refuse it where the scores are not\n"
+    "                 those of its export; skip (check)\n"
     "  --version      print the version\n"
     "\n"
     "Exit code: 0; 1 where the bundle could not be run; 2 where something that was given cannot be used, a photograph "
     "could\n"
-    "not be read or is implausible: the others are predicted all the same.\n";
+    "not be read or is implausible: the others are predicted all the same; 3 where the golden photographs refused "
+    "it.\n";
 
 constexpr const char *DECISIONS[] = {"good", "defect", "implausible"};
 
@@ -78,6 +83,11 @@ int main(int count, char **arguments) {
             if (text != "refuse" && text != "score")
                 return complain("--implausible is '" + text + "'; it must be refuse or score.", 2);
             options.score_implausible = text == "score";
+        } else if (word == "--golden") {
+            const std::string text = value();
+            if (text != "check" && text != "skip")
+                return complain("--golden is '" + text + "'; it must be check or skip.", 2);
+            options.skip_golden = text == "skip";
         } else if (word == "--") {
             given.insert(given.end(), arguments + number + 1, arguments + count);
             break;

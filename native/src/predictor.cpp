@@ -9,6 +9,7 @@
 #include "boxes.h"
 #include "errors.h"
 #include "files.h"
+#include "golden.h"
 
 namespace vqi {
 
@@ -28,10 +29,12 @@ Plane<Value> values_of(const vqi_frame &frame) {
 
 }  // namespace
 
-Predictor::Predictor(const std::string &folder, const std::string &backend, int threads, bool score_implausible)
-    : sidecar_(read_sidecar(folder, backend)),
-      graph_(folder, sidecar_, threads),
-      score_implausible_(score_implausible) {}
+Predictor::Predictor(const std::string &folder, const Choices &choices)
+    : sidecar_(read_sidecar(folder, choices.backend)),
+      graph_(folder, sidecar_, choices.threads),
+      score_implausible_(choices.score_implausible) {
+    if (!choices.skip_golden) check_golden(folder, sidecar_, graph_);
+}
 
 Prediction Predictor::predict_file(const std::string &path) {
     const std::vector<uint8_t> data = read_file(path, LARGEST_PHOTOGRAPH);

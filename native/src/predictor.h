@@ -19,9 +19,17 @@ struct Prediction {
     std::vector<vqi_box> boxes;
 };
 
+// As in vqi_options.
+struct Choices {
+    std::string backend;
+    int threads = 0;
+    bool score_implausible = false, skip_golden = false;
+};
+
 class Predictor {
 public:
-    Predictor(const std::string &folder, const std::string &backend, int threads, bool score_implausible);
+    // Throws GateRefused where the golden photographs of the bundle are not scored as its sidecar says.
+    Predictor(const std::string &folder, const Choices &choices);
 
     // Any number of threads at once.
     Prediction predict_file(const std::string &path);

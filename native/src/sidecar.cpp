@@ -15,7 +15,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr uint64_t LARGEST_SIDECAR = 256ull << 20, LARGEST_FILE = 16ull << 30;
-constexpr const char *INDEX = "index.safetensors";
 // The formats that run here, the first that is inside by default; each is its backend's name as well.
 constexpr std::array<const char *, 3> FORMATS{"openvino", "openvino-fp16", "openvino-int8"};
 // components/vqi/dataset/geometry.py
@@ -189,6 +188,17 @@ std::string choose(const std::vector<std::string> &inside, const std::string &ba
                    (held.empty() ? "nothing" : held) + ": export again with openvino in export.formats.");
 }
 
+// How the detector scored the golden photographs in the precision of a format, else in float32.
+std::vector<double> read_golden_scores(const JsonReader &json, const std::string &precision) {
+    json.only({"scores"});
+    const JsonReader scores = json["scores"];
+    std::vector<double> expected;
+    for (const JsonReader &score : scores[scores.has(precision.c_str()) ? precision : "float32"].items())
+        expected.push_back(score.number());
+    if (expected.empty()) scores.refuse("it must hold a score of each golden photograph");
+    return expected;
+}
+
 // The format's files and thresholds of its own, into `sidecar`.
 void read_format(const JsonReader &root, bool second, Sidecar &sidecar) {
     const std::string &name = sidecar.backend;
@@ -198,6 +208,7 @@ void read_format(const JsonReader &root, bool second, Sidecar &sidecar) {
         entry.only({"backend", "precision", "install", "tolerance", "deviations", "latency_ms", "latency_8_ms",
                     "accuracy", "own", "notes", "files"});
         if (entry["backend"].text() != name) entry["backend"].refuse("it is not that of its format");
+        sidecar.tolerance = entry["tolerance"].number();
         if (entry.has("own")) {
             sidecar.thresholds = read_thresholds(entry["own"]["thresholds"]);
             sidecar.guarantee = entry["own"]["guarantee"].text();
@@ -208,6 +219,10 @@ void read_format(const JsonReader &root, bool second, Sidecar &sidecar) {
         sidecar.files[file] = read_file_entry(files[file]);
     if (!second && files.keys().size() != 2) files.refuse("it must name the format's two files");
     if (!sidecar.index.empty()) sidecar.files[INDEX] = read_file_entry(root["files"][INDEX]);
+    if (!second && root.has("golden")) {
+        sidecar.golden = read_golden_scores(root["golden"], entry["precision"].text());
+        sidecar.files[GOLDEN] = read_file_entry(root["files"][GOLDEN]);
+    }
 }
 
 Sidecar parsed(const Json &json, const std::string &path, const std::string &folder, const std::string &backend) {

@@ -13,6 +13,9 @@
 
 namespace vqi {
 
+// The files that the formats of a bundle share.
+constexpr const char *INDEX = "index.safetensors", *GOLDEN = "golden.safetensors";
+
 struct FileEntry {
     std::string sha256;
     uint64_t bytes;
@@ -39,6 +42,10 @@ struct Sidecar {
     // The format that runs: its backend, and its files by their names in the bundle.
     std::string backend;
     std::string model;
+    // The largest deviation that its parity gate let pass.
+    double tolerance = 0;
+    // How the detector scored the golden photographs, in the precision of the format; empty where the bundle has none.
+    std::vector<double> golden;
     std::map<std::string, FileEntry> files;
 };
 

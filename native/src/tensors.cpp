@@ -14,11 +14,9 @@ struct Kind {
     ov::element::Type_t type;
 };
 
-constexpr Kind KINDS[] = {{"float32", "F32", ov::element::f32},
-                          {"float64", "F64", ov::element::f64},
-                          {"int64", "I64", ov::element::i64},
-                          {"int32", "I32", ov::element::i32},
-                          {"bool", "BOOL", ov::element::boolean}};
+constexpr Kind KINDS[] = {{"float32", "F32", ov::element::f32}, {"float64", "F64", ov::element::f64},
+                          {"int64", "I64", ov::element::i64},   {"int32", "I32", ov::element::i32},
+                          {"uint8", "U8", ov::element::u8},     {"bool", "BOOL", ov::element::boolean}};
 
 }  // namespace
 

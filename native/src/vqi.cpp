@@ -44,6 +44,9 @@ vqi_status guarded(Work work) noexcept {
     } catch (const vqi::BadInput &error) {
         last_error = error.what();
         return VQI_BAD_INPUT;
+    } catch (const vqi::GateRefused &error) {
+        last_error = error.what();
+        return VQI_REFUSED;
     } catch (const std::bad_alloc &) {
         last_error = "The memory of this machine does not suffice; use smaller photographs or fewer threads.";
     } catch (const std::exception &error) {
@@ -74,13 +77,15 @@ vqi_status vqi_open(const char *folder, const vqi_options *options, vqi_bundle *
         if (!folder || !bundle)
             throw vqi::BadInput("A folder and the address of a bundle must be given, and one is NULL.");
         const vqi_options chosen = options ? *options : vqi_options{};
-        for (int64_t reserved : chosen.reserved)
+        for (int64_t reserved :
+             {int64_t{chosen.reserved_half}, chosen.reserved[0], chosen.reserved[1], chosen.reserved[2]})
             if (reserved) throw vqi::BadInput("The reserved options must be 0.");
         if (chosen.threads < 0 || chosen.threads > 4096)
             throw vqi::BadInput("The threads are " + std::to_string(chosen.threads) +
                                 "; they must lie between 0 and 4096.");
-        *bundle = new vqi_bundle{
-            {folder, chosen.backend ? chosen.backend : "", chosen.threads, chosen.score_implausible != 0}};
+        const vqi::Choices choices{chosen.backend ? chosen.backend : "", chosen.threads, chosen.score_implausible != 0,
+                                   chosen.skip_golden != 0};
+        *bundle = new vqi_bundle{{folder, choices}};
     });
 }
 

@@ -77,7 +77,7 @@ void run(const std::string &part, const std::vector<const char *> &given) {
         for (const vqi_box &box : find_boxes(map, level))
             std::printf("%d %d %d %d %.9g\n", box.x1, box.y1, box.x2, box.y2, static_cast<double>(box.score));
     } else if (part == "map") {  // BUNDLE BACKEND FILE
-        Predictor predictor(given.at(0), given.at(1), 0, true);
+        Predictor predictor(given.at(0), {given.at(1), 0, true, false});
         write_plane(predictor.predict_file(given.at(2)).map);
     } else {
         throw BadInput(part + " is not a part");

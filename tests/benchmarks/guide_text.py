@@ -125,8 +125,11 @@ def guide(results: Results, left_out: Mapping[str, str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _paragraph(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False, break_long_words=False)
+def _paragraph(text: str, indent: str = "") -> str:
+    """A text of lines of 120 characters; those after the first are indented where it is an item of a list."""
+    return textwrap.fill(
+        " ".join(text.split()), 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _by_need(results: Results) -> str:
@@ -153,7 +156,7 @@ def _by_need(results: Results) -> str:
         "- **Parts in any position**: patchcore or a student (stfpm, efficient_ad); not padim.",
         "- **Defects of the whole** (a part is missing, two are swapped): dfm, efficient_ad; methods that compare patches miss them.",
     ]
-    return "\n".join(lines)
+    return "\n".join(_paragraph(line, indent="  ") for line in lines)
 
 
 def _common(results: Results) -> list[str]:
@@ -245,11 +248,8 @@ def _missing(name: str, results: Results, left_out: Mapping[str, str]) -> str:
         key = f"{method.name}/{name}"
         if key not in results:
             reasons.setdefault(left_out.get(key, "not measured yet"), []).append(method.name)
-    return (
-        f"Left out: {'; '.join(f'{_listed(names)} ({reason})' for reason, names in reasons.items())}."
-        if reasons
-        else ""
-    )
+    text = "; ".join(f"{_listed(names)} ({reason})" for reason, names in reasons.items())
+    return _paragraph(f"Left out: {text}.") if reasons else ""
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -263,7 +263,7 @@ def _own_figures(method: str, results: Results) -> str:
     figures = "; ".join(
         f"{name} {' / '.join(_share(metrics[key]) for key, _ in METRICS)}" for name, metrics in sorted(by_data.items())
     )
-    return f"Image AUROC / pixel AUROC / AUPRO: {figures}." if figures else "Not measured."
+    return _paragraph(f"Image AUROC / pixel AUROC / AUPRO: {figures}.") if figures else "Not measured."
 
 
 def _leaders(

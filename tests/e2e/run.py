@@ -280,7 +280,7 @@ def in_the_store(cluster: Cluster) -> str:
     store = ObjectStore.from_environment({**os.environ, **cluster.environment})
     root = Address.parse(f"s3://{ARTEFACTS}/v2/artifacts/train-category/{cluster.run['run_id']}")
     keys = [item.key for item in store.objects(root)]
-    for step, artefact in (("evaluate", "report"), ("export", "bundle"), ("train", "network")):
+    for step, artefact in (("evaluate", "report"), ("export", "report"), ("export", "bundle"), ("train", "network")):
         if not any(f"/{step}/" in key and artefact in key for key in keys):
             raise CheckFailed(f"The store has no {artefact} of {step} under {root} ({len(keys)} objects).")
     return f"{len(keys)} objects under {root}"

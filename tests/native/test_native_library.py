@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -36,8 +38,9 @@ class Frame(ctypes.Structure):
     ] + [("stride", ctypes.c_int64)]
 
 class Options(ctypes.Structure):
-    _fields_ = [("backend", ctypes.c_char_p), ("threads", ctypes.c_int32), ("score_implausible", ctypes.c_int32),
-                ("reserved", ctypes.c_int64 * 4)]
+    _fields_ = [("backend", ctypes.c_char_p)] + [
+        (name, ctypes.c_int32) for name in ("threads", "score_implausible", "skip_golden", "reserved_half")
+    ] + [("reserved", ctypes.c_int64 * 3)]
 
 library = ctypes.CDLL(sys.argv[1])
 library.vqi_last_error.restype = library.vqi_version.restype = ctypes.c_char_p
@@ -129,12 +132,31 @@ def test_threads_score_as_one_does(toy_bundle: Path, parts: list[Path]) -> None:
     call(toy_bundle, body, *parts)
 
 
+def test_golden_photographs_are_scored_unless_who_opens_it_says_no(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    sidecar = json.loads((bundle / "bundle.json").read_text())
+    sidecar["golden"]["scores"]["float32"] = [9.0, 9.0]
+    (bundle / "bundle.json").write_text(json.dumps(sidecar))
+    body = """
+        other = ctypes.c_void_p()
+        assert library.vqi_open(sys.argv[3].encode(), ctypes.byref(options), ctypes.byref(other)) == 3 and not other
+        assert b"does not score its golden photographs" in library.vqi_last_error()
+        options.skip_golden = 1
+        assert library.vqi_open(sys.argv[3].encode(), ctypes.byref(options), ctypes.byref(other)) == 0
+        library.vqi_close(other)
+    """
+    call(toy_bundle, body, bundle)
+
+
 def test_misuse_is_a_sentence(toy_bundle: Path, tmp_path: Path) -> None:
     body = """
         null = ctypes.c_void_p()
         assert library.vqi_open(None, None, ctypes.byref(null)) == 2 and not null
         assert library.vqi_open(sys.argv[2].encode(), None, None) == 2
         options.reserved[2] = 1
+        assert library.vqi_open(sys.argv[2].encode(), ctypes.byref(options), ctypes.byref(null)) == 2
+        assert library.vqi_last_error() == b"The reserved options must be 0."
+        options.reserved[2], options.reserved_half = 0, 1
         assert library.vqi_open(sys.argv[2].encode(), ctypes.byref(options), ctypes.byref(null)) == 2
         assert library.vqi_last_error() == b"The reserved options must be 0."
         assert library.vqi_open(sys.argv[3].encode(), None, ctypes.byref(null)) == 2

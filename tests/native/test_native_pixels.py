@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
-from native_program import probe, probe_text
+from native_program import BUILD, probe, probe_text
 from vqi.dataset.areas import Polygons, draw_area
 from vqi.dataset.decoding import Decoding
 from vqi.dataset.geometry import Geometry
@@ -66,6 +67,11 @@ def exif(orientation: int) -> bytes:
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags.tobytes()
+
+
+# Where libtiff was not at hand when it was built, every TIFF is refused.
+CACHE = BUILD / "CMakeCache.txt"
+WITH_TIFF = CACHE.is_file() and "TIFF_INCLUDE_DIR:PATH=/" in CACHE.read_text()
 
 
 JPEGS = {
@@ -189,6 +195,8 @@ def test_colour_profiles_of_matrices(photographs: Path, tmp_path: Path) -> None:
         ),
         encoded(Image.fromarray(colours), "PNG", icc_profile=b"no profile at all"),
     ]
+    if WITH_TIFF:
+        images.append(encoded(Image.fromarray(colours), "TIFF", icc_profile=profile))
     for number, data in enumerate(images):
         for profiles in (True, False):
             decoding = Decoding(profiles=profiles)
@@ -196,9 +204,79 @@ def test_colour_profiles_of_matrices(photographs: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(decoded(data, tmp_path, decoding), expected, err_msg=f"{number} {profiles}")
 
 
+def bmp(bits: int, header: int, downwards: bool = False, gap: int = 0, filler: bool = True, used: int = 0) -> bytes:
+    """A BMP of a kind that Pillow does not write: a longer header, from the top downwards, a gap before the pixels, no
+    filler behind the last row."""
+    height, width = 5, 7
+    channels, table = bits // 8, bytes(range(256)) * 4 if bits == 8 else b""
+    rows = [row.tobytes() for row in np.resize(NOISE, (height, width * channels))]
+    pixels = b"".join(row.ljust((len(row) + 3) // 4 * 4, b"\5") for row in rows[:-1]) + rows[-1]
+    pixels += b"\5" * (-len(rows[-1]) % 4) if filler else b""
+    start = 14 + header + len(table) + gap
+    signed = -height if downwards else height
+    info = struct.pack("<IiiHHIIiiII", header, width, signed, 1, bits, 0, 0, 0, 0, used, 0).ljust(header, b"\0")
+    return struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + info + table + bytes(gap) + pixels
+
+
+BMPS = {
+    "colours": encoded(Image.fromarray(NOISE), "BMP"),
+    "grey": encoded(Image.fromarray(NOISE).convert("L"), "BMP"),
+    "palette": encoded(Image.fromarray(NOISE).convert("P"), "BMP"),
+    "32 bits": bmp(32, 40),
+    "a longer header": bmp(24, 124, gap=6),
+    "downwards": bmp(24, 40, downwards=True),
+    "a table, downwards": bmp(8, 108, downwards=True),
+    "no filler at its end": bmp(24, 40, filler=False),
+}
+
+
+@pytest.mark.parametrize("data", BMPS.values(), ids=BMPS)
+def test_bmp(data: bytes, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(decoded(data, tmp_path), decode_rgb(data, "it"))
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, metadata=None, **options)
+    return stream.getvalue()
+
+
+WIDE_GREY, WIDE_COLOURS = GREY.astype(np.uint16), COLOURS[..., :3].astype(np.uint16)
+TIFFS = {
+    "colours": encoded(Image.fromarray(NOISE), "TIFF"),
+    "grey, LZW": encoded(Image.fromarray(NOISE).convert("L"), "TIFF", compression="tiff_lzw"),
+    "deflate": encoded(Image.fromarray(SMOOTH), "TIFF", compression="tiff_adobe_deflate"),
+    "PackBits": encoded(Image.fromarray(SMOOTH), "TIFF", compression="packbits"),
+    "16 bits": tiff(WIDE_GREY, photometric="minisblack"),
+    "16 bits, big-endian, strips": tiff(WIDE_GREY, photometric="minisblack", byteorder=">", rowsperstrip=3),
+    "16 bits of colours": tiff(WIDE_COLOURS, photometric="rgb", rowsperstrip=4),
+    "16 bits of colours, big-endian, deflate, a predictor": tiff(
+        WIDE_COLOURS, photometric="rgb", byteorder=">", compression="zlib", predictor=True
+    ),
+    "BigTIFF": tiff(NOISE, photometric="rgb", bigtiff=True),
+    "two pages": encoded(Image.fromarray(NOISE), "TIFF", save_all=True, append_images=[Image.fromarray(SMOOTH)]),
+    "XMP that turns it": tiff(NOISE, photometric="rgb", extratags=[(700, 1, 0, b'<x tiff:Orientation="6"/>', True)]),
+    **{f"turned {turn}": encoded(Image.fromarray(NOISE), "TIFF", tiffinfo={274: turn}) for turn in range(1, 9)},
+}
+
+
+@pytest.mark.skipif(not WITH_TIFF, reason="the native program is built without libtiff")
+@pytest.mark.parametrize("data", TIFFS.values(), ids=TIFFS)
+def test_tiff(data: bytes, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(decoded(data, tmp_path), decode_rgb(data, "it"))
+
+
+@pytest.mark.skipif(not WITH_TIFF, reason="the native program is built without libtiff")
+@pytest.mark.parametrize("name", ["16 bits", "16 bits of colours"])
+def test_tiff_by_the_white_level(name: str, tmp_path: Path) -> None:
+    twelve = Decoding(white_level=4095)
+    np.testing.assert_array_equal(decoded(TIFFS[name], tmp_path, twelve), decode_rgb(TIFFS[name], "it", twelve))
+
+
 REFUSED = {
-    "a BMP": encoded(Image.fromarray(NOISE), "BMP"),
-    "a TIFF": encoded(Image.fromarray(NOISE), "TIFF"),
+    "a BMP of a kind": encoded(Image.fromarray(NOISE).convert("1"), "BMP"),
+    "not in its table": bmp(8, 40, used=5),
+    "a TIFF": encoded(Image.fromarray(NOISE).convert("CMYK"), "TIFF"),
     "a WEBP": encoded(Image.fromarray(NOISE), "WEBP"),
     "a PPM": encoded(Image.fromarray(NOISE), "PPM"),
     "channels (CMYK)": encoded(Image.fromarray(NOISE).convert("CMYK"), "JPEG"),

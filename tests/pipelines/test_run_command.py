@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vqi.dataset.generator import generate
+from vqi.tracking.runs import tracking_client
 
 METRICS = {"image_auroc", "pixel_auroc", "aupro", "balanced_accuracy"}
 
@@ -57,6 +58,8 @@ def test_json_is_one_object_with_all_that_was_promised(finished: tuple[dict, sub
     assert all(value > 0 for value in summary["peak_mib"].values())
     assert Path(summary["report"]).read_text().startswith("<!doctype html>")
     assert (Path(summary["bundle"]) / "bundle.json").is_file()
+    page = Path(summary["report"]).read_text()
+    assert all(f"<td>{name}</td>" in page for name in ("onnx", "openvino"))
     assert len(summary["fingerprint"]) == 64
     assert "no weights" in summary["weights"]["label"]
     assert Path(summary["run_dir"]).is_dir()
@@ -98,6 +101,18 @@ def test_a_second_run_scores_the_same_bit_for_bit_and_leaves_nothing_beside_its_
     # Two runs in one minute never share a folder.
     assert second["run_dir"] != first["run_dir"]
     assert list(temporary.iterdir()) == []
+
+
+def test_mlflow_has_the_whole_report_and_the_figures_of_each_format(
+    finished: tuple[dict, subprocess.CompletedProcess[str]],
+) -> None:
+    summary, _ = finished
+    with tracking_client(summary["tracking_uri"]) as client:
+        (run,) = client.search_runs([client.get_experiment_by_name("vqi").experiment_id])
+        stored = Path(client.download_artifacts(run.info.run_id, "report.html"))
+    assert stored.read_bytes() == Path(summary["report"]).read_bytes()
+    assert run.data.metrics["format.openvino.latency_ms"] > 0
+    assert run.data.metrics["format.onnx.differing_share"] == 0
 
 
 def _scores(summary: dict) -> str:

@@ -98,3 +98,22 @@ def test_what_is_not_known_is_one_sentence_and_exit_code_2(
     result = run(*arguments, code=2)
     assert sentence in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("named", ["--tracking", "MLFLOW_TRACKING_URI", "tracking.uri"])
+def test_a_server_that_is_away_is_called_as_its_address_was_given(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address if named == "MLFLOW_TRACKING_URI" else "")
+    option = ("--tracking", address) if named == "--tracking" else ()
+    form = ("--set", f"tracking.uri={address}") if named == "tracking.uri" else ()
+    commands = [("promote", "bolt", "--data", tmp_path, *form)] if form else [("models",), ("rollback", "bolt")]
+    for command in commands:
+        sentence = run(*command, *option, code=1).stderr
+        assert f"see that the server runs and that {named} is right" in " ".join(sentence.split())
+        assert ("leave tracking.uri empty" in " ".join(sentence.split())) == bool(form)
+    if not form:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://x" if not option else "")
+        wrong = run("models", *(("--tracking", "ftp://x") if option else ()), code=2).stderr
+        assert f"{named} is 'ftp://x'; it must be sqlite:///FILE" in " ".join(wrong.split())

@@ -22,6 +22,7 @@ from vqi.evaluation import collector
 from vqi.evaluation.box_rule import BoxRule
 from vqi.evaluation.predictions import Prediction, predictions_csv
 from vqi.evaluation.records import Results, TrackedAt, read_results
+from vqi.evaluation.report import with_formats
 from vqi.platform.devices import Compute
 from vqi.platform.errors import BadInput, RunFailed
 from vqi.steps.evaluate import step
@@ -118,6 +119,12 @@ def evaluated(plates: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 def test_the_results_hold_what_was_measured(evaluated: tuple[Results, Path]) -> None:
     results, out = evaluated
     assert read_results(out / "evaluation") == results
+    page = (out / "report.html").read_text()
+    assert page == (out / "evaluation" / "report.html").read_text()
+    assert "Not measured yet" in page
+    measured = with_formats(page, "<p>measured</p>")
+    assert "Not measured yet" not in measured
+    assert measured.index("Export formats") < measured.index("<p>measured</p>") < measured.index("Use it")
     assert json.loads((out / "evaluation" / "results.json").read_text())["format"] == "vqi-results/1"
     assert results.backbone.name == "filterbank"
     metrics = results.metrics

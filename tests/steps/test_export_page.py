@@ -5,7 +5,8 @@ from pathlib import Path
 from vqi.deployment.bench_record import Machine
 from vqi.deployment.bundle import read_sidecar
 from vqi.deployment.sidecar import Accuracy, Deviation, LeftOut, Sidecar
-from vqi.steps.export.page import bundle_page, format_figures, rows
+from vqi.evaluation.report import FORMATS_AFTER, FORMATS_BEFORE
+from vqi.steps.export.page import bundle_page, complete_report, format_figures, format_metrics, rows
 
 MACHINE = Machine(processor="<b>Test</b>", cpus=2, load=0.5)
 
@@ -49,3 +50,24 @@ def test_the_page_escapes_what_comes_from_elsewhere(toy_bundle: Path) -> None:
     assert "<script" not in page
     assert "&lt;b&gt;Test" in page
     assert "At most 1 of 9 normals is rejected." in page
+
+
+def test_the_report_has_the_figures_of_each_format_where_it_says_that_none_is_measured(
+    toy_bundle: Path, tmp_path: Path
+) -> None:
+    sidecar, report = with_left_out(toy_bundle), tmp_path / "report.html"
+    report.write_text(f"<h1>plates</h1>{FORMATS_BEFORE}Not measured yet.{FORMATS_AFTER}<h2>Use it</h2>")
+    page = complete_report(report, sidecar, MACHINE)
+    assert page.startswith('<h1>plates</h1><div class="wide">')
+    assert page.endswith("</p><h2>Use it</h2>")
+    assert "<td>onnx</td>" in page
+    assert "Not measured yet" not in page
+    assert "<script" not in page
+    assert complete_report(tmp_path / "older", sidecar, MACHINE) == bundle_page(sidecar, MACHINE)
+
+
+def test_formats_inside_have_their_figures_as_numbers(toy_bundle: Path) -> None:
+    metrics = format_metrics(with_left_out(toy_bundle))
+    assert metrics["format.onnx.latency_ms"] == 1.0
+    assert (metrics["format.onnx.deviation"], metrics["format.onnx.differing_share"]) == (3e-6, 0)
+    assert not any("latency_8_ms" in name or "int8" in name for name in metrics)

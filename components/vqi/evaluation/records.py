@@ -36,6 +36,7 @@ from vqi.platform.records import (
 from vqi.storage.weights import WeightsOrigin
 
 RESULTS, PREDICTIONS, EXAMPLES = "results.json", "predictions.csv", "examples.json"
+REPORT = "report.html"
 PICTURES, MAPS = "pictures", "maps"
 REMEDY = "evaluate again"
 

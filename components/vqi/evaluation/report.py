@@ -24,6 +24,8 @@ from vqi.pages.page import data_uri, render
 from vqi.platform.files import write_whole
 
 SHOWN = 24
+# Between them the page says that its formats are not measured; nothing from data can look like them: it is escaped.
+FORMATS_BEFORE, FORMATS_AFTER = Markup("<!-- formats -->"), Markup("<!-- end of formats -->")
 SIDE = 320
 
 # What the page explains about every number; the order is that of the table.
@@ -206,8 +208,17 @@ def write_report(
             flat=_flat,
             percent=percent,
             number=_number,
+            formats_before=FORMATS_BEFORE,
+            formats_after=FORMATS_AFTER,
         ),
     )
+
+
+def with_formats(page: str, formats: str) -> str:
+    """The page of `write_report` with what export measured, HTML, where it says that nothing is measured yet; unchanged
+    where it says no such thing."""
+    start, end = page.find(FORMATS_BEFORE), page.find(FORMATS_AFTER)
+    return page[:start] + formats + page[end + len(FORMATS_AFTER) :] if 0 <= start < end else page
 
 
 def _record(results: Results) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vqi.platform.errors import BadInput, RunFailed
 from vqi.platform.files import locked
 from vqi.platform.logs import logger
 from vqi.platform.system_errors import system_error
+from vqi.tracking.address_name import address_name, leave_empty
 from vqi.tracking.left_runs import TRAINING, end_silent, end_training
 from vqi.tracking.server import check_server
 
@@ -55,8 +56,8 @@ def tracking_address(uri: str) -> str:
     address = uri.strip() or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if address and address.split(":", 1)[0].split("+")[0] not in SCHEMES:
         raise BadInput(
-            f"tracking.uri is {shown_address(address)!r}; it must be sqlite:///FILE, or the address of an MLflow "
-            "server (http://HOST:PORT), or empty."
+            f"{address_name()} is {shown_address(address)!r}; it must be sqlite:///FILE, or the address of an MLflow "
+            f"server (http://HOST:PORT){leave_empty()}."
         )
     return address
 
@@ -126,13 +127,15 @@ def track_run(
         return run_id
 
 
-def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Add metrics to a run that was recorded before; nothing is done without an address or a run. Raises as `track_run`
-    does."""
+def add_to_run(uri: str, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
+    """Add metrics and artefacts to a run that was recorded before, in place of those of the same name; nothing is done
+    without an address or a run. Raises as `track_run` does."""
     address = tracking_address(uri)
     if address and run_id:
         with tracking_client(address) as client, short_patience():
             _record(client, run_id, {}, metrics)
+            for path in artifacts:
+                _store(client, run_id, path)
 
 
 def run_page(uri: str, run_id: str) -> str:
@@ -316,7 +319,7 @@ def _client(address: str) -> MlflowClient:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise BadInput(
-            "tracking.uri is set, but mlflow is not installed; install vqi[tracking], or leave tracking.uri empty."
+            f"{address_name()} is set, but mlflow is not installed; install vqi[tracking]{leave_empty()}."
         ) from error
     if not address.startswith("sqlite"):
         return MlflowClient(tracking_uri=address)
@@ -409,12 +412,14 @@ def _one_sentence(address: str) -> Iterator[None]:
                 f"The store of MLflow's artefacts cannot be written ({type(error).__name__}: {reason}); "
                 "check MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE."
             ) from error
-        advice = "see that the server runs and that tracking.uri is right"
+        advice = f"see that the server runs and that {address_name()} is right"
         if address.startswith("sqlite"):
-            advice = "see that its folder can be written and its disk has room, or name another file in tracking.uri"
+            advice = (
+                f"see that its folder can be written and its disk has room, or name another file in {address_name()}"
+            )
         raise RunFailed(
-            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}, or "
-            "leave tracking.uri empty."
+            f"Tracking at {shown_address(address)} does not work ({type(error).__name__}: {reason}); {advice}"
+            f"{leave_empty()}."
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from vqi.platform.errors import BadInput, RunFailed
+from vqi.tracking.address_name import address_name, leave_empty
 
 TRIES, PAUSE_SECONDS, ANSWER_SECONDS = 2, 3.0, 5.0
 _LONGEST_REASON, _LONGEST_ADDRESS = 54, 64
@@ -42,7 +43,9 @@ def check_server(
         status, body, reason = _answer(url, parts.username or "", parts.password or "", environ)
         if status and status not in (502, 503, 504):
             return _judge(status, body, shown, experiment)
-    raise RunFailed(f"MLflow at {shown} does not answer ({reason}); see that it runs; check tracking.uri and proxies.")
+    raise RunFailed(
+        f"MLflow at {shown} does not answer ({reason}); see that it runs; check {address_name()} and proxies."
+    )
 
 
 def _judge(status: int, body: bytes, shown: str, experiment: str) -> None:
@@ -54,8 +57,8 @@ def _judge(status: int, body: bytes, shown: str, experiment: str) -> None:
         answer = None
     if not isinstance(answer, dict) or not {"experiment", "error_code"} & set(answer):
         raise BadInput(
-            f"What answers at {shown} (status {status}) is not an MLflow server; set tracking.uri to one's address, "
-            "or leave it empty."
+            f"What answers at {shown} (status {status}) is not an MLflow server; set {address_name()} to one's "
+            f"address{leave_empty()}."
         )
     if answer.get("experiment", {}).get("lifecycle_stage") == "deleted":
         raise BadInput(

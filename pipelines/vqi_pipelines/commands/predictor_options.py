@@ -6,6 +6,14 @@ from typing import Annotated
 
 import typer
 
+from vqi.tracking.address_name import OPTION, VARIABLE, name_address
+
+
+def _tracking(address: str) -> str:
+    name_address(OPTION if address else VARIABLE)
+    return address
+
+
 Bundle = Annotated[
     str,
     typer.Argument(help="The bundle folder that a run exported, or models:/NAME@champion, models:/NAME/3."),
@@ -22,7 +30,12 @@ Backend = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, or what the backend has: cuda (onnxruntime), gpu (openvino).")]
 Threads = Annotated[int, typer.Option(help="Threads; 0: the backend's choice.")]
 Tracking = Annotated[
-    str, typer.Option(help="MLflow whose model registry is meant (models:/...); empty = MLFLOW_TRACKING_URI.")
+    str,
+    typer.Option(
+        help="MLflow whose model registry is meant (models:/...); empty = MLFLOW_TRACKING_URI.",
+        # Sentences about the address name what this command knows it by.
+        callback=_tracking,
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(help="Most photographs a batch; 0: as many as fit the bundle's memory bound, at most 8.")

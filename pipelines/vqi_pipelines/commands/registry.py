@@ -11,6 +11,7 @@ import typer
 
 from vqi.platform.errors import GateRefused
 from vqi.platform.logs import logger
+from vqi.tracking.address_name import SETTING, name_address
 from vqi_pipelines.commands.predictor_options import Tracking
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def promote(
 
     address = ModelAddress.parse(model, CANDIDATE)
     chosen = _category(category or address.name, bool(category), data, set_ or [])
+    if chosen.tracking.uri and not tracking:
+        name_address(SETTING)
     promotion = run(
         model,
         chosen.promote,

@@ -113,6 +113,10 @@ def quantise(model: openvino.Model, normals: list[np.ndarray]) -> openvino.Model
                 activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX
             ),
             subset_size=len(images),
+            # A layer's bias is mended by what the layers before it, quantised, hand on, not by its own rounding alone.
+            # PatchCore: scores move by .0053 (standard deviation) in place of .0105 on cookie, .0114 of .0132 on
+            # magnetic_tile.
+            fast_bias_correction=False,
             ignored_scope=nncf.IgnoredScope(types=list(EXACT), validate=False),
             target_device=nncf.TargetDevice.CPU,
         )

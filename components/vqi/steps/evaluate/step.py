@@ -26,6 +26,7 @@ from vqi.evaluation.predictions import predictions_csv
 from vqi.evaluation.records import (
     EXAMPLES,
     PREDICTIONS,
+    REPORT,
     RESULTS,
     Counts,
     Results,
@@ -74,8 +75,8 @@ def evaluate(
     seconds: Mapping[str, float] | None = None,
     kfp_run: str = "",
 ) -> Results:
-    """Score the test split and write `evaluation` (results.json, predictions.csv, pictures/, maps/) and the page
-    `report`; returns the results.
+    """Score the test split and write `evaluation` (results.json, predictions.csv, report.html, pictures/, maps/) and
+    the page `report`, which is the one in it; returns the results.
 
     `tracking.comparison` (RUN/TRIAL) makes the record a trial of another MLflow run; `seconds` are what the steps
     before this one took, for the record; `kfp_run` is the KFP run that this is a step of. Images stream through: no
@@ -112,12 +113,13 @@ def evaluate(
         predictions = predictions_csv(collector.predictions, data.manifest.reference is not None)
         write_whole(folder / PREDICTIONS, predictions.encode("utf-8", "backslashreplace"))
         write_report(
-            report,
+            folder / REPORT,
             results,
             collector.chooser.chosen(),
             learning(network, notes.training, data, geometry),
             _decisive_photograph(results, data),
         )
+    write_whole(report, (evaluation / REPORT).read_bytes())
 
     log.info(table(results))
     run_id = track_run(
@@ -139,7 +141,7 @@ def evaluate(
             **origin_tags(kfp_run),
             **trial_tags(settings.tracking.comparison),
         },
-        artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, report],
+        artifacts=[evaluation / RESULTS, evaluation / PREDICTIONS, evaluation / EXAMPLES, evaluation / REPORT],
         run_id=notes.training.run_id if notes.training else "",
     )
     if run_id:

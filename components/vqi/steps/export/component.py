@@ -12,9 +12,11 @@ def export(
     index: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
     settings: dict,
 ) -> None:
-    """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's."""
+    """Make the bundle that runs without torch, and refuse it where its scores deviate from the detector's; write the
+    report again, with the figures of each format."""
     from vqi.steps.running import step
 
     with step("export") as record:
@@ -27,7 +29,7 @@ def export(
         from vqi.steps.export.step import export as run
         from vqi.storage.copying import copy_command, s3_address
 
-        record.outputs["bundle"] = bundle.path
+        record.outputs.update(bundle=bundle.path, report=report.path)
         costs = run(
             read_settings(StepSettings, settings),
             dataset=Path(dataset.path),
@@ -35,6 +37,7 @@ def export(
             index=Path(index.path),
             evaluation=Path(evaluation.path),
             bundle=Path(bundle.path),
+            report=Path(report.path),
             dataset_address=s3_address(dataset.uri) or dataset.path,
         )
         record.facts["costs"] = costs

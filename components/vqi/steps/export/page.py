@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vqi.deployment.bench_record import Machine
 from vqi.deployment.sidecar import Accuracy, Deviation, FormatEntry, LeftOut, Sidecar
+from vqi.evaluation.report import with_formats
 from vqi.pages.page import render
 
 PAGE = "bundle.html"
@@ -39,6 +41,17 @@ def bundle_page(sidecar: Sidecar, machine: Machine) -> str:
     )
 
 
+def complete_report(report: Path, sidecar: Sidecar, machine: Machine) -> str:
+    """The page that evaluate wrote to `report`, with the figures of each format; the page of the bundle where evaluate,
+    of a version before this one, kept no report."""
+    if not report.is_file():
+        return bundle_page(sidecar, machine)
+    section = render(
+        "formats.html.jinja", "vqi.steps.export", sidecar=sidecar, machine=machine, rows=list(rows(sidecar))
+    )
+    return with_formats(report.read_text(encoding="utf-8"), section)
+
+
 def rows(sidecar: Sidecar) -> Iterator[Row]:
     """A row a format: those inside, then those left out."""
     for name, entry in sidecar.formats.items():
@@ -58,7 +71,25 @@ def format_figures(sidecar: Sidecar) -> dict[str, str]:
     }
 
 
+def format_metrics(sidecar: Sidecar) -> dict[str, float]:
+    """The figures of each format inside by names such as `format.onnx.latency_ms`; those that were not measured are
+    left out."""
+    metrics: dict[str, float | None] = {}
+    for name, entry in sidecar.formats.items():
+        differ, images = _decisions(entry.deviations, entry.accuracy, sidecar.parity.images)
+        metrics |= {
+            f"format.{name}.mib": round(entry.size_mib, 3),
+            f"format.{name}.latency_ms": entry.latency_ms,
+            f"format.{name}.latency_8_ms": entry.latency_8_ms,
+            f"format.{name}.deviation": _largest(entry.deviations),
+            f"format.{name}.differing_share": differ / images if images else None,
+        }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
 def _row(name: str, backend: str, precision: str, entry: FormatEntry | LeftOut, remark: str, sidecar: Sidecar) -> Row:
+    largest = _largest(entry.deviations)
+    differ, images = _decisions(entry.deviations, entry.accuracy, sidecar.parity.images)
     return Row(
         name,
         backend,
@@ -66,8 +97,8 @@ def _row(name: str, backend: str, precision: str, entry: FormatEntry | LeftOut, 
         f"{entry.size_mib:.1f}",
         _milliseconds(entry.latency_ms),
         _milliseconds(entry.latency_8_ms),
-        _largest(entry.deviations),
-        _differ(entry.deviations, entry.accuracy, sidecar.parity.images),
+        "-" if largest is None else f"{largest:.1e}",
+        f"{differ} of {images}",
         remark,
     )
 
@@ -76,12 +107,12 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _largest(deviations: Sequence[Deviation]) -> str:
-    largest = max((max(one.score, one.map) for one in deviations), default=None)
-    return "-" if largest is None else f"{largest:.1e}"
+def _largest(deviations: Sequence[Deviation]) -> float | None:
+    return max((max(one.score, one.map) for one in deviations), default=None)
 
 
-def _differ(deviations: Sequence[Deviation], accuracy: Accuracy | None, images: int) -> str:
+def _decisions(deviations: Sequence[Deviation], accuracy: Accuracy | None, images: int) -> tuple[int, int]:
+    """How many decisions differ from the detector's, and of how many."""
     if accuracy:
-        return f"{accuracy.differ} of {accuracy.images}"
-    return f"{max((one.flipped for one in deviations), default=0)} of {images}"
+        return accuracy.differ, accuracy.images
+    return max((one.flipped for one in deviations), default=0), images

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -55,7 +56,7 @@ from vqi.detectors.storage import NetworkRecord, load_detector, read_network
 from vqi.evaluation.calibration import Calibration as Evidence
 from vqi.evaluation.calibration import calibration_of, read_calibration_record
 from vqi.evaluation.predictions import read_scores
-from vqi.evaluation.records import PREDICTIONS, Results, read_results
+from vqi.evaluation.records import PREDICTIONS, REPORT, Results, read_results
 from vqi.platform.devices import Compute, Precision
 from vqi.platform.errors import BadInput, GateRefused, VqiError
 from vqi.platform.files import whole_folder, write_whole
@@ -65,7 +66,7 @@ from vqi.platform.threads import decoding_threads
 from vqi.registry.registering import register_bundle
 from vqi.steps.export.accuracy import Judged, judge_accuracy
 from vqi.steps.export.left_out import scored_left_out
-from vqi.steps.export.page import PAGE, bundle_page
+from vqi.steps.export.page import PAGE, bundle_page, complete_report, format_metrics
 from vqi.steps.export.settings import StepSettings
 from vqi.steps.export.wrapping import add_wrapper
 from vqi.tracking.runs import add_to_run
@@ -87,15 +88,17 @@ def export(
     index: Path,
     evaluation: Path,
     bundle: Path,
+    report: Path | None = None,
     dataset_address: str = "",
 ) -> BundleCosts:
     """Write the bundle of a detector with the thresholds its evaluation chose; on the CPU, from the float32 detector,
     wherever it was trained.
 
-    The page `bundle.html` in it has the figures of each format. Returns what the bundle costs, and adds it to the
-    evaluation's MLflow run where there is one. `export.formats` are the export formats the graph is written in; one
-    that the test split judges too inaccurate (`export.int8_max_drop`) is left out. `export.tolerance` is the largest
-    deviation the parity gate lets pass (formula: vqi.deployment.parity) of a format that states none of its own.
+    The page `bundle.html` in it has the figures of each format, and so has `report`, which is the evaluation's with
+    them. Returns what the bundle costs, and adds it to the evaluation's MLflow run where there is one, with those
+    figures and that report. `export.formats` are the export formats the graph is written in; one that the test split
+    judges too inaccurate (`export.int8_max_drop`) is left out. `export.tolerance` is the largest deviation the parity
+    gate lets pass (formula: vqi.deployment.parity) of a format that states none of its own.
     `dataset_address` is where whoever promotes the bundle later has the Dataset. Raises BadInput where the artefacts do
     not belong together or a format does not exist, RunFailed where one cannot be written or opened, GateRefused where
     the gate says no: then nothing is written. RunFailed where the bundle cannot be registered: it is written all the
@@ -208,7 +211,8 @@ def export(
             entries[wrapper.name] = add_wrapper(wrapper, folder, sidecar, photographs)
             sidecar = sidecar.model_copy(update={"formats": dict(entries)})
             write_sidecar(folder, sidecar)
-        write_whole(folder / PAGE, bundle_page(sidecar, machine_in_use()))
+        machine = machine_in_use()
+        write_whole(folder / PAGE, bundle_page(sidecar, machine))
         quickest = entries[preferred(chosen)[0].name]
         costs = BundleCosts(latency_ms=quickest.latency_ms or 0.0, bundle_mib=size_mib(folder))
     if shift is not None:
@@ -231,8 +235,14 @@ def export(
                 f"detector; thresholds: {entry.notes['thresholds']}"
             )
     log.info(f"bundle of {costs.bundle_mib:.1f} MiB")
+    page = complete_report(evaluation / REPORT, sidecar, machine)
+    if report:
+        write_whole(report, page)
     try:
-        add_to_run(settings.tracking_uri, results.run_id, costs.values())
+        with TemporaryDirectory(prefix="vqi-report-") as folder:
+            (Path(folder) / REPORT).write_text(page, encoding="utf-8")
+            figures = {**costs.values(), **format_metrics(sidecar)}
+            add_to_run(settings.tracking_uri, results.run_id, figures, [Path(folder) / REPORT])
     except VqiError as error:  # the bundle is made; a record can be done without
         log.warning(f"{error} The bundle is complete; what it costs is not in MLflow.")
     if settings.registered_name:
