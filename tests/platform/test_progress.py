@@ -19,6 +19,15 @@ def test_a_line_says_how_far_it_is(total: int | None, line: str, caplog: pytest.
     assert re.fullmatch(line, caplog.messages[-1])
 
 
+def test_the_first_unit_of_many_says_nothing_of_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    progress = Progress("looked at photographs", 100_000, clock=iter([0.0, 6.6, 12.0]).__next__)
+    progress.advance()
+    progress.advance(540)
+    assert caplog.messages[0] == "looked at photographs 1/100000 (0 %)"
+    assert caplog.messages[1].startswith("looked at photographs 541/100000 (1 %), ")
+
+
 def lines_left(steps: np.ndarray, caplog: pytest.LogCaptureFixture, begun: int = 0) -> list[tuple[float, float]]:
     """Of work whose units take `steps` seconds each: the seconds that each line says are left, and that are, from the
     first tenth on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
+import signal
 import tarfile
 import unicodedata
 from collections import Counter
@@ -122,19 +122,16 @@ def test_so_many_processes_give_the_same_bytes(
     assert all(one.tobytes() == other.tobytes() for one, other in zip(*map(dict.values, pictures), strict=True))
 
 
+def end_this_process(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_killed_process_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_inspection, "WORTH_PROCESSES", 0.0)
     monkeypatch.setattr(batch_inspection, "_MOST_IN_BATCH", 2)
     monkeypatch.setattr(batch_inspection, "worker_count", lambda: 2)
-    begun = subprocess.Popen
-
-    def begin_and_kill(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
-        process: subprocess.Popen[bytes] = begun(*arguments, **options)
-        process.kill()
-        return process
-
-    monkeypatch.setattr(subprocess, "Popen", begin_and_kill)
-    with pytest.raises(RunFailed, match="A process that inspects photographs was ended by the signal SIGKILL"):
+    monkeypatch.setattr(batch_inspection, "_inspect_batch", end_this_process)
+    with pytest.raises(RunFailed, match="A process that inspects photographs was ended, as where memory is short"):
         run(folder, tmp_path / "dataset")
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
 

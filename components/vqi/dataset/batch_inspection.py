@@ -3,8 +3,9 @@ same to the bit, however many there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vqi.dataset.inspection_rows import encode_row
 from vqi.platform.errors import BadInput
 from vqi.platform.memory import keep_freed_memory
 from vqi.platform.threads import decoding_threads, in_threads, one_blas_thread, worker_count
-from vqi.platform.worker_processes import Work, in_processes
+from vqi.platform.worker_processes import in_processes
 
 # What a photograph costs: seconds, and seconds a pixel (JPEG). A batch holds as many as take so long, and processes
 # begin where all take longer than they need to begin.
@@ -63,23 +64,17 @@ def inspect_all(folder: Path, requests: Sequence[Request], decoding: Decoding) -
 
     Raises RunFailed where a process that inspects is ended.
     """
-    work = Work(f"{__name__}:start", (Path(folder), decoding), "inspects photographs")
+    work = partial(_inspect_batch, Path(folder), decoding)
     batches = list(_batches(requests))
     processes = min(worker_count(), len(batches))
     if processes > 1 and sum(request.seconds for request in requests) > WORTH_PROCESSES:
-        results = in_processes(work, batches, processes)
+        results = in_processes(work, batches, processes, "inspects photographs")
     else:
         keep_freed_memory()
-        results = in_threads(work.begin(), batches, decoding_threads())
+        results = in_threads(work, batches, decoding_threads())
     with one_blas_thread():
         for batch in results:
             yield from batch
-
-
-def start(setup: tuple[Path, Decoding]) -> Callable[[Sequence[Request]], list[Answer | None]]:
-    """What inspects a batch, of the folder of the shards and the decoding of the set."""
-    folder, decoding = setup
-    return lambda batch: _inspect_batch(folder, decoding, batch)
 
 
 def _inspect_batch(folder: Path, decoding: Decoding, batch: Sequence[Request]) -> list[Answer | None]:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 # The seconds, or the share of the time passed where that is longer, whose speed says what is left: work begins slower
 # than it goes on, and other work on a machine begins and ends. And into how many parts they are cut.
 _RECENT, _SHARE, _PARTS = 5.0, 0.5, 128
+_MANY = 100
 
 
 class Progress:
@@ -60,9 +61,12 @@ class Progress:
             speed = (self.done - self.begun) / max(now - self.started, 1e-9)
             log.info(f"{self.what} {self.done}, {speed:.1f} a second{also}")
             return
-        left = (now - then) / max(self.done - before, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / max(self.total, 1)
-        log.info(f"{self.what} {self.done}/{self.total} ({share:.0f} %), {left:.0f} s left{also}")
+        # The first unit of many takes what begins the work too: its speed says nothing.
+        if self.done - before > 1 or self.total - self.begun < _MANY:
+            left = (now - then) / max(self.done - before, 1) * max(self.total - self.done, 0)
+            also = f", {left:.0f} s left{also}"
+        log.info(f"{self.what} {self.done}/{self.total} ({share:.0f} %){also}")
 
 
 def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -61,17 +61,23 @@ def worker_count(most: int = 8, root: Path = Path("/")) -> int:
 def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """The results of `work` in the order of `items`; no more than a few wait for who takes them."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > _WAITING * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from in_order(pool, work, items, threads)
+
+
+def in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """The results of `work` by the `workers` of a pool, in the order of `items`; no more than a few wait for who takes
+    them."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _WAITING * workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @contextmanager
