@@ -22,6 +22,8 @@ import kubernetes_server
 from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
+from vqi.tracking.origins import origin_tags
+from vqi.tracking.runs import open_run
 from vqi_pipelines.cluster import following, logs, schedules, server
 from vqi_pipelines.cluster import package as package_module
 from vqi_pipelines.cluster.package import Package, load_package
@@ -486,6 +488,32 @@ def test_a_cached_step_is_reported_and_has_no_log(kfp: Kfp, submit: Vqi, vqi: Vq
     done = vqi("logs", the_run(kfp).run_id, "train", "--host", kfp.host)
     assert done.code == 1
     assert "KFP had its result from an earlier run" in done.err
+
+
+def test_terminate_ends_what_mlflow_has_of_the_run(
+    kfp: Kfp, submit: Vqi, vqi: Vqi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kfp.finished = False
+    for _ in range(3):
+        assert submit().code == 0
+    first, second, third = kfp.runs
+    assert "stay RUNNING for six hours or more" in vqi("terminate", first, "--host", kfp.host).err
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    left = open_run(uri, "vqi", "flange stfpm", origin_tags(second), "")
+    assert left is not None
+    done = vqi("terminate", second, "--host", kfp.host, "--tracking", uri)
+    assert (done.code, done.err) == (0, "Ended in MLflow as KILLED: 1\n")
+    assert left.client.get_run(left.run_id).info.status == "KILLED"
+    # One that was ended in KFP's page.
+    assert vqi("runs", first, "--host", kfp.host).code == 1
+    done = vqi("terminate", first, "--host", kfp.host, "--tracking", uri)
+    assert (done.code, done.out, done.err) == (0, "", "Ended in MLflow as KILLED: 0\n")
+    # An address that cannot be one ends nothing.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlflow:5000")
+    done = vqi("terminate", third, "--host", kfp.host)
+    assert done.code == 2
+    assert "MLFLOW_TRACKING_URI is 'mlflow:5000'; it must be" in done.err
+    assert not any(request.endswith(f"{third}:terminate") for request in kfp.requests)
 
 
 def test_runs_logs_and_terminate(kfp: Kfp, submit: Vqi, vqi: Vqi) -> None:

@@ -89,6 +89,16 @@ def test_a_comparison_ends_what_is_left_of_its_trials(uri: str) -> None:
     assert status(uri, other) == "RUNNING"
 
 
+def test_a_terminated_run_leaves_nothing_running_in_any_experiment(uri: str) -> None:
+    left, other, done = started(uri), started(uri, OTHER), tracked(uri, started(uri))
+    elsewhere = open_run(uri, "nuts", "nut stfpm", origin_tags(RUN), "")
+    assert elsewhere is not None
+    assert done is not None
+    assert left_runs.end_terminated(MlflowClient(tracking_uri=uri), RUN) == 2
+    states = [status(uri, run) for run in (left, elsewhere.run_id, other, done)]
+    assert states == ["KILLED", "KILLED", "RUNNING", "FINISHED"]
+
+
 def test_a_later_run_ends_those_from_which_nothing_came(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     silent, alone = started(uri), started(uri, "")
     working = started(uri, OTHER)

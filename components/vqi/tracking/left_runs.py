@@ -7,6 +7,7 @@ before, and the step that completes it sets its end.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqi.tracking.origins import KFP_RUN
@@ -23,30 +24,40 @@ MOST_RUNS = 100
 
 def end_training(client: MlflowClient, experiment: str, training: str) -> None:
     """End the runs that an interrupted start of the same training left."""
-    for run in _running(client, experiment, f"tags.`{TRAINING}` = '{training}'"):
+    for run in _running(client, [experiment], f"tags.`{TRAINING}` = '{training}'"):
         client.set_terminated(run.info.run_id, "KILLED")
 
 
 def end_kfp_run(client: MlflowClient, experiment: str, kfp_run: str, but: str) -> None:
     """End the runs that the trials of a KFP run left, when all of them are over; `but` is the comparison's own."""
-    for run in _running(client, experiment, f"tags.`{KFP_RUN}` = '{kfp_run}'"):
+    for run in _running(client, [experiment], f"tags.`{KFP_RUN}` = '{kfp_run}'"):
         if run.info.run_id != but:
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def end_terminated(client: MlflowClient, kfp_run: str) -> int:
+    """End the runs that a terminated KFP run left, in whichever experiments they are; how many they were."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    left = _running(client, experiments, f"tags.`{KFP_RUN}` = '{kfp_run}'")
+    for run in left:
+        client.set_terminated(run.info.run_id, "KILLED")
+    return len(left)
 
 
 def end_silent(client: MlflowClient, experiment: str, silent_seconds: float = SILENT_SECONDS) -> None:
     """End the runs of KFP runs from which nothing came for so long."""
     latest = round((time.time() - silent_seconds) * 1000)
     wanted = f"tags.`{KFP_RUN}` != '' and attributes.start_time < {latest}"
-    for run in _running(client, experiment, wanted):
+    for run in _running(client, [experiment], wanted):
         if _last_sign(client, experiment, run) < latest:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _running(client: MlflowClient, experiment: str, wanted: str) -> list[Any]:
-    if not experiment:
+def _running(client: MlflowClient, experiments: Sequence[str], wanted: str) -> list[Any]:
+    if not any(experiments):
         return []
-    return list(client.search_runs([experiment], f"{wanted} and attributes.status = 'RUNNING'", max_results=MOST_RUNS))
+    running = f"{wanted} and attributes.status = 'RUNNING'"
+    return list(client.search_runs([*experiments], running, max_results=MOST_RUNS))
 
 
 def _last_sign(client: MlflowClient, experiment: str, run: Any) -> int:

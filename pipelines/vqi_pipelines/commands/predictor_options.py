@@ -6,13 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vqi.tracking.address_name import OPTION, VARIABLE, name_address
-
-
-def _tracking(address: str) -> str:
-    name_address(OPTION if address else VARIABLE)
-    return address
-
+from vqi_pipelines.commands.tracking_option import name_tracking
 
 Bundle = Annotated[
     str,
@@ -34,7 +28,7 @@ Tracking = Annotated[
     typer.Option(
         help="MLflow whose model registry is meant (models:/...); empty = MLFLOW_TRACKING_URI.",
         # Sentences about the address name what this command knows it by.
-        callback=_tracking,
+        callback=name_tracking,
     ),
 ]
 BatchSize = Annotated[

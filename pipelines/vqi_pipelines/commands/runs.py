@@ -12,6 +12,7 @@ from vqi.platform.printing import printable
 from vqi_pipelines.commands import cluster_options as options
 from vqi_pipelines.commands.cluster_options import report
 from vqi_pipelines.commands.submit import finish, wait_for
+from vqi_pipelines.commands.tracking_option import name_tracking
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -115,19 +116,34 @@ def logs(
 def terminate(
     connection: options.Connection,
     run: RunId,
+    tracking: Annotated[
+        str,
+        typer.Option(
+            help="MLflow, as this machine reaches it, whose runs of the run end too; empty = MLFLOW_TRACKING_URI.",
+            callback=name_tracking,
+        ),
+    ] = "",
 ) -> None:
-    """End a run that goes on; what its finished steps made stays."""
+    """End a run that goes on, and what it records in MLflow; what its finished steps made stays."""
     from vqi.platform.errors import BadInput
+    from vqi.tracking.left_runs import end_terminated
+    from vqi.tracking.runs import tracking_address, tracking_client
     from vqi_pipelines.cluster.steps import OVER, state_of
 
     server, _ = connection.reach()
     chosen_run = the_run(server, run)
-    if chosen_run.state in OVER:
-        raise BadInput(
-            f"The run {chosen_run.run_id} is over ({state_of(chosen_run).lower()}); there is nothing to end."
-        )
-    server.call(server.runs.run_service_terminate_run, chosen_run.run_id)
-    typer.echo(f"Ending {printable(chosen_run.display_name)}: {chosen_run.run_id}")
+    address, state = tracking_address(tracking), state_of(chosen_run)
+    if chosen_run.state not in OVER:
+        server.call(server.runs.run_service_terminate_run, chosen_run.run_id)
+        typer.echo(f"Ending {printable(chosen_run.display_name)}: {chosen_run.run_id}")
+    elif state != "CANCELED" or not address:
+        raise BadInput(f"The run {chosen_run.run_id} is over ({state.lower()}); there is nothing to end.")
+    if not address:
+        report("Note: its runs in MLflow stay RUNNING for six hours or more; --tracking URL ends them now.")
+        return
+    with tracking_client(address) as client:
+        ended = end_terminated(client, chosen_run.run_id)
+    report(f"Ended in MLflow as KILLED: {ended}")
 
 
 @options.takes_connection
