@@ -22,6 +22,7 @@ import kubernetes_server
 from kfp_server import METRICS, ROUTES, STEPS, Kfp, failed_log, serving
 from vqi.category import Category
 from vqi.platform.errors import BadInput, GateRefused, RunFailed
+from vqi.tracking.address_name import address_name
 from vqi.tracking.origins import origin_tags
 from vqi.tracking.runs import open_run
 from vqi_pipelines.cluster import following, logs, schedules, server
@@ -513,6 +514,7 @@ def test_terminate_ends_what_mlflow_has_of_the_run(
     done = vqi("terminate", third, "--host", kfp.host)
     assert done.code == 2
     assert "MLFLOW_TRACKING_URI is 'mlflow:5000'; it must be" in done.err
+    assert address_name() == "tracking.uri"
     assert not any(request.endswith(f"{third}:terminate") for request in kfp.requests)
 
 
