@@ -1,6 +1,6 @@
 #!/bin/sh
-# sysroot.sh FOLDER: what the build for arm64 links, from Debian's packages for arm64 and OpenVINO's wheel, unpacked into
-# FOLDER. Nothing is installed: apt works on lists and a cache of its own below FOLDER.
+# sysroot.sh FOLDER: what the build for arm64 links, from Debian's packages for arm64 and OpenVINO's wheel, unpacked
+# into FOLDER. Nothing is installed: apt works on lists and a cache of its own below FOLDER.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1

@@ -23,7 +23,8 @@ from vqi_pipelines.train_category import train_category
 PARALLEL = 4
 
 DESCRIPTION = """**Several categories, compared, each step a task. Fill in** `categories`, a JSON list of the parameters
-of *train category*: `[{"name": "cap", "data_source": "s3://photos/cap"}, {"name": "nut", "data_source": "s3://photos/nut"}]`.
+of *train category*: `[{"name": "cap", "data_source": "s3://photos/cap"},
+{"name": "nut", "data_source": "s3://photos/nut"}]`.
 
 **May be filled in**
 

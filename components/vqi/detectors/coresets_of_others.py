@@ -109,7 +109,7 @@ def _finish(begun: _Begun, count: int, neighbours: _Neighbours) -> np.ndarray:
 
 
 def _neighbours(distances: Distances, limit: float) -> _Neighbours:
-    """All points that are no farther from each other than `limit`, a squared distance; each pair is compared once."""
+    """All points whose squared distance to each other is at most `limit`; each pair is compared once."""
     rows, norms = distances.rows, distances.norms
     blocks = [slice(at, min(at + BLOCK, len(rows))) for at in range(0, len(rows), BLOCK)]
     # Of the points of each block: which one, its neighbour, and their distance.
